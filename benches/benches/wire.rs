@@ -29,17 +29,11 @@ fn encoding(criterion: &mut Criterion) {
 }
 
 fn decoding(criterion: &mut Criterion) {
-    for (name, chunk_bytes) in [
-        ("wire/decode", usize::MAX),
-        ("wire/decode_packets", PACKET_BYTES),
-    ] {
+    for (name, chunk_bytes) in [("wire/decode", usize::MAX), ("wire/decode_packets", PACKET_BYTES)] {
         let mut group = criterion.benchmark_group(name);
         for payload_bytes in PAYLOAD_BYTES {
             let stream = stream(payload_bytes);
-            let chunks: Vec<Bytes> = stream
-                .chunks(chunk_bytes)
-                .map(|chunk| stream.slice_ref(chunk))
-                .collect();
+            let chunks: Vec<Bytes> = stream.chunks(chunk_bytes).map(|chunk| stream.slice_ref(chunk)).collect();
             group.throughput(throughput(payload_bytes));
             group.bench_function(BenchmarkId::from_parameter(payload_bytes), |bencher| {
                 bencher.iter(|| decode(black_box(&chunks)));

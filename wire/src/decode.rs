@@ -77,18 +77,9 @@ pub struct Decoder {
 #[derive(Debug, Clone)]
 enum State {
     Type(PartialVarint),
-    Length {
-        number: u64,
-        varint: PartialVarint,
-    },
-    Payload {
-        kind: FrameKind,
-        length: usize,
-        partial: BytesMut,
-    },
-    Skip {
-        left: usize,
-    },
+    Length { number: u64, varint: PartialVarint },
+    Payload { kind: FrameKind, length: usize, partial: BytesMut },
+    Skip { left: usize },
     Failed(FrameError),
 }
 
@@ -117,10 +108,7 @@ impl Decoder {
         if chunk.is_empty() || matches!(self.state, State::Failed(_)) {
             return;
         }
-        debug_assert!(
-            self.unread.len() < limits::UNREAD_CHUNKS_MAX,
-            "take the frames out before pushing more"
-        );
+        debug_assert!(self.unread.len() < limits::UNREAD_CHUNKS_MAX, "take the frames out before pushing more");
         self.unread.push_back(chunk);
     }
 
@@ -129,10 +117,7 @@ impl Decoder {
     /// # Errors
     ///
     /// When the stream breaks the format; from then on always.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "`None` means not yet, where an iterator's means never"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "`None` means not yet, where an iterator's means never")]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         // Each turn but the last takes at least one byte of what was pushed or finishes a payload of no bytes.
         loop {
@@ -172,15 +157,9 @@ impl Decoder {
     }
 
     fn step(&mut self) -> Result<Step, FrameError> {
-        if let State::Payload {
-            length: 0, kind, ..
-        } = self.state
-        {
+        if let State::Payload { length: 0, kind, .. } = self.state {
             self.state = State::default();
-            return Ok(Step::Frame(Frame {
-                kind,
-                payload: Bytes::new(),
-            }));
+            return Ok(Step::Frame(Frame { kind, payload: Bytes::new() }));
         }
         if let State::Failed(error) = self.state {
             return Err(error);
@@ -206,10 +185,7 @@ impl State {
                     if TypeClass::of(number) == TypeClass::Unknown {
                         return Err(FrameError::UnknownType(number));
                     }
-                    *self = Self::Length {
-                        number,
-                        varint: PartialVarint::default(),
-                    };
+                    *self = Self::Length { number, varint: PartialVarint::default() };
                 }
                 Ok(Step::Again)
             }
@@ -219,11 +195,7 @@ impl State {
                 }
                 Ok(Step::Again)
             }
-            Self::Payload {
-                kind,
-                length,
-                partial,
-            } => {
+            Self::Payload { kind, length, partial } => {
                 let Some(payload) = take_payload(*length, partial, chunk) else {
                     return Ok(Step::Again);
                 };
@@ -249,29 +221,13 @@ impl State {
         match TypeClass::of(number) {
             TypeClass::Known(kind) => {
                 let limit = kind.payload_bytes_max();
-                let length = within(length, limit).ok_or(FrameError::TooLong {
-                    kind,
-                    length,
-                    limit,
-                })?;
-                Ok(Self::Payload {
-                    kind,
-                    length,
-                    partial: BytesMut::new(),
-                })
+                let length = within(length, limit).ok_or(FrameError::TooLong { kind, length, limit })?;
+                Ok(Self::Payload { kind, length, partial: BytesMut::new() })
             }
             TypeClass::Ignorable => {
                 let limit = limits::IGNORABLE_BYTES_MAX;
-                let left = within(length, limit).ok_or(FrameError::IgnorableTooLong {
-                    number,
-                    length,
-                    limit,
-                })?;
-                Ok(if left == 0 {
-                    Self::default()
-                } else {
-                    Self::Skip { left }
-                })
+                let left = within(length, limit).ok_or(FrameError::IgnorableTooLong { number, length, limit })?;
+                Ok(if left == 0 { Self::default() } else { Self::Skip { left } })
             }
             TypeClass::Unknown => Err(FrameError::UnknownType(number)),
         }
@@ -279,9 +235,7 @@ impl State {
 }
 
 fn within(length: u64, limit: usize) -> Option<usize> {
-    usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= limit)
+    usize::try_from(length).ok().filter(|length| *length <= limit)
 }
 
 fn take_varint(varint: &mut PartialVarint, chunk: &mut Bytes) -> Result<Option<u64>, FrameError> {
@@ -308,10 +262,7 @@ fn make_room(partial: &mut BytesMut, count: usize, length: usize) {
     if needed <= partial.capacity() {
         return;
     }
-    let capacity = needed
-        .saturating_mul(2)
-        .max(limits::STRADDLE_FIRST_BYTES)
-        .min(length);
+    let capacity = needed.saturating_mul(2).max(limits::STRADDLE_FIRST_BYTES).min(length);
     let mut grown = BytesMut::with_capacity(capacity);
     grown.extend_from_slice(partial);
     *partial = grown;

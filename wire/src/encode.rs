@@ -25,27 +25,16 @@ pub fn encode(kind: FrameKind, payload: &[u8], out: &mut BytesMut) {
 ///
 /// If the payload is longer than [`FrameKind::payload_bytes_max`], or `write` appends another number of bytes
 /// than it said: every later frame of the stream would be misread.
-pub fn encode_with(
-    kind: FrameKind,
-    payload_bytes: usize,
-    out: &mut BytesMut,
-    write: impl FnOnce(&mut BytesMut),
-) {
+pub fn encode_with(kind: FrameKind, payload_bytes: usize, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let limit = kind.payload_bytes_max();
-    assert!(
-        payload_bytes <= limit,
-        "a {kind:?} of {payload_bytes} bytes is longer than its limit of {limit}"
-    );
+    assert!(payload_bytes <= limit, "a {kind:?} of {payload_bytes} bytes is longer than its limit of {limit}");
     out.reserve(frame_bytes(kind, payload_bytes));
     put_varint(kind.number(), out);
     put_varint(length(payload_bytes), out);
     let start = out.len();
     write(out);
     let end = start + payload_bytes;
-    assert!(
-        out.len() == end,
-        "a {kind:?} wrote another length than its {payload_bytes} bytes"
-    );
+    assert!(out.len() == end, "a {kind:?} wrote another length than its {payload_bytes} bytes");
 }
 
 /// How many bytes a whole frame takes: type, length and payload.

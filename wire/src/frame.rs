@@ -19,10 +19,7 @@ pub struct Frame {
 /// Tells the payload's length and not its bytes, which may be a code, a token or somebody's message.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame")
-            .field("kind", &self.kind)
-            .field("payload_bytes", &self.payload.len())
-            .finish()
+        f.debug_struct("Frame").field("kind", &self.kind).field("payload_bytes", &self.payload.len()).finish()
     }
 }
 

@@ -1,10 +1,6 @@
 //! Holds the code to the tables and test vectors of docs/protocol.md.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test may stop at what it did not expect"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what it did not expect")]
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,10 +15,7 @@ const PROTOCOL: &str = include_str!("../../docs/protocol.md");
 #[track_caller]
 fn table(heading: &str) -> Vec<Vec<String>> {
     let mut lines = PROTOCOL.lines().skip_while(|line| *line != heading).skip(1);
-    let section: Vec<&str> = lines
-        .by_ref()
-        .take_while(|line| !line.starts_with('#'))
-        .collect();
+    let section: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with('#')).collect();
     let rows: Vec<_> = section
         .into_iter()
         .skip_while(|line| !line.starts_with('|'))
@@ -30,9 +23,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .skip(2)
         .map(|line| {
             let line = line.trim_start_matches('|').trim_end_matches('|');
-            line.split('|')
-                .map(|cell| cell.replace('`', "").trim().to_owned())
-                .collect()
+            line.split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect()
         })
         .collect();
     assert!(!rows.is_empty(), "no table below {heading}");
@@ -41,10 +32,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
 
 fn bytes_of(hex: &str) -> Bytes {
     assert_eq!(hex.len() % 2, 0, "odd number of digits in {hex}");
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn number_of(text: &str) -> u64 {
@@ -56,10 +44,7 @@ fn number_of(text: &str) -> u64 {
 
 fn kind_of(name: &str) -> FrameKind {
     let named = |kind: &&FrameKind| format!("{kind:?}") == name;
-    *FrameKind::ALL
-        .iter()
-        .find(named)
-        .unwrap_or_else(|| panic!("no type {name}"))
+    *FrameKind::ALL.iter().find(named).unwrap_or_else(|| panic!("no type {name}"))
 }
 
 #[track_caller]
@@ -89,10 +74,7 @@ fn type_table_is_that_of_the_code() {
     for (row, kind) in rows.iter().zip(FrameKind::ALL) {
         assert_eq!(number_of(&row[0]), kind.number());
         assert_eq!(row[1], format!("{kind:?}"));
-        assert_eq!(
-            number_of(&row[2]),
-            u64::try_from(kind.payload_bytes_max()).unwrap()
-        );
+        assert_eq!(number_of(&row[2]), u64::try_from(kind.payload_bytes_max()).unwrap());
         assert_eq!(FrameKind::from_number(kind.number()), Some(*kind));
     }
 }
@@ -147,16 +129,7 @@ fn header_vectors_encode_and_decode() {
         let payload = vec![0x5a; row[1].parse().unwrap()];
         let frame = frame_of(kind, &payload);
         assert_eq!(frame, [&header[..], &payload[..]].concat());
-        assert_eq!(
-            decode(frame),
-            (
-                vec![Frame {
-                    kind,
-                    payload: payload.into()
-                }],
-                Ok(())
-            )
-        );
+        assert_eq!(decode(frame), (vec![Frame { kind, payload: payload.into() }], Ok(())));
     }
 }
 

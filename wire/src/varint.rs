@@ -76,10 +76,6 @@ impl PartialVarint {
     }
 
     fn whole(self) -> Result<u64, NonMinimal> {
-        if varint_bytes(self.value) == usize::from(self.bytes_total) {
-            Ok(self.value)
-        } else {
-            Err(NonMinimal)
-        }
+        if varint_bytes(self.value) == usize::from(self.bytes_total) { Ok(self.value) } else { Err(NonMinimal) }
     }
 }

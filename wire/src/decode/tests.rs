@@ -1,10 +1,6 @@
 //! The decoder under every split of its input, and under broken input.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test may stop at what it did not expect"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what it did not expect")]
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -38,15 +34,9 @@ fn decode(chunks: impl IntoIterator<Item = Bytes>) -> Outcome {
 fn check(stream: &[u8], kinds: &[FrameKind], end: Result<(), FrameError>) {
     let stream = Bytes::copy_from_slice(stream);
     let (frames, ended) = decode([stream.clone()]);
-    assert_eq!(
-        frames.iter().map(|frame| frame.kind).collect::<Vec<_>>(),
-        kinds
-    );
+    assert_eq!(frames.iter().map(|frame| frame.kind).collect::<Vec<_>>(), kinds);
     assert_eq!(ended, end);
-    assert_eq!(
-        decode(stream.chunks(1).map(Bytes::copy_from_slice)),
-        (frames, ended)
-    );
+    assert_eq!(decode(stream.chunks(1).map(Bytes::copy_from_slice)), (frames, ended));
 }
 
 /// A header, whatever its length says.
@@ -70,10 +60,7 @@ fn stream_of(parts: &[(u64, Vec<u8>)]) -> Bytes {
 /// The frames that must come out of a stream of those parts.
 fn frames_of(parts: &[(u64, Vec<u8>)]) -> Vec<Frame> {
     let frame = |(number, payload): &(u64, Vec<u8>)| {
-        FrameKind::from_number(*number).map(|kind| Frame {
-            kind,
-            payload: payload.clone().into(),
-        })
+        FrameKind::from_number(*number).map(|kind| Frame { kind, payload: payload.clone().into() })
     };
     parts.iter().filter_map(frame).collect()
 }
@@ -96,10 +83,8 @@ fn part() -> impl Strategy<Value = (u64, Vec<u8>)> {
     ];
     let payload_bytes = prop_oneof![0_usize..70, 60_usize..300, 16_000_usize..70_000];
     (number, payload_bytes, any::<u8>()).prop_map(|(number, payload_bytes, first)| {
-        let limit = FrameKind::from_number(number)
-            .map_or(limits::IGNORABLE_BYTES_MAX, FrameKind::payload_bytes_max);
-        let payload =
-            (0..payload_bytes.min(limit)).map(|at| first.wrapping_add(at.to_le_bytes()[0]));
+        let limit = FrameKind::from_number(number).map_or(limits::IGNORABLE_BYTES_MAX, FrameKind::payload_bytes_max);
+        let payload = (0..payload_bytes.min(limit)).map(|at| first.wrapping_add(at.to_le_bytes()[0]));
         (number, payload.collect())
     })
 }
@@ -124,11 +109,7 @@ fn every_split_in_two_and_three_parts_decodes_alike() {
     let expected = (frames_of(&parts), Ok(()));
     for one in 0..=stream.len() {
         for two in one..=stream.len() {
-            let chunks = [
-                stream.slice(..one),
-                stream.slice(one..two),
-                stream.slice(two..),
-            ];
+            let chunks = [stream.slice(..one), stream.slice(one..two), stream.slice(two..)];
             assert_eq!(decode(chunks), expected, "split at {one} and {two}");
         }
     }
@@ -138,15 +119,9 @@ fn every_split_in_two_and_three_parts_decodes_alike() {
 fn every_stream_cut_short_is_truncated_unless_between_frames() {
     let parts = short_parts();
     let stream = stream_of(&parts);
-    let ends: Vec<_> = (0..=parts.len())
-        .map(|count| stream_of(&parts[..count]).len())
-        .collect();
+    let ends: Vec<_> = (0..=parts.len()).map(|count| stream_of(&parts[..count]).len()).collect();
     for end in 0..=stream.len() {
-        let expected = if ends.contains(&end) {
-            Ok(())
-        } else {
-            Err(FrameError::Truncated)
-        };
+        let expected = if ends.contains(&end) { Ok(()) } else { Err(FrameError::Truncated) };
         assert_eq!(decode([stream.slice(..end)]).1, expected, "cut at {end}");
     }
 }
@@ -158,11 +133,7 @@ fn chunks_pushed_together_decode_alike() {
     for chunk in stream_of(&parts).chunks(2) {
         decoder.push(Bytes::copy_from_slice(chunk));
     }
-    assert_eq!(
-        decoder.finish(),
-        Err(FrameError::Truncated),
-        "nothing is taken out yet"
-    );
+    assert_eq!(decoder.finish(), Err(FrameError::Truncated), "nothing is taken out yet");
     let frames: Vec<_> = std::iter::from_fn(|| decoder.next().unwrap()).collect();
     assert_eq!(frames, frames_of(&parts));
     assert_eq!(decoder.finish(), Ok(()));
@@ -188,17 +159,10 @@ fn frame_at_the_limit_is_accepted_and_one_byte_more_refused() {
     for kind in FrameKind::ALL {
         let limit = kind.payload_bytes_max();
         let length = u64::try_from(limit).unwrap();
-        let whole = decode([
-            header(kind.number(), length).freeze(),
-            vec![0; limit].into(),
-        ]);
+        let whole = decode([header(kind.number(), length).freeze(), vec![0; limit].into()]);
         assert_eq!(whole.0[0].payload.len(), limit);
         let length = length + 1;
-        let error = FrameError::TooLong {
-            kind: *kind,
-            length,
-            limit,
-        };
+        let error = FrameError::TooLong { kind: *kind, length, limit };
         check(&header(kind.number(), length), &[], Err(error));
     }
 }
@@ -210,11 +174,7 @@ fn ignorable_frame_at_the_limit_is_skipped_and_one_byte_more_refused() {
     let stream = stream_of(&[(0x1234, vec![0; limit]), (0x09, vec![])]);
     check(&stream, &[FrameKind::Drain], Ok(()));
     let (number, length) = (0x1234, length + 1);
-    let error = FrameError::IgnorableTooLong {
-        number,
-        length,
-        limit,
-    };
+    let error = FrameError::IgnorableTooLong { number, length, limit };
     check(&header(number, length), &[], Err(error));
 }
 
@@ -229,11 +189,7 @@ fn unknown_type_is_refused_before_its_length() {
 
 #[test]
 fn frames_before_an_error_are_given_and_none_after_it() {
-    check(
-        b"\x05\x01a\x0a\x05\x01b",
-        &[FrameKind::Ack],
-        Err(FrameError::UnknownType(0x0a)),
-    );
+    check(b"\x05\x01a\x0a\x05\x01b", &[FrameKind::Ack], Err(FrameError::UnknownType(0x0a)));
 }
 
 #[test]
@@ -243,7 +199,18 @@ fn decoder_that_failed_repeats_its_error() {
     for _ in 0..3 {
         assert_eq!(decoder.next(), Err(FrameError::NonMinimalVarint));
         assert_eq!(decoder.finish(), Err(FrameError::NonMinimalVarint));
+        assert!(decoder.unread.is_empty(), "a failed stream keeps nothing");
         decoder.push(Bytes::from_static(b"\x05\x01a"));
+    }
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "take the frames out")]
+fn caller_that_never_takes_frames_out_is_found() {
+    let mut decoder = Decoder::new();
+    for _ in 0..=limits::UNREAD_CHUNKS_MAX {
+        decoder.push(Bytes::from_static(b"\x09\x00"));
     }
 }
 
@@ -272,11 +239,7 @@ fn partial_payload_takes_memory_as_its_bytes_come() {
     while came < length {
         assert_eq!(decoder.next(), Ok(None));
         let bound = limits::STRADDLE_FIRST_BYTES.max(2 * came).min(length);
-        assert!(
-            decoder.partial_bytes() <= bound,
-            "{} after {came}",
-            decoder.partial_bytes()
-        );
+        assert!(decoder.partial_bytes() <= bound, "{} after {came}", decoder.partial_bytes());
         let count = 1200.min(length - came);
         decoder.push(vec![0; count].into());
         came += count;
@@ -306,14 +269,8 @@ fn skipped_frame_is_not_kept() {
 
 #[test]
 fn frame_does_not_show_its_payload() {
-    let frame = Frame {
-        kind: FrameKind::Send,
-        payload: Bytes::from_static(b"secret"),
-    };
-    assert_eq!(
-        format!("{frame:?}"),
-        "Frame { kind: Send, payload_bytes: 6 }"
-    );
+    let frame = Frame { kind: FrameKind::Send, payload: Bytes::from_static(b"secret") };
+    assert_eq!(format!("{frame:?}"), "Frame { kind: Send, payload_bytes: 6 }");
 }
 
 proptest! {

@@ -1,10 +1,6 @@
 //! Varints in every form and every split.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test may stop at what it did not expect"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what it did not expect")]
 
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -37,10 +33,7 @@ fn refuses_to_write_more_than_62_bits() {
 
 #[test]
 fn leaves_bytes_after_its_own() {
-    assert_eq!(
-        PartialVarint::default().read(&[0x40, 0x40, 0x01]),
-        (2, Ok(Some(64)))
-    );
+    assert_eq!(PartialVarint::default().read(&[0x40, 0x40, 0x01]), (2, Ok(Some(64))));
 }
 
 proptest! {
