@@ -8,14 +8,15 @@ use gureum_fuzz::decode;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
-struct Input {
+struct Input<'a> {
     /// Used in turn, from the start again when they are spent.
     chunk_bytes: [u8; 4],
-    stream: Vec<u8>,
+    /// A slice, for `Vec` would spend a byte on each byte and so garble the seeds.
+    stream: &'a [u8],
 }
 
-fuzz_target!(|input: Input| {
-    let stream = Bytes::from(input.stream);
+fuzz_target!(|input: Input<'_>| {
+    let stream = Bytes::copy_from_slice(input.stream);
     let mut sizes = input.chunk_bytes.into_iter().cycle();
     let mut rest = stream.clone();
     let chunks = std::iter::from_fn(|| {
