@@ -1,0 +1,47 @@
+//! Bounds on what a payload may hold. A conversion refuses what is past them.
+
+use gureum_wire::FrameKind;
+
+/// The longest handle, in bytes (handles are ASCII).
+pub const HANDLE_BYTES_MAX: usize = 32;
+/// The shortest handle, in bytes.
+pub const HANDLE_BYTES_MIN: usize = 2;
+/// The longest application message: the MLS ciphertext with its framing.
+pub const CIPHERTEXT_BYTES_MAX: usize = 64 * 1024;
+/// The largest handshake object: commit, Welcome, GroupInfo or ratchet tree. A commit of 1,000 leaves reaches
+/// 83 KB and their tree 186 KB; the hybrid post-quantum suite multiplies by about 12 only the commit.
+pub const HANDSHAKE_BYTES_MAX: usize = 512 * 1024;
+/// The largest KeyPackage (286 B with X25519; the hybrid post-quantum suite needs about 3 KB).
+pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
+/// KeyPackages in one upload or one claim.
+pub const KEY_PACKAGES_MAX: usize = 100;
+/// Active devices of one account.
+pub const DEVICES_MAX: usize = 10;
+/// Entries of one device log: a device added and revoked every day for more than a year.
+pub const LOG_ENTRIES_MAX: u64 = 1024;
+/// One signed device-log entry.
+pub const LOG_ENTRY_BYTES_MAX: usize = 1024;
+/// Accounts in one conversation.
+pub const CONVERSATION_ACCOUNTS_MAX: usize = 1000;
+/// Sends of one device that may be without an answer; the server remembers the results of as many.
+pub const SENDS_IN_FLIGHT_MAX: u32 = 64;
+/// Conversations in one page of a listing: 1,000 accounts of 18 bytes each stay far below a frame.
+pub const CONVERSATIONS_PAGE: usize = 32;
+/// Commits in one page of the commit log, in bytes, counted before the last one is added.
+pub const COMMITS_PAGE_BYTES: usize = 384 * 1024;
+/// The detail of an error, in bytes.
+pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
+/// An invite token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 256;
+/// A TLS server name (RFC 1035 §2.3.4).
+pub const SERVER_NAME_BYTES_MAX: usize = 253;
+/// The signed part of a Hello.
+pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
+
+const _: () = assert!(CIPHERTEXT_BYTES_MAX + 512 <= FrameKind::Send.payload_bytes_max());
+const _: () = assert!(HANDSHAKE_BYTES_MAX + 512 <= FrameKind::Envelope.payload_bytes_max());
+const _: () = assert!(2 * HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Request.payload_bytes_max());
+const _: () = assert!(COMMITS_PAGE_BYTES + HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Response.payload_bytes_max());
+const _: () = assert!(KEY_PACKAGES_MAX * (KEY_PACKAGE_BYTES_MAX + 8) <= FrameKind::Request.payload_bytes_max());
+const _: () = assert!(LOG_ENTRIES_MAX as usize * (LOG_ENTRY_BYTES_MAX + 4) <= 2 * FrameKind::Response.payload_bytes_max());
+const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

@@ -1,0 +1,388 @@
+//! The frames of a session stream, as domain types.
+
+use bytes::{Bytes, BytesMut};
+use gureum_wire::{Frame, FrameKind};
+use prost::Message;
+
+use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
+use crate::hello::{Hello, Position};
+use crate::limits::{CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
+
+/// What a client says on its session stream.
+#[derive(Debug, Clone)]
+pub enum ClientFrame {
+    /// The proof; at most once.
+    Hello(Hello),
+    /// Before the proof: make an account.
+    Register(Register),
+    /// An application message.
+    Send(Send),
+    /// Everything up to here is stored.
+    Ack(Position),
+}
+
+/// What the server says on a session stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerFrame {
+    /// The proof holds.
+    Ready(Ready),
+    /// The account exists.
+    Registered(Registered),
+    /// The answer to a send.
+    Sent(Sent),
+    /// What came before is refused; the connection may go on with another Register.
+    Refused(Refusal),
+    /// The server is about to stop: come back after this many milliseconds.
+    Drain {
+        /// How long to stay away.
+        come_back_ms: u64,
+    },
+}
+
+/// A frame that has no place on the stream it came on, or whose payload is malformed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameContentError {
+    /// Another stream's frame, or the other direction's.
+    #[error("a {0:?} frame has no meaning here")]
+    Unexpected(FrameKind),
+    /// The payload is not what the frame says.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+impl FrameContentError {
+    /// What the peer sees.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Unexpected(_) => Code::FrameUnexpected,
+            Self::Payload(_) => Code::PayloadMalformed,
+        }
+    }
+}
+
+/// A request for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The token of an invite; empty where registration is open.
+    pub token: Bytes,
+    /// The handle wanted, unchecked.
+    pub handle: String,
+    /// Entry 0 of the device log, signed.
+    pub root_entry: Bytes,
+}
+
+/// An account and its first device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// The account.
+    pub account: AccountId,
+    /// Its first device.
+    pub device: DeviceId,
+}
+
+/// An application message on its way to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// The device's own counter, from 1; the same for each try of the same message.
+    pub counter: u64,
+    /// Where it goes.
+    pub conversation: ConversationId,
+    /// The epoch that it is encrypted for.
+    pub epoch: u64,
+    /// An MLSMessage with a PrivateMessage.
+    pub ciphertext: Bytes,
+}
+
+/// The state of things when a connection has proven itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// The server's clock, in milliseconds since 1970.
+    pub server_time_ms: u64,
+    /// How long messages stay.
+    pub retention_ms: u64,
+    /// How long commits stay.
+    pub commit_retention_ms: u64,
+    /// The newest entry of the inbox.
+    pub head: Position,
+    /// The highest send counter ever accepted from this device.
+    pub accepted_counter: u64,
+    /// Sends that may be without an answer.
+    pub sends_in_flight_max: u32,
+    /// Whether the digest of epochs differed.
+    pub epochs_differ: bool,
+    /// Entries of the account's device log.
+    pub log_entries: u64,
+    /// One-time KeyPackages left of this device.
+    pub key_packages_left: u32,
+}
+
+/// The answer to a send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The send's counter.
+    pub counter: u64,
+    /// Stored, or why not.
+    pub result: Result<Accepted, Refusal>,
+}
+
+/// A message that is on the server's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id, which holds the server's time; `None` for a repetition of one accepted long ago.
+    pub message_id: Option<MessageId>,
+    /// Its place in its conversation.
+    pub number: u64,
+    /// Whether it had been accepted before.
+    pub repeated: bool,
+}
+
+/// What a request or a send is refused with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}{detail}", code.text(), if detail.is_empty() { "" } else { ": " })]
+pub struct Refusal {
+    /// Why.
+    pub code: Code,
+    /// When the same may be tried again; 0: not unchanged.
+    pub retry_after_ms: u64,
+    /// What a person may want to know.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal that nothing but the code explains.
+    #[must_use]
+    pub const fn new(code: Code) -> Self {
+        Self { code, retry_after_ms: 0, detail: String::new() }
+    }
+
+    /// A refusal with a sentence for a person.
+    #[must_use]
+    pub fn with_detail(code: Code, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        if detail.len() > ERROR_DETAIL_BYTES_MAX {
+            let end = (0..=ERROR_DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
+            detail.truncate(end);
+        }
+        Self { code, retry_after_ms: 0, detail }
+    }
+
+    /// The same, to be tried again after a while.
+    #[must_use]
+    pub const fn retry_after_ms(mut self, after: u64) -> Self {
+        self.retry_after_ms = after;
+        self
+    }
+
+    pub(crate) fn read(error: schema::Error) -> Self {
+        let code = Code::from_number(u64::from(error.code)).unwrap_or(Code::Internal);
+        Self { retry_after_ms: error.retry_after_ms, ..Self::with_detail(code, error.detail) }
+    }
+
+    pub(crate) fn write(&self) -> schema::Error {
+        schema::Error {
+            code: self.code.number(),
+            retry_after_ms: self.retry_after_ms,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+impl ClientFrame {
+    /// Reads a frame that came on the session stream of a server.
+    ///
+    /// # Errors
+    /// It has no meaning there, or its payload is malformed.
+    pub fn decode(frame: Frame) -> Result<Self, FrameContentError> {
+        Ok(match frame.kind {
+            FrameKind::Hello => Self::Hello(Hello::parse(frame.payload)?),
+            FrameKind::Register => Self::Register(Register::read(frame.payload)?),
+            FrameKind::Send => Self::Send(Send::read(frame.payload)?),
+            FrameKind::Ack => Self::Ack(read_ack(frame.payload)?),
+            other => return Err(FrameContentError::Unexpected(other)),
+        })
+    }
+}
+
+/// Writes a Hello frame from its signed payload ([`Hello::sign`]).
+pub fn put_hello(signed: &[u8], out: &mut BytesMut) {
+    gureum_wire::encode(FrameKind::Hello, signed, out);
+}
+
+/// Writes a Register frame.
+pub fn put_register(register: &Register, out: &mut BytesMut) {
+    let message = schema::Register {
+        token: register.token.clone(),
+        handle: register.handle.clone(),
+        root_entry: register.root_entry.clone(),
+    };
+    put(FrameKind::Register, &message, out);
+}
+
+/// Writes a Send frame.
+pub fn put_send(send: &Send, out: &mut BytesMut) {
+    let message = schema::Send {
+        counter: send.counter,
+        conversation: raw(send.conversation),
+        epoch: send.epoch,
+        ciphertext: send.ciphertext.clone(),
+    };
+    put(FrameKind::Send, &message, out);
+}
+
+/// Writes an Ack frame.
+pub fn put_ack(ack: Position, out: &mut BytesMut) {
+    put(FrameKind::Ack, &schema::Ack { seq: ack.seq, count: ack.count }, out);
+}
+
+impl ServerFrame {
+    /// Writes the frame.
+    pub fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Ready(ready) => put(FrameKind::Ready, &ready.write(), out),
+            Self::Registered(Registered { account, device }) => {
+                put(FrameKind::Registered, &schema::Registered { account: raw(account), device: raw(device) }, out);
+            }
+            Self::Sent(sent) => put(FrameKind::Sent, &sent.write(), out),
+            Self::Refused(refusal) => {
+                put(FrameKind::Refused, &schema::Refused { error: Some(refusal.write()) }, out);
+            }
+            Self::Drain { come_back_ms } => {
+                put(FrameKind::Drain, &schema::Drain { come_back_ms: *come_back_ms }, out);
+            }
+        }
+    }
+
+    /// Reads a frame that came on the session stream of a client.
+    ///
+    /// # Errors
+    /// It has no meaning there, or its payload is malformed.
+    pub fn decode(frame: Frame) -> Result<Self, FrameContentError> {
+        Ok(match frame.kind {
+            FrameKind::Ready => Self::Ready(Ready::read(frame.payload)?),
+            FrameKind::Registered => {
+                let message = schema::Registered::decode(frame.payload).map_err(PayloadError::from)?;
+                Self::Registered(Registered {
+                    account: id(&message.account, "account")?,
+                    device: id(&message.device, "device")?,
+                })
+            }
+            FrameKind::Sent => Self::Sent(Sent::read(frame.payload)?),
+            FrameKind::Refused => {
+                let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
+                Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))
+            }
+            FrameKind::Drain => {
+                let message = schema::Drain::decode(frame.payload).map_err(PayloadError::from)?;
+                Self::Drain { come_back_ms: message.come_back_ms }
+            }
+            other => return Err(FrameContentError::Unexpected(other)),
+        })
+    }
+}
+
+impl Register {
+    fn read(payload: Bytes) -> Result<Self, PayloadError> {
+        let message = schema::Register::decode(payload)?;
+        if message.handle.len() > HANDLE_BYTES_MAX {
+            return Err(PayloadError::TooLong("handle"));
+        }
+        Ok(Self {
+            token: bounded(message.token, TOKEN_BYTES_MAX, "token")?,
+            handle: message.handle,
+            root_entry: filled(message.root_entry, LOG_ENTRY_BYTES_MAX, "root entry")?,
+        })
+    }
+}
+
+impl Send {
+    fn read(payload: Bytes) -> Result<Self, PayloadError> {
+        let message = schema::Send::decode(payload)?;
+        if message.counter == 0 {
+            return Err(PayloadError::Invalid("counter"));
+        }
+        Ok(Self {
+            counter: message.counter,
+            conversation: id(&message.conversation, "conversation")?,
+            epoch: message.epoch,
+            ciphertext: filled(message.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
+        })
+    }
+}
+
+fn read_ack(payload: Bytes) -> Result<Position, PayloadError> {
+    let message = schema::Ack::decode(payload)?;
+    Ok(Position { seq: message.seq, count: message.count })
+}
+
+impl Ready {
+    fn write(&self) -> schema::Ready {
+        schema::Ready {
+            server_time_ms: self.server_time_ms,
+            retention_ms: self.retention_ms,
+            commit_retention_ms: self.commit_retention_ms,
+            head_seq: self.head.seq,
+            head_count: self.head.count,
+            accepted_counter: self.accepted_counter,
+            sends_in_flight_max: self.sends_in_flight_max,
+            epochs_differ: self.epochs_differ,
+            log_entries: self.log_entries,
+            key_packages_left: self.key_packages_left,
+        }
+    }
+
+    fn read(payload: Bytes) -> Result<Self, PayloadError> {
+        let message = schema::Ready::decode(payload)?;
+        Ok(Self {
+            server_time_ms: message.server_time_ms,
+            retention_ms: message.retention_ms,
+            commit_retention_ms: message.commit_retention_ms,
+            head: Position { seq: message.head_seq, count: message.head_count },
+            accepted_counter: message.accepted_counter,
+            sends_in_flight_max: message.sends_in_flight_max,
+            epochs_differ: message.epochs_differ,
+            log_entries: message.log_entries,
+            key_packages_left: message.key_packages_left,
+        })
+    }
+}
+
+impl Sent {
+    fn write(&self) -> schema::Sent {
+        let result = match &self.result {
+            Ok(accepted) => schema::sent::Result::Accepted(schema::Accepted {
+                message_id: accepted.message_id.map_or_else(Bytes::new, raw),
+                number: accepted.number,
+                durability: schema::Durability::Fsync.into(),
+                repeated: accepted.repeated,
+            }),
+            Err(refusal) => schema::sent::Result::Refused(refusal.write()),
+        };
+        schema::Sent { counter: self.counter, result: Some(result) }
+    }
+
+    fn read(payload: Bytes) -> Result<Self, PayloadError> {
+        let message = schema::Sent::decode(payload)?;
+        let result = match message.result.ok_or(PayloadError::Missing("result"))? {
+            schema::sent::Result::Accepted(accepted) => {
+                if accepted.durability() != schema::Durability::Fsync {
+                    return Err(PayloadError::Invalid("durability"));
+                }
+                let message_id = match accepted.message_id.len() {
+                    0 => None,
+                    _ => Some(id(&accepted.message_id, "message id")?),
+                };
+                Ok(Accepted { message_id, number: accepted.number, repeated: accepted.repeated })
+            }
+            schema::sent::Result::Refused(error) => Err(Refusal::read(error)),
+        };
+        Ok(Self { counter: message.counter, result })
+    }
+}
+
+pub(crate) fn put(kind: FrameKind, message: &impl Message, out: &mut BytesMut) {
+    gureum_wire::encode_with(kind, message.encoded_len(), out, |out| {
+        message.encode(out).expect("a BytesMut grows as far as it must");
+    });
+}
