@@ -1,0 +1,3 @@
+//! Keeps a device in step with its server.
+
+mod backoff;

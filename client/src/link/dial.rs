@@ -1,0 +1,236 @@
+//! From a server's address to a connection: resolve, dial, register, prove.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+use ed25519_dalek::SigningKey;
+use gureum_proto::{
+    EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Ready, Register, Registered, ServerFrame, ServerUrl,
+    exporter_context, put_hello, put_register,
+};
+use gureum_wire::Decoder;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use tokio::net::UdpSocket;
+
+use super::error::LinkError;
+use super::{Link, LinkEvents, read_frame, session, tls};
+use crate::limits::{
+    ADDRESSES_MAX, CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DELIVERY_STREAMS_MAX,
+    HELLO_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
+};
+
+/// Dials one server, again and again; keeps its sockets and the TLS sessions that shorten the next handshake.
+#[derive(Debug)]
+pub struct Dialer {
+    server: ServerUrl,
+    config: ClientConfig,
+    pin_failed: Arc<AtomicBool>,
+    v4: OnceLock<Endpoint>,
+    v6: OnceLock<Endpoint>,
+}
+
+/// A connection to the right server by nobody in particular.
+#[derive(Debug)]
+pub struct Unproven {
+    connection: Connection,
+    endpoint: Endpoint,
+    send: SendStream,
+    recv: RecvStream,
+    decoder: Decoder,
+    server_name: String,
+}
+
+impl Dialer {
+    /// Prepares to dial; touches no network.
+    ///
+    /// # Errors
+    /// The TLS library refuses its configuration.
+    pub fn new(server: ServerUrl) -> Result<Self, LinkError> {
+        let tls_failed = |reason: String| LinkError::Tls { address: address_text(&server), reason };
+        let tls = tls::tls(server.pin).map_err(|error| tls_failed(error.to_string()))?;
+        let crypto = QuicClientConfig::try_from(tls.config).map_err(|error| tls_failed(error.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport()));
+        Ok(Self { config, pin_failed: tls.pin_failed, server, v4: OnceLock::new(), v6: OnceLock::new() })
+    }
+
+    /// Connects: the first of the server's addresses that answers.
+    ///
+    /// # Errors
+    /// Nothing answers in time, or what answers is not the server.
+    pub async fn connect(&self) -> Result<Unproven, LinkError> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_any()).await {
+            Ok(result) => result,
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn connect_any(&self) -> Result<Unproven, LinkError> {
+        let host = (self.server.host.as_str(), self.server.port);
+        let addresses = tokio::net::lookup_host(host).await.map_err(|error| self.unreachable(error.to_string()))?;
+        let mut last = self.unreachable("the name has no address".to_owned());
+        for address in addresses.take(ADDRESSES_MAX) {
+            match self.connect_to(address).await {
+                Ok(unproven) => return Ok(unproven),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Result<Unproven, LinkError> {
+        let endpoint = self.endpoint(address)?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, &self.server.host)
+            .map_err(|error| self.unreachable(error.to_string()))?;
+        self.pin_failed.store(false, Ordering::Relaxed);
+        let connection = tokio::select! {
+            biased;
+            connected = connecting => connected.map_err(|error| self.not_connected(error))?,
+            () = refused(address) => return Err(self.unreachable("nothing listens on that port".to_owned())),
+        };
+        let (send, recv) = connection.open_bi().await?;
+        let server_name = self.server.host.clone();
+        Ok(Unproven { connection, endpoint, send, recv, decoder: Decoder::new(), server_name })
+    }
+
+    fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, LinkError> {
+        let (slot, local) = match address {
+            SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            SocketAddr::V6(_) => (&self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
+        };
+        if let Some(endpoint) = slot.get() {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = Endpoint::client(local).map_err(|error| LinkError::Socket(error.to_string()))?;
+        Ok(slot.get_or_init(|| endpoint).clone())
+    }
+
+    fn not_connected(&self, error: quinn::ConnectionError) -> LinkError {
+        let address = address_text(&self.server);
+        if self.pin_failed.load(Ordering::Relaxed) {
+            return LinkError::WrongPin { address };
+        }
+        match error {
+            quinn::ConnectionError::TransportError(error) => LinkError::Tls { address, reason: error.to_string() },
+            quinn::ConnectionError::ConnectionClosed(close) => LinkError::Tls { address, reason: close.to_string() },
+            quinn::ConnectionError::ApplicationClosed(_) => error.into(),
+            other => self.unreachable(other.to_string()),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> LinkError {
+        LinkError::Unreachable { address: address_text(&self.server), reason }
+    }
+}
+
+impl Unproven {
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] leaves the connection as it was: another try may follow.
+    pub async fn register(&mut self, register: &Register) -> Result<Registered, LinkError> {
+        let mut out = BytesMut::new();
+        put_register(register, &mut out);
+        match self.ask(out).await? {
+            ServerFrame::Registered(registered) => Ok(registered),
+            ServerFrame::Refused(refusal) => Err(LinkError::Refused(refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Proves to be a device. `claim.server_name` is set to what was dialled.
+    ///
+    /// # Errors
+    /// The server closes the connection with its reason.
+    pub async fn prove(
+        mut self,
+        mut claim: HelloClaim,
+        key: &SigningKey,
+    ) -> Result<(Link, LinkEvents, Ready), LinkError> {
+        claim.server_name.clone_from(&self.server_name);
+        let mut exporter = [0; EXPORTER_BYTES];
+        self.connection
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, &exporter_context(claim.account, claim.device))
+            .map_err(|_| LinkError::Malformed("TLS has no exporter".to_owned()))?;
+        let mut out = BytesMut::new();
+        put_hello(&Hello::sign(&claim, key, &exporter), &mut out);
+        match self.ask(out).await? {
+            ServerFrame::Ready(ready) => {
+                let Self { connection, endpoint, send, recv, decoder, .. } = self;
+                let (link, events) = session::start(connection, endpoint, send, (recv, decoder), claim.subscribe);
+                Ok((link, events, ready))
+            }
+            ServerFrame::Refused(refusal) => Err(LinkError::Refused(refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask(&mut self, frames: BytesMut) -> Result<ServerFrame, LinkError> {
+        let exchange = async {
+            // A server that closes says why to the reader; the writer only sees that it did.
+            let written = self.send.write_chunk(frames.freeze()).await;
+            let frame = read_frame(&mut self.recv, &mut self.decoder).await?;
+            written?;
+            Ok(ServerFrame::decode(frame)?)
+        };
+        let answer = tokio::time::timeout(HELLO_TIMEOUT, exchange).await;
+        answer.unwrap_or(Err(LinkError::Timeout("its first answer")))
+    }
+}
+
+fn unexpected(frame: &ServerFrame) -> LinkError {
+    let name = match frame {
+        ServerFrame::Ready(_) => "Ready",
+        ServerFrame::Registered(_) => "Registered",
+        ServerFrame::Sent(_) => "Sent",
+        ServerFrame::Refused(_) => "Refused",
+        ServerFrame::Drain { .. } => "Drain",
+    };
+    LinkError::Malformed(format!("{name} out of turn"))
+}
+
+/// Returns when the host says that nothing listens at the address. QUIC ignores such ICMP messages, since
+/// anybody can forge one, and would try until its time is up; here they only end the attempt sooner.
+async fn refused(address: SocketAddr) {
+    let local = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let probe = async {
+        let socket = UdpSocket::bind(local).await?;
+        socket.connect(address).await?;
+        // Without QUIC's fixed bit: every server drops it unanswered.
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 1]).await
+    };
+    match probe.await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => (),
+        _ => std::future::pending().await,
+    }
+}
+
+fn address_text(server: &ServerUrl) -> String {
+    if server.host.contains(':') {
+        format!("[{}]:{}", server.host, server.port)
+    } else {
+        format!("{}:{}", server.host, server.port)
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_TIMEOUT).expect("a minute fits a varint")))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_BYTES))
+        .send_window(CONNECTION_SEND_BYTES)
+        .max_concurrent_uni_streams(VarInt::from_u32(DELIVERY_STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    config
+}

@@ -1,0 +1,188 @@
+//! What can go wrong with a connection, and what the client does about each.
+
+use gureum_proto::{Code, Fault, Refusal};
+use gureum_wire::FrameError;
+use quinn::{ConnectionError, ReadError, WriteError};
+
+/// Why a connection, or a request on it, failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// Nothing answers there.
+    #[error("cannot reach {address}: {reason}; check the address, that the server runs, and that UDP passes")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What was tried.
+        reason: String,
+    },
+    /// The server has another key than its address says.
+    #[error(
+        "the server at {address} does not have the key that its address names: somebody may be in between, or the \
+         server was set up anew; ask its operator for a new address"
+    )]
+    WrongPin {
+        /// Host and port.
+        address: String,
+    },
+    /// TLS failed otherwise.
+    #[error("no secure connection to {address}: {reason}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// The server closed the connection, or reset a stream, and said why.
+    #[error("the server closed the connection: {}{}{reason}", code.text(), if reason.is_empty() { "" } else { ": " })]
+    Closed {
+        /// Its code.
+        code: Code,
+        /// Its sentence, or nothing.
+        reason: String,
+    },
+    /// A request is refused.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The connection ended by itself.
+    #[error("the connection to the server was lost: {0}")]
+    Lost(String),
+    /// No answer in time.
+    #[error("the server took too long with {0}; try again")]
+    Timeout(&'static str),
+    /// The server broke the protocol.
+    #[error("the server sent what this client does not understand ({0}); update the client")]
+    Malformed(String),
+    /// This device has more in flight than the server allows.
+    #[error("too many messages wait for the server's answer")]
+    Full,
+    /// The device's own network does not work.
+    #[error("cannot use the network: {0}")]
+    Socket(String),
+}
+
+impl LinkError {
+    /// The code that the server gave, if it gave one.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Closed { code, .. } => Some(*code),
+            Self::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    /// Whether connecting again can help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Closed { code, .. } => match code {
+                Code::Displaced => false,
+                // Both follow from a connection that stalled, which the next one need not do.
+                Code::Done | Code::ProofTimeout | Code::TooSlow => true,
+                _ => matches!(code.fault(), Fault::World | Fault::Server),
+            },
+            Self::Refused(refusal) => {
+                refusal.retry_after_ms > 0 || matches!(refusal.code.fault(), Fault::World | Fault::Server)
+            }
+            Self::Unreachable { .. } | Self::Lost(_) | Self::Timeout(_) | Self::Socket(_) => true,
+            Self::WrongPin { .. } | Self::Tls { .. } | Self::Malformed(_) | Self::Full => false,
+        }
+    }
+
+    /// How long the server wants to be left alone, in milliseconds; 0: it did not say.
+    #[must_use]
+    pub const fn retry_after_ms(&self) -> u64 {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after_ms,
+            _ => 0,
+        }
+    }
+
+    fn of_code(number: u64, reason: &[u8]) -> Self {
+        let reason = String::from_utf8_lossy(reason).chars().filter(|c| !c.is_control()).collect();
+        match Code::from_number(number) {
+            Some(code) => Self::Closed { code, reason },
+            None => Self::Lost(format!("the server closed it with the unknown code {number}")),
+        }
+    }
+}
+
+impl From<ConnectionError> for LinkError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) => Self::of_code(close.error_code.into_inner(), &close.reason),
+            ConnectionError::TimedOut => Self::Lost("nothing was heard from the server for a while".to_owned()),
+            ConnectionError::LocallyClosed => Self::Lost("this side closed it".to_owned()),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for LinkError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ConnectionLost(error) => error.into(),
+            ReadError::Reset(code) => Self::of_code(code.into_inner(), b""),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<WriteError> for LinkError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => error.into(),
+            WriteError::Stopped(code) => Self::of_code(code.into_inner(), b""),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<FrameError> for LinkError {
+    fn from(error: FrameError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(code: Code, temporary: bool) {
+        assert_eq!(LinkError::of_code(u64::from(code.number()), b"").is_temporary(), temporary, "{code:?}");
+    }
+
+    #[test]
+    fn comes_back_only_where_that_can_help() {
+        check(Code::Stopping, true);
+        check(Code::RateLimited, true);
+        check(Code::Unavailable, true);
+        check(Code::Internal, true);
+        check(Code::TooSlow, true);
+        check(Code::Displaced, false);
+        check(Code::DeviceRevoked, false);
+        check(Code::DeviceUnknown, false);
+        check(Code::VersionUnsupported, false);
+        check(Code::ProofInvalid, false);
+    }
+
+    #[test]
+    fn a_refusal_with_a_time_may_be_tried_again() {
+        let refusal = Refusal::new(Code::LimitReached).retry_after_ms(50);
+        assert!(LinkError::Refused(refusal.clone()).is_temporary());
+        assert_eq!(LinkError::Refused(refusal).retry_after_ms(), 50);
+        assert!(!LinkError::Refused(Refusal::new(Code::LimitReached)).is_temporary());
+    }
+
+    #[test]
+    fn a_close_without_a_known_code_is_a_lost_connection() {
+        assert!(matches!(LinkError::of_code(9_999, b""), LinkError::Lost(_)));
+    }
+
+    #[test]
+    fn a_close_shows_no_control_characters_of_the_server() {
+        let shown = LinkError::of_code(2, b"back \x1b[31msoon").to_string();
+        assert_eq!(shown, "the server closed the connection: the server is stopping; come back later: back [31msoon");
+    }
+}
