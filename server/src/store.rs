@@ -1,0 +1,421 @@
+//! The store: families of ordered keys and values, atomic durable batches, and expiry by rule.
+
+#[cfg(test)]
+pub mod conformance;
+pub mod expiry;
+pub mod faulty;
+pub mod key;
+pub mod memory;
+pub mod record;
+#[cfg(feature = "node")]
+pub mod rocks;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use expiry::{Expiry, ExpiryRule, TakenFloors};
+pub use key::Key;
+pub use record::{Record, RecordError};
+
+/// A family of records: what is called a column family in RocksDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Family {
+    /// Names → facts of this data directory.
+    Meta,
+    /// Message id → sealed header and body, once a message.
+    Message,
+    /// Account and seq → what stands there.
+    Inbox,
+    /// Conversation and epoch → the commit that ended it.
+    Commit,
+    /// Account → the last seq given, and the running counts.
+    InboxHead,
+    /// Account and device → how far it has taken its inbox, and the results of its latest sends.
+    Cursor,
+    /// Account and index → an entry of its device log.
+    DeviceLog,
+    /// Conversation → roster, last number, GroupInfo, tree.
+    Conversation,
+    /// Account, device, kind and hash → a KeyPackage.
+    KeyPackage,
+    /// Handles, and which conversations an account has.
+    Directory,
+    /// Invite → its uses.
+    Registration,
+}
+
+/// How a family is read, which decides its table options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// By whole key.
+    Point,
+    /// By range, within the keys that share this many first bytes (0: across all).
+    Range {
+        /// The length of the shared prefix.
+        prefix_bytes: usize,
+    },
+}
+
+/// What is particular to one family.
+#[derive(Debug, Clone, Copy)]
+pub struct FamilyOptions {
+    /// How it is read.
+    pub access: Access,
+    /// When its records expire.
+    pub expiry: ExpiryRule,
+    /// The size of its memtable.
+    pub memtable_bytes: usize,
+}
+
+impl Family {
+    /// All families, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Message,
+        Self::Inbox,
+        Self::Commit,
+        Self::InboxHead,
+        Self::Cursor,
+        Self::DeviceLog,
+        Self::Conversation,
+        Self::KeyPackage,
+        Self::Directory,
+        Self::Registration,
+    ];
+
+    /// The name that stands in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Message => "message",
+            Self::Inbox => "inbox",
+            Self::Commit => "commit",
+            Self::InboxHead => "inbox_head",
+            Self::Cursor => "cursor",
+            Self::DeviceLog => "device_log",
+            Self::Conversation => "conversation",
+            Self::KeyPackage => "key_package",
+            Self::Directory => "directory",
+            Self::Registration => "registration",
+        }
+    }
+
+    /// The family's options, as a table.
+    #[must_use]
+    pub const fn options(self) -> FamilyOptions {
+        use crate::limits::{INBOX_MEMTABLE_BYTES, MESSAGE_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES};
+        use Access::{Point, Range};
+        let (access, expiry, memtable_bytes) = match self {
+            Self::Message => (Range { prefix_bytes: 0 }, ExpiryRule::MessageAge, MESSAGE_MEMTABLE_BYTES),
+            Self::Inbox => (Range { prefix_bytes: 16 }, ExpiryRule::InboxAgeOrTaken, INBOX_MEMTABLE_BYTES),
+            Self::Commit => (Range { prefix_bytes: 16 }, ExpiryRule::CommitAge, STATE_MEMTABLE_BYTES),
+            Self::DeviceLog | Self::KeyPackage => (Range { prefix_bytes: 16 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
+            Self::Directory => (Range { prefix_bytes: 0 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
+            Self::Registration => (Point, ExpiryRule::InviteEnd, STATE_MEMTABLE_BYTES),
+            Self::Meta | Self::InboxHead | Self::Cursor | Self::Conversation => {
+                (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES)
+            }
+        };
+        FamilyOptions { access, expiry, memtable_bytes }
+    }
+}
+
+/// How durable a write is when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On the disk.
+    Synced,
+    /// With the operating system: a crash of the machine may lose it, and nothing that follows is ever
+    /// kept without it. For acks alone, which the client repeats.
+    Lazy,
+}
+
+/// Why the store refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room is left on the disk (the world's fault: try again when there is).
+    #[error("the disk of the data directory is full: {0}")]
+    Full(String),
+    /// The disk refused (the world's fault: may pass).
+    #[error("the disk of the data directory refuses: {0}")]
+    Io(String),
+    /// A stored record is not what was written (ours, or the disk's).
+    #[error("the record in {} is corrupt: {what}", family.name())]
+    Corrupt {
+        /// Where it stands.
+        family: Family,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The database itself is damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The data directory is of another format (the operator's).
+    #[error("the data directory has format `{found}`; this program knows `{known}`: use the version that wrote it")]
+    UnknownFormat {
+        /// What it says.
+        found: String,
+        /// What this program reads and writes.
+        known: &'static str,
+    },
+    /// Another process has the data directory open (the operator's).
+    #[error("the data directory {0} is in use by another process")]
+    InUse(String),
+    /// An earlier failure left the store unfit to write; only a restart helps.
+    #[error("the store has failed and refuses to write: {0}")]
+    Poisoned(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's restart.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Io(_))
+    }
+}
+
+/// What one round of reclaiming did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Everything unwritten went to tables, and the log before it is gone.
+    pub flushed: bool,
+    /// Files or (in the memory store) records dropped whole.
+    pub dropped: u64,
+    /// Families that were rewritten through their filter.
+    pub compacted: u64,
+}
+
+/// Key and value, in the order of keys.
+pub type Entry = (Bytes, Bytes);
+
+/// A database of families. Blocking: call it from a thread that may wait for a disk.
+pub trait Store: Send + Sync + 'static {
+    /// Writes all of the batch or nothing.
+    ///
+    /// # Errors
+    /// After an error nothing of the batch is visible, but it may reappear after a restart.
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When the disk refuses or is damaged.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// The values of many keys, in the order of the keys given.
+    ///
+    /// # Errors
+    /// When the disk refuses or is damaged.
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// The first entries of a range, ascending: at most `limit` and [`crate::limits::SCAN_ENTRIES_MAX`].
+    ///
+    /// # Errors
+    /// When the disk refuses or is damaged.
+    fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// The last entry of a range.
+    ///
+    /// # Errors
+    /// When the disk refuses or is damaged.
+    fn last(&self, family: Family, range: Range<&[u8]>) -> Result<Option<Entry>, StoreError>;
+
+    /// One round of physical expiry at the clock's now, as far as it is due: what has expired goes from
+    /// tables and from the log. To be called every [`expiry::ReclaimPeriods::round_ms`].
+    ///
+    /// # Errors
+    /// When the disk refuses; the next round tries again.
+    fn reclaim(&self) -> Result<Reclaimed, StoreError>;
+
+    /// The time of the oldest message of which a byte may still be on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn oldest_physical_ms(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Whether the store can write. After a failed write this tries again, so that it turns well by itself.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn healthy(&self) -> Result<(), StoreError>;
+
+    /// Brings everything to the disk, so that the next start has nothing to replay.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+/// One change of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Sets a key.
+    Put {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: &'a [u8],
+        /// Its new value.
+        value: &'a [u8],
+    },
+    /// Removes a key.
+    Delete {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: &'a [u8],
+    },
+}
+
+/// Changes that are written together; keeps its memory when cleared.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    changes: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    family: Family,
+    key_bytes: usize,
+    value_bytes: Option<usize>,
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a key to a value.
+    pub fn put(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.put_with(family, key, |out| out.extend_from_slice(value.as_ref()));
+    }
+
+    /// Sets a key to a record.
+    pub fn put_record(&mut self, family: Family, key: impl AsRef<[u8]>, record: &impl Record) {
+        self.put_with(family, key, |out| record.encode_into(out));
+    }
+
+    /// Sets a key to what `write` appends.
+    pub fn put_with(&mut self, family: Family, key: impl AsRef<[u8]>, write: impl FnOnce(&mut Vec<u8>)) {
+        let key = key.as_ref();
+        self.bytes.extend_from_slice(key);
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let value_bytes = Some(self.bytes.len().saturating_sub(start));
+        self.changes.push(Slot { family, key_bytes: key.len(), value_bytes });
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        self.bytes.extend_from_slice(key);
+        self.changes.push(Slot { family, key_bytes: key.len(), value_bytes: None });
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// How many changes it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets the changes and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.changes.clear();
+    }
+
+    /// The changes, in the order they were made.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.changes.iter().map(move |slot| {
+            let mut take = |bytes: usize| {
+                let (taken, left) = rest.split_at(bytes);
+                rest = left;
+                taken
+            };
+            let (family, key) = (slot.family, take(slot.key_bytes));
+            match slot.value_bytes {
+                Some(bytes) => Change::Put { family, key, value: take(bytes) },
+                None => Change::Delete { family, key },
+            }
+        })
+    }
+}
+
+/// Reads and decodes one record.
+///
+/// # Errors
+/// As [`Store::get`], and [`StoreError::Corrupt`] for bytes that are no such record.
+pub fn read<R: Record>(store: &dyn Store, family: Family, key: &[u8]) -> Result<Option<R>, StoreError> {
+    store.get(family, key)?.map(|value| decode(family, &value)).transpose()
+}
+
+/// Decodes a value that came from a family.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for bytes that are no such record.
+pub fn decode<R: Record>(family: Family, value: &Bytes) -> Result<R, StoreError> {
+    R::decode(value).map_err(|error| StoreError::Corrupt { family, what: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_listed_in_the_order_of_their_numbers_with_names_of_their_own() {
+        let mut names = std::collections::BTreeSet::new();
+        for (index, family) in Family::ALL.into_iter().enumerate() {
+            assert_eq!(family as usize, index);
+            assert!(names.insert(family.name()), "{} stands twice", family.name());
+        }
+    }
+
+    #[test]
+    fn a_batch_gives_back_its_changes_in_order() {
+        let mut batch = Batch::new();
+        batch.put(Family::Meta, b"a", b"one");
+        batch.delete(Family::Inbox, b"gone");
+        batch.put(Family::Meta, b"", b"");
+        assert_eq!(batch.len(), 3);
+        assert_eq!(batch.bytes(), 8);
+        let changes: Vec<_> = batch.changes().collect();
+        assert_eq!(
+            changes,
+            [
+                Change::Put { family: Family::Meta, key: b"a", value: b"one" },
+                Change::Delete { family: Family::Inbox, key: b"gone" },
+                Change::Put { family: Family::Meta, key: b"", value: b"" },
+            ]
+        );
+        batch.clear();
+        assert!(batch.is_empty());
+        assert_eq!(batch.changes().count(), 0);
+    }
+
+    #[test]
+    fn only_errors_of_the_world_may_pass() {
+        assert!(StoreError::Full(String::new()).may_pass());
+        assert!(StoreError::Io(String::new()).may_pass());
+        assert!(!StoreError::Poisoned(String::new()).may_pass());
+        assert!(!StoreError::InUse(String::new()).may_pass());
+    }
+}

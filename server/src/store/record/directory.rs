@@ -1,0 +1,137 @@
+//! Conversations, KeyPackages and invites.
+
+use bytes::Bytes;
+use gureum_proto::{AccountId, DeviceId};
+
+use super::{RECORD_VERSION, Reader, Record, RecordError};
+use crate::limits::MEMBERS_MAX;
+
+/// What kind of conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ConversationKind {
+    /// Of two accounts, one for each pair.
+    Direct = 0,
+    /// Of any accounts.
+    Group = 1,
+}
+
+/// A device in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Its account.
+    pub account: AccountId,
+    /// The device.
+    pub device: DeviceId,
+    /// Its leaf in the tree.
+    pub leaf: u32,
+}
+
+/// A conversation's epoch and roster, as its tree says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationHead {
+    /// The current epoch.
+    pub epoch: u64,
+    /// When it was created.
+    pub created_ms: u64,
+    /// What kind it is.
+    pub kind: ConversationKind,
+    /// Its devices; at most [`MEMBERS_MAX`].
+    pub members: Vec<Member>,
+}
+
+impl Record for ConversationHead {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.reserve(22 + self.members.len().saturating_mul(36));
+        out.push(RECORD_VERSION);
+        out.extend_from_slice(&self.epoch.to_be_bytes());
+        out.extend_from_slice(&self.created_ms.to_be_bytes());
+        out.push(self.kind as u8);
+        let count = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_be_bytes());
+        for member in &self.members {
+            out.extend_from_slice(member.account.as_bytes());
+            out.extend_from_slice(member.device.as_bytes());
+            out.extend_from_slice(&member.leaf.to_be_bytes());
+        }
+    }
+
+    fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value)?;
+        let (epoch, created_ms) = (reader.u64()?, reader.u64()?);
+        let kind = match reader.u8()? {
+            0 => ConversationKind::Direct,
+            1 => ConversationKind::Group,
+            found => return Err(RecordError::Tag { what: "kind of conversation", found }),
+        };
+        let found = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+        if found > MEMBERS_MAX {
+            return Err(RecordError::TooMany { found, max: MEMBERS_MAX });
+        }
+        let mut members = Vec::with_capacity(found);
+        for _ in 0..found {
+            members.push(Member {
+                account: AccountId::from_bytes(reader.array()?),
+                device: DeviceId::from_bytes(reader.array()?),
+                leaf: reader.u32()?,
+            });
+        }
+        reader.finish(Self { epoch, created_ms, kind, members })
+    }
+}
+
+/// A KeyPackage in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPackageRecord {
+    /// The end of its lifetime.
+    pub not_after_ms: u64,
+    /// The MLS KeyPackage.
+    pub package: Bytes,
+}
+
+impl Record for KeyPackageRecord {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(RECORD_VERSION);
+        out.extend_from_slice(&self.not_after_ms.to_be_bytes());
+        out.extend_from_slice(&self.package);
+    }
+
+    fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value)?;
+        let not_after_ms = reader.u64()?;
+        Ok(Self { not_after_ms, package: value.slice_ref(reader.rest()) })
+    }
+}
+
+/// How often an invite was used, and until when it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteRecord {
+    /// Registrations with it so far.
+    pub used: u32,
+    /// Its end.
+    pub expires_ms: u64,
+}
+
+impl InviteRecord {
+    /// The end of an encoded invite, read without the rest.
+    #[must_use]
+    pub fn peek_expires_ms(value: &[u8]) -> Option<u64> {
+        let mut reader = Reader::new(value).ok()?;
+        reader.u32().ok()?;
+        reader.u64().ok()
+    }
+}
+
+impl Record for InviteRecord {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(RECORD_VERSION);
+        out.extend_from_slice(&self.used.to_be_bytes());
+        out.extend_from_slice(&self.expires_ms.to_be_bytes());
+    }
+
+    fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value)?;
+        let invite = Self { used: reader.u32()?, expires_ms: reader.u64()? };
+        reader.finish(invite)
+    }
+}

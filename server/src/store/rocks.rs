@@ -1,0 +1,300 @@
+//! The store on RocksDB: one write-ahead log, one fsync a batch, expiry by filter, whole files and flushes.
+
+mod filter;
+mod format;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use rocksdb::{
+    ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Reclaimed, Store, StoreError, key};
+use crate::limits::SCAN_ENTRIES_MAX;
+
+/// No write is waiting to be flushed.
+const NOTHING: u64 = u64::MAX;
+
+/// The key of [`Family::Meta`] that is written to see whether writing works again.
+const PROBE: &str = "probe";
+
+/// The embedded store of one data directory.
+pub struct RocksStore {
+    db: DB,
+    expiry: Expiry,
+    /// When the oldest write went into the log that still holds it.
+    unflushed_write_ms: AtomicU64,
+    /// The time of the oldest message in that log.
+    unflushed_message_ms: AtomicU64,
+    compacted_ms: Mutex<CompactedMs>,
+    has_failed: AtomicBool,
+    /// Held as long as the database is open; declared after it, so that it is let go last.
+    _lock: File,
+}
+
+/// When each family was last compacted whole.
+type CompactedMs = [u64; Family::ALL.len()];
+
+impl RocksStore {
+    /// Opens the data directory's database, or creates it in a directory that has none.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFormat`] leaves the directory as it was; [`StoreError::InUse`] when another
+    /// process has it open; else what the disk says.
+    pub fn open(directory: &Path, expiry: Expiry) -> Result<Self, StoreError> {
+        let lock = format::claim(directory)?;
+        let families = options::families(&expiry);
+        let db = DB::open_cf_descriptors(&options::database(), directory.join("db"), families).map_err(world)?;
+        let now_ms = expiry.clock.now_ms();
+        Ok(Self {
+            db,
+            expiry,
+            unflushed_write_ms: AtomicU64::new(NOTHING),
+            unflushed_message_ms: AtomicU64::new(NOTHING),
+            compacted_ms: Mutex::new([now_ms; Family::ALL.len()]),
+            has_failed: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    fn handle(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("`open` opens every family")
+    }
+
+    /// Writes to tables what the log holds, if its oldest is older than `flush_ms`; then the log goes.
+    fn flush_older_than(&self, flush_ms: u64) -> Result<bool, StoreError> {
+        let oldest_ms = self.unflushed_write_ms.load(Ordering::Acquire);
+        if oldest_ms == NOTHING || self.expiry.clock.now_ms().saturating_sub(oldest_ms) < flush_ms {
+            return Ok(false);
+        }
+        // A write marks itself after it is done. So one that is not in this flush marks itself after these
+        // swaps, and waits for the next.
+        let write_ms = self.unflushed_write_ms.swap(NOTHING, Ordering::AcqRel);
+        let message_ms = self.unflushed_message_ms.swap(NOTHING, Ordering::AcqRel);
+        let handles = Family::ALL.map(|family| self.handle(family));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&handles.each_ref(), &options).map_err(|error| {
+            self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
+            self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
+            world(error)
+        })?;
+        Ok(true)
+    }
+
+    /// The tables of messages.
+    fn message_files(&self) -> Result<Vec<LiveFile>, StoreError> {
+        let mut files = self.db.live_files().map_err(world)?;
+        files.retain(|file| file.column_family_name == Family::Message.name());
+        Ok(files)
+    }
+
+    /// Removes the tables whose messages have all expired, and rewrites those that have held expired messages
+    /// for too long beside living ones.
+    fn drop_expired_messages(&self) -> Result<Reclaimed, StoreError> {
+        let mut done = Reclaimed::default();
+        let Some(expired_ms) = self.expiry.expired_until_ms() else { return Ok(done) };
+        let (start, end) = (key::message_floor(0), key::message_floor(expired_ms.saturating_add(1)));
+        let is_expired = |file: &LiveFile| span_ms(file).1 <= expired_ms;
+        let files = self.message_files()?;
+        // Whole files go without being read, but only from below level 0.
+        let whole = files.iter().filter(|file| file.level > 0 && is_expired(file)).count();
+        if whole > 0 {
+            self.db.delete_file_in_range_cf(self.handle(Family::Message), &start, &end).map_err(world)?;
+            done.dropped = u64::try_from(whole).unwrap_or(u64::MAX);
+        }
+        let rewrite_ms = self.expiry.periods().rewrite_ms;
+        let is_stale = |file: &LiveFile| {
+            let (first_ms, _) = span_ms(file);
+            is_expired(file) || first_ms.saturating_add(rewrite_ms) <= expired_ms
+        };
+        let left = if whole > 0 { self.message_files()? } else { files };
+        if left.iter().any(is_stale) {
+            self.compact(Family::Message, Some(&start), Some(&end));
+            done.compacted = 1;
+        }
+        Ok(done)
+    }
+
+    fn compact_due_families(&self) -> u64 {
+        let mut compacted_ms = self.compacted_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.expiry.clock.now_ms();
+        let periods = self.expiry.periods();
+        let mut compacted = 0_u64;
+        for (family, last_ms) in Family::ALL.into_iter().zip(compacted_ms.iter_mut()) {
+            let Some(period_ms) = periods.compaction_ms(family) else { continue };
+            if now_ms.saturating_sub(*last_ms) >= period_ms {
+                self.compact(family, None, None);
+                *last_ms = now_ms;
+                compacted = compacted.saturating_add(1);
+            }
+        }
+        compacted
+    }
+
+    fn compact(&self, family: Family, start: Option<&[u8]>, end: Option<&[u8]>) {
+        let mut options = CompactOptions::default();
+        // RocksDB goes on with its own compactions meanwhile, so that writes don't stall behind this one.
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.handle(family), start, end, &options);
+    }
+
+    fn iterator(&self, family: Family, range: &Range<&[u8]>, is_ordered: bool) -> DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(range.start);
+        options.set_iterate_upper_bound(range.end);
+        options.set_total_order_seek(is_ordered || !shares_prefix(family, range));
+        self.db.raw_iterator_cf_opt(self.handle(family), options)
+    }
+}
+
+impl Store for RocksStore {
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let handles = Family::ALL.map(|family| self.handle(family));
+        let handle = |family: Family| *handles.get(family as usize).expect("a family's number is its place in ALL");
+        // RocksDB puts a tag, a family and two lengths before each change.
+        let mut changes = WriteBatch::with_capacity_bytes(batch.bytes().saturating_add(batch.len().saturating_mul(12)));
+        let mut message_ms = NOTHING;
+        for change in batch.changes() {
+            match change {
+                Change::Put { family, key, value } => {
+                    if family == Family::Message {
+                        message_ms = message_ms.min(key::message_time_ms(key).unwrap_or(NOTHING));
+                    }
+                    changes.put_cf(handle(family), key, value);
+                }
+                Change::Delete { family, key } => changes.delete_cf(handle(family), key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        let write_ms = self.expiry.clock.now_ms();
+        let result = self.db.write_opt(changes, &options).map_err(world);
+        // A failed write may have left bytes in the log as well.
+        self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
+        self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
+        self.has_failed.store(result.is_err(), Ordering::Release);
+        result
+    }
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.db.get_pinned_cf(self.handle(family), key).map_err(world)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let values = self.db.batched_multi_get_cf(self.handle(family), keys.iter().copied(), false);
+        values.into_iter().map(|value| Ok(value.map_err(world)?.map(|value| Bytes::copy_from_slice(&value)))).collect()
+    }
+
+    fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let limit = limit.min(SCAN_ENTRIES_MAX);
+        let mut entries = Vec::new();
+        if range.start >= range.end || limit == 0 {
+            return Ok(entries);
+        }
+        let mut iterator = self.iterator(family, &range, false);
+        iterator.seek(range.start);
+        while let Some((key, value)) = iterator.item() {
+            entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            if entries.len() >= limit {
+                break;
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(world)?;
+        Ok(entries)
+    }
+
+    fn last(&self, family: Family, range: Range<&[u8]>) -> Result<Option<Entry>, StoreError> {
+        if range.start >= range.end {
+            return Ok(None);
+        }
+        let mut iterator = self.iterator(family, &range, true);
+        iterator.seek_to_last();
+        let entry = iterator.item().map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        iterator.status().map_err(world)?;
+        Ok(entry)
+    }
+
+    fn reclaim(&self) -> Result<Reclaimed, StoreError> {
+        let flushed = self.flush_older_than(self.expiry.periods().flush_ms)?;
+        let messages = self.drop_expired_messages()?;
+        let compacted = self.compact_due_families().saturating_add(messages.compacted);
+        Ok(Reclaimed { flushed, dropped: messages.dropped, compacted })
+    }
+
+    fn oldest_physical_ms(&self) -> Result<Option<u64>, StoreError> {
+        // The log first: what moves from it to a table meanwhile is then seen there.
+        let in_log_ms = self.unflushed_message_ms.load(Ordering::Acquire);
+        let in_files_ms = self.message_files()?.iter().map(|file| span_ms(file).0).min().unwrap_or(NOTHING);
+        let oldest_ms = in_log_ms.min(in_files_ms);
+        Ok((oldest_ms != NOTHING).then_some(oldest_ms))
+    }
+
+    fn healthy(&self) -> Result<(), StoreError> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        batch.put(Family::Meta, key::meta(PROBE), []);
+        self.write(&batch, Durability::Synced)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.flush_older_than(0)?;
+        self.db.flush_wal(true).map_err(world)
+    }
+}
+
+impl std::fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksStore").field("path", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+/// The times of a table's first and last message. A key that is no message id counts as living for ever.
+fn span_ms(file: &LiveFile) -> (u64, u64) {
+    let time_ms = |key: &Option<Vec<u8>>| key.as_deref().and_then(key::message_time_ms).unwrap_or(NOTHING);
+    (time_ms(&file.start_key), time_ms(&file.end_key))
+}
+
+/// Whether all keys of the range share the prefix that the family's filters know.
+fn shares_prefix(family: Family, range: &Range<&[u8]>) -> bool {
+    match family.options().access {
+        Access::Range { prefix_bytes } if prefix_bytes > 0 => {
+            let prefix = range.start.get(..prefix_bytes);
+            prefix.is_some() && prefix == range.end.get(..prefix_bytes)
+        }
+        Access::Point | Access::Range { .. } => false,
+    }
+}
+
+/// What RocksDB says, by whose fault it is.
+fn world(error: rocksdb::Error) -> StoreError {
+    let kind = error.kind();
+    let text = error.into_string();
+    if text.contains("No space left on device") {
+        return StoreError::Full(text);
+    }
+    match kind {
+        rocksdb::ErrorKind::Corruption => StoreError::Damaged(text),
+        rocksdb::ErrorKind::IOError
+        | rocksdb::ErrorKind::TimedOut
+        | rocksdb::ErrorKind::Busy
+        | rocksdb::ErrorKind::TryAgain
+        | rocksdb::ErrorKind::Incomplete => StoreError::Io(text),
+        _ => StoreError::Poisoned(text),
+    }
+}

@@ -1,0 +1,222 @@
+//! Tests of what RocksDB adds: restarts, the format, the lock, and that expired bytes leave the disk.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::store::conformance::{
+    ACCOUNT, Bench, OTHER, RETENTION_MS, START_MS, conformance_tests, expiry, put_entry, put_message,
+};
+
+conformance_tests!(bench);
+
+fn bench() -> Bench {
+    let (time, expiry) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Box::new(RocksStore::open(directory.path(), expiry.clone()).unwrap());
+    Bench { time, store, expiry, directory: Some(directory) }
+}
+
+/// How many files below a directory hold these bytes.
+fn files_with(directory: &Path, bytes: &[u8]) -> usize {
+    let mut found = 0;
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes) {
+            found += 1;
+        }
+    }
+    found
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_synced_is_there_after_a_restart() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let id = {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        put_message(&store, START_MS, b"body")
+    };
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    assert!(store.get(Family::Message, &key::message(&id)).unwrap().is_some());
+    assert_eq!(store.oldest_physical_ms(), Ok(Some(START_MS)));
+}
+
+#[test]
+fn a_copy_of_the_files_at_any_moment_opens_with_all_that_was_synced() {
+    let bench = bench();
+    let directory = bench.directory.as_ref().unwrap().path();
+    let id = put_message(&*bench.store, START_MS, b"body");
+    // What a crash leaves: the files as they are, with nothing closed.
+    let crashed = tempfile::tempdir().unwrap();
+    fs::copy(directory.join("FORMAT"), crashed.path().join("FORMAT")).unwrap();
+    fs::create_dir(crashed.path().join("db")).unwrap();
+    for name in names(&directory.join("db")) {
+        fs::copy(directory.join("db").join(&name), crashed.path().join("db").join(&name)).unwrap();
+    }
+    let store = RocksStore::open(crashed.path(), bench.expiry.clone()).unwrap();
+    assert!(store.get(Family::Message, &key::message(&id)).unwrap().is_some());
+}
+
+#[test]
+fn an_expired_ciphertext_is_nowhere_on_the_disk() {
+    let mut bench = bench();
+    let marker = b"the ciphertext that must go";
+    for at in 0..50 {
+        put_message(&*bench.store, START_MS + at, marker);
+        put_entry(&*bench.store, &ACCOUNT, at + 1, START_MS + at);
+    }
+    let directory = bench.directory.take().unwrap();
+    assert!(files_with(directory.path(), marker) > 0);
+    let rounds = 20_000 / bench.expiry.periods().round_ms;
+    for round in 0..rounds {
+        bench.time.advance(bench.expiry.periods().round_ms);
+        put_message(&*bench.store, bench.expiry.clock.now_ms(), b"another");
+        put_entry(&*bench.store, &OTHER, round + 1, bench.expiry.clock.now_ms());
+        bench.store.reclaim().unwrap();
+    }
+    let oldest_ms = bench.store.oldest_physical_ms().unwrap().unwrap();
+    let age_ms = bench.expiry.clock.now_ms() - oldest_ms;
+    assert!(age_ms < 2 * RETENTION_MS, "the oldest byte is {age_ms} ms old");
+    drop(bench.store);
+    assert_eq!(files_with(directory.path(), marker), 0);
+    assert_eq!(files_with(directory.path(), ACCOUNT.as_bytes()), 0);
+    assert!(files_with(directory.path(), b"another") > 0);
+}
+
+#[test]
+fn an_idle_store_forgets_as_well() {
+    let mut bench = bench();
+    put_message(&*bench.store, START_MS, b"alone in the world");
+    let directory = bench.directory.take().unwrap();
+    for _ in 0..40 {
+        bench.time.advance(bench.expiry.periods().round_ms);
+        bench.store.reclaim().unwrap();
+    }
+    assert_eq!(bench.store.oldest_physical_ms(), Ok(None));
+    drop(bench.store);
+    assert_eq!(files_with(directory.path(), b"alone in the world"), 0);
+}
+
+#[test]
+fn a_restart_in_between_does_not_keep_expired_bytes() {
+    let (time, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        put_message(&store, START_MS, b"left behind");
+    }
+    time.advance(2 * RETENTION_MS);
+    {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        store.reclaim().unwrap();
+        assert_eq!(store.oldest_physical_ms(), Ok(None));
+    }
+    assert_eq!(files_with(directory.path(), b"left behind"), 0);
+}
+
+#[test]
+fn whole_tables_of_expired_messages_are_dropped_unread() {
+    let (time, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    put_message(&store, START_MS, b"old");
+    store.close().unwrap();
+    store.compact(Family::Message, None, None);
+    time.advance(RETENTION_MS);
+    put_message(&store, START_MS + RETENTION_MS, b"new");
+    let done = store.reclaim().unwrap();
+    assert_eq!((done.dropped, store.oldest_physical_ms()), (1, Ok(Some(START_MS + RETENTION_MS))));
+}
+
+#[test]
+fn the_log_is_let_go_after_a_flush() {
+    let bench = bench();
+    let db = bench.directory.as_ref().unwrap().path().join("db");
+    let logs = || names(&db).into_iter().filter(|name| name.ends_with(".log")).collect::<Vec<_>>();
+    put_message(&*bench.store, START_MS, b"first");
+    let before = logs();
+    bench.time.advance(bench.expiry.periods().flush_ms);
+    assert!(bench.store.reclaim().unwrap().flushed);
+    assert!(before.iter().all(|log| !logs().contains(log)), "{before:?} {:?}", logs());
+    assert!(!names(&db).contains(&"archive".to_owned()));
+    assert!(!bench.store.reclaim().unwrap().flushed);
+}
+
+#[test]
+fn a_directory_of_an_unknown_format_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("FORMAT"), "gureum-store 2\n").unwrap();
+    let error = RocksStore::open(directory.path(), expiry().1).unwrap_err();
+    assert_eq!(error, StoreError::UnknownFormat { found: "gureum-store 2".to_owned(), known: format::FORMAT });
+    assert_eq!(names(directory.path()), ["FORMAT"]);
+}
+
+#[test]
+fn a_database_without_a_format_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("db")).unwrap();
+    let error = RocksStore::open(directory.path(), expiry().1).unwrap_err();
+    assert_eq!(error, StoreError::UnknownFormat { found: "none".to_owned(), known: format::FORMAT });
+    assert_eq!(names(directory.path()), ["db"]);
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_then_free() {
+    let bench = bench();
+    let directory = bench.directory.as_ref().unwrap().path();
+    let error = RocksStore::open(directory, bench.expiry.clone()).unwrap_err();
+    assert_eq!(error, StoreError::InUse(directory.display().to_string()));
+    drop(bench.store);
+    RocksStore::open(directory, bench.expiry.clone()).unwrap();
+}
+
+#[test]
+fn a_lazy_write_is_visible_and_kept_by_the_next_synced_one() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Family::Cursor, b"lazy", b"1");
+        store.write(&batch, Durability::Lazy).unwrap();
+        assert!(store.get(Family::Cursor, b"lazy").unwrap().is_some());
+        put_message(&store, START_MS, b"synced");
+    }
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    assert!(store.get(Family::Cursor, b"lazy").unwrap().is_some());
+}
+
+#[test]
+fn readers_and_the_writer_and_reclaiming_do_not_disturb_each_other() {
+    let bench = bench();
+    let store: Arc<dyn Store> = Arc::from(bench.store);
+    let until_ms = START_MS + 10_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                bench.time.advance(100);
+                store.reclaim().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for seq in 1..=500 {
+                put_message(&*store, bench.expiry.clock.now_ms(), &[7; 300]);
+                put_entry(&*store, &ACCOUNT, seq, until_ms);
+            }
+        });
+    });
+    let entries = store.scan(Family::Inbox, key::inbox_after(&ACCOUNT, 0).as_range(), 1_000).unwrap();
+    assert_eq!(entries.len(), 500);
+}
