@@ -1,8 +1,12 @@
 //! The clock that decides what has expired: it never runs backwards, and a leap forward is not believed.
 
+mod file;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+pub use file::{load_last_known_ms, save_last_known_ms};
 
 /// The least leap that is held: below it, stepping is ordinary work of time synchronisation.
 const JUMP_MS_MIN: u64 = 1_000;

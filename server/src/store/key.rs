@@ -294,9 +294,6 @@ pub fn registration(invite: &InviteId) -> Key {
     Key::of(&[invite.as_bytes()])
 }
 
-/// The name of the last known time in [`super::Family::Meta`].
-pub const META_CLOCK: &str = "clock";
-
 fn split_id(key: &[u8]) -> Option<([u8; 16], &[u8])> {
     let (id, rest) = key.split_first_chunk::<16>()?;
     Some((*id, rest))
