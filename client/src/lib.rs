@@ -1,7 +1,11 @@
 //! Gureum's reference client: a device's connection, its encrypted database, and what keeps the two in step.
 
 mod client;
+mod e2ee;
+mod identity;
 mod limits;
 mod link;
+pub mod vault;
+mod words;
 
 pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Unproven};

@@ -49,3 +49,57 @@ pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A connection that lasted this long was a good one: the next wait is the first one again.
 pub(crate) const BACKOFF_RESET: Duration = Duration::from_secs(10);
+
+// ---- vault and encryption -------------------------------------------------------------------------------
+
+/// The longest text of one message, in bytes: padded, encrypted and framed it stays below
+/// the bound on a ciphertext.
+pub const TEXT_BYTES_MAX: usize = 48 * 1024;
+/// Messages in the outbox that the server has not accepted yet; more are refused.
+pub(crate) const OUTBOX_ROWS_MAX: u64 = 10_000;
+/// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
+/// remembers the results of as many.
+pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
+/// Deliveries taken in one transaction: as many share one fsync and one loading of their groups.
+pub(crate) const TAKE_FRAMES_MAX: usize = 256;
+/// Events that wait to be reported; past it the oldest are dropped from the list (the history keeps its rows).
+pub(crate) const EVENTS_MAX: u64 = 100_000;
+/// Rows of one reading of the history.
+pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
+/// Attempts to rejoin one conversation within [`REJOIN_WINDOW_MS`].
+pub(crate) const REJOINS_MAX: u32 = 3;
+/// The window of [`REJOINS_MAX`], in milliseconds.
+pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
+/// Things that the vault has asked its caller for and that are not answered yet; past it all are asked again.
+pub(crate) const NEEDS_REMEMBERED_MAX: usize = 256;
+/// Past epochs whose messages can still be read. The server refuses messages of an epoch more than 3 behind; two
+/// more leave room for commits that cross them on the way.
+pub(crate) const PAST_EPOCHS_MAX: usize = 5;
+/// Messages of one sender that may overtake another.
+pub(crate) const OUT_OF_ORDER_MAX: u32 = 64;
+/// Messages of one sender in one epoch that may be missing between two: a long absence, with its gap, is not to
+/// leave the rest unreadable.
+pub(crate) const FORWARD_DISTANCE_MAX: u32 = 25_000;
+/// Plaintexts are padded to a multiple of this, in bytes, so that the length says little.
+pub(crate) const PADDING_BYTES: usize = 64;
+/// How long a KeyPackage may be used after it was made, in seconds.
+pub(crate) const KEY_PACKAGE_LIFETIME_S: u64 = 84 * 24 * 60 * 60;
+/// How long a statement waits for another process of the same home, in milliseconds.
+pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// A device name, in bytes.
+pub(crate) const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// Argon2id: memory in KiB, passes and lanes (the first recommended option of RFC 9106 needs 2 GiB; this is the
+/// second, which fits a phone).
+pub(crate) const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
+/// Passes of Argon2id.
+pub(crate) const ARGON2_PASSES: u32 = 3;
+/// Lanes of Argon2id.
+pub(crate) const ARGON2_LANES: u32 = 4;
+/// The largest `kdf.json` that is read, in bytes.
+pub(crate) const KDF_FILE_BYTES_MAX: u64 = 4096;
+/// The most memory that a `kdf.json` may ask for, in KiB.
+pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// The most passes that a `kdf.json` may ask for.
+pub(crate) const KDF_PASSES_MAX: u32 = 64;
+
+const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);

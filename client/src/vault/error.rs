@@ -1,0 +1,237 @@
+//! What a vault's operations can fail with, each by whose fault it is and what can be done.
+
+use std::path::PathBuf;
+
+use gureum_proto::{AccountId, ConversationId, LogError};
+
+/// The local database failed; every operation can meet this one, and none has changed anything then.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// SQLite refused: the disk is full, the file is damaged, or another process holds it for too long.
+    #[error("the local database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A row is not what this program writes.
+    #[error("the local database holds a damaged row: {0}")]
+    Damaged(&'static str),
+    /// The encryption library failed where it cannot by our rules.
+    #[error("the encryption failed while {step}: {why}")]
+    Crypto {
+        /// While doing what.
+        step: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// The device is not registered yet.
+    #[error("this home is not registered; run `gureum register` first")]
+    NotRegistered,
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no random bytes")]
+    Random,
+    /// No conversation of this id is here.
+    #[error("the conversation {0} is not known here")]
+    NoConversation(ConversationId),
+    /// No contact of this id is here.
+    #[error("the account {0} is not known here; look it up first")]
+    NoContact(AccountId),
+    /// As many counters are without an answer as may be.
+    #[error("too many sends are without an answer; wait for the server")]
+    CountersUnresolved,
+    /// Positions of the inbox are missing without a gap that says so.
+    #[error("the server skipped inbox positions: expected {expected}, got {got}; reconnect")]
+    Hole {
+        /// The position that should have come.
+        expected: u64,
+        /// The one that came.
+        got: u64,
+    },
+}
+
+/// Why a vault cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no vault.
+    #[error("there is no account in {0}; run `gureum register` first, or name another home")]
+    Missing(PathBuf),
+    /// A vault with an account is there already.
+    #[error("{0} already holds an account; name another home")]
+    Exists(PathBuf),
+    /// The vault was made but its registration did not finish.
+    #[error("the registration in {0} was not finished; run `gureum register` again with the same invite")]
+    Unfinished(PathBuf),
+    /// The key or passphrase does not open the database.
+    #[error("the passphrase is wrong, or the key file does not belong to this database")]
+    WrongKey,
+    /// The database needs a passphrase and none was given.
+    #[error("this home is protected by a passphrase; give it")]
+    PassphraseNeeded,
+    /// A passphrase was given and the database has a key file.
+    #[error("this home is protected by its key file, not by a passphrase; give none")]
+    PassphraseUnused,
+    /// The key file or the passphrase's parameters are damaged.
+    #[error("the file {path} is damaged: {why}")]
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: &'static str,
+    },
+    /// A newer program wrote the database.
+    #[error("the database has format {found} and this program knows up to {known}; update the program")]
+    Newer {
+        /// The format in the file.
+        found: i64,
+        /// The newest known here.
+        known: i64,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The device name is empty or too long.
+    #[error("a device name has 1 to 64 bytes")]
+    DeviceName,
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Why an account's log is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The server's log is not the one seen before.
+    #[error(
+        "the server shows another device log for {0} than before: somebody may be trying to read your messages; \
+         compare safety numbers"
+    )]
+    Forked(AccountId),
+    /// The server's log is shorter than the one seen before.
+    #[error("the server hides entries of the device log of {account}: {seen} were seen, {shown} are shown")]
+    Shorter {
+        /// Whose.
+        account: AccountId,
+        /// Entries seen before.
+        seen: u64,
+        /// Entries shown now.
+        shown: u64,
+    },
+    /// The handle stood for another account before.
+    #[error("the handle {handle} stood for another account before: compare safety numbers")]
+    HandleMoved {
+        /// The handle.
+        handle: String,
+        /// The account that it stood for.
+        before: AccountId,
+    },
+    /// The entries do not follow from one another, or are not those of this account.
+    #[error("the device log of {account} does not hold: {why}")]
+    Invalid {
+        /// Whose.
+        account: AccountId,
+        /// Why.
+        why: LogError,
+    },
+    /// The answer begins after what is known, or holds nothing where something was promised.
+    #[error("the server left out entries of the device log of {0}")]
+    Incomplete(AccountId),
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for TrustError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+/// Why a conversation cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// There is one already.
+    #[error("there is a conversation with this account already")]
+    Exists(ConversationId),
+    /// The other account is this one.
+    #[error("that is your own account")]
+    Oneself,
+    /// A KeyPackage is not that of a device in the log.
+    #[error("a key package of {account} is refused: {why}")]
+    KeyPackage {
+        /// Whose.
+        account: AccountId,
+        /// Why.
+        why: String,
+    },
+    /// Not one KeyPackage of the other account.
+    #[error("{0} has no device that can be written to yet; it must connect first")]
+    NoDevice(AccountId),
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for BeginError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+/// Why a text is not taken into the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Empty or longer than [`crate::limits::TEXT_BYTES_MAX`].
+    #[error("a message has 1 to 49152 bytes; this one has {0}")]
+    Length(usize),
+    /// Too much waits already.
+    #[error("the outbox is full; connect so that it can be sent")]
+    Full,
+    /// The conversation has stopped.
+    #[error("the conversation is stopped because its members' device lists were violated; nothing is sent in it")]
+    Stopped,
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for QueueError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+/// Why a conversation cannot be rejoined.
+#[derive(Debug, thiserror::Error)]
+pub enum RejoinError {
+    /// Tried too often.
+    #[error("rejoining was tried too often; the next attempt may be made in {} s", retry_after_ms.div_ceil(1000))]
+    TooOften {
+        /// How long to wait.
+        retry_after_ms: u64,
+    },
+    /// The server shows a state older than one seen before.
+    #[error("the server shows the conversation at epoch {shown}, but epoch {seen} was seen before")]
+    Older {
+        /// The epoch shown.
+        shown: u64,
+        /// The highest epoch seen.
+        seen: u64,
+    },
+    /// A leaf's account log must be learned first.
+    #[error("the device log of {0} is needed first")]
+    NeedsAccount(AccountId),
+    /// The state is not one that this device may believe.
+    #[error("the conversation's state is refused: {0}")]
+    Refused(String),
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for RejoinError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}

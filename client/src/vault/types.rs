@@ -1,0 +1,291 @@
+//! The values that go into a vault and come out of it.
+
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position, Send};
+use serde::{Deserialize, Serialize};
+
+/// A contact: an account whose device log was verified here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The account.
+    pub account: AccountId,
+    /// The handle that the server gave last.
+    pub handle: Handle,
+    /// The log, as far as it was seen.
+    pub log: DeviceLog,
+}
+
+/// The outcome of learning a part of an account's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// The contact now.
+    pub contact: Contact,
+    /// Whether the server has further entries: ask again from `contact.log.length()` on.
+    pub more: bool,
+}
+
+/// A conversation, as far as a caller needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// The other account.
+    pub peer: AccountId,
+    /// The epoch that this device is in; 0 when it is in none.
+    pub epoch: u64,
+    /// Its state.
+    pub state: ConversationStatus,
+}
+
+/// How a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConversationStatus {
+    /// Made here, and the server has not confirmed it yet.
+    Creating,
+    /// Messages can be sent and read.
+    Active,
+    /// The account is in it, this device is not (yet): by a Welcome or by rejoining it will be.
+    Absent,
+    /// A commit broke the rules of membership: nothing is sent any more.
+    Forked,
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OutboxId(pub i64);
+
+/// What the answer to a send means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The message is on the server's disk, and in the history.
+    Sent(SentMessage),
+    /// Encrypt again: the commits must be fetched (`Need::Commits`), then [`super::Vault::next_sends`] gives it again
+    /// under the same counter.
+    Again {
+        /// Where.
+        conversation: ConversationId,
+        /// The epoch that the refused one was for; commits are needed from there on.
+        epoch: u64,
+    },
+    /// Nothing changed; the same may be sent again after a while.
+    Later {
+        /// How long to wait.
+        retry_after_ms: u64,
+    },
+    /// It will not be sent; an event says so.
+    Failed(Event),
+    /// No row waits for this counter (it was settled before).
+    Nothing,
+}
+
+/// A message that the server has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMessage {
+    /// The row that it was.
+    pub outbox: OutboxId,
+    /// The other account.
+    pub to: AccountId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The server's id; `None` when the acceptance is so old that the server has forgotten it.
+    pub message_id: Option<MessageId>,
+    /// The server's time, or this device's where the id is missing.
+    pub server_time_ms: u64,
+}
+
+/// What [`super::Vault::take`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Frames that are done; the rest must be given again after `need` was met.
+    pub frames: usize,
+    /// Everything up to here is on disk: ack it. `None` if nothing moved.
+    pub ack: Option<Position>,
+    /// What happened, in order; each is also among the unreported events.
+    pub events: Vec<StoredEvent>,
+    /// What must be fetched before the next frame can be taken.
+    pub need: Option<Need>,
+    /// Whether the server said that the backlog has been sent.
+    pub caught_up: bool,
+}
+
+/// What the vault needs from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// `ReadCommits`, then [`super::Vault::apply_commits`].
+    Commits {
+        /// Of this conversation.
+        conversation: ConversationId,
+        /// From this epoch on.
+        from_epoch: u64,
+    },
+    /// `FindAccount`, then [`super::Vault::learn_account`].
+    Account {
+        /// Of this account.
+        account: AccountId,
+        /// From this entry on.
+        log_from: u64,
+    },
+    /// `ReadGroup`, then [`super::Vault::rejoin`].
+    Rejoin {
+        /// Of this conversation.
+        conversation: ConversationId,
+    },
+}
+
+/// What [`super::Vault::apply_commits`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// This device is at the conversation's current epoch.
+    UpToDate,
+    /// Ask for the next page, from this epoch on.
+    More {
+        /// The first epoch wanted.
+        from_epoch: u64,
+    },
+    /// Something must be met first, then the same page can be applied.
+    Needs(Need),
+    /// A commit broke the rules of membership; the conversation has stopped.
+    Forked,
+}
+
+/// Something that happened, with its place among the unreported ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// For [`super::Vault::mark_reported`].
+    pub id: i64,
+    /// What.
+    pub event: Event,
+}
+
+/// Something that a person or a program wants to hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A message came.
+    Message(Message),
+    /// Positions of the inbox were dropped before this device took them.
+    Gap {
+        /// The first that is gone.
+        from_seq: u64,
+        /// The last that is gone.
+        to_seq: u64,
+        /// Application messages among them.
+        count: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A message came that this device cannot read.
+    Unreadable {
+        /// Where.
+        conversation: ConversationId,
+        /// Its number there.
+        number: u64,
+        /// The server's id.
+        message_id: MessageId,
+        /// Why.
+        why: String,
+    },
+    /// This device joined a conversation.
+    Joined {
+        /// Which.
+        conversation: ConversationId,
+        /// With whom.
+        peer: AccountId,
+    },
+    /// This device joined again; what was sent while it was not in stays unreadable.
+    Rejoined {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// A device was added to an account.
+    DeviceAdded {
+        /// Whose.
+        account: AccountId,
+        /// Which.
+        device: DeviceId,
+    },
+    /// A device of an account was revoked.
+    DeviceRevoked {
+        /// Whose.
+        account: AccountId,
+        /// Which.
+        device: DeviceId,
+    },
+    /// A commit was refused.
+    CommitRefused {
+        /// Where.
+        conversation: ConversationId,
+        /// Why.
+        why: String,
+        /// Whether the conversation has stopped over it.
+        stopped: bool,
+    },
+    /// A message of this device will not be sent.
+    SendFailed {
+        /// Which row.
+        outbox: OutboxId,
+        /// Where.
+        conversation: ConversationId,
+        /// The server's reason.
+        why: String,
+    },
+}
+
+/// A message in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Where.
+    pub conversation: ConversationId,
+    /// The other account of the conversation.
+    pub peer: AccountId,
+    /// Who wrote it.
+    pub from: AccountId,
+    /// The handle of who wrote it.
+    pub from_handle: Handle,
+    /// From which device.
+    pub device: DeviceId,
+    /// Whether this account wrote it.
+    pub own: bool,
+    /// The text.
+    pub text: String,
+    /// The server's id; `None` as in [`SentMessage`].
+    pub message_id: Option<MessageId>,
+    /// The server's time.
+    pub server_time_ms: u64,
+    /// Its number in the conversation.
+    pub number: u64,
+    /// Its position in this account's inbox; `None` for one that this device sent.
+    pub seq: Option<u64>,
+}
+
+/// An entry of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HistoryItem {
+    /// A message.
+    Message(Message),
+    /// Messages are missing here.
+    Gap {
+        /// The first position that is gone.
+        from_seq: u64,
+        /// The last position that is gone.
+        to_seq: u64,
+        /// Application messages among them.
+        count: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// A message that this device could not read.
+    Unreadable {
+        /// Where.
+        conversation: ConversationId,
+        /// Its number there.
+        number: u64,
+        /// The server's id.
+        message_id: MessageId,
+        /// The server's time.
+        server_time_ms: u64,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Sends that are due.
+pub type Sends = Vec<Send>;
