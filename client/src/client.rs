@@ -1,3 +1,285 @@
-//! Keeps a device in step with its server.
+//! Keeps a device in step with its server: the library's main entry.
 
 mod backoff;
+mod driver;
+mod error;
+mod event;
+mod receiver;
+mod session;
+mod sync;
+mod vault_thread;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gureum_proto::{AccountId, Handle, Register, ServerUrl};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+pub use driver::{Inbox, SessionOptions};
+pub use error::ClientError;
+pub use event::ClientEvent;
+
+use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
+use crate::link::{Dialer, LinkError};
+use crate::vault::{
+    Contact, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
+};
+use driver::Driver;
+use session::Command;
+use sync::Sync;
+use vault_thread::VaultHandle;
+
+/// A home: an account's device on this machine.
+#[derive(Debug, Clone)]
+pub struct Client {
+    home: PathBuf,
+    vault: VaultHandle,
+    identity: Arc<Identity>,
+}
+
+/// What a registration leaves to be shown.
+pub struct Registration {
+    /// The home, ready for use.
+    pub client: Client,
+    /// The recovery key as words. They are nowhere else.
+    pub recovery_words: Zeroizing<String>,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// What is to be registered.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The server's address, with the invite's token where registration is not open.
+    pub invite: ServerUrl,
+    /// The handle wanted.
+    pub handle: Handle,
+    /// A name by which a person knows the device.
+    pub device_name: String,
+}
+
+impl Client {
+    /// Makes an account on a server and a home for it. After a failure the same call goes on where it stopped.
+    ///
+    /// # Errors
+    /// The home holds an account already, the server cannot be reached, or it refuses.
+    pub async fn register(home: &Path, key: KeySource, account: NewAccount) -> Result<Registration, ClientError> {
+        let NewAccount { invite, handle, device_name } = account;
+        // Before anything is written: an address that answers nobody leaves nothing behind.
+        let dialer = Dialer::new(invite.clone())?;
+        let mut unproven = dialer.connect().await?;
+        let profile = NewProfile { server: ServerUrl { token: None, ..invite.clone() }, device_name };
+        let directory = home.to_owned();
+        let (mut vault, draft) = blocking(move || Vault::create(&directory, &key, &profile)).await??;
+        let token = invite.token.map_or_else(Bytes::new, Bytes::from);
+        let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry };
+        let registered = unproven.register(&register).await?;
+        let (vault, identity) = blocking(move || {
+            let identity = vault.registered(&handle, registered)?;
+            Ok::<_, ClientError>((vault, identity))
+        })
+        .await??;
+        let client = Self { home: home.to_owned(), vault: VaultHandle::start(vault)?, identity: Arc::new(identity) };
+        // The account exists whatever happens now, and the next connection fills what is missing.
+        let _ = client.first_connection(unproven).await;
+        Ok(Registration { client, recovery_words: draft.recovery_words })
+    }
+
+    async fn first_connection(&self, unproven: crate::link::Unproven) -> Result<(), ClientError> {
+        let claim = self.vault.call(|vault| vault.hello_claim(false)).await?;
+        let seen = claim.log_entries;
+        let (link, _events, ready) = unproven.prove(claim, &self.identity.proof).await?;
+        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let result = sync.begin_session(&ready, seen).await;
+        sync.link.close().await;
+        result
+    }
+
+    /// Opens a home.
+    ///
+    /// # Errors
+    /// There is none, or the key does not fit.
+    pub async fn open(home: &Path, key: KeySource) -> Result<Self, ClientError> {
+        let directory = home.to_owned();
+        let vault = blocking(move || Vault::open(&directory, &key)).await??;
+        let identity = Arc::new(vault.identity().clone());
+        Ok(Self { home: home.to_owned(), vault: VaultHandle::start(vault)?, identity })
+    }
+
+    /// Who this device is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Starts a session. It ends when it and its commands are dropped, or with [`ClientEvent::Stopped`].
+    ///
+    /// # Errors
+    /// Another process takes the inbox.
+    pub fn session(&self, options: SessionOptions) -> Result<ClientSession, ClientError> {
+        let lock = Driver::lock(&self.home, options.inbox)?;
+        let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+        let (out, events) = mpsc::channel(CLIENT_EVENTS_MAX);
+        let driver = Driver {
+            vault: self.vault.clone(),
+            identity: Arc::clone(&self.identity),
+            dialer: Dialer::new(self.identity.server.clone())?,
+            reconnect: options.reconnect,
+            lock,
+            out,
+        };
+        let task = TaskTracker::new();
+        task.spawn(driver.run(queue));
+        task.close();
+        Ok(ClientSession { commands: SessionCommands { commands }, events, task })
+    }
+
+    /// Events that nobody was told of yet, oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn unreported_events(&self, limit: usize) -> Result<Vec<StoredEvent>, ClientError> {
+        self.vault.call(move |vault| vault.unreported_events(limit)).await
+    }
+
+    /// Events that somebody was told of.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn mark_reported(&self, ids: Vec<i64>) -> Result<(), ClientError> {
+        self.vault.call(move |vault| vault.mark_reported(&ids)).await
+    }
+
+    /// The newest entries of the history, oldest first; with one account or with all.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn history(&self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
+        self.vault.call(move |vault| vault.history(with, limit)).await
+    }
+
+    /// An account known here.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn contact(&self, handle: &Handle) -> Result<Option<Contact>, ClientError> {
+        let handle = handle.clone();
+        self.vault.call(move |vault| vault.contact_by_handle(&handle)).await
+    }
+
+    /// An account known here, by its id.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn contact_of(&self, account: AccountId) -> Result<Option<Contact>, ClientError> {
+        self.vault.call(move |vault| vault.contact(account)).await
+    }
+
+    /// The digits to compare with another person's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn safety_number(&self, account: AccountId) -> Result<String, ClientError> {
+        self.vault.run(move |vault| vault.safety_number(account)).await
+    }
+}
+
+/// A session: a connection that is kept, or not, as its options say.
+#[derive(Debug)]
+pub struct ClientSession {
+    commands: SessionCommands,
+    events: mpsc::Receiver<ClientEvent>,
+    task: TaskTracker,
+}
+
+/// What can be asked of a session, from anywhere.
+#[derive(Debug, Clone)]
+pub struct SessionCommands {
+    commands: mpsc::Sender<Command>,
+}
+
+impl ClientSession {
+    /// The next event; `None` after [`ClientEvent::Stopped`].
+    ///
+    /// Cancel safety: an event is either returned or still queued.
+    pub async fn next(&mut self) -> Option<ClientEvent> {
+        self.events.recv().await
+    }
+
+    /// A handle for commands. The session lasts as long as any of them.
+    #[must_use]
+    pub fn commands(&self) -> SessionCommands {
+        self.commands.clone()
+    }
+
+    /// Runs a command to its end, and gives the error that stopped the session where that is why it failed.
+    /// Events that come meanwhile are dropped.
+    ///
+    /// # Errors
+    /// As the command's.
+    pub async fn finish<T>(&mut self, command: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        tokio::pin!(command);
+        let mut stopped = None;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut command => return match (result, stopped) {
+                    (Err(ClientError::Ended), Some(error)) => Err(error),
+                    (result, _) => result,
+                },
+                event = self.events.recv(), if stopped.is_none() => {
+                    stopped = Some(match event {
+                        Some(ClientEvent::Stopped(error)) => error,
+                        Some(_) => continue,
+                        None => ClientError::Ended,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends the session: what is written arrives, the rest is kept.
+    pub async fn close(self) {
+        let Self { commands, mut events, task } = self;
+        drop(commands);
+        let drained = async { while events.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT * 4, async { tokio::join!(drained, task.wait()) }).await;
+    }
+}
+
+impl SessionCommands {
+    /// Sends a text and waits until the server has it on disk.
+    ///
+    /// # Errors
+    /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
+    /// other error it was not sent and will not be.
+    pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
+        let (reply, result) = oneshot::channel();
+        let command = Command::Send { to, text, reply };
+        self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Looks an account up, here or on the server.
+    ///
+    /// # Errors
+    /// Nobody has the handle, or its log does not hold.
+    pub async fn find(&self, handle: Handle) -> Result<Contact, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Find { handle, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ClientError> {
+    let failed = |error: tokio::task::JoinError| ClientError::Link(LinkError::Socket(error.to_string()));
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}

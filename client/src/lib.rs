@@ -8,4 +8,7 @@ mod link;
 pub mod vault;
 mod words;
 
+pub use client::{
+    Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, Registration, SessionCommands, SessionOptions,
+};
 pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Unproven};

@@ -103,3 +103,35 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
+
+// ---- client ---------------------------------------------------------------------------------------------
+
+/// Calls that wait for the database's thread.
+pub(crate) const VAULT_JOBS_MAX: usize = 32;
+/// Commands that wait for a session.
+pub(crate) const COMMANDS_MAX: usize = 64;
+/// Events of a session that wait for their reader.
+pub(crate) const CLIENT_EVENTS_MAX: usize = 64;
+/// Callers that wait for the result of their message.
+pub(crate) const WAITING_MAX: usize = 1024;
+/// Deliveries read ahead of the database.
+pub(crate) const DELIVERIES_AHEAD_MAX: usize = 1024;
+/// Steps taken to meet one need of the vault: pages of a commit log or a device log.
+pub(crate) const NEED_STEPS_MAX: usize = 256;
+/// How often the same need may come back before the inbox counts as stuck.
+pub(crate) const NEED_REPEATS_MAX: usize = 3;
+/// External commits in a row that may lose against another commit.
+pub(crate) const REJOIN_RACES_MAX: usize = 4;
+/// Pages of a listing of conversations.
+pub(crate) const LISTING_PAGES_MAX: usize = 4096;
+/// One-time KeyPackages that the directory is filled up to.
+pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
+/// Below so many, the directory is filled up.
+pub(crate) const KEY_PACKAGES_LOW: u32 = 10;
+/// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
+pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a session that is to end waits for the answers to its sends.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(KEY_PACKAGES_LOW <= KEY_PACKAGES_FULL);
+const _: () = assert!(KEY_PACKAGES_FULL as usize <= gureum_proto::limits::KEY_PACKAGES_MAX);

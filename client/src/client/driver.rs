@@ -1,0 +1,151 @@
+//! Connects, works, and connects again: the life of a session from the first attempt to the last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gureum_proto::Code;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::error::ClientError;
+use super::event::ClientEvent;
+use super::receiver::ReceiverLock;
+use super::session::{Command, End, Session};
+use super::sync::Sync;
+use super::vault_thread::VaultHandle;
+use crate::limits::BACKOFF_RESET;
+use crate::link::{Dialer, LinkError};
+use crate::vault::{Identity, Vault};
+
+/// How a session behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Whether to take the inbox.
+    pub inbox: Inbox,
+    /// Whether to connect again after a failure that may pass.
+    pub reconnect: bool,
+}
+
+/// Whether a session takes the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inbox {
+    /// It does, or fails because another process of this home does.
+    Take,
+    /// It does, unless another process of this home does.
+    TakeIfFree,
+    /// It leaves it alone.
+    Leave,
+}
+
+/// A session's task, before it runs.
+pub(crate) struct Driver {
+    pub(crate) vault: VaultHandle,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) dialer: Dialer,
+    pub(crate) reconnect: bool,
+    pub(crate) lock: Option<ReceiverLock>,
+    pub(crate) out: mpsc::Sender<ClientEvent>,
+}
+
+impl Driver {
+    /// Takes the inbox's lock, if it is to be taken.
+    pub(crate) fn lock(home: &PathBuf, inbox: Inbox) -> Result<Option<ReceiverLock>, ClientError> {
+        match inbox {
+            Inbox::Leave => Ok(None),
+            Inbox::Take => ReceiverLock::acquire(home).map(Some),
+            Inbox::TakeIfFree => match ReceiverLock::acquire(home) {
+                Ok(lock) => Ok(Some(lock)),
+                Err(ClientError::Receiving(_)) => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Runs until the caller drops its commands, or something fails for good.
+    pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
+        let mut backoff = Backoff::new(StdRng::from_os_rng());
+        loop {
+            let started = Instant::now();
+            let (error, asked) = match self.connection(&mut commands).await {
+                End::Quit => return,
+                End::Drain(wait) => (stopping(), wait),
+                End::Failed(error) => {
+                    let asked = error.retry_after();
+                    (error, asked)
+                }
+            };
+            if !self.reconnect || !error.is_temporary() {
+                let _ = self.out.send(ClientEvent::Stopped(error)).await;
+                return;
+            }
+            if started.elapsed() > BACKOFF_RESET {
+                backoff.reset();
+            }
+            let retry_in = backoff.wait(asked);
+            let _ = self.out.send(ClientEvent::Disconnected { error, retry_in }).await;
+            if self.offline(&mut commands, retry_in).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn connection(&self, commands: &mut mpsc::Receiver<Command>) -> End {
+        match self.connect().await {
+            Ok(session) => session.run(commands).await,
+            Err(error) => End::Failed(error),
+        }
+    }
+
+    async fn connect(&self) -> Result<Session<'_>, ClientError> {
+        let subscribe = self.lock.is_some();
+        let unproven = self.dialer.connect().await?;
+        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
+        let log_entries_seen = claim.log_entries;
+        let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
+        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        sync.begin_session(&ready, log_entries_seen).await?;
+        let _ = self.out.send(ClientEvent::Connected).await;
+        Ok(Session::new(sync, events, &self.out, &ready, subscribe))
+    }
+
+    /// Waits for the next attempt. What is to be sent meanwhile is kept, if its conversation is known; `None` when
+    /// the caller is done.
+    async fn offline(&self, commands: &mut mpsc::Receiver<Command>, wait: Duration) -> Option<()> {
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => self.keep(command?).await,
+                () = tokio::time::sleep_until(until) => return Some(()),
+            }
+        }
+    }
+
+    async fn keep(&self, command: Command) {
+        let offline = || ClientError::Link(LinkError::Lost("not connected now".to_owned()));
+        match command {
+            Command::Send { to, text, reply } => {
+                let queued = self.vault.call(move |vault: &mut Vault| {
+                    let Some(contact) = vault.contact_by_handle(&to)? else { return Ok(None) };
+                    let Some(conversation) = vault.conversation_with(contact.account)? else { return Ok(None) };
+                    vault.queue_text(conversation.id, &text).map(Some)
+                });
+                let answer = match queued.await {
+                    Ok(Some(_)) => ClientError::Kept(Box::new(offline())),
+                    Ok(None) => offline(),
+                    Err(error) => error,
+                };
+                let _ = reply.send(Err(answer));
+            }
+            Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+        }
+    }
+}
+
+fn stopping() -> ClientError {
+    ClientError::Link(LinkError::Closed { code: Code::Stopping, reason: String::new() })
+}

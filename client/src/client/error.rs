@@ -1,0 +1,104 @@
+//! What a client can fail with, and whether connecting again may help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gureum_proto::{Code, HandleError};
+
+use crate::link::LinkError;
+use crate::vault::{BeginError, OpenError, QueueError, RejoinError, TrustError, VaultError};
+
+/// Why an operation of a client failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The home cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The connection, or a request on it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// An account is not believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A conversation cannot begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// A text is not taken.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A conversation cannot be rejoined.
+    #[error(transparent)]
+    Rejoin(#[from] RejoinError),
+    /// Not a handle.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// The server knows nobody of that name.
+    #[error("nobody on this server is called {0:?}; check the spelling")]
+    Nobody(String),
+    /// The message was handed over, and the answer is missing.
+    #[error("{0}; the message is kept and goes out, once, on the next connection (`gureum receive` makes one)")]
+    Kept(Box<ClientError>),
+    /// The server refused the message for good.
+    #[error("the message was not sent: {0}")]
+    NotSent(String),
+    /// Another process takes the inbox of this home.
+    #[error("another gureum is receiving for {0}; stop it, or let it go on and read the history")]
+    Receiving(PathBuf),
+    /// What the server asks to be fetched does not help.
+    #[error("the server's answers lead nowhere ({0}); try again later")]
+    Stuck(String),
+    /// The server answered a request with another one's answer.
+    #[error("the server answered another question than the one asked; update the client")]
+    Mismatched,
+    /// A file cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database's thread.
+    #[error("{0}")]
+    Thread(String),
+    /// The session is over.
+    #[error("the session has ended")]
+    Ended,
+    /// Too much waits already.
+    #[error("too many messages wait for an answer; wait for the server")]
+    Busy,
+}
+
+impl ClientError {
+    /// Whether connecting again may help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Link(error) => error.is_temporary(),
+            Self::Vault(VaultError::Hole { .. }) | Self::Rejoin(RejoinError::TooOften { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// How long to stay away at least.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Link(error) => Duration::from_millis(error.retry_after_ms()),
+            Self::Rejoin(RejoinError::TooOften { retry_after_ms }) => Duration::from_millis(*retry_after_ms),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The server's code, if it is one of the server's answers.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Link(error) => error.code(),
+            _ => None,
+        }
+    }
+}

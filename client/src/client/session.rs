@@ -1,0 +1,338 @@
+//! One connection's work: what comes is taken and acked, what waits is sent and settled.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use gureum_proto::{DeliveryFrame, Handle, Ready, Sent};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::error::ClientError;
+use super::event::ClientEvent;
+use super::sync::Sync;
+use crate::limits::{DELIVERIES_AHEAD_MAX, NEED_REPEATS_MAX, WAITING_MAX, WELCOME_PATIENCE};
+use crate::link::{LinkError, LinkEvent, LinkEvents};
+use crate::vault::{Contact, Need, OutboxId, SentMessage, Settled};
+
+/// What a caller wants of a session.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Send a text; answered when the server has it on disk.
+    Send { to: Handle, text: String, reply: Reply },
+    /// Look somebody up.
+    Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+}
+
+pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The caller is done.
+    Quit,
+    /// The server goes away for a while.
+    Drain(Duration),
+    /// Something failed.
+    Failed(ClientError),
+}
+
+/// A connection at work.
+pub(crate) struct Session<'a> {
+    sync: Sync,
+    events: LinkEvents,
+    out: &'a mpsc::Sender<ClientEvent>,
+    subscribed: bool,
+    epochs_differ: bool,
+    /// Deliveries that have come and are not taken yet.
+    ahead: Vec<DeliveryFrame>,
+    caught_up: bool,
+    caught_up_told: bool,
+    /// The highest counter handed to this connection, and those of them without an answer.
+    handed_over: u64,
+    in_flight: BTreeSet<u64>,
+    outbox_due: bool,
+    outbox_again: Option<Instant>,
+    join_at: Option<Instant>,
+    waiting: HashMap<OutboxId, Reply>,
+    drain: Option<Duration>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        sync: Sync,
+        events: LinkEvents,
+        out: &'a mpsc::Sender<ClientEvent>,
+        ready: &Ready,
+        subscribed: bool,
+    ) -> Self {
+        Self {
+            sync,
+            events,
+            out,
+            subscribed,
+            epochs_differ: ready.epochs_differ,
+            ahead: Vec::new(),
+            caught_up: false,
+            caught_up_told: false,
+            handed_over: 0,
+            in_flight: BTreeSet::new(),
+            outbox_due: true,
+            outbox_again: None,
+            join_at: None,
+            waiting: HashMap::new(),
+            drain: None,
+        }
+    }
+
+    /// Works until the connection or the caller ends it, then closes.
+    pub(crate) async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> End {
+        let end = loop {
+            match self.step(commands).await {
+                Ok(None) => (),
+                Ok(Some(end)) => break end,
+                Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
+            }
+        };
+        for (_, reply) in self.waiting.drain() {
+            let why = match &end {
+                End::Failed(ClientError::Link(error)) => error.clone(),
+                End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
+                _ => LinkError::Lost("it ended before the answer came".to_owned()),
+            };
+            // Who asked may have gone.
+            let _ = reply.send(Err(ClientError::Kept(Box::new(why.into()))));
+        }
+        self.sync.link.close().await;
+        end
+    }
+
+    async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<Option<End>, ClientError> {
+        self.flush().await?;
+        self.tell_caught_up().await;
+        if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
+            return Ok(Some(End::Drain(wait)));
+        }
+        let (outbox_again, join_at) = (self.outbox_again, self.join_at);
+        // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
+        tokio::select! {
+            biased;
+            event = self.events.next() => self.on_event(event).await?,
+            command = commands.recv() => match command {
+                Some(command) => self.on_command(command).await,
+                None => return Ok(Some(End::Quit)),
+            },
+            () = at(outbox_again) => {
+                (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
+            }
+            () = at(join_at) => self.join_absent().await?,
+        }
+        Ok(None)
+    }
+
+    async fn on_event(&mut self, event: LinkEvent) -> Result<(), ClientError> {
+        match event {
+            LinkEvent::Delivery(frames) => {
+                self.ahead.extend(frames);
+                let mut other = None;
+                while self.ahead.len() < DELIVERIES_AHEAD_MAX && other.is_none() {
+                    match self.events.ready() {
+                        Some(LinkEvent::Delivery(frames)) => self.ahead.extend(frames),
+                        Some(event) => other = Some(event),
+                        None => break,
+                    }
+                }
+                self.take().await?;
+                match other {
+                    Some(LinkEvent::Sent(results)) => self.settle(results).await,
+                    Some(LinkEvent::Drain { come_back }) => self.on_drain(come_back),
+                    Some(LinkEvent::Closed(error)) => Err(error.into()),
+                    Some(LinkEvent::Delivery(_)) | None => Ok(()),
+                }
+            }
+            LinkEvent::Sent(results) => self.settle(results).await,
+            LinkEvent::Drain { come_back } => self.on_drain(come_back),
+            LinkEvent::Closed(error) => Err(error.into()),
+        }
+    }
+
+    fn on_drain(&mut self, come_back: Duration) -> Result<(), ClientError> {
+        self.drain = Some(come_back);
+        Ok(())
+    }
+
+    /// Takes everything that has come: one transaction for many, then one ack.
+    async fn take(&mut self) -> Result<(), ClientError> {
+        let mut stuck = (None, 0);
+        while !self.ahead.is_empty() {
+            let frames = std::mem::take(&mut self.ahead);
+            let (frames, taken) = self.sync.vault.run(move |vault| {
+                let taken = vault.take(&frames);
+                (frames, taken)
+            }).await?;
+            self.ahead = frames;
+            let taken = taken?;
+            self.ahead.drain(..taken.frames.min(self.ahead.len()));
+            if let Some(position) = taken.ack {
+                self.sync.link.ack(position);
+            }
+            if !taken.events.is_empty() {
+                self.tell(ClientEvent::News).await;
+            }
+            self.caught_up |= taken.caught_up;
+            self.outbox_due |= taken.frames > 0;
+            match taken.need {
+                Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
+                None if taken.frames == 0 => {
+                    return Err(ClientError::Stuck("an inbox entry that cannot be taken".to_owned()));
+                }
+                None => (),
+            }
+        }
+        if self.caught_up && !self.caught_up_told {
+            self.after_catching_up().await?;
+        }
+        Ok(())
+    }
+
+    async fn meet(
+        &self,
+        need: Need,
+        stuck: &mut (Option<Need>, usize),
+        frames: usize,
+    ) -> Result<(), ClientError> {
+        let repeats = if frames == 0 && stuck.0 == Some(need) { stuck.1 + 1 } else { 0 };
+        if repeats >= NEED_REPEATS_MAX {
+            return Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")));
+        }
+        *stuck = (Some(need), repeats);
+        self.sync.meet(need).await
+    }
+
+    /// What waits until everything readable is read: state that no inbox entry brings any more.
+    async fn after_catching_up(&mut self) -> Result<(), ClientError> {
+        if std::mem::take(&mut self.epochs_differ) {
+            self.sync.compare_conversations().await?;
+        }
+        self.sync.resubmit_commits().await?;
+        self.expect_welcomes().await?;
+        self.sync.renew_keys().await?;
+        self.outbox_due = true;
+        Ok(())
+    }
+
+    /// A conversation begun elsewhere comes as a Welcome, soon; else this device joins without one.
+    async fn expect_welcomes(&mut self) -> Result<(), ClientError> {
+        if self.join_at.is_none() && !self.sync.absent().await?.is_empty() {
+            self.join_at = Some(Instant::now() + WELCOME_PATIENCE);
+        }
+        Ok(())
+    }
+
+    async fn join_absent(&mut self) -> Result<(), ClientError> {
+        self.join_at = None;
+        for conversation in self.sync.absent().await? {
+            self.sync.rejoin(conversation).await?;
+        }
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        Ok(())
+    }
+
+    async fn tell_caught_up(&mut self) {
+        let done = self.caught_up && self.in_flight.is_empty() && self.join_at.is_none() && self.ahead.is_empty();
+        if done && !self.caught_up_told {
+            self.caught_up_told = true;
+            self.tell(ClientEvent::CaughtUp).await;
+        }
+    }
+
+    /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
+    async fn flush(&mut self) -> Result<(), ClientError> {
+        while std::mem::take(&mut self.outbox_due) {
+            let after = self.handed_over;
+            let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
+            let sends = self.sync.vault.call(move |vault| vault.next_sends(after, limit)).await?;
+            if sends.is_empty() {
+                return Ok(());
+            }
+            match self.sync.link.send(&sends) {
+                // The answers to those before make it due again.
+                Err(LinkError::Full) => return Ok(()),
+                result => result?,
+            }
+            self.handed_over = sends.iter().map(|send| send.counter).max().unwrap_or(0).max(self.handed_over);
+            self.in_flight.extend(sends.iter().map(|send| send.counter));
+            self.outbox_due = true;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, results: Vec<Sent>) -> Result<(), ClientError> {
+        for sent in results {
+            self.in_flight.remove(&sent.counter);
+            let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
+            match settled {
+                Settled::Sent(message) => {
+                    if let Some(reply) = self.waiting.remove(&message.outbox) {
+                        let _ = reply.send(Ok(message.clone()));
+                    }
+                    self.tell(ClientEvent::Sent(message)).await;
+                }
+                Settled::Again { conversation, epoch } => {
+                    self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await?;
+                }
+                Settled::Later { retry_after_ms } => {
+                    let wait = Duration::from_millis(retry_after_ms.max(100));
+                    self.outbox_again = Some(Instant::now() + wait);
+                }
+                Settled::Failed(crate::vault::Event::SendFailed { outbox, why, .. }) => {
+                    if let Some(reply) = self.waiting.remove(&outbox) {
+                        let _ = reply.send(Err(ClientError::NotSent(why)));
+                    }
+                    self.tell(ClientEvent::News).await;
+                }
+                Settled::Failed(_) => self.tell(ClientEvent::News).await,
+                Settled::Nothing => (),
+            }
+        }
+        self.outbox_due = true;
+        Ok(())
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Send { to, text, reply } => match self.queue(&to, text).await {
+                Ok(outbox) => {
+                    self.outbox_due = true;
+                    self.waiting.insert(outbox, reply);
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+        }
+    }
+
+    async fn queue(&mut self, to: &Handle, text: String) -> Result<OutboxId, ClientError> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(ClientError::Busy);
+        }
+        let conversation = self.sync.conversation(to).await?.id;
+        let outbox = self.sync.vault.call(move |vault| vault.queue_text(conversation, &text)).await?;
+        if self.caught_up || !self.subscribed {
+            self.expect_welcomes().await?;
+        }
+        Ok(outbox)
+    }
+
+    async fn tell(&self, event: ClientEvent) {
+        // Nobody may be listening.
+        let _ = self.out.send(event).await;
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

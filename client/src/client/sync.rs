@@ -1,0 +1,301 @@
+//! What a device asks its server for: accounts, conversations, commits, and the way back into a conversation.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gureum_proto::{
+    AccountId, Code, ConversationId, CreateConversation, DeviceId, FindBy, Handle, Ready, Request, Response,
+    SubmitCommit,
+};
+
+use super::error::ClientError;
+use super::vault_thread::VaultHandle;
+use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, LISTING_PAGES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX};
+use crate::link::{Link, LinkError};
+use crate::vault::{Applied, BeginError, Contact, Conversation, ConversationStatus, Identity, Need, RejoinError};
+
+/// A connection and the database that it serves.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    pub(crate) link: Link,
+    pub(crate) vault: VaultHandle,
+    pub(crate) identity: Arc<Identity>,
+}
+
+/// What became of a commit.
+enum Submitted {
+    Accepted,
+    Lost,
+}
+
+impl Sync {
+    /// Fetches what the vault lacks.
+    pub(crate) async fn meet(&self, need: Need) -> Result<(), ClientError> {
+        match need {
+            Need::Account { account, log_from } => self.learn(FindBy::Account(account), log_from).await.map(drop),
+            Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
+            Need::Rejoin { conversation } => self.rejoin(conversation).await,
+        }
+    }
+
+    /// The account of a handle: known here, or found.
+    pub(crate) async fn contact(&self, handle: &Handle) -> Result<Contact, ClientError> {
+        let known = handle.clone();
+        if let Some(contact) = self.vault.call(move |vault| vault.contact_by_handle(&known)).await? {
+            return Ok(contact);
+        }
+        match self.learn(FindBy::Handle(handle.clone()), 0).await {
+            Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::NotFound => {
+                Err(ClientError::Nobody(handle.to_string()))
+            }
+            result => result,
+        }
+    }
+
+    async fn learn(&self, by: FindBy, mut log_from: u64) -> Result<Contact, ClientError> {
+        for _ in 0..NEED_STEPS_MAX {
+            let request = Request::FindAccount { by: by.clone(), log_from };
+            let Response::Account(found) = self.link.request(&request).await? else {
+                return Err(ClientError::Mismatched);
+            };
+            if matches!(&by, FindBy::Account(account) if *account != found.account)
+                || matches!(&by, FindBy::Handle(handle) if *handle != found.handle)
+            {
+                return Err(ClientError::Mismatched);
+            }
+            let learned = self.vault.call(move |vault| vault.learn_account(&found, log_from)).await?;
+            if !learned.more {
+                return Ok(learned.contact);
+            }
+            log_from = learned.contact.log.length();
+        }
+        Err(ClientError::Stuck("a device log without end".to_owned()))
+    }
+
+    async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {
+        let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
+        self.learn(FindBy::Account(account), log_from).await
+    }
+
+    /// Brings a conversation to its current epoch by the commit log, or by rejoining where that ends.
+    async fn fetch_commits(&self, conversation: ConversationId, mut from_epoch: u64) -> Result<(), ClientError> {
+        for _ in 0..NEED_STEPS_MAX {
+            let page = match self.link.request(&Request::ReadCommits { conversation, from_epoch }).await {
+                Ok(Response::Commits(page)) => page,
+                Ok(_) => return Err(ClientError::Mismatched),
+                Err(LinkError::Refused(refusal)) if refusal.code == Code::CommitsGone => {
+                    return self.rejoin(conversation).await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
+                Applied::UpToDate | Applied::Forked => return Ok(()),
+                Applied::More { from_epoch: next } => from_epoch = next,
+                Applied::Needs(Need::Account { account, log_from }) => {
+                    self.learn(FindBy::Account(account), log_from).await?;
+                }
+                Applied::Needs(Need::Rejoin { conversation }) => return self.rejoin(conversation).await,
+                Applied::Needs(Need::Commits { from_epoch: next, .. }) => from_epoch = next,
+            }
+        }
+        Err(ClientError::Stuck("a commit log without end".to_owned()))
+    }
+
+    /// Joins by an external commit; another commit that comes first is a reason to try again.
+    pub(crate) async fn rejoin(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        for _ in 0..REJOIN_RACES_MAX {
+            let submit = self.external_commit(conversation).await?;
+            match self.submit(submit).await? {
+                Submitted::Accepted => return Ok(()),
+                Submitted::Lost => (),
+            }
+        }
+        Err(ClientError::Stuck("others change the conversation faster than this device can join it".to_owned()))
+    }
+
+    async fn external_commit(&self, conversation: ConversationId) -> Result<SubmitCommit, ClientError> {
+        let Response::Group(group) = self.link.request(&Request::ReadGroup { conversation }).await? else {
+            return Err(ClientError::Mismatched);
+        };
+        let group = Arc::new(group);
+        for _ in 0..NEED_STEPS_MAX {
+            let state = Arc::clone(&group);
+            match self.vault.run(move |vault| vault.rejoin(conversation, &state)).await? {
+                Ok(submit) => return Ok(submit),
+                Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ClientError::Stuck("a conversation without end".to_owned()))
+    }
+
+    async fn submit(&self, commit: SubmitCommit) -> Result<Submitted, ClientError> {
+        let conversation = commit.conversation;
+        match self.link.request(&Request::SubmitCommit(commit)).await {
+            Ok(Response::CommitAccepted { .. }) => {
+                self.vault.call(move |vault| vault.commit_accepted(conversation)).await?;
+                Ok(Submitted::Accepted)
+            }
+            Ok(_) => Err(ClientError::Mismatched),
+            Err(LinkError::Refused(refusal)) if matches!(refusal.code, Code::EpochConflict | Code::EpochStale) => {
+                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                Ok(Submitted::Lost)
+            }
+            // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
+            Err(error) if error.is_temporary() => Err(error.into()),
+            Err(error) => {
+                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The conversation with somebody, begun if there is none. It may be one that this device has yet to join.
+    pub(crate) async fn conversation(&self, with: &Handle) -> Result<Conversation, ClientError> {
+        let peer = self.contact(with).await?.account;
+        if peer == self.identity.account {
+            return Err(BeginError::Oneself.into());
+        }
+        let known = move |vault: &mut crate::vault::Vault| vault.conversation_with(peer);
+        match self.vault.call(known).await? {
+            Some(known) if known.state != ConversationStatus::Creating => return Ok(known),
+            Some(_) => self.confirm_creations().await?,
+            None => self.begin(peer).await?,
+        }
+        let begun = self.vault.call(known).await?;
+        begun.ok_or_else(|| ClientError::Stuck("a conversation that was begun is not there".to_owned()))
+    }
+
+    async fn begin(&self, peer: AccountId) -> Result<(), ClientError> {
+        let theirs = self.claim(peer).await?;
+        let ours = if self.has_other_devices().await? { self.claim(self.identity.account).await? } else { Vec::new() };
+        let ours: Vec<_> = ours.into_iter().filter(|(device, _)| *device != self.identity.device).collect();
+        let create = self.vault.call(move |vault| vault.begin_conversation(peer, &theirs, &ours)).await?;
+        self.create(create).await
+    }
+
+    async fn claim(&self, account: AccountId) -> Result<Vec<(DeviceId, Bytes)>, ClientError> {
+        match self.link.request(&Request::ClaimKeyPackages { account }).await? {
+            Response::KeyPackages(packages) => Ok(packages),
+            _ => Err(ClientError::Mismatched),
+        }
+    }
+
+    async fn has_other_devices(&self) -> Result<bool, ClientError> {
+        let account = self.identity.account;
+        let contact = match self.vault.call(move |vault| vault.contact(account)).await? {
+            Some(contact) => contact,
+            None => self.learn_account(account).await?,
+        };
+        Ok(contact.log.active().any(|(device, _)| device != self.identity.device))
+    }
+
+    async fn create(&self, create: CreateConversation) -> Result<(), ClientError> {
+        let ours = create.conversation;
+        match self.link.request(&Request::CreateConversation(create)).await {
+            Ok(Response::ConversationCreated { conversation, .. }) if conversation == ours => {
+                self.vault.call(move |vault| vault.conversation_created(ours)).await
+            }
+            Ok(Response::ConversationCreated { conversation, .. }) => {
+                self.vault.call(move |vault| vault.conversation_existed(ours, conversation)).await
+            }
+            Ok(_) => Err(ClientError::Mismatched),
+            Err(error) if error.is_temporary() => Err(error.into()),
+            Err(error) => {
+                self.vault.call(move |vault| vault.abandon_conversation(ours)).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks again for what was asked for on a connection that broke.
+    pub(crate) async fn confirm_creations(&self) -> Result<(), ClientError> {
+        for create in self.vault.call(crate::vault::Vault::pending_creations).await? {
+            self.create(create).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends commits again whose answer is missing.
+    pub(crate) async fn resubmit_commits(&self) -> Result<(), ClientError> {
+        for commit in self.vault.call(crate::vault::Vault::pending_commits).await? {
+            self.submit(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.
+    pub(crate) async fn renew_keys(&self) -> Result<(), ClientError> {
+        for conversation in self.vault.call(crate::vault::Vault::self_updates_due).await? {
+            let commit = self.vault.call(move |vault| vault.commit_self_update(conversation)).await?;
+            if let Some(commit) = commit {
+                self.submit(commit).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the directory with KeyPackages when it runs low, so that others can begin conversations.
+    pub(crate) async fn fill_key_packages(&self, left: u32) -> Result<(), ClientError> {
+        if left >= KEY_PACKAGES_LOW {
+            return Ok(());
+        }
+        let count = usize::try_from(KEY_PACKAGES_FULL.saturating_sub(left)).unwrap_or(0);
+        let key_packages = self.vault.call(move |vault| vault.make_key_packages(count)).await?;
+        let last_resort = Some(self.vault.call(crate::vault::Vault::make_last_resort).await?);
+        match self.link.request(&Request::PutKeyPackages { key_packages, last_resort }).await? {
+            Response::KeyPackagesStored { .. } => Ok(()),
+            _ => Err(ClientError::Mismatched),
+        }
+    }
+
+    /// What a new connection asks first: nothing, mostly.
+    pub(crate) async fn begin_session(&self, ready: &Ready, log_entries_seen: u64) -> Result<(), ClientError> {
+        if ready.log_entries > log_entries_seen {
+            self.learn_account(self.identity.account).await?;
+        }
+        self.fill_key_packages(ready.key_packages_left).await?;
+        self.confirm_creations().await
+    }
+
+    /// Compares conversations with the server's list, and fetches commits that the inbox no longer holds.
+    pub(crate) async fn compare_conversations(&self) -> Result<(), ClientError> {
+        let mut after = None;
+        for _ in 0..LISTING_PAGES_MAX {
+            let answer = self.link.request(&Request::ListConversations { after }).await?;
+            let Response::Conversations { conversations, more } = answer else {
+                return Err(ClientError::Mismatched);
+            };
+            let last = conversations.last().map(|state| state.conversation);
+            for state in conversations {
+                self.compare(state).await?;
+            }
+            if !more || last <= after {
+                return Ok(());
+            }
+            after = last;
+        }
+        Ok(())
+    }
+
+    async fn compare(&self, state: gureum_proto::ConversationState) -> Result<(), ClientError> {
+        let state = Arc::new(state);
+        for _ in 0..NEED_STEPS_MAX {
+            let shown = Arc::clone(&state);
+            match self.vault.call(move |vault| vault.note_conversation(&shown)).await? {
+                // Its Welcome may be on its way: whoever waits for it decides when to join without.
+                None | Some(Need::Rejoin { .. }) => return Ok(()),
+                Some(need @ Need::Account { .. }) => self.meet(need).await?,
+                Some(need @ Need::Commits { .. }) => return self.meet(need).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Conversations that the account is in and this device is not.
+    pub(crate) async fn absent(&self) -> Result<Vec<ConversationId>, ClientError> {
+        let all = self.vault.call(crate::vault::Vault::conversations).await?;
+        let absent = all.into_iter().filter(|known| known.state == ConversationStatus::Absent);
+        Ok(absent.map(|known| known.id).collect())
+    }
+}

@@ -1,0 +1,60 @@
+//! The vault on a thread of its own: it waits for disks, and what waits for networks must not.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ClientError;
+use crate::limits::VAULT_JOBS_MAX;
+use crate::vault::Vault;
+
+type Job = Box<dyn FnOnce(&mut Vault) + Send>;
+
+/// A vault that is called from asynchronous code. The thread ends when the last handle is dropped and its jobs
+/// are done.
+#[derive(Debug, Clone)]
+pub(crate) struct VaultHandle {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl VaultHandle {
+    /// Gives a vault its thread.
+    pub(crate) fn start(mut vault: Vault) -> Result<Self, ClientError> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(VAULT_JOBS_MAX);
+        std::thread::Builder::new()
+            .name("vault".to_owned())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut vault);
+                }
+            })
+            .map_err(|error| ClientError::Thread(error.to_string()))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs one operation and waits for it.
+    ///
+    /// Cancel safety: an operation that was accepted runs to its end even if nobody waits for it any more.
+    pub(crate) async fn run<R: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Vault) -> R + Send + 'static,
+    ) -> Result<R, ClientError> {
+        let (reply, result) = oneshot::channel();
+        let job: Job = Box::new(move |vault| {
+            // Who asked may have gone.
+            let _ = reply.send(operation(vault));
+        });
+        let gone = |()| ClientError::Thread("the database's thread has ended; the log says why".to_owned());
+        self.jobs.send(job).await.map_err(|_| gone(()))?;
+        result.await.map_err(|_| gone(()))
+    }
+
+    /// Runs one operation that may fail.
+    pub(crate) async fn call<R: Send + 'static, E: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Vault) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, ClientError>
+    where
+        ClientError: From<E>,
+    {
+        Ok(self.run(operation).await??)
+    }
+}
