@@ -1,0 +1,214 @@
+//! The server's certificate and its TLS configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gureum_proto::{ALPN, ServerUrl};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+
+use crate::config::TlsFiles;
+use crate::files::{make_private_dir, read_small, write_private};
+
+/// TLS 1.3 tickets that a client gets after a handshake: it needs one for the next connection.
+const TICKETS_SENT: usize = 1;
+
+/// A certificate in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    /// For the QUIC endpoint.
+    pub(crate) config: Arc<ServerConfig>,
+    /// What a client pins, when no public authority vouches for the certificate: SHA-256 of its
+    /// SubjectPublicKeyInfo.
+    pub(crate) pin: Option<[u8; 32]>,
+}
+
+/// Why there is no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file of it cannot be read or written.
+    #[error("the TLS file {path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// One of the two files of the self-signed certificate is gone.
+    #[error(
+        "{0} is missing beside its counterpart: restore it, or remove both for a new certificate (clients must be invited again)"
+    )]
+    Half(PathBuf),
+    /// A file is not what it should be.
+    #[error("the TLS file {path} is not usable: {why}")]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Certificate and key do not serve.
+    #[error("the certificate and its key cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl Tls {
+    /// Loads the certificate from the operator's files, or the self-signed one of the data directory, which is made
+    /// when it is not there; `host` is the address that clients are told.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or cannot be written.
+    pub(crate) fn load(data_dir: &Path, files: Option<&TlsFiles>, host: &str) -> Result<Self, TlsError> {
+        let own = TlsFiles { cert: data_dir.join("tls/cert.pem"), key: data_dir.join("tls/key.pem") };
+        if files.is_none() {
+            keep_self_signed(&own, host)?;
+        }
+        let files = files.unwrap_or(&own);
+        let chain = read_chain(&files.cert)?;
+        let leaf = chain.first().ok_or_else(|| content(&files.cert, "it holds no certificate"))?;
+        let pin =
+            (files.cert == own.cert).then(|| spki_pin(leaf)).transpose().map_err(|why| content(&files.cert, why))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| content(&files.key, error))?;
+        Ok(Self { config: Arc::new(server_config(chain, key)?), pin })
+    }
+
+    /// The server's address as clients take it.
+    #[must_use]
+    pub(crate) fn url(&self, (host, port): (String, u16)) -> ServerUrl {
+        ServerUrl { host, port, pin: self.pin, token: None }
+    }
+}
+
+fn server_config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, TlsError> {
+    let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
+    // Resumption by tickets costs the server no memory. 0-RTT stays off: a Hello's proof needs the exporter, which
+    // does not exist before the handshake is complete.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+    config.send_tls13_tickets = TICKETS_SENT;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+fn keep_self_signed(files: &TlsFiles, host: &str) -> Result<(), TlsError> {
+    match (files.cert.exists(), files.key.exists()) {
+        (true, true) => return Ok(()),
+        // The key is written first: without a certificate nobody has seen it.
+        (false, true) | (false, false) => {}
+        (true, false) => return Err(TlsError::Half(files.key.clone())),
+    }
+    let unusable = |error: rcgen::Error| TlsError::Unusable(error.to_string());
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(unusable)?;
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    let mut params = CertificateParams::new(names).map_err(unusable)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Gureum server");
+    // Clients pin the key, so that the dates protect nothing; they must only not be in the way.
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2120, 1, 1);
+    let cert = params.self_signed(&key).map_err(unusable)?;
+    let dir = files.key.parent().unwrap_or(Path::new("."));
+    make_private_dir(dir).map_err(|error| TlsError::File { path: dir.to_owned(), error })?;
+    for (path, pem) in [(&files.key, key.serialize_pem()), (&files.cert, cert.pem())] {
+        write_private(path, pem.as_bytes()).map_err(|error| TlsError::File { path: path.clone(), error })?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let file = |error| TlsError::File { path: path.to_owned(), error };
+    read_small(path).map_err(file)?.ok_or_else(|| file(std::io::ErrorKind::NotFound.into()))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    chain.map_err(|error| content(path, error))
+}
+
+fn content(path: &Path, why: impl ToString) -> TlsError {
+    TlsError::Content { path: path.to_owned(), why: why.to_string() }
+}
+
+/// SHA-256 of a certificate's SubjectPublicKeyInfo: stays the same for as long as the key does.
+///
+/// # Errors
+/// The certificate is malformed.
+pub(crate) fn spki_pin(certificate: &CertificateDer<'_>) -> Result<[u8; 32], rustls::Error> {
+    let spki = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &spki);
+    let pin = <[u8; 32]>::try_from(digest.as_ref());
+    pin.map_err(|_| rustls::Error::General("SHA-256 has 32 bytes".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_self_signed_certificate_is_kept_with_its_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Tls::load(dir.path(), None, "chat.example.org").unwrap();
+        let again = Tls::load(dir.path(), None, "other.example.org").unwrap();
+        assert!(first.pin.is_some());
+        assert_eq!(first.pin, again.pin);
+        let mode = dir.path().join("tls/key.pem").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_certificate_from_files_has_no_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        Tls::load(dir.path(), None, "localhost").unwrap();
+        let files = TlsFiles { cert: dir.path().join("c.pem"), key: dir.path().join("k.pem") };
+        std::fs::rename(dir.path().join("tls/cert.pem"), &files.cert).unwrap();
+        std::fs::rename(dir.path().join("tls/key.pem"), &files.key).unwrap();
+        assert_eq!(Tls::load(dir.path(), Some(&files), "localhost").unwrap().pin, None);
+        assert!(!dir.path().join("tls/cert.pem").exists());
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        Tls::load(dir.path(), None, "localhost").unwrap();
+        std::fs::remove_file(dir.path().join("tls/key.pem")).unwrap();
+        let error = Tls::load(dir.path(), None, "localhost").unwrap_err().to_string();
+        assert!(error.contains("key.pem is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_certificate_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = TlsFiles { cert: dir.path().join("c.pem"), key: dir.path().join("k.pem") };
+        std::fs::write(&files.cert, "nothing").unwrap();
+        let error = Tls::load(dir.path(), Some(&files), "localhost").unwrap_err().to_string();
+        assert!(error.contains("c.pem is not usable: it holds no certificate"), "{error}");
+    }
+
+    #[test]
+    fn only_our_protocol_and_no_early_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Tls::load(dir.path(), None, "localhost").unwrap().config;
+        assert_eq!(config.alpn_protocols, [ALPN.as_bytes()]);
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.ticketer.enabled());
+        let groups = &config.crypto_provider().kx_groups;
+        assert_eq!(groups.first().map(|group| group.name()), Some(rustls::NamedGroup::X25519MLKEM768));
+    }
+}
