@@ -1,0 +1,71 @@
+# Gureum's commands. `make run` gives a working server, `make test` runs every check.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo clean
+
+# ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
+# would make cargo believe that everything has changed.
+export PATH := $(if $(wildcard /usr/lib/ccache),/usr/lib/ccache:)$(HOME)/.cargo/bin:$(PATH)
+
+# Seconds for each fuzz target.
+TIME ?= 60
+
+help:
+	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
+
+## make run      installs what is missing, builds, starts a server in ./run and says what to type next
+run: setup
+	cargo build --release --bins
+	exec scripts/run.sh
+
+## make test     every check: format, lints, docs, each fuzz target for 10 s, all tests
+test: setup-fuzz lint docs
+	scripts/fuzz.sh 10
+	cargo build --workspace --bins
+	cargo test --workspace --doc --quiet
+	scripts/check.sh
+
+## make check    the tests alone, without the set-up and the lints
+check:
+	@cargo build --workspace --bins
+	scripts/check.sh
+
+## make build    the release binaries, in ./target/release
+build: setup
+	cargo build --release --bins
+
+## make demo     plays the whole story with the real binaries and shows what they print
+demo: setup
+	cargo build --release --bins
+	exec scripts/demo.sh
+
+## make fuzz     each fuzz target for TIME=60 seconds
+fuzz: setup-fuzz
+	scripts/fuzz.sh $(TIME)
+
+## make bench    the criterion benches
+bench: setup
+	cargo bench --package gureum-benches
+
+## make clean    removes what was built and the server in ./run
+clean:
+	cargo clean
+	cargo clean --manifest-path fuzz/Cargo.toml
+	rm -rf run fuzz/corpus fuzz/artifacts
+
+setup:
+	@scripts/setup.sh
+
+setup-fuzz:
+	@scripts/setup.sh fuzz
+
+lint:
+	@cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs:
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
