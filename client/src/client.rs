@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Handle, Register, ServerUrl};
+use gureum_proto::{AccountId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -24,9 +24,9 @@ pub use error::ClientError;
 pub use event::ClientEvent;
 
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
-use crate::link::{Dialer, LinkError};
+use crate::link::{Dialer, Link, LinkError, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
+    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
 };
 use driver::Driver;
 use session::Command;
@@ -93,7 +93,7 @@ impl Client {
         Ok(Registration { client, recovery_words: draft.recovery_words })
     }
 
-    async fn first_connection(&self, unproven: crate::link::Unproven) -> Result<(), ClientError> {
+    async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
         let claim = self.vault.call(|vault| vault.hello_claim(false)).await?;
         let seen = claim.log_entries;
         let (link, _events, ready) = unproven.prove(claim, &self.identity.proof).await?;
@@ -101,6 +101,30 @@ impl Client {
         let result = sync.begin_session(&ready, seen).await;
         sync.link.close().await;
         result
+    }
+
+    /// Begins the conversation with somebody ahead of the first message.
+    pub(crate) async fn begin_conversation(
+        &self,
+        dialer: &Dialer,
+        with: &Handle,
+    ) -> Result<Conversation, ClientError> {
+        let (link, _events, _ready) = self.link(dialer, false).await?;
+        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let result = sync.conversation(with).await;
+        sync.link.close().await;
+        result
+    }
+
+    /// A connection that has proven itself, for those who want no session on it.
+    pub(crate) async fn link(
+        &self,
+        dialer: &Dialer,
+        subscribe: bool,
+    ) -> Result<(Link, LinkEvents, Ready), ClientError> {
+        let unproven = dialer.connect().await?;
+        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
+        Ok(unproven.prove(claim, &self.identity.proof).await?)
     }
 
     /// Opens a home.
@@ -175,12 +199,17 @@ impl Client {
         self.vault.call(move |vault| vault.contact_by_handle(&handle)).await
     }
 
-    /// An account known here, by its id.
+    /// Whether a conversation with somebody is known here.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn contact_of(&self, account: AccountId) -> Result<Option<Contact>, ClientError> {
-        self.vault.call(move |vault| vault.contact(account)).await
+    pub async fn has_conversation_with(&self, handle: &Handle) -> Result<bool, ClientError> {
+        let handle = handle.clone();
+        let known = move |vault: &mut Vault| match vault.contact_by_handle(&handle)? {
+            Some(contact) => vault.conversation_with(contact.account),
+            None => Ok(None),
+        };
+        Ok(self.vault.call(known).await?.is_some())
     }
 
     /// The digits to compare with another person's.
@@ -204,6 +233,22 @@ pub struct ClientSession {
 #[derive(Debug, Clone)]
 pub struct SessionCommands {
     commands: mpsc::Sender<Command>,
+}
+
+/// A message that was handed over.
+#[derive(Debug)]
+pub struct PendingSend {
+    result: oneshot::Receiver<Result<SentMessage, ClientError>>,
+}
+
+impl PendingSend {
+    /// Waits until the server has it on disk.
+    ///
+    /// # Errors
+    /// As [`SessionCommands::send`].
+    pub async fn result(self) -> Result<SentMessage, ClientError> {
+        self.result.await.unwrap_or(Err(ClientError::Ended))
+    }
 }
 
 impl ClientSession {
@@ -262,10 +307,18 @@ impl SessionCommands {
     /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
     /// other error it was not sent and will not be.
     pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
+        self.hand_over(to, text).await?.result().await
+    }
+
+    /// Hands a text over; messages go out in the order in which they were handed over.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn hand_over(&self, to: Handle, text: String) -> Result<PendingSend, ClientError> {
         let (reply, result) = oneshot::channel();
         let command = Command::Send { to, text, reply };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
-        result.await.unwrap_or(Err(ClientError::Ended))
+        Ok(PendingSend { result })
     }
 
     /// Looks an account up, here or on the server.

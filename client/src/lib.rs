@@ -5,10 +5,13 @@ mod e2ee;
 mod identity;
 mod limits;
 mod link;
+pub mod load;
 pub mod vault;
 mod words;
 
 pub use client::{
-    Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, Registration, SessionCommands, SessionOptions,
+    Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, PendingSend, Registration, SessionCommands,
+    SessionOptions,
 };
+pub use limits::TEXT_BYTES_MAX;
 pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Unproven};

@@ -130,8 +130,29 @@ pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
 pub(crate) const KEY_PACKAGES_LOW: u32 = 10;
 /// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a session that is to end waits for the answers to its sends.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.
+pub(crate) const COMMANDS_PATIENCE: Duration = Duration::from_secs(2);
+/// Entries of the history among which a message is looked for that another process has sent.
+pub(crate) const HISTORY_SEARCHED: u32 = 256;
 
 const _: () = assert!(KEY_PACKAGES_LOW <= KEY_PACKAGES_FULL);
 const _: () = assert!(KEY_PACKAGES_FULL as usize <= gureum_proto::limits::KEY_PACKAGES_MAX);
+
+// ---- load tester ----------------------------------------------------------------------------------------
+
+/// Pairs of one load tester; each holds two databases and two connections.
+pub(crate) const LOAD_PAIRS_MAX: usize = 5_000;
+/// Silent connections of one load tester.
+pub(crate) const LOAD_IDLE_MAX: usize = 60_000;
+/// Accounts that register at once: more would measure the server's patience with strangers.
+pub(crate) const LOAD_SET_UP_AT_ONCE: usize = 16;
+/// Registrations of one account that may meet a server that asks to come later.
+pub(crate) const LOAD_REGISTER_TRIES_MAX: u64 = 50;
+/// Connections that share a UDP socket.
+pub(crate) const LOAD_CONNECTIONS_PER_SOCKET: usize = 16;
+/// Sets of histograms; each takes 0.4 MB.
+pub(crate) const LOAD_LANES_MAX: usize = 16;
+/// Errors of pairs that a report names.
+pub(crate) const LOAD_ERRORS_MAX: usize = 16;
+/// How long answers and deliveries may take after the last message.
+pub(crate) const LOAD_TAIL: Duration = Duration::from_secs(10);

@@ -1,18 +1,20 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use gureum_proto::{DeliveryFrame, Handle, Ready, Sent};
+use gureum_proto::{AccountId, DeliveryFrame, Handle, Ready, Sent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::sync::Sync;
-use crate::limits::{DELIVERIES_AHEAD_MAX, NEED_REPEATS_MAX, WAITING_MAX, WELCOME_PATIENCE};
+use crate::limits::{
+    COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HISTORY_SEARCHED, NEED_REPEATS_MAX, WAITING_MAX, WELCOME_PATIENCE,
+};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Contact, Need, OutboxId, SentMessage, Settled};
+use crate::vault::{Contact, Event, HistoryItem, Need, OutboxId, SentMessage, Settled, StoredEvent};
 
 /// What a caller wants of a session.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ pub(crate) enum End {
     Failed(ClientError),
 }
 
+/// A message in the outbox whose sender waits.
+struct Waiting {
+    to: AccountId,
+    text: String,
+    reply: Reply,
+}
+
 /// A connection at work.
 pub(crate) struct Session<'a> {
     sync: Sync,
@@ -53,7 +62,10 @@ pub(crate) struct Session<'a> {
     outbox_due: bool,
     outbox_again: Option<Instant>,
     join_at: Option<Instant>,
-    waiting: HashMap<OutboxId, Reply>,
+    waiting: BTreeMap<OutboxId, Waiting>,
+    /// Another process of this home has settled some of what this one sent.
+    settled_elsewhere: bool,
+    started: Instant,
     drain: Option<Duration>,
 }
 
@@ -79,7 +91,9 @@ impl<'a> Session<'a> {
             outbox_due: true,
             outbox_again: None,
             join_at: None,
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
+            settled_elsewhere: false,
+            started: Instant::now(),
             drain: None,
         }
     }
@@ -93,7 +107,7 @@ impl<'a> Session<'a> {
                 Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
             }
         };
-        for (_, reply) in self.waiting.drain() {
+        for (_, Waiting { reply, .. }) in std::mem::take(&mut self.waiting) {
             let why = match &end {
                 End::Failed(ClientError::Link(error)) => error.clone(),
                 End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
@@ -108,16 +122,19 @@ impl<'a> Session<'a> {
 
     async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<Option<End>, ClientError> {
         self.flush().await?;
+        self.answer_settled_elsewhere().await?;
         self.tell_caught_up().await;
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }
         let (outbox_again, join_at) = (self.outbox_again, self.join_at);
+        // What waits in the inbox may be the very conversation that a command would begin.
+        let ready = !self.subscribed || self.caught_up || self.started.elapsed() > COMMANDS_PATIENCE;
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
             biased;
             event = self.events.next() => self.on_event(event).await?,
-            command = commands.recv() => match command {
+            command = commands.recv(), if ready => match command {
                 Some(command) => self.on_command(command).await,
                 None => return Ok(Some(End::Quit)),
             },
@@ -179,7 +196,8 @@ impl<'a> Session<'a> {
                 self.tell(ClientEvent::News).await;
             }
             self.caught_up |= taken.caught_up;
-            self.outbox_due |= taken.frames > 0;
+            let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
+            self.outbox_due |= taken.events.iter().any(joined);
             match taken.need {
                 Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
                 None if taken.frames == 0 => {
@@ -273,8 +291,8 @@ impl<'a> Session<'a> {
             let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
             match settled {
                 Settled::Sent(message) => {
-                    if let Some(reply) = self.waiting.remove(&message.outbox) {
-                        let _ = reply.send(Ok(message.clone()));
+                    if let Some(waiting) = self.waiting.remove(&message.outbox) {
+                        let _ = waiting.reply.send(Ok(message.clone()));
                     }
                     self.tell(ClientEvent::Sent(message)).await;
                 }
@@ -285,26 +303,60 @@ impl<'a> Session<'a> {
                     let wait = Duration::from_millis(retry_after_ms.max(100));
                     self.outbox_again = Some(Instant::now() + wait);
                 }
-                Settled::Failed(crate::vault::Event::SendFailed { outbox, why, .. }) => {
-                    if let Some(reply) = self.waiting.remove(&outbox) {
-                        let _ = reply.send(Err(ClientError::NotSent(why)));
+                Settled::Failed(Event::SendFailed { outbox, why, .. }) => {
+                    if let Some(waiting) = self.waiting.remove(&outbox) {
+                        let _ = waiting.reply.send(Err(ClientError::NotSent(why)));
                     }
                     self.tell(ClientEvent::News).await;
                 }
                 Settled::Failed(_) => self.tell(ClientEvent::News).await,
-                Settled::Nothing => (),
+                Settled::Nothing => self.settled_elsewhere = true,
             }
         }
         self.outbox_due = true;
         Ok(())
     }
 
+    /// Answers those whose message another process of this home has sent and settled: it is in the history.
+    async fn answer_settled_elsewhere(&mut self) -> Result<(), ClientError> {
+        if self.waiting.is_empty() || !self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let emptied = self.sync.vault.call(crate::vault::Vault::outbox_len).await? == 0;
+        if !std::mem::take(&mut self.settled_elsewhere) && !emptied {
+            return Ok(());
+        }
+        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
+            let to = waiting.to;
+            let history = self.sync.vault.call(move |vault| vault.history(Some(to), HISTORY_SEARCHED)).await?;
+            let sent = history.into_iter().rev().find_map(|item| match item {
+                HistoryItem::Message(message) if message.own && message.text == waiting.text => Some(SentMessage {
+                    outbox,
+                    to,
+                    conversation: message.conversation,
+                    message_id: message.message_id,
+                    server_time_ms: message.server_time_ms,
+                }),
+                _ => None,
+            });
+            match sent {
+                Some(sent) => drop(waiting.reply.send(Ok(sent))),
+                None if emptied => {
+                    let why = "the server refused it".to_owned();
+                    drop(waiting.reply.send(Err(ClientError::NotSent(why))));
+                }
+                None => drop(self.waiting.insert(outbox, waiting)),
+            }
+        }
+        Ok(())
+    }
+
     async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Send { to, text, reply } => match self.queue(&to, text).await {
-                Ok(outbox) => {
+            Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
+                Ok((outbox, to)) => {
                     self.outbox_due = true;
-                    self.waiting.insert(outbox, reply);
+                    self.waiting.insert(outbox, Waiting { to, text, reply });
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
@@ -312,16 +364,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn queue(&mut self, to: &Handle, text: String) -> Result<OutboxId, ClientError> {
+    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, AccountId), ClientError> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(ClientError::Busy);
         }
-        let conversation = self.sync.conversation(to).await?.id;
-        let outbox = self.sync.vault.call(move |vault| vault.queue_text(conversation, &text)).await?;
+        let conversation = self.sync.conversation(to).await?;
+        let id = conversation.id;
+        let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
         if self.caught_up || !self.subscribed {
             self.expect_welcomes().await?;
         }
-        Ok(outbox)
+        Ok((outbox, conversation.peer))
     }
 
     async fn tell(&self, event: ClientEvent) {

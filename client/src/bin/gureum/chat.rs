@@ -1,0 +1,178 @@
+//! `gureum chat`: what is typed goes out, what comes is shown above the line being typed.
+
+use std::io::{BufRead, IsTerminal};
+
+use gureum_client::vault::{Event, StoredEvent};
+use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
+use gureum_proto::{AccountId, Handle};
+use rustyline::error::ReadlineError;
+use rustyline::{DefaultEditor, ExternalPrinter};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::args::ChatArgs;
+use crate::home::Home;
+use crate::output::{Output, printable};
+use crate::signal::Interrupt;
+
+/// Entries of the conversation shown at the start.
+const HISTORY_SHOWN: u32 = 20;
+/// Lines typed that wait to be handed over.
+const LINES_MAX: usize = 16;
+/// Messages without an answer before typing has to wait.
+const UNANSWERED_MAX: usize = 64;
+/// Unreported events looked through at once: those of other conversations stay among them.
+const EVENTS_AT_ONCE: usize = 10_000;
+
+pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::Result<()> {
+    let mut interrupt = Interrupt::listen()?;
+    let client = home.open().await?;
+    let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
+    let commands = session.commands();
+    let peer = match client.contact(&args.with).await? {
+        Some(contact) => contact.account,
+        None => Box::pin(session.finish(commands.find(args.with.clone()))).await?.account,
+    };
+    for item in client.history(Some(peer), HISTORY_SHOWN).await? {
+        output.print(&output.history(&item)?)?;
+    }
+    let (screen, lines) = terminal(output, &args.with)?;
+    let mut chat = Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new() };
+    let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
+    drop(chat);
+    Box::pin(session.close()).await;
+    result
+}
+
+struct Chat {
+    client: Client,
+    peer: AccountId,
+    with: Handle,
+    screen: Screen,
+    output: Output,
+    commands: SessionCommands,
+    unanswered: JoinSet<Result<(), ClientError>>,
+}
+
+impl Chat {
+    async fn talk(
+        &mut self,
+        session: &mut ClientSession,
+        mut lines: mpsc::Receiver<String>,
+        interrupt: &mut Interrupt,
+    ) -> anyhow::Result<()> {
+        self.show_news().await?;
+        let mut typing = true;
+        while typing || !self.unanswered.is_empty() {
+            let room = self.unanswered.len() < UNANSWERED_MAX;
+            tokio::select! {
+                biased;
+                () = interrupt.wait() => return Ok(()),
+                Some(answer) = self.unanswered.join_next() => self.show_answer(answer?)?,
+                event = session.next() => match event {
+                    Some(ClientEvent::News | ClientEvent::CaughtUp) => self.show_news().await?,
+                    Some(ClientEvent::Disconnected { error, retry_in }) => {
+                        let error = printable(&error.to_string());
+                        self.screen.print(format!("· {error}; trying again in {:.1} s", retry_in.as_secs_f64()))?;
+                    }
+                    Some(ClientEvent::Stopped(error)) => return Err(error.into()),
+                    Some(ClientEvent::Connected | ClientEvent::Sent(_)) => (),
+                    None => return Ok(()),
+                },
+                line = lines.recv(), if typing && room => match line {
+                    Some(line) if line.trim().is_empty() => (),
+                    Some(line) => self.hand_over(line).await?,
+                    None => typing = false,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, line: String) -> anyhow::Result<()> {
+        // Handed over here and awaited elsewhere: the order of typing is the order of sending.
+        let pending = self.commands.hand_over(self.with.clone(), line).await?;
+        self.unanswered.spawn(async move { pending.result().await.map(drop) });
+        Ok(())
+    }
+
+    fn show_answer(&mut self, answer: Result<(), ClientError>) -> anyhow::Result<()> {
+        match answer {
+            Ok(()) => Ok(()),
+            Err(error) => self.screen.print(format!("· {}", printable(&error.to_string()))),
+        }
+    }
+
+    /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`.
+    async fn show_news(&mut self) -> anyhow::Result<()> {
+        let events = self.client.unreported_events(EVENTS_AT_ONCE).await?;
+        let mut shown = Vec::new();
+        for StoredEvent { id, event } in &events {
+            let ours = match event {
+                Event::Message(message) => message.peer == self.peer,
+                Event::Joined { peer, .. } => *peer == self.peer,
+                _ => true,
+            };
+            if ours {
+                if let Some(line) = self.output.event(event)? {
+                    self.screen.print(line)?;
+                }
+                shown.push(*id);
+            }
+        }
+        if !shown.is_empty() {
+            self.client.mark_reported(shown).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where what comes is shown.
+enum Screen {
+    Editor(Box<dyn ExternalPrinter + Send>),
+    Plain(Output),
+}
+
+impl Screen {
+    fn print(&mut self, line: String) -> anyhow::Result<()> {
+        match self {
+            Self::Editor(printer) => Ok(printer.print(format!("{line}\n"))?),
+            Self::Plain(output) => Ok(output.print(&line)?),
+        }
+    }
+}
+
+/// A line editor on a terminal, plain lines otherwise; each on a thread that may wait for ever.
+fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
+    let (sender, lines) = mpsc::channel(LINES_MAX);
+    if output.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
+            for line in std::io::stdin().lock().lines() {
+                let Ok(line) = line else { break };
+                if sender.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+        })?;
+        return Ok((Screen::Plain(output), lines));
+    }
+    let mut editor = DefaultEditor::new()?;
+    let printer = editor.create_external_printer()?;
+    let prompt = format!("to {with}> ");
+    std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
+        loop {
+            match editor.readline(&prompt) {
+                Ok(line) => {
+                    // A history that refuses a line is no reason to lose it.
+                    let _ = editor.add_history_entry(line.as_str());
+                    if sender.blocking_send(line).is_err() {
+                        return;
+                    }
+                }
+                Err(ReadlineError::Signal(_)) => (),
+                Err(_) => return,
+            }
+        }
+    })?;
+    Ok((Screen::Editor(Box::new(printer)), lines))
+}

@@ -1,0 +1,53 @@
+//! Where this account lives on disk, and what opens it.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use gureum_client::vault::KeySource;
+use gureum_client::{Client, ClientError};
+use zeroize::Zeroizing;
+
+/// The home that the command line names.
+pub(crate) struct Home {
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) passphrase_file: Option<PathBuf>,
+    pub(crate) passphrase: Option<String>,
+}
+
+/// A passphrase file is a line, not a disk.
+const PASSPHRASE_BYTES_MAX: usize = 4096;
+
+impl Home {
+    /// The directory named, or the usual one.
+    pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
+        if let Some(directory) = &self.directory {
+            return Ok(directory.clone());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+        data.or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+            .map(|data| data.join("gureum"))
+            .context("there is no home directory; name one with --home DIR")
+    }
+
+    /// The passphrase given, or else the key file.
+    pub(crate) fn key(&self) -> anyhow::Result<KeySource> {
+        let Some(path) = &self.passphrase_file else {
+            let given = self.passphrase.clone().filter(|passphrase| !passphrase.is_empty());
+            return Ok(given.map_or(KeySource::File, |passphrase| KeySource::Passphrase(Zeroizing::new(passphrase))));
+        };
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = Zeroizing::new(text);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        anyhow::ensure!(!line.is_empty(), "the passphrase file {} is empty", path.display());
+        anyhow::ensure!(line.len() <= PASSPHRASE_BYTES_MAX, "the passphrase in {} is too long", path.display());
+        Ok(KeySource::Passphrase(Zeroizing::new(line.to_owned())))
+    }
+
+    /// Opens the account.
+    pub(crate) async fn open(&self) -> anyhow::Result<Client> {
+        let opened: Result<Client, ClientError> = Client::open(&self.directory()?, self.key()?).await;
+        Ok(opened?)
+    }
+}

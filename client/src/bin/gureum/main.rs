@@ -1,0 +1,82 @@
+//! `gureum`: reads the command line, runs one command, and turns its end into an exit code.
+
+mod args;
+mod chat;
+mod history;
+mod home;
+mod load;
+mod output;
+mod receive;
+mod register;
+mod safety_number;
+mod send;
+mod signal;
+mod whoami;
+
+use std::io;
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser;
+use home::Home;
+use output::Output;
+use tokio::runtime::{Builder, Runtime};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("GUREUM_LOG"))
+        .init();
+    let result = runtime(&args).and_then(|runtime| {
+        let result = runtime.block_on(run(args));
+        // A thread that still reads the terminal must not hold up the end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gureum: {}", output::printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime(args: &Args) -> anyhow::Result<Runtime> {
+    let mut builder = match &args.command {
+        Command::Load(load) if load.threads > 1 => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(load.threads);
+            builder
+        }
+        // One connection needs one thread, and one thread is cheaper than two.
+        _ => Builder::new_current_thread(),
+    };
+    Ok(builder.enable_all().build()?)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { home, passphrase_file, passphrase, json, command } = args;
+    let output = Output::new(json);
+    let home = Home { directory: home, passphrase_file, passphrase };
+    match command {
+        Command::Register(args) => register::run(&home, output, args).await,
+        Command::Send(args) => send::run(&home, output, args).await,
+        Command::Receive(args) => Box::pin(receive::run(&home, output, args)).await,
+        Command::History(args) => history::run(&home, output, args).await,
+        Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
+        Command::Whoami => whoami::run(&home, output).await,
+        Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
+        Command::Load(args) => Box::pin(load::run(output, args)).await,
+    }
+}
+
+/// Whoever read the output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(is)
+}

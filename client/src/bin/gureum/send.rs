@@ -1,0 +1,50 @@
+//! `gureum send`: one message, on the server's disk or not sent.
+
+use std::io::Read;
+
+use anyhow::Context;
+use gureum_client::{Inbox, SessionOptions, TEXT_BYTES_MAX};
+
+use crate::args::SendArgs;
+use crate::home::Home;
+use crate::output::{Line, Output, time_text};
+
+pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::Result<()> {
+    let text = if args.text == "-" { read_text()? } else { args.text };
+    anyhow::ensure!(!text.is_empty(), "the message is empty; type something to send");
+    anyhow::ensure!(
+        text.len() <= TEXT_BYTES_MAX,
+        "the message has {} bytes, and at most {TEXT_BYTES_MAX} fit; send it in parts",
+        text.len()
+    );
+    let client = home.open().await?;
+    // The first message to somebody may cross theirs: then the conversation is in the inbox already.
+    let known = client.has_conversation_with(&args.to).await?;
+    let inbox = if known { Inbox::Leave } else { Inbox::TakeIfFree };
+    let mut session = client.session(SessionOptions { inbox, reconnect: false })?;
+    let commands = session.commands();
+    let sent = Box::pin(session.finish(commands.send(args.to.clone(), text))).await;
+    drop(commands);
+    Box::pin(session.close()).await;
+    let sent = sent?;
+    let line = Line::Sent {
+        to: args.to.to_string(),
+        conversation: sent.conversation.to_string(),
+        message_id: sent.message_id.map(|id| id.to_string()),
+        server_time_ms: sent.server_time_ms,
+        durability: "fsync",
+    };
+    output.print_either(&line, &format!("{}  sent to {}", time_text(sent.server_time_ms), args.to))
+}
+
+fn read_text() -> anyhow::Result<String> {
+    let mut text = String::new();
+    // One byte more than fits tells too long from just fitting, the final newline aside.
+    let limit = u64::try_from(TEXT_BYTES_MAX + 2).unwrap_or(u64::MAX);
+    let reading = std::io::stdin().lock().take(limit).read_to_string(&mut text);
+    reading.context("cannot read the message from standard input (it must be text)")?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
