@@ -37,8 +37,6 @@ pub(crate) struct Readiness {
 /// A condition of readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Condition {
-    /// The node has opened everything.
-    Started,
     /// The store can write.
     Store,
     /// The system clock is believed.
@@ -50,7 +48,6 @@ pub(crate) enum Condition {
 impl Condition {
     const fn name(self) -> &'static str {
         match self {
-            Self::Started => "started",
             Self::Store => "store",
             Self::Clock => "clock",
             Self::Serving => "serving",
@@ -67,12 +64,6 @@ impl Readiness {
     /// A condition is in order.
     pub(crate) fn pass(&self, condition: Condition) {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&condition);
-    }
-
-    /// Whether all are in order.
-    #[must_use]
-    pub(crate) fn is_ready(&self) -> bool {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn report(&self) -> (bool, serde_json::Value) {

@@ -80,8 +80,6 @@ pub(crate) struct Metrics {
     pub(crate) acks: Counter,
     /// Changes that one batch took in.
     pub(crate) batch_size: Histogram,
-    /// From the first change of a batch to its answers.
-    pub(crate) commit_seconds: Histogram,
     /// The durable write of a batch.
     pub(crate) fsync_seconds: Histogram,
     gaps_expired: Counter,
@@ -102,9 +100,8 @@ impl Metrics {
     /// The handles, and what renders them for a collector.
     #[must_use]
     pub(crate) fn new() -> (Self, PrometheusHandle) {
-        let builder = [("gureum_commit_seconds", SECONDS_BUCKETS), ("gureum_fsync_seconds", SECONDS_BUCKETS)]
+        let builder = [("gureum_fsync_seconds", SECONDS_BUCKETS), ("gureum_batch_size", BATCH_BUCKETS)]
             .into_iter()
-            .chain([("gureum_batch_size", BATCH_BUCKETS)])
             .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
                 builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
             })
@@ -150,7 +147,6 @@ impl Metrics {
             deliveries_store: counter!("gureum_deliveries_total", "source" => "store"),
             acks: counter!("gureum_acks_total"),
             batch_size: histogram!("gureum_batch_size"),
-            commit_seconds: histogram!("gureum_commit_seconds"),
             fsync_seconds: histogram!("gureum_fsync_seconds"),
             gaps_expired: counter!("gureum_gaps_total", "reason" => "expired"),
             gaps_overflow: counter!("gureum_gaps_total", "reason" => "overflow"),
@@ -184,7 +180,6 @@ fn describe() {
     describe_counter!("gureum_deliveries_total", "envelopes delivered, from the memory tail or the store");
     describe_counter!("gureum_acks_total", "acks that moved a cursor");
     describe_histogram!("gureum_batch_size", "changes that one batch took in");
-    describe_histogram!("gureum_commit_seconds", "from the first change of a batch to its answers");
     describe_histogram!("gureum_fsync_seconds", "the durable write of a batch");
     describe_counter!("gureum_gaps_total", "gaps told to devices, by reason");
     describe_counter!("gureum_messages_missed_total", "application messages that gaps told of");
