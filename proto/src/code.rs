@@ -17,7 +17,7 @@ pub enum Fault {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $fault:ident, $text:literal;)*) => {
         /// A code, its number on the wire, whose fault it is, and a sentence for people.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u32)]
         pub enum Code { $($(#[$doc])* $name = $number,)* }
 

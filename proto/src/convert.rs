@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// The types that prost generates; they do not leave this crate.
-#[expect(missing_docs, unreachable_pub, reason = "generated; the schema itself is the documentation")]
+#[expect(unreachable_pub, reason = "generated; the schema itself is the documentation")]
 pub(crate) mod schema {
     include!(concat!(env!("OUT_DIR"), "/gureum.v1.rs"));
 }

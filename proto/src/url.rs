@@ -10,7 +10,7 @@ use crate::limits::{SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX};
 const SCHEME: &str = "gureum://";
 const INVITE: &str = "/invite/";
 /// The port that is meant when an address names none.
-pub const DEFAULT_PORT: u16 = 4433;
+const DEFAULT_PORT: u16 = 4433;
 
 /// A server's address, the pin of its key and, in an invite, the token.
 #[derive(Debug, Clone, PartialEq, Eq)]

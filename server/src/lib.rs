@@ -1,1 +1,42 @@
-//! server.
+//! The Gureum server: stores end-to-end encrypted messages for three days, relays them at once to devices that are
+//! connected, and keeps all of an account's devices in step.
+//!
+//! The pure parts (`session`, `router`'s plan, `store`'s records and memory backend) need no feature; everything
+//! with a socket, a disk or MLS is behind `node`.
+
+pub mod inbox;
+pub mod limits;
+pub mod router;
+pub mod session;
+pub mod store;
+pub mod time;
+pub mod wake;
+
+#[cfg(feature = "node")]
+mod admin;
+#[cfg(feature = "node")]
+pub mod config;
+#[cfg(feature = "node")]
+mod conn;
+#[cfg(feature = "node")]
+mod directory;
+#[cfg(feature = "node")]
+mod files;
+#[cfg(feature = "node")]
+pub mod invite;
+#[cfg(feature = "node")]
+mod listen;
+#[cfg(feature = "node")]
+mod metrics;
+#[cfg(feature = "node")]
+mod mls;
+#[cfg(feature = "node")]
+pub mod node;
+#[cfg(feature = "node")]
+mod quota;
+#[cfg(feature = "node")]
+mod requests;
+#[cfg(feature = "node")]
+pub mod seal;
+#[cfg(feature = "node")]
+mod tls;

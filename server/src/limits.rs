@@ -97,3 +97,105 @@ pub const PAGE_ENTRIES_MAX: usize = 512;
 
 /// Bytes of bodies at which a page ends.
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Submissions that wait for the writer. Each is of one connection, and holds at most what it read at once.
+pub const SUBMIT_QUEUE_MAX: usize = 4_096;
+
+/// Bytes of messages that wait for the writer, all connections together.
+pub const SUBMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Submissions that the writer takes into one batch: with 64 sends each at most 16,384 messages.
+pub const BATCH_OPS_MAX: usize = 256;
+
+// ---- operation ----
+
+/// The settings file: fifteen settings and their comments are far below.
+pub const CONFIG_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// Certificates, keys and the other small files of a data directory.
+pub const SMALL_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Connections to the admin listener at one time: a collector, a prober and a person, with room.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// How long one of them may last, in milliseconds: whoever holds one open makes room for the others.
+pub const ADMIN_CONNECTION_MS_MAX: u64 = 10_000;
+
+// ---- directory and requests ----
+
+/// Device logs kept in memory; one of a few entries takes about 1 KB.
+pub const LOG_CACHE_ENTRIES_MAX: usize = 20_000;
+
+/// Conversations of one account that count into its digest of epochs.
+pub const ACCOUNT_CONVERSATIONS_MAX: usize = 5_000;
+
+/// Bytes of device-log entries in one answer.
+pub const LOG_PAGE_BYTES: usize = 512 * 1024;
+
+/// Commits looked at for one page of the commit log.
+pub const COMMITS_SCAN_MAX: usize = 512;
+
+/// How often one account may take KeyPackages a minute: each claim uses one up for every device of the other.
+pub const CLAIMS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(120).expect("it is not 0");
+
+/// How often one account may look accounts up a minute.
+pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(600).expect("it is not 0");
+
+/// How many accounts one address may register a minute, beside what its invites allow.
+pub const REGISTRATIONS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(6_000).expect("it is not 0");
+
+// ---- connections ----
+
+/// Connections of one process. At about 48 KiB each an idle one costs 4.7 GiB in all at the bound.
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// Connections of one address that have not proven themselves yet.
+pub const UNPROVEN_PER_ADDRESS_MAX: usize = 512;
+
+/// Request streams that one connection may have open.
+pub const REQUEST_STREAMS_MAX: u32 = 8;
+
+/// Bytes that one stream of a client may have under way: four reads ahead of what the session takes.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Bytes that all streams of a connection may have under way.
+pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Bytes written to a connection that its client has not acknowledged.
+pub const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
+
+/// Bytes taken from the session stream at once.
+pub const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Answers waiting to be written at which a session takes no more frames.
+pub const SESSION_OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a connection may be silent before it counts as lost, in milliseconds.
+pub const IDLE_TIMEOUT_MS: u32 = 60_000;
+
+/// How long a client may leave what it asked for unread, in milliseconds.
+pub const WRITE_STALL_MS: u64 = 30_000;
+
+/// How long a request may take to arrive, and its answer to be read, in milliseconds.
+pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
+
+/// The most memory that one connection pins beside quinn's own state: windows, buffers and queued sends.
+#[must_use]
+pub const fn connection_memory_bytes_max() -> usize {
+    CONNECTION_WINDOW_BYTES as usize
+        + SEND_WINDOW_BYTES as usize
+        + SESSION_OUT_BYTES_MAX
+        + READ_BYTES_MAX
+        + 2 * PAGE_BYTES_MAX
+        + REQUEST_STREAMS_MAX as usize * gureum_wire::limits::REQUEST_BYTES_MAX
+}
+
+/// The most memory of what all connections share.
+#[must_use]
+pub const fn shared_memory_bytes_max() -> usize {
+    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * 4 * 2_500
+}
+
+/// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on
+/// `/readyz`, and how much time a crash can forget.
+pub const MAINTENANCE_MS_MAX: u64 = 5_000;

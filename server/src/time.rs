@@ -168,6 +168,12 @@ impl Clock {
         floor_ms.saturating_add(offset_ms.max(before_ms))
     }
 
+    /// Lets no time before this one be told any more: something with this time exists.
+    pub fn not_before(&self, time_ms: u64) {
+        let (floor_ms, _) = self.read();
+        self.ahead_ms.fetch_max(time_ms.saturating_sub(floor_ms), Ordering::AcqRel);
+    }
+
     /// How the clock stands to the system's.
     #[must_use]
     pub fn status(&self) -> ClockStatus {

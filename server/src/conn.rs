@@ -1,0 +1,401 @@
+//! One connection's shell: moves bytes between its streams and the session machine, and performs what that asks for.
+//! One task owns all of it.
+
+mod mailbox;
+mod request;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Send as SendFrame, exporter_context};
+use gureum_wire::Decoder;
+use quinn::{Connection, RecvStream, VarInt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::directory::Directory;
+use crate::inbox::Inboxes;
+use crate::limits::{READ_BYTES_MAX, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
+use crate::metrics::Metrics;
+use crate::requests::Requests;
+use crate::router::{Answers, Router, Submission};
+use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig};
+use crate::store::StoreError;
+use crate::time::Clock;
+use crate::wake::{Attached, Hub, Listener};
+use mailbox::Mailbox;
+use streams::Outgoing;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Reads accounts.
+    pub directory: Arc<Directory>,
+    /// Reads inboxes.
+    pub inboxes: Inboxes,
+    /// Answers requests.
+    pub requests: Arc<Requests>,
+    /// Takes what changes the store.
+    pub router: Router,
+    /// Who is connected.
+    pub hub: Arc<Hub>,
+    /// The server's time.
+    pub clock: Arc<Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What every session starts from.
+    pub session: SessionConfig,
+    /// The server is stopping; the sessions are told.
+    pub stopping: CancellationToken,
+    /// Every task of every connection.
+    pub tasks: TaskTracker,
+}
+
+/// Serves a connection until it ends. `proven` is dropped when it has proven itself, or has ended.
+pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, proven: P) {
+    shared.metrics.connections.increment(1.0);
+    let (authority, watched) = watch::channel(None);
+    let requests = request::serve(connection.clone(), Arc::clone(&shared), watched);
+    shared.tasks.spawn(requests);
+    if let Some(shell) = Shell::accept(&connection, &shared, authority).await {
+        let code = Box::pin(shell.run(proven)).await;
+        shared.metrics.closes.increment(code);
+    }
+    connection.close(code(Code::Done), b"");
+    shared.metrics.connections.decrement(1.0);
+}
+
+struct Shell {
+    connection: Connection,
+    shared: Arc<Shared>,
+    session: Session,
+    decoder: Decoder,
+    input: RecvStream,
+    input_ended: bool,
+    answers: Outgoing,
+    delivery: Option<Outgoing>,
+    mailbox: Arc<Mailbox>,
+    attached: Option<Attached>,
+    reading: Option<JoinHandle<Result<Page, StoreError>>>,
+    sends: Vec<SendFrame>,
+    sends_bytes: usize,
+    authority: watch::Sender<Option<Authenticated>>,
+}
+
+/// The connection is to be closed with a code and a detail for people.
+struct Closing(Code, String);
+
+impl Shell {
+    /// Waits for the session stream, as long as a connection may stay without a proof.
+    async fn accept(
+        connection: &Connection,
+        shared: &Arc<Shared>,
+        authority: watch::Sender<Option<Authenticated>>,
+    ) -> Option<Self> {
+        let tls_server_name = connection
+            .handshake_data()
+            .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
+            .and_then(|data| data.server_name);
+        let config = SessionConfig { tls_server_name, ..shared.session.clone() };
+        let limit = Duration::from_millis(config.proof_timeout_ms);
+        let (output, input) = match tokio::time::timeout(limit, connection.accept_bi()).await {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(_)) => return None,
+            Err(_) => {
+                shared.metrics.closes.increment(Code::ProofTimeout);
+                connection.close(code(Code::ProofTimeout), Code::ProofTimeout.text().as_bytes());
+                return None;
+            }
+        };
+        Some(Self {
+            connection: connection.clone(),
+            shared: Arc::clone(shared),
+            session: Session::new(config, shared.clock.now_ms()),
+            decoder: Decoder::new(),
+            input,
+            input_ended: false,
+            answers: Outgoing::new(output),
+            delivery: None,
+            mailbox: Arc::default(),
+            attached: None,
+            reading: None,
+            sends: Vec::new(),
+            sends_bytes: 0,
+            authority,
+        })
+    }
+
+    async fn run<P>(mut self, proven: P) -> Code {
+        let mut proven = Some(proven);
+        let stopping = self.shared.stopping.clone();
+        let mut is_drained = false;
+        loop {
+            let step = match self.advance().await {
+                Ok(()) => {
+                    if self.attached.is_some() {
+                        proven = None;
+                    }
+                    self.wait(&stopping, &mut is_drained).await
+                }
+                Err(closing) => Err(closing),
+            };
+            if let Err(Closing(reason, detail)) = step {
+                let text = if detail.is_empty() { reason.text() } else { &detail };
+                self.connection.close(code(reason), text.as_bytes());
+                drop(proven);
+                return reason;
+            }
+        }
+    }
+
+    /// Performs actions and takes frames until the session waits for something.
+    async fn advance(&mut self) -> Result<(), Closing> {
+        loop {
+            while let Some(action) = self.session.poll_action() {
+                self.perform(action).await?;
+            }
+            if !self.session.accepts_frames() || self.answers.buffered() >= SESSION_OUT_BYTES_MAX {
+                break;
+            }
+            match self.decoder.next() {
+                Ok(Some(frame)) => {
+                    self.shared.metrics.frames_received.increment(1);
+                    self.handle(Input::Frame(frame));
+                }
+                Ok(None) => break,
+                Err(error) => self.handle(Input::Broken(error)),
+            }
+        }
+        self.submit_sends().await
+    }
+
+    /// Waits for the next thing to happen and tells the session.
+    async fn wait(&mut self, stopping: &CancellationToken, is_drained: &mut bool) -> Result<(), Closing> {
+        let may_read =
+            !self.input_ended && self.session.accepts_frames() && self.answers.buffered() < SESSION_OUT_BYTES_MAX;
+        let deadline = self.session.poll_timeout().map(|(at_ms, _)| at_ms.saturating_sub(self.shared.clock.now_ms()));
+        let outgoing = [Some(&self.answers), self.delivery.as_ref()];
+        let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
+        let stall_end = stalled_at.map(|since| since + Duration::from_millis(WRITE_STALL_MS));
+        tokio::select! {
+            // Answers and writes first: they make room for what the client sends next.
+            biased;
+            () = self.mailbox.changed() => self.take_mail(),
+            written = self.answers.write(), if self.answers.buffered() > 0 => written?,
+            written = streams::write(self.delivery.as_mut()), if streams::has_output(self.delivery.as_ref()) => {
+                if written? {
+                    self.handle(Input::Written);
+                }
+            }
+            page = streams::join(self.reading.as_mut()), if self.reading.is_some() => {
+                self.reading = None;
+                self.on_page(page);
+            }
+            chunk = self.input.read_chunk(READ_BYTES_MAX, true), if may_read => match chunk {
+                Ok(Some(chunk)) => self.decoder.push(chunk.bytes),
+                Ok(None) => {
+                    self.input_ended = true;
+                    if let Err(error) = self.decoder.finish() {
+                        self.handle(Input::Broken(error));
+                    }
+                }
+                Err(_) => return Err(Closing(Code::Done, String::new())),
+            },
+            _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
+            () = stopping.cancelled(), if !*is_drained => {
+                *is_drained = true;
+                let come_back_ms = come_back_ms();
+                self.handle(Input::Drain { come_back_ms });
+            }
+            () = tokio::time::sleep(Duration::from_millis(deadline.unwrap_or_default())), if deadline.is_some() => {
+                self.handle(Input::Tick);
+            }
+            () = streams::sleep_until(stall_end), if stall_end.is_some() => {
+                return Err(Closing(Code::TooSlow, String::new()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<(), Closing> {
+        match action {
+            Action::LookUp { claim } => self.look_up(&claim).await,
+            Action::Register(register) => {
+                let address = self.connection.remote_address().ip();
+                let result = match self.shared.requests.quotas.register(address) {
+                    Ok(()) => self.shared.requests.register(register).await,
+                    Err(refusal) => Err(refusal),
+                };
+                match &result {
+                    Ok(_) => self.shared.metrics.registrations.increment(1),
+                    Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
+                }
+                self.handle(Input::Registered(result));
+            }
+            Action::Attach { authority, subscribes } => return self.attach(authority, subscribes).await,
+            Action::Send(send) => {
+                self.sends_bytes += send.ciphertext.len();
+                self.sends.push(send);
+            }
+            Action::Ack(position) => {
+                if let Some(from) = self.session.authority() {
+                    self.shared.metrics.acks.increment(1);
+                    let submitted = self.shared.router.submit(Submission::Ack { from, position }).await;
+                    submitted.map_err(|_| Closing(Code::Unavailable, String::new()))?;
+                }
+            }
+            Action::Read { after } => {
+                if let Some(from) = self.session.authority() {
+                    self.read(from, after);
+                }
+            }
+            Action::Say(frame) => {
+                self.shared.metrics.frames_sent.increment(1);
+                frame.put(self.answers.buffer());
+            }
+            Action::Deliver(items) => self.deliver(&items),
+            Action::Close { code, detail } => {
+                self.count_refusal(code);
+                return Err(Closing(code, detail));
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_up(&mut self, claim: &HelloClaim) {
+        let mut exporter = [0; EXPORTER_BYTES];
+        let context = exporter_context(claim.account, claim.device);
+        let exported = self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context);
+        let (account, device) = (claim.account, claim.device);
+        let directory = Arc::clone(&self.shared.directory);
+        let facts = tokio::task::spawn_blocking(move || directory.facts(account, device)).await;
+        match (exported, facts) {
+            (Ok(()), Ok(Ok(facts))) => self.handle(Input::Facts { facts: facts.map(Box::new), exporter }),
+            (_, Ok(Err(error))) => {
+                tracing::warn!(%error, "a device could not be looked up");
+                self.handle(Input::LookUpFailed);
+            }
+            _ => self.handle(Input::LookUpFailed),
+        }
+    }
+
+    async fn attach(&mut self, authority: Authenticated, subscribes: bool) -> Result<(), Closing> {
+        self.shared.metrics.proofs_ok.increment(1);
+        if subscribes {
+            let limit = Duration::from_millis(self.shared.session.proof_timeout_ms);
+            let opened = tokio::time::timeout(limit, self.connection.open_uni()).await;
+            let Ok(Ok(stream)) = opened else { return Err(Closing(Code::TooSlow, String::new())) };
+            self.delivery = Some(Outgoing::new(stream));
+            self.shared.metrics.subscriptions.increment(1.0);
+        }
+        let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
+        self.attached =
+            Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
+        self.authority.send_replace(Some(authority));
+        Ok(())
+    }
+
+    /// Reads the tail at once, or starts a read of the store.
+    fn read(&mut self, from: Authenticated, after: gureum_proto::Position) {
+        let account = from.account();
+        if let Some(page) = self.shared.inboxes.read_tail(account, after) {
+            self.shared.metrics.deliveries_tail.increment(envelopes(&page));
+            return self.handle(Input::Page(page));
+        }
+        let inboxes = self.shared.inboxes.clone();
+        self.reading = Some(tokio::task::spawn_blocking(move || inboxes.read_store(account, after)));
+    }
+
+    fn on_page(&mut self, page: Option<Result<Page, StoreError>>) {
+        match page {
+            Some(Ok(page)) => {
+                self.shared.metrics.deliveries_store.increment(envelopes(&page));
+                for item in &page.items {
+                    if let Item::Gap(gap) = item {
+                        self.shared.metrics.gaps(gap.reason).increment(1);
+                        self.shared.metrics.messages_missed.increment(gap.missed);
+                    }
+                }
+                self.handle(Input::Page(page));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "an inbox could not be read");
+                self.handle(Input::ReadFailed);
+            }
+            None => self.handle(Input::ReadFailed),
+        }
+    }
+
+    fn deliver(&mut self, items: &[Item]) {
+        let Some(delivery) = &mut self.delivery else { return };
+        self.shared.metrics.frames_sent.increment(u64::try_from(items.len()).unwrap_or(u64::MAX));
+        streams::put_items(items, delivery.buffer());
+    }
+
+    async fn submit_sends(&mut self) -> Result<(), Closing> {
+        let Some(from) = self.session.authority().filter(|_| !self.sends.is_empty()) else { return Ok(()) };
+        let unavailable = |_| Closing(Code::Unavailable, String::new());
+        let permit = self.shared.router.reserve(std::mem::take(&mut self.sends_bytes)).await.map_err(unavailable)?;
+        let answers: Arc<dyn Answers> = Arc::<Mailbox>::clone(&self.mailbox);
+        let sends = std::mem::take(&mut self.sends);
+        self.shared.router.submit(Submission::Sends { from, sends, answers, permit }).await.map_err(unavailable)
+    }
+
+    fn take_mail(&mut self) {
+        let mail = self.mailbox.take();
+        if !mail.answers.is_empty() {
+            self.handle(Input::Answered(mail.answers));
+        }
+        for (happened, input) in [
+            (mail.is_revoked, Input::Revoked),
+            (mail.is_displaced, Input::Displaced),
+            (mail.is_woken, Input::Woken),
+        ] {
+            if happened {
+                self.handle(input);
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.session.handle(input, self.shared.clock.now_ms());
+    }
+
+    fn count_refusal(&self, code: Code) {
+        use Code::{DeviceRevoked, DeviceUnknown, ProofInvalid, ProofTimeout, VersionUnsupported};
+        let of_proof = matches!(code, DeviceRevoked | DeviceUnknown | ProofInvalid | ProofTimeout | VersionUnsupported);
+        if of_proof && self.attached.is_none() {
+            self.shared.metrics.proofs_refused.increment(code);
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if self.delivery.is_some() {
+            self.shared.metrics.subscriptions.decrement(1.0);
+        }
+    }
+}
+
+fn code(code: Code) -> VarInt {
+    VarInt::from_u32(code.number())
+}
+
+fn envelopes(page: &Page) -> u64 {
+    let count = page.items.iter().filter(|item| matches!(item, Item::Envelope { .. })).count();
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// How long to stay away while the server restarts: spread, so that not everybody comes back at once.
+fn come_back_ms() -> u64 {
+    const LEAST_MS: u64 = 500;
+    const SPREAD_MS: u64 = 4_500;
+    let mut bytes = [0; 8];
+    // Without randomness everybody comes back at the same time, which is bad but no reason to fail.
+    let _ = getrandom::fill(&mut bytes);
+    LEAST_MS + u64::from_be_bytes(bytes) % SPREAD_MS
+}

@@ -1,0 +1,72 @@
+//! What the writer and the hub have for one connection: picked up by its task, one wake-up for however much.
+
+use std::sync::{Mutex, MutexGuard};
+
+use gureum_proto::Sent;
+use tokio::sync::Notify;
+
+use crate::router::Answers;
+use crate::wake::Listener;
+
+/// Bounded by what may be in flight: each answer is of a send that the session has counted.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    mail: Mutex<Mail>,
+    notify: Notify,
+}
+
+/// Everything since the last time.
+#[derive(Default)]
+pub(super) struct Mail {
+    pub(super) answers: Vec<Sent>,
+    pub(super) is_woken: bool,
+    pub(super) is_displaced: bool,
+    pub(super) is_revoked: bool,
+}
+
+impl Mailbox {
+    /// Waits until there is mail.
+    ///
+    /// Cancel safety: a notification that is not taken stays.
+    pub(super) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    pub(super) fn take(&self) -> Mail {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().expect("no code panics while it holds the mail")
+    }
+}
+
+impl Answers for Mailbox {
+    fn answer(&self, sent: Vec<Sent>) {
+        let mut mail = self.lock();
+        if mail.answers.is_empty() {
+            mail.answers = sent;
+        } else {
+            mail.answers.extend(sent);
+        }
+        drop(mail);
+        self.notify.notify_one();
+    }
+}
+
+impl Listener for Mailbox {
+    fn wake(&self) {
+        self.lock().is_woken = true;
+        self.notify.notify_one();
+    }
+
+    fn displace(&self) {
+        self.lock().is_displaced = true;
+        self.notify.notify_one();
+    }
+
+    fn revoke(&self) {
+        self.lock().is_revoked = true;
+        self.notify.notify_one();
+    }
+}

@@ -1,0 +1,77 @@
+//! Request streams: one frame in, one frame out, each on a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use gureum_proto::{Code, Request, Response};
+use gureum_wire::Decoder;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::limits::{READ_BYTES_MAX, REQUEST_TIMEOUT_MS};
+use crate::session::{Authenticated, broken};
+
+/// Takes request streams until the connection ends. There are never more tasks than streams that the transport
+/// allows.
+pub(super) async fn serve(
+    connection: Connection,
+    shared: Arc<Shared>,
+    authority: watch::Receiver<Option<Authenticated>>,
+) {
+    // The first bidirectional stream is the session's; requests count only from the proof on.
+    let mut proven = authority;
+    let Ok(from) = proven.wait_for(Option::is_some).await.map(|from| *from) else { return };
+    let Some(from) = from else { return };
+    while let Ok((output, input)) = connection.accept_bi().await {
+        let task = answer(output, input, from, Arc::clone(&shared));
+        shared.tasks.spawn(task);
+    }
+}
+
+async fn answer(mut output: SendStream, mut input: RecvStream, from: Authenticated, shared: Arc<Shared>) {
+    let limit = Duration::from_millis(REQUEST_TIMEOUT_MS);
+    let request = match tokio::time::timeout(limit, read(&mut input)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(code)) => return refuse(&mut output, &mut input, code),
+        Err(_) => return refuse(&mut output, &mut input, Code::TooSlow),
+    };
+    let response = Box::pin(shared.requests.answer(from, request)).await;
+    if let Response::Refused(refusal) = &response {
+        shared.metrics.requests_refused.increment(refusal.code);
+    }
+    if matches!(response, Response::CommitAccepted { .. }) {
+        shared.metrics.commits_accepted.increment(1);
+    }
+    let mut frame = BytesMut::new();
+    response.put(&mut frame);
+    let write = async {
+        output.write_chunk(frame.freeze()).await?;
+        let _ = output.finish();
+        // Dropping the stream before the client has the answer is fine; waiting for it bounds the memory.
+        let _ = output.stopped().await;
+        Ok::<_, quinn::WriteError>(())
+    };
+    let _ = tokio::time::timeout(limit, write).await;
+}
+
+async fn read(input: &mut RecvStream) -> Result<Request, Code> {
+    let mut decoder = Decoder::new();
+    loop {
+        if let Some(frame) = decoder.next().map_err(|error| broken(&error))? {
+            return Request::decode(frame).map_err(|error| error.code());
+        }
+        match input.read_chunk(READ_BYTES_MAX, true).await {
+            Ok(Some(chunk)) => decoder.push(chunk.bytes),
+            Ok(None) => return Err(Code::FrameTruncated),
+            Err(_) => return Err(Code::Done),
+        }
+    }
+}
+
+fn refuse(output: &mut SendStream, input: &mut RecvStream, code: Code) {
+    let code = VarInt::from_u32(code.number());
+    let _ = output.reset(code);
+    let _ = input.stop(code);
+}

@@ -1,0 +1,95 @@
+//! The outgoing side of a stream: frames are gathered, and written as far as the client takes them.
+
+use bytes::{Buf, BytesMut};
+use gureum_proto::{Code, DeliveryFrame, put_envelope};
+use quinn::SendStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Closing;
+use crate::session::{Item, Page};
+use crate::store::StoreError;
+
+pub(super) struct Outgoing {
+    stream: SendStream,
+    buffer: BytesMut,
+    /// When the client last took something, or the buffer began to fill.
+    progress_at: Instant,
+}
+
+impl Outgoing {
+    pub(super) fn new(stream: SendStream) -> Self {
+        Self { stream, buffer: BytesMut::new(), progress_at: Instant::now() }
+    }
+
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        if self.buffer.is_empty() {
+            self.progress_at = Instant::now();
+        }
+        &mut self.buffer
+    }
+
+    /// Since when the client has taken nothing of what is there for it.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        (!self.buffer.is_empty()).then_some(self.progress_at)
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Writes as much as the client takes now.
+    ///
+    /// Cancel safety: what was not written is still in the buffer.
+    pub(super) async fn write(&mut self) -> Result<(), Closing> {
+        let written = self.stream.write(&self.buffer).await.map_err(|_| Closing(Code::Done, String::new()))?;
+        self.buffer.advance(written);
+        self.progress_at = Instant::now();
+        if self.buffer.is_empty() {
+            // An idle connection holds no memory for what it wrote once.
+            self.buffer = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is something to deliver.
+pub(super) fn has_output(delivery: Option<&Outgoing>) -> bool {
+    delivery.is_some_and(|delivery| delivery.buffered() > 0)
+}
+
+/// Writes to the delivery stream; says whether everything is written.
+///
+/// Cancel safety: as [`Outgoing::write`].
+pub(super) async fn write(delivery: Option<&mut Outgoing>) -> Result<bool, Closing> {
+    let Some(delivery) = delivery else { return Ok(false) };
+    delivery.write().await?;
+    Ok(delivery.buffered() == 0)
+}
+
+/// The result of a read of the store; `None` when it panicked.
+///
+/// Cancel safety: the read goes on and can be joined again.
+pub(super) async fn join(reading: Option<&mut JoinHandle<Result<Page, StoreError>>>) -> Option<Result<Page, StoreError>> {
+    reading?.await.ok()
+}
+
+/// Sleeps until a moment that is there.
+pub(super) async fn sleep_until(end: Option<Instant>) {
+    if let Some(end) = end {
+        tokio::time::sleep_until(end).await;
+    }
+}
+
+/// Writes what goes to a delivery stream.
+pub(super) fn put_items(items: &[Item], out: &mut BytesMut) {
+    let bytes: usize = items.iter().map(|item| if let Item::Envelope { shared, .. } = item { shared.len() + 24 } else { 48 }).sum();
+    out.reserve(bytes);
+    for item in items {
+        match item {
+            Item::Envelope { position, shared } => put_envelope(*position, shared, out),
+            Item::Gap(gap) => DeliveryFrame::Gap(*gap).put(out),
+            Item::CaughtUp { seq } => DeliveryFrame::CaughtUp { seq: *seq }.put(out),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Who exists: accounts, their device logs, and what a session needs to know of a device. Reads only; blocks for the
+//! disk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use gureum_proto::limits::LOG_ENTRIES_MAX;
+use gureum_proto::{
+    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, Position, epochs_digest,
+};
+
+use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
+use crate::session::DeviceFacts;
+use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::{Family, Record, Store, StoreError, decode, read};
+
+/// Reads what the router has written.
+pub(crate) struct Directory {
+    store: Arc<dyn Store>,
+    logs: Mutex<HashMap<AccountId, Arc<DeviceLog>>>,
+}
+
+impl Directory {
+    /// A directory over a store.
+    #[must_use]
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, logs: Mutex::default() }
+    }
+
+    /// What a session needs to know of a device; `None` when there is no such device.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn facts(&self, account: AccountId, device: DeviceId) -> Result<Option<DeviceFacts>, StoreError> {
+        let Some(log) = self.log(account)? else { return Ok(None) };
+        let Some(logged) = log.device(device) else { return Ok(None) };
+        let head: InboxHead = self.read(Family::InboxHead, key::inbox_head(&account))?.unwrap_or_default();
+        let cursor_key = key::cursor(&account, &device, CursorTag::Cursor);
+        let cursor: Cursor = self.read(Family::Cursor, cursor_key)?.unwrap_or_default();
+        let states = self.conversations(account, None, ACCOUNT_CONVERSATIONS_MAX)?;
+        let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
+        let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
+        Ok(Some(DeviceFacts {
+            proof_key: *logged.keys.proof(),
+            is_revoked: logged.revoked_at.is_some(),
+            log_entries: log.length(),
+            head: Position { seq: head.seq, count: head.count },
+            cursor: Position { seq: cursor.seq, count: cursor.count },
+            accepted_counter: self.window(account, device)?.highest,
+            key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
+            epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
+        }))
+    }
+
+    /// An account's device log; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds a log that does not verify.
+    pub(crate) fn log(&self, account: AccountId) -> Result<Option<Arc<DeviceLog>>, StoreError> {
+        let cached = self.logs.lock().expect("no code panics while it holds the logs").get(&account).cloned();
+        let mut log = match cached {
+            // A log only grows: what is cached is whole if nothing stands behind its last entry.
+            Some(log) if self.entry(account, log.length())?.is_none() => return Ok(Some(log)),
+            Some(log) => DeviceLog::clone(&log),
+            None => match self.entry(account, 0)? {
+                Some(root) => DeviceLog::from_root(&root).map_err(corrupt)?,
+                None => return Ok(None),
+            },
+        };
+        while log.length() < LOG_ENTRIES_MAX
+            && let Some(entry) = self.entry(account, log.length())?
+        {
+            log.append(&entry).map_err(corrupt)?;
+        }
+        let log = Arc::new(log);
+        let mut logs = self.logs.lock().expect("no code panics while it holds the logs");
+        if logs.len() >= LOG_CACHE_ENTRIES_MAX {
+            logs.clear();
+        }
+        logs.insert(account, Arc::clone(&log));
+        Ok(Some(log))
+    }
+
+    /// An account with its log from an entry on; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn find(&self, by: &FindBy, log_from: u64) -> Result<Option<AccountFound>, StoreError> {
+        let account = match by {
+            FindBy::Account(account) => Some(*account),
+            FindBy::Handle(handle) => self.read(Family::Directory, key::handle(handle.as_str()))?,
+        };
+        let Some(account) = account else { return Ok(None) };
+        let Some(handle) = self.read::<String>(Family::Directory, key::handle_of(&account))? else { return Ok(None) };
+        let handle = handle.parse().map_err(|_| corrupt("handle"))?;
+        let range = key::device_log_from(&account, log_from);
+        let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
+        let mut log_entries: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        for (_, value) in self.store.scan(Family::DeviceLog, range.as_range(), limit)? {
+            let entry: Bytes = decode(Family::DeviceLog, &value)?;
+            bytes += entry.len();
+            if bytes > LOG_PAGE_BYTES {
+                break;
+            }
+            log_entries.push(entry);
+        }
+        let log_length = self.log(account)?.map_or(0, |log| log.length());
+        Ok(Some(AccountFound { account, handle, log_entries, log_length }))
+    }
+
+    /// The results of a device's latest sends.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn window(&self, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
+        let key = key::cursor(&account, &device, CursorTag::SenderWindow);
+        Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
+    }
+
+    /// A conversation's roster and epoch.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn conversation(&self, conversation: ConversationId) -> Result<Option<ConversationHead>, StoreError> {
+        self.read(Family::Conversation, key::conversation(&conversation, ConversationTag::Head))
+    }
+
+    /// GroupInfo and tree of a conversation's current epoch.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn group(&self, conversation: ConversationId) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+        let part = |tag| self.read::<Bytes>(Family::Conversation, key::conversation(&conversation, tag));
+        Ok(part(ConversationTag::GroupInfo)?.zip(part(ConversationTag::Tree)?))
+    }
+
+    /// An account's conversations in ascending order, after one of them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn conversations(
+        &self,
+        account: AccountId,
+        after: Option<ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<ConversationState>, StoreError> {
+        let range = key::memberships(&account);
+        let start = after.map(|after| key::membership(&account, &after));
+        let start = start.as_ref().map_or(range.start.as_ref(), AsRef::as_ref);
+        let mut states = Vec::new();
+        for (entry, _) in self.store.scan(Family::Directory, start..range.end.as_ref(), limit.saturating_add(1))? {
+            let Some((_, conversation)) = key::parse_membership(&entry) else { continue };
+            if Some(conversation) == after || states.len() == limit {
+                continue;
+            }
+            let Some(head) = self.conversation(conversation)? else { continue };
+            let mut accounts: Vec<_> = head.members.iter().map(|member| member.account).collect();
+            accounts.sort_unstable();
+            accounts.dedup();
+            states.push(ConversationState { conversation, epoch: head.epoch, accounts });
+        }
+        Ok(states)
+    }
+
+    fn entry(&self, account: AccountId, index: u64) -> Result<Option<Bytes>, StoreError> {
+        self.read(Family::DeviceLog, key::device_log(&account, index))
+    }
+
+    fn read<T: Record>(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
+        read(self.store.as_ref(), family, key.as_ref())
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+fn corrupt(what: impl ToString) -> StoreError {
+    StoreError::Corrupt { family: Family::DeviceLog, what: what.to_string() }
+}

@@ -1,0 +1,147 @@
+//! The endpoint: accepts connections within bounds and hands each to a task of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gureum_proto::Code;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
+use tokio_util::sync::CancellationToken;
+
+use crate::conn::{self, Shared};
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, IDLE_TIMEOUT_MS, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
+};
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {error}; choose another with --listen")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The certificate's algorithm does not fit QUIC.
+    #[error("the TLS configuration cannot serve QUIC: {0}")]
+    Tls(String),
+}
+
+/// Opens the UDP socket.
+///
+/// # Errors
+/// The address is taken or not this machine's, or TLS does not fit.
+pub(crate) fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>) -> Result<Endpoint, ListenError> {
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport()));
+    Endpoint::server(config, address).map_err(|error| ListenError::Bind { address, error })
+}
+
+/// Every limit of the transport: quinn's defaults would let one peer pin 250 MB.
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1 + REQUEST_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()));
+    transport
+}
+
+/// Accepts connections until `stop`.
+pub(crate) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, stop: CancellationToken) {
+    let unproven = Arc::new(Unproven::default());
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = stop.cancelled() => return,
+        };
+        let Some(incoming) = incoming else { return };
+        if endpoint.open_connections() >= CONNECTIONS_MAX {
+            incoming.refuse();
+            continue;
+        }
+        let Some(place) = unproven.enter(incoming.remote_address().ip()) else {
+            shared.metrics.closes.increment(Code::RateLimited);
+            incoming.refuse();
+            continue;
+        };
+        shared.metrics.connections_accepted.increment(1);
+        let task = serve(incoming, Arc::clone(&shared), place);
+        shared.tasks.spawn(task);
+    }
+}
+
+async fn serve(incoming: Incoming, shared: Arc<Shared>, place: Place) {
+    let limit = Duration::from_millis(shared.session.proof_timeout_ms);
+    let Ok(connecting) = incoming.accept() else { return };
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(Ok(connection)) => conn::serve(connection, shared, place).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+}
+
+/// How many connections of each address have not proven themselves yet.
+#[derive(Debug, Default)]
+struct Unproven {
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Unproven {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut addresses = self.addresses.lock().expect("no code panics while it holds the addresses");
+        let count = addresses.entry(address).or_default();
+        if *count >= UNPROVEN_PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Place { unproven: Arc::clone(self), address })
+    }
+}
+
+/// A place among those who have not proven themselves; given back when dropped.
+struct Place {
+    unproven: Arc<Unproven>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut addresses = self.unproven.addresses.lock().expect("no code panics while it holds the addresses");
+        if let Some(count) = addresses.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_proves_nothing_takes_no_more_places_than_its_share() {
+        let unproven = Arc::new(Unproven::default());
+        let (greedy, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let mut places: Vec<_> = (0..UNPROVEN_PER_ADDRESS_MAX).filter_map(|_| unproven.enter(greedy)).collect();
+        assert_eq!(places.len(), UNPROVEN_PER_ADDRESS_MAX);
+        assert!(unproven.enter(greedy).is_none());
+        assert!(unproven.enter(other).is_some());
+        places.pop();
+        assert!(unproven.enter(greedy).is_some());
+        places.clear();
+        assert!(unproven.addresses.lock().unwrap().is_empty(), "nothing is kept of an address that is gone");
+    }
+}

@@ -1,0 +1,134 @@
+//! What a server does by the clock: destroys keys, reclaims the disk, remembers the time, watches its own health.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Condition, Readiness};
+use crate::conn::Shared;
+use crate::limits::MAINTENANCE_MS_MAX;
+use crate::metrics::Metrics;
+use crate::requests::Requests;
+use crate::seal::Keyring;
+use crate::store::Store;
+use crate::store::expiry::ReclaimPeriods;
+use crate::store::rocks::RocksStore;
+use crate::time::{Clock, save_last_known_ms};
+
+pub(super) struct Maintenance {
+    data_dir: PathBuf,
+    store: Arc<RocksStore>,
+    keyring: Arc<Keyring>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    requests: Arc<Requests>,
+    round: Duration,
+}
+
+impl Maintenance {
+    pub(super) fn new(
+        dir: &Path,
+        store: Arc<RocksStore>,
+        keyring: Arc<Keyring>,
+        shared: &Shared,
+        readiness: Arc<Readiness>,
+    ) -> Self {
+        let periods = ReclaimPeriods::new(shared.session.retention_ms, shared.session.commit_retention_ms);
+        let round_ms = periods.round_ms.min(keyring.tick_ms()).min(MAINTENANCE_MS_MAX);
+        Self {
+            data_dir: dir.to_owned(),
+            store,
+            keyring,
+            clock: Arc::clone(&shared.clock),
+            metrics: Arc::clone(&shared.metrics),
+            readiness,
+            requests: Arc::clone(&shared.requests),
+            round: Duration::from_millis(round_ms),
+        }
+    }
+
+    /// Runs rounds until `stop`. A round that takes long delays the next one.
+    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.round);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let this = Arc::clone(&self);
+            let round = tokio::task::spawn_blocking(move || this.round());
+            if round.await.is_err() {
+                tracing::error!("a round of maintenance panicked");
+            }
+        }
+    }
+
+    /// Remembers the time, so that the next start does not begin before it.
+    pub(super) fn save_clock(&self) -> Result<()> {
+        save_last_known_ms(&self.data_dir, self.clock.now_ms())
+            .with_context(|| format!("the time cannot be written into {}", self.data_dir.display()))
+    }
+
+    fn round(&self) {
+        let now_ms = self.clock.now_ms();
+        if let Err(error) = self.keyring.tick(now_ms) {
+            tracing::warn!(%error, "the next key could not be made");
+        }
+        if let Err(error) = self.keyring.destroy_expired(now_ms) {
+            tracing::warn!(%error, "an expired key could not be destroyed");
+        }
+        if let Err(error) = self.store.reclaim() {
+            tracing::warn!(%error, "expired messages could not be reclaimed");
+        }
+        if let Err(error) = self.save_clock() {
+            tracing::warn!(%error, "the time could not be remembered");
+        }
+        self.requests.quotas.forget_rested();
+        self.watch(now_ms);
+    }
+
+    fn watch(&self, now_ms: u64) {
+        match self.store.healthy() {
+            Ok(()) => {
+                self.metrics.store_healthy.set(1.0);
+                self.readiness.pass(Condition::Store);
+            }
+            Err(error) => {
+                self.metrics.store_healthy.set(0.0);
+                self.readiness.fail(Condition::Store, error.to_string());
+            }
+        }
+        let held_ms = self.clock.status().held_jump_ms;
+        self.metrics.clock_held_seconds.set(seconds(held_ms));
+        if held_ms > 0 {
+            let why = format!(
+                "the system clock jumped {} s ahead and is not believed; correct it, or restart the server to accept it",
+                held_ms / 1000
+            );
+            tracing::warn!("{why}");
+            self.readiness.fail(Condition::Clock, why);
+        } else {
+            self.readiness.pass(Condition::Clock);
+        }
+        if let Ok(oldest) = self.store.oldest_physical_ms() {
+            let age_ms = oldest.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+            self.metrics.oldest_physical_age_seconds.set(seconds(age_ms));
+        }
+        self.metrics.keys_live.set(f64::from(u32::try_from(self.keyring.len()).unwrap_or(u32::MAX)));
+    }
+}
+
+impl std::fmt::Debug for Maintenance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maintenance").field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}

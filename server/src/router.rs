@@ -1,0 +1,13 @@
+//! The router: everything that changes the store goes through its one writer, which plans a batch, makes it durable,
+//! and only then answers and wakes.
+
+mod plan;
+#[cfg(feature = "node")]
+mod submit;
+
+pub(crate) use plan::counts;
+pub use plan::{
+    Change, Changed, CommitPlan, CreatePlan, LogPlan, Op, Plan, PlanConfig, Planner, RegisterPlan, Seal,
+};
+#[cfg(feature = "node")]
+pub(crate) use submit::{Answers, Router, RouterParts, Submission};

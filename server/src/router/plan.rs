@@ -1,0 +1,172 @@
+//! What the writer is about to do: from what devices ask to one atomic batch, its answers and its deliveries.
+//!
+//! Pure but for reads of the store: time, randomness and sealing are handed in. A plan that was not written must
+//! be followed by [`Planner::forget`].
+
+mod caches;
+mod changes;
+mod inboxes;
+mod sends;
+
+use std::sync::Arc;
+
+use gureum_proto::{AccountId, Code, DeviceId, MessageId, Position, Refusal, Send, Sent};
+
+pub(crate) use inboxes::counts;
+pub use changes::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan};
+
+use crate::session::Authenticated;
+use crate::store::record::SealedMessage;
+use crate::store::{self, Batch, Family, Record, Store, StoreError};
+use crate::wake::Delivery;
+use caches::Caches;
+
+/// Bounds that the operator sets.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanConfig {
+    /// How long messages stay, in milliseconds.
+    pub retention_ms: u64,
+    /// Entries that one inbox may hold.
+    pub inbox_entries_max: u64,
+    /// Bytes of bodies that one inbox may hold.
+    pub inbox_bytes_max: u64,
+}
+
+/// Seals a message body for the disk.
+pub trait Seal: std::marker::Send + Sync {
+    /// Seals `plain` under the key of `now_ms`, bound to the message's id.
+    ///
+    /// # Errors
+    /// When no key can be had.
+    fn seal(&self, id: MessageId, plain: &[u8], now_ms: u64) -> Result<SealedMessage, StoreError>;
+}
+
+/// One thing that a proven device asks of the writer.
+#[derive(Debug)]
+pub enum Op {
+    /// Store and deliver a message.
+    Send {
+        /// Who sends.
+        from: Authenticated,
+        /// What.
+        send: Send,
+    },
+    /// Move a device's cursor.
+    Ack {
+        /// Whose.
+        from: Authenticated,
+        /// To where.
+        position: Position,
+    },
+}
+
+/// A batch ready to be written, and what follows when it has been.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The writes.
+    pub batch: Batch,
+    /// Whether anything in it must be on the disk before the answers go out.
+    pub must_sync: bool,
+    /// For each send, in order: its answer.
+    pub sent: Vec<Sent>,
+    /// New entries, for the tails and wakes.
+    pub deliveries: Vec<(AccountId, Delivery)>,
+    /// Positions that every device of an account has taken.
+    pub floors: Vec<(AccountId, u64)>,
+    /// Devices that may no longer act.
+    pub revoked: Vec<(AccountId, DeviceId)>,
+}
+
+impl Plan {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.must_sync = false;
+        self.sent.clear();
+        self.deliveries.clear();
+        self.floors.clear();
+        self.revoked.clear();
+    }
+}
+
+/// Plans batches over a store; the only one that writes to it.
+pub struct Planner {
+    store: Arc<dyn Store>,
+    seal: Arc<dyn Seal>,
+    config: PlanConfig,
+    ids: Ids,
+    caches: Caches,
+}
+
+impl Planner {
+    /// A planner whose message ids take their randomness from `entropy`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        seal: Arc<dyn Seal>,
+        config: PlanConfig,
+        entropy: Box<dyn FnMut() -> u128 + std::marker::Send>,
+    ) -> Self {
+        Self { store, seal, config, ids: Ids { entropy, last_ms: 0, tail: 0 }, caches: Caches::default() }
+    }
+
+    /// Adds one operation to the plan. The answer to a send is pushed to `plan.sent`, whatever becomes of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the plan is then not to be written.
+    pub fn add(&mut self, op: Op, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
+        match op {
+            Op::Send { from, send } => self.add_send(from, send, now_ms, plan),
+            Op::Ack { from, position } => self.add_ack(from, position, plan),
+        }
+    }
+
+    /// Writes what the operations touched into the batch. Once, after the last one.
+    pub fn finish(&mut self, plan: &mut Plan) {
+        self.caches.flush(&mut plan.batch);
+    }
+
+    /// Forgets everything that is not on the disk.
+    pub fn forget(&mut self) {
+        self.caches = Caches::default();
+    }
+
+    fn read<T: Record>(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
+        store::read(self.store.as_ref(), family, key.as_ref())
+    }
+}
+
+impl std::fmt::Debug for Planner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planner").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Message ids in strictly ascending order: within a millisecond a counter from a random start goes up.
+struct Ids {
+    entropy: Box<dyn FnMut() -> u128 + std::marker::Send>,
+    last_ms: u64,
+    tail: u128,
+}
+
+impl Ids {
+    /// 74 bits are free in a UUIDv7; the start leaves the highest one for counting.
+    const START_MASK: u128 = (1 << 73) - 1;
+
+    fn next(&mut self, now_ms: u64) -> MessageId {
+        if now_ms > self.last_ms {
+            self.last_ms = now_ms;
+            self.tail = (self.entropy)() & Self::START_MASK;
+        } else {
+            self.tail += 1;
+        }
+        MessageId::new(self.last_ms, self.tail)
+    }
+}
+
+fn refuse(counter: u64, code: Code) -> Sent {
+    Sent { counter, result: Err(Refusal::new(code)) }
+}
+
+#[cfg(test)]
+mod tests;

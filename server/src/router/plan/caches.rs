@@ -1,0 +1,210 @@
+//! State that the planner reads before and writes after each batch, kept between batches.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use gureum_proto::{AccountId, ConversationId, DeviceId};
+
+use crate::limits::PLANNER_CACHE_ENTRIES_MAX;
+use crate::store::key::{self, ConversationTag, CursorTag};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::{Batch, Family, Store, StoreError, decode, read};
+
+/// A conversation, as far as sending needs it.
+#[derive(Debug, Clone)]
+pub(super) struct Conversation {
+    pub(super) head: ConversationHead,
+    /// The member accounts, without repetition, each with the number of its devices.
+    pub(super) accounts: Vec<(AccountId, usize)>,
+    pub(super) last_number: u64,
+}
+
+impl Conversation {
+    pub(super) fn new(head: ConversationHead, last_number: u64) -> Self {
+        let mut accounts: Vec<(AccountId, usize)> = Vec::new();
+        for member in &head.members {
+            match accounts.iter_mut().find(|(account, _)| *account == member.account) {
+                Some((_, devices)) => *devices += 1,
+                None => accounts.push((member.account, 1)),
+            }
+        }
+        Self { head, accounts, last_number }
+    }
+
+    pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
+        self.head.members.iter().any(|member| member.account == account && member.device == device)
+    }
+}
+
+/// How far the devices of an account have taken its inbox.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cursors {
+    pub(super) devices: Vec<(DeviceId, Cursor)>,
+}
+
+impl Cursors {
+    pub(super) fn floor(&self) -> Option<Cursor> {
+        self.devices.iter().map(|(_, cursor)| *cursor).min_by_key(|cursor| cursor.seq)
+    }
+}
+
+/// Everything cached. Each map forgets all when it is full: what it holds can be read again.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    heads: Cache<AccountId, InboxHead>,
+    windows: Cache<(AccountId, DeviceId), SenderWindow>,
+    conversations: Cache<ConversationId, Conversation>,
+    cursors: Cache<AccountId, Cursors>,
+    touched_cursors: Vec<(AccountId, DeviceId)>,
+}
+
+impl Caches {
+    pub(super) fn head(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut InboxHead, StoreError> {
+        self.heads.load(account, || {
+            Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn touch_head(&mut self, account: AccountId) {
+        self.heads.touch(account);
+    }
+
+    pub(super) fn window(
+        &mut self,
+        store: &dyn Store,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<&mut SenderWindow, StoreError> {
+        self.windows.load((account, device), || {
+            let key = key::cursor(&account, &device, CursorTag::SenderWindow);
+            Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn touch_window(&mut self, account: AccountId, device: DeviceId) {
+        self.windows.touch((account, device));
+    }
+
+    pub(super) fn conversation(
+        &mut self,
+        store: &dyn Store,
+        conversation: ConversationId,
+    ) -> Result<Option<&mut Conversation>, StoreError> {
+        if self.conversations.find(&conversation).is_none() {
+            let roster = key::conversation(&conversation, ConversationTag::Head);
+            let Some(head) = read(store, Family::Conversation, roster.as_ref())? else { return Ok(None) };
+            let number = key::conversation(&conversation, ConversationTag::Number);
+            let last = read(store, Family::Conversation, number.as_ref())?.unwrap_or_default();
+            self.conversations.insert(conversation, Conversation::new(head, last));
+        }
+        Ok(self.conversations.find(&conversation))
+    }
+
+    pub(super) fn touch_conversation(&mut self, conversation: ConversationId) {
+        self.conversations.touch(conversation);
+    }
+
+    /// The roster or epoch has changed; the numbers go on.
+    pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
+        if let Some(conversation) = self.conversations.find(&id) {
+            *conversation = Conversation::new(head.clone(), conversation.last_number);
+        }
+    }
+
+    pub(super) fn cursors(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut Cursors, StoreError> {
+        self.cursors.load(account, || {
+            let range = key::cursors(&account);
+            let mut cursors = Cursors::default();
+            for (key, value) in store.scan(Family::Cursor, range.as_range(), usize::MAX)? {
+                if let Some((_, device, CursorTag::Cursor)) = key::parse_cursor(&key) {
+                    cursors.devices.push((device, decode(Family::Cursor, &value)?));
+                }
+            }
+            Ok(cursors)
+        })
+    }
+
+    pub(super) fn touch_cursor(&mut self, account: AccountId, device: DeviceId) {
+        if !self.touched_cursors.contains(&(account, device)) {
+            self.touched_cursors.push((account, device));
+        }
+    }
+
+    pub(super) fn forget_account(&mut self, account: AccountId) {
+        self.cursors.remove(&account);
+    }
+
+    /// Writes what was touched since the last call.
+    pub(super) fn flush(&mut self, batch: &mut Batch) {
+        self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
+        self.windows.flush(|(account, device), window| {
+            batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::SenderWindow), window);
+        });
+        self.conversations.flush(|id, conversation| {
+            let key = key::conversation(id, ConversationTag::Number);
+            batch.put_record(Family::Conversation, key, &conversation.last_number);
+        });
+        for (account, device) in self.touched_cursors.drain(..) {
+            let cursor = self.cursors.find(&account).and_then(|all| all.devices.iter().find(|(id, _)| *id == device));
+            if let Some((_, cursor)) = cursor {
+                batch.put_record(Family::Cursor, key::cursor(&account, &device, CursorTag::Cursor), cursor);
+            }
+        }
+    }
+}
+
+/// A bounded map with a list of what has changed.
+#[derive(Debug)]
+struct Cache<K, V> {
+    entries: HashMap<K, (V, bool)>,
+    touched: Vec<K>,
+}
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), touched: Vec::new() }
+    }
+}
+
+impl<K: Hash + Eq + Copy, V> Cache<K, V> {
+    fn load(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
+        if !self.entries.contains_key(&key) {
+            let value = read()?;
+            self.insert(key, value);
+        }
+        Ok(&mut self.entries.get_mut(&key).expect("it has just been looked at or inserted").0)
+    }
+
+    fn find(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(value, _)| value)
+    }
+
+    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
+    fn insert(&mut self, key: K, value: V) {
+        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX {
+            self.entries.retain(|_, (_, touched)| *touched);
+        }
+        self.entries.insert(key, (value, false));
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
+    fn touch(&mut self, key: K) {
+        if let Some((_, touched)) = self.entries.get_mut(&key)
+            && !std::mem::replace(touched, true)
+        {
+            self.touched.push(key);
+        }
+    }
+
+    fn flush(&mut self, mut write: impl FnMut(&K, &V)) {
+        for key in self.touched.drain(..) {
+            if let Some((value, touched)) = self.entries.get_mut(&key) {
+                *touched = false;
+                write(&key, value);
+            }
+        }
+    }
+}

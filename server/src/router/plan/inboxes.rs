@@ -1,0 +1,106 @@
+//! Appending to inboxes, and keeping them under their bound.
+
+use bytes::Bytes;
+use gureum_proto::{AccountId, MessageId, Position};
+
+use super::{Plan, Planner};
+use crate::limits::SCAN_ENTRIES_MAX;
+use crate::store::record::{InboxBody, InboxEntry, InboxHead, Mark};
+use crate::store::{Family, StoreError, decode, key};
+use crate::time::is_expired;
+use crate::wake::Delivery;
+
+impl Planner {
+    /// Gives an inbox its next entry.
+    pub(super) fn append(
+        &mut self,
+        account: AccountId,
+        id: MessageId,
+        body: InboxBody,
+        shared: &Bytes,
+        now_ms: u64,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let config = self.config;
+        let head = self.caches.head(self.store.as_ref(), account)?;
+        head.seq += 1;
+        head.count += u64::from(counts(&body));
+        head.bytes_total += u64::try_from(shared.len()).unwrap_or(u64::MAX);
+        let (position, bytes_total) = (Position { seq: head.seq, count: head.count }, head.bytes_total);
+        let is_over = exceeds(head, config.inbox_entries_max, config.inbox_bytes_max);
+        self.caches.touch_head(account);
+        let entry = InboxEntry { id, count: position.count, bytes_total, body };
+        plan.batch.put_record(Family::Inbox, key::inbox(&account, position.seq), &entry);
+        plan.deliveries.push((account, Delivery { position, id, shared: shared.clone() }));
+        plan.must_sync = true;
+        if is_over { self.trim(account, now_ms) } else { Ok(()) }
+    }
+
+    /// Brings an inbox under its bound: first by finding what is gone for everybody anyway, then by dropping the
+    /// oldest eighth, so that the work is shared by many appends.
+    fn trim(&mut self, account: AccountId, now_ms: u64) -> Result<(), StoreError> {
+        let (entries_max, bytes_max) = (self.config.inbox_entries_max, self.config.inbox_bytes_max);
+        let taken = self.caches.cursors(self.store.as_ref(), account)?.floor().map_or(0, |cursor| cursor.seq);
+        let retention_ms = self.config.retention_ms;
+        let is_gone = |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.id.time_ms(), retention_ms, now_ms);
+        let mut head = *self.caches.head(self.store.as_ref(), account)?;
+        if let Some(floor) = self.last_while(account, start(&head), is_gone)? {
+            head.floor = floor;
+        }
+        if exceeds(&head, entries_max, bytes_max) {
+            let (entries_keep, bytes_keep) = (entries_max - entries_max / 8, bytes_max - bytes_max / 8);
+            let last = head.last();
+            let is_surplus = |seq: u64, entry: &InboxEntry| {
+                last.seq - seq >= entries_keep || last.bytes_total - entry.bytes_total >= bytes_keep
+            };
+            if let Some(overflow) = self.last_while(account, start(&head), is_surplus)? {
+                head.overflow = overflow;
+            }
+        }
+        *self.caches.head(self.store.as_ref(), account)? = head;
+        self.caches.touch_head(account);
+        Ok(())
+    }
+
+    /// The last of the stored entries after `from` up to which `holds` is true without a break.
+    fn last_while(
+        &self,
+        account: AccountId,
+        from: Mark,
+        holds: impl Fn(u64, &InboxEntry) -> bool,
+    ) -> Result<Option<Mark>, StoreError> {
+        let mut found = None;
+        let mut after = from.seq;
+        loop {
+            let range = key::inbox_after(&account, after);
+            let page = self.store.scan(Family::Inbox, range.as_range(), SCAN_ENTRIES_MAX)?;
+            for (entry_key, value) in &page {
+                let Some((_, seq)) = key::parse_inbox(entry_key) else { return Ok(found) };
+                let entry: InboxEntry = decode(Family::Inbox, value)?;
+                if !holds(seq, &entry) {
+                    return Ok(found);
+                }
+                found = Some(Mark { seq, count: entry.count, bytes_total: entry.bytes_total });
+                after = seq;
+            }
+            if page.len() < SCAN_ENTRIES_MAX {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Whether an entry counts as an application message.
+pub(crate) const fn counts(body: &InboxBody) -> bool {
+    matches!(body, InboxBody::Message)
+}
+
+/// Below this nothing is there to be read.
+fn start(head: &InboxHead) -> Mark {
+    if head.floor.seq > head.overflow.seq { head.floor } else { head.overflow }
+}
+
+fn exceeds(head: &InboxHead, entries_max: u64, bytes_max: u64) -> bool {
+    let start = start(head);
+    head.seq - start.seq > entries_max || head.bytes_total - start.bytes_total > bytes_max
+}

@@ -1,0 +1,109 @@
+//! Sends and acks: the hot path of the plan.
+
+use gureum_proto::{Accepted, Code, EnvelopeBody, Position, Send, Sent, SharedEnvelope};
+
+use super::{Plan, Planner, refuse};
+use crate::limits::EPOCHS_BEHIND_MAX;
+use crate::session::Authenticated;
+use crate::store::record::{Cursor, InboxBody, SenderWindow, SentResult};
+use crate::store::{Family, StoreError, key};
+
+impl Planner {
+    pub(super) fn add_send(
+        &mut self,
+        from: Authenticated,
+        send: Send,
+        now_ms: u64,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let counter = send.counter;
+        let window = self.caches.window(self.store.as_ref(), from.account(), from.device())?;
+        if let Some(accepted) = answered_before(window, counter) {
+            plan.sent.push(Sent { counter, result: Ok(accepted) });
+            return Ok(());
+        }
+        let Some(conversation) = self.caches.conversation(self.store.as_ref(), send.conversation)? else {
+            plan.sent.push(refuse(counter, Code::NotFound));
+            return Ok(());
+        };
+        if !conversation.has(from.account(), from.device()) {
+            plan.sent.push(refuse(counter, Code::NotMember));
+            return Ok(());
+        }
+        let epoch = conversation.head.epoch;
+        if send.epoch > epoch || epoch - send.epoch > EPOCHS_BEHIND_MAX {
+            plan.sent.push(refuse(counter, Code::EpochStale));
+            return Ok(());
+        }
+        conversation.last_number += 1;
+        let number = conversation.last_number;
+        // The sender's own account reads the message only where it has another device.
+        let recipients: Vec<_> = conversation
+            .accounts
+            .iter()
+            .filter(|(account, devices)| *account != from.account() || *devices > 1)
+            .map(|(account, _)| *account)
+            .collect();
+        self.caches.touch_conversation(send.conversation);
+
+        let id = self.ids.next(now_ms);
+        let shared = SharedEnvelope {
+            message_id: id,
+            conversation: send.conversation,
+            sender_account: from.account(),
+            sender_device: from.device(),
+            body: EnvelopeBody::Message { number, ciphertext: send.ciphertext },
+        }
+        .encode();
+        let sealed = self.seal.seal(id, &shared, now_ms)?;
+        plan.batch.put_record(Family::Message, key::message(&id), &sealed);
+        for account in recipients {
+            self.append(account, id, InboxBody::Message, &shared, now_ms, plan)?;
+        }
+        self.remember(from, SentResult { counter, id, number })?;
+        plan.must_sync = true;
+        let accepted = Accepted { message_id: Some(id), number, repeated: false };
+        plan.sent.push(Sent { counter, result: Ok(accepted) });
+        Ok(())
+    }
+
+    pub(super) fn add_ack(
+        &mut self,
+        from: Authenticated,
+        position: Position,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let head = *self.caches.head(self.store.as_ref(), from.account())?;
+        let cursors = self.caches.cursors(self.store.as_ref(), from.account())?;
+        let before = cursors.floor();
+        let Some((_, cursor)) = cursors.devices.iter_mut().find(|(device, _)| *device == from.device()) else {
+            return Ok(());
+        };
+        // A cursor past the head is of another life of this inbox; it must not make the filter drop what is to come.
+        if position.seq <= cursor.seq || position.seq > head.seq {
+            return Ok(());
+        }
+        *cursor = Cursor { seq: position.seq, count: position.count.min(head.count) };
+        let after = cursors.floor();
+        self.caches.touch_cursor(from.account(), from.device());
+        if let Some(floor) = after.filter(|floor| before.is_none_or(|before| floor.seq > before.seq)) {
+            plan.floors.push((from.account(), floor.seq));
+        }
+        Ok(())
+    }
+
+    pub(super) fn remember(&mut self, from: Authenticated, result: SentResult) -> Result<(), StoreError> {
+        self.caches.window(self.store.as_ref(), from.account(), from.device())?.record(result);
+        self.caches.touch_window(from.account(), from.device());
+        Ok(())
+    }
+}
+
+/// The answer to a counter that has been accepted before. A counter that is remembered neither as accepted nor
+/// as too old was refused: it may be tried again.
+pub(super) fn answered_before(window: &SenderWindow, counter: u64) -> Option<Accepted> {
+    if let Some(result) = window.find(counter) {
+        return Some(Accepted { message_id: Some(result.id), number: result.number, repeated: true });
+    }
+    (counter < window.oldest_kept()).then_some(Accepted { message_id: None, number: 0, repeated: true })
+}

@@ -1,0 +1,297 @@
+//! The writer: a thread that takes whatever is queued, plans it as one batch, writes it with one fsync, and then
+//! answers and wakes. Batches grow with the load; a lone message waits for nobody.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gureum_proto::{Code, Refusal, Send as SendFrame, Sent};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
+use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX};
+use crate::metrics::Metrics;
+use crate::session::Authenticated;
+use crate::store::{Durability, Store, StoreError, TakenFloors};
+use crate::time::Clock;
+use crate::wake::Wake;
+
+/// Where the answers to a connection's sends go. Called from the writer's thread.
+pub(crate) trait Answers: Send + Sync {
+    /// Hands over answers, in the order of the sends.
+    fn answer(&self, sent: Vec<Sent>);
+}
+
+/// What the writer works with.
+pub(crate) struct RouterParts {
+    /// The disk.
+    pub store: Arc<dyn Store>,
+    /// Seals bodies.
+    pub seal: Arc<dyn Seal>,
+    /// Gives messages their time.
+    pub clock: Arc<Clock>,
+    /// Who is to be woken.
+    pub wake: Arc<dyn Wake>,
+    /// Told what every device has taken.
+    pub floors: Arc<TakenFloors>,
+    /// The operator's bounds.
+    pub config: PlanConfig,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One thing for the writer.
+pub(crate) enum Submission {
+    /// Sends of one connection, and where to answer them.
+    Sends {
+        /// Who sends.
+        from: Authenticated,
+        /// What, in order.
+        sends: Vec<SendFrame>,
+        /// Where the answers go.
+        answers: Arc<dyn Answers>,
+        /// Their share of the queue's bytes.
+        permit: OwnedSemaphorePermit,
+    },
+    /// A cursor.
+    Ack {
+        /// Whose.
+        from: Authenticated,
+        /// To where.
+        position: gureum_proto::Position,
+    },
+    /// A change of an account or a conversation.
+    Change {
+        /// Which.
+        change: Box<Change>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Changed, Refusal>>,
+    },
+}
+
+/// Why the router takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the writer has stopped")]
+pub(crate) struct RouterError;
+
+/// The way to the writer.
+#[derive(Clone)]
+pub(crate) struct Router {
+    queue: mpsc::Sender<Submission>,
+    bytes: Arc<Semaphore>,
+}
+
+impl Router {
+    /// Starts the writer. It ends when the last [`Router`] is dropped and the queue is empty; the receiver then says
+    /// whether it ended well.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(parts: RouterParts) -> std::io::Result<(Self, oneshot::Receiver<Result<(), StoreError>>)> {
+        let (queue, submissions) = mpsc::channel(SUBMIT_QUEUE_MAX);
+        let (done, ended) = oneshot::channel();
+        std::thread::Builder::new().name("gureum-writer".to_owned()).spawn(move || {
+            // Whoever waits learns of an end by panic too: the sender is dropped unused.
+            let _ = done.send(Writer::new(parts).run(submissions));
+        })?;
+        Ok((Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) }, ended))
+    }
+
+    /// Waits for room in the queue for so many bytes.
+    ///
+    /// Cancel safety: nothing is lost; the place in the line is.
+    ///
+    /// # Errors
+    /// When the writer has stopped.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, RouterError> {
+        let bytes = u32::try_from(bytes.min(SUBMIT_BYTES_MAX)).map_err(|_| RouterError)?;
+        Arc::clone(&self.bytes).acquire_many_owned(bytes).await.map_err(|_| RouterError)
+    }
+
+    /// Puts a submission into the queue, waiting for a place.
+    ///
+    /// Cancel safety: a cancelled call has submitted nothing.
+    ///
+    /// # Errors
+    /// When the writer has stopped.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<(), RouterError> {
+        self.queue.send(submission).await.map_err(|_| RouterError)
+    }
+
+    /// Makes a change and waits for it to be durable.
+    ///
+    /// # Errors
+    /// The change is refused, or cannot be stored.
+    pub(crate) async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission::Change { change: Box::new(change), answer };
+        self.submit(submission).await.map_err(|_| Refusal::new(Code::Unavailable))?;
+        answered.await.map_err(|_| Refusal::new(Code::Unavailable))?
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("queued", &(SUBMIT_QUEUE_MAX - self.queue.capacity())).finish_non_exhaustive()
+    }
+}
+
+struct Writer {
+    parts: RouterParts,
+    planner: Planner,
+    plan: Plan,
+    waiting: Vec<Waiting>,
+}
+
+/// Who waits for the batch.
+enum Waiting {
+    Sends { answers: Arc<dyn Answers>, counters: Vec<u64>, _permit: OwnedSemaphorePermit },
+    Change { answer: oneshot::Sender<Result<Changed, Refusal>>, result: Result<Changed, Refusal> },
+}
+
+impl Writer {
+    fn new(parts: RouterParts) -> Self {
+        let entropy = || {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).expect("the system has randomness");
+            u128::from_be_bytes(bytes)
+        };
+        let planner =
+            Planner::new(Arc::clone(&parts.store), Arc::clone(&parts.seal), parts.config, Box::new(entropy));
+        Self { parts, planner, plan: Plan::default(), waiting: Vec::new() }
+    }
+
+    fn run(mut self, mut submissions: mpsc::Receiver<Submission>) -> Result<(), StoreError> {
+        let mut queued = Vec::new();
+        while submissions.blocking_recv_many(&mut queued, BATCH_OPS_MAX) > 0 {
+            let mut rest = queued.drain(..).peekable();
+            while rest.peek().is_some() {
+                let planned = self.plan_batch(&mut rest);
+                self.commit(planned)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans until a change or the end: a change reads what the batch before it wrote.
+    fn plan_batch(&mut self, rest: &mut impl Iterator<Item = Submission>) -> Result<(), StoreError> {
+        let now_ms = self.parts.clock.now_ms();
+        let mut planned = Ok(());
+        let mut last = false;
+        while !last && let Some(submission) = rest.next() {
+            last = matches!(submission, Submission::Change { .. });
+            let step = self.plan_one(submission, now_ms, planned.is_ok());
+            planned = planned.and(step);
+        }
+        self.planner.finish(&mut self.plan);
+        planned
+    }
+
+    /// Adds one submission; when the plan has failed already it is only put among those who wait.
+    fn plan_one(&mut self, submission: Submission, now_ms: u64, is_sound: bool) -> Result<(), StoreError> {
+        let (planner, plan) = (&mut self.planner, &mut self.plan);
+        match submission {
+            Submission::Sends { from, sends, answers, permit } => {
+                let counters = sends.iter().map(|send| send.counter).collect();
+                self.waiting.push(Waiting::Sends { answers, counters, _permit: permit });
+                if is_sound {
+                    sends.into_iter().try_for_each(|send| planner.add(Op::Send { from, send }, now_ms, plan))?;
+                }
+            }
+            Submission::Ack { from, position } if is_sound => planner.add(Op::Ack { from, position }, now_ms, plan)?,
+            Submission::Ack { .. } => {}
+            Submission::Change { change, answer } => {
+                let planned =
+                    if is_sound { planner.add_change(*change, now_ms, plan) } else { Ok(Err(unavailable())) };
+                let (result, step) = match planned {
+                    Ok(result) => (result, Ok(())),
+                    Err(error) => (Err(unavailable()), Err(error)),
+                };
+                self.waiting.push(Waiting::Change { answer, result });
+                step?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, then answers, then wakes. What was not written is answered with an error and forgotten.
+    fn commit(&mut self, planned: Result<(), StoreError>) -> Result<(), StoreError> {
+        let durability = if self.plan.must_sync { Durability::Synced } else { Durability::Lazy };
+        let started = Instant::now();
+        let written = planned.and_then(|()| match self.plan.batch.is_empty() {
+            true => Ok(()),
+            false => self.parts.store.write(&self.plan.batch, durability),
+        });
+        let result = match written {
+            Ok(()) => {
+                self.count_batch(started.elapsed().as_secs_f64());
+                self.succeed();
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a batch was not written; its senders are told to try again");
+                self.parts.metrics.store_healthy.set(0.0);
+                self.fail();
+                // What may pass leaves the writer running: the next batch tries the disk again.
+                if error.may_pass() || matches!(error, StoreError::Corrupt { .. }) { Ok(()) } else { Err(error) }
+            }
+        };
+        self.plan.clear();
+        result
+    }
+
+    fn succeed(&mut self) {
+        let mut sent = self.plan.sent.drain(..);
+        for waiting in self.waiting.drain(..) {
+            match waiting {
+                Waiting::Sends { answers, counters, .. } => answers.answer(sent.by_ref().take(counters.len()).collect()),
+                Waiting::Change { answer, result } => drop(answer.send(result)),
+            }
+        }
+        for (account, seq) in self.plan.floors.drain(..) {
+            self.parts.floors.raise(&account, seq);
+        }
+        self.parts.wake.deliver(&mut self.plan.deliveries);
+        for (account, device) in self.plan.revoked.drain(..) {
+            self.parts.wake.revoke(account, device);
+        }
+    }
+
+    fn count_batch(&self, write_seconds: f64) {
+        let metrics = &self.parts.metrics;
+        if self.plan.must_sync {
+            metrics.fsync_seconds.record(write_seconds);
+            metrics.batch_size.record(f64::from(u32::try_from(self.plan.batch.len()).unwrap_or(u32::MAX)));
+        }
+        let mut accepted = 0;
+        for sent in &self.plan.sent {
+            match &sent.result {
+                Ok(result) if result.repeated => metrics.sends_repeated.increment(1),
+                Ok(_) => accepted += 1,
+                Err(refusal) => metrics.sends_refused.increment(refusal.code),
+            }
+        }
+        metrics.sends_accepted.increment(accepted);
+    }
+
+    fn fail(&mut self) {
+        self.planner.forget();
+        for waiting in self.waiting.drain(..) {
+            match waiting {
+                Waiting::Sends { answers, counters, .. } => {
+                    let sent = |counter| Sent { counter, result: Err(unavailable()) };
+                    answers.answer(counters.into_iter().map(sent).collect());
+                }
+                Waiting::Change { answer, .. } => drop(answer.send(Err(unavailable()))),
+            }
+        }
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(Code::Unavailable).retry_after_ms(RETRY_AFTER_MS)
+}
+
+/// When a sender whose message could not be stored may try again: long enough for an operator's script to make
+/// room, short enough to go unnoticed.
+const RETRY_AFTER_MS: u64 = 1_000;
+

@@ -1,0 +1,216 @@
+//! Tests of the keyring.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+
+const HOUR_MS: u64 = 3_600_000;
+const RETENTION_MS: u64 = 72 * HOUR_MS;
+const START_MS: u64 = 500_000 * HOUR_MS;
+
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("keys")
+    }
+
+    fn open(&self) -> Result<Keyring, KeyringError> {
+        Keyring::open(&self.path(), None, RETENTION_MS)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn id(time_ms: u64) -> MessageId {
+    MessageId::new(time_ms, 42)
+}
+
+#[test]
+fn what_is_sealed_opens_again_and_after_a_restart() {
+    let bench = Bench::new();
+    let sealed = {
+        let keyring = bench.open().unwrap();
+        let sealed = keyring.seal(&id(START_MS), b"text").unwrap();
+        assert_eq!(keyring.open_message(&id(START_MS), &sealed).unwrap().as_ref(), b"text");
+        assert_eq!(sealed.ciphertext.len(), 4 + SEAL_OVERHEAD_BYTES);
+        sealed
+    };
+    let keyring = bench.open().unwrap();
+    assert_eq!(keyring.open_message(&id(START_MS), &sealed).unwrap().as_ref(), b"text");
+}
+
+#[test]
+fn equal_texts_seal_unequally() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    let one = keyring.seal(&id(START_MS), b"text").unwrap();
+    let other = keyring.seal(&id(START_MS), b"text").unwrap();
+    assert_ne!(one.ciphertext, other.ciphertext);
+    assert_ne!(one.nonce, other.nonce);
+}
+
+#[test]
+fn what_was_changed_or_moved_to_another_id_is_forged() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    let sealed = keyring.seal(&id(START_MS), b"text").unwrap();
+    let is_forged =
+        |id: &MessageId, sealed: &SealedMessage| matches!(keyring.open_message(id, sealed), Err(SealError::Forged));
+    assert!(is_forged(&id(START_MS + 1), &sealed));
+    let mut bytes = sealed.ciphertext.to_vec();
+    bytes[0] ^= 1;
+    assert!(is_forged(&id(START_MS), &SealedMessage { ciphertext: bytes.into(), ..sealed.clone() }));
+    assert!(is_forged(&id(START_MS), &SealedMessage { ciphertext: Bytes::new(), ..sealed }));
+}
+
+#[test]
+fn a_key_serves_one_period() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    let key_id = |time_ms| keyring.seal(&id(time_ms), b"").unwrap().key_id;
+    assert_eq!(key_id(START_MS), (START_MS << 12) | 3_600);
+    assert_eq!(key_id(START_MS + HOUR_MS - 1), key_id(START_MS));
+    assert_eq!(key_id(START_MS + HOUR_MS), ((START_MS + HOUR_MS) << 12) | 3_600);
+}
+
+#[test]
+fn periods_scale_with_the_retention() {
+    assert_eq!(period_ms(RETENTION_MS), HOUR_MS);
+    assert_eq!(period_ms(6_000), 1_000);
+    assert_eq!(period_ms(100_000), 2_000);
+    assert_eq!(period_ms(365 * 24 * HOUR_MS), HOUR_MS);
+}
+
+#[test]
+fn a_tick_prepares_the_next_period() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    keyring.tick(START_MS).unwrap();
+    keyring.tick(START_MS + 1).unwrap();
+    let key = |at: u64| format!("{}-{}.key", START_MS + at * HOUR_MS, START_MS + (at + 1) * HOUR_MS);
+    assert_eq!(bench.names(), [key(0), key(1), "master.key".to_owned()]);
+}
+
+#[test]
+fn a_key_is_destroyed_when_its_last_message_has_expired() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    let sealed = keyring.seal(&id(START_MS), b"text").unwrap();
+    let end_ms = START_MS + HOUR_MS + RETENTION_MS;
+    assert_eq!(keyring.destroy_expired(end_ms - 1).unwrap(), 0);
+    assert!(keyring.open_message(&id(START_MS), &sealed).is_ok());
+    assert_eq!(keyring.destroy_expired(end_ms).unwrap(), 1);
+    let error = keyring.open_message(&id(START_MS), &sealed).unwrap_err();
+    assert!(matches!(error, SealError::KeyGone { key_id } if key_id == sealed.key_id), "{error}");
+    assert_eq!(bench.names(), ["master.key"]);
+    let error = bench.open().unwrap().open_message(&id(START_MS), &sealed).unwrap_err();
+    assert!(matches!(error, SealError::KeyGone { .. }), "{error}");
+}
+
+#[test]
+fn a_crash_while_making_or_destroying_a_key_is_finished_at_the_next_start() {
+    let bench = Bench::new();
+    bench.open().unwrap().tick(START_MS).unwrap();
+    let kept = bench.names();
+    let gone = bench.path().join(&kept[0]);
+    fs::rename(&gone, gone.with_extension("gone")).unwrap();
+    fs::write(bench.path().join("5-6.key.new"), b"half").unwrap();
+    bench.open().unwrap();
+    assert_eq!(bench.names(), kept[1..]);
+}
+
+#[test]
+fn secrets_are_readable_by_their_owner_alone() {
+    let bench = Bench::new();
+    bench.open().unwrap().tick(START_MS).unwrap();
+    for name in bench.names() {
+        let mode = fs::metadata(bench.path().join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(fs::metadata(bench.path()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn keys_without_their_master_are_refused() {
+    let bench = Bench::new();
+    bench.open().unwrap().tick(START_MS).unwrap();
+    let master = bench.path().join("master.key");
+    fs::write(&master, [7; 31]).unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::MasterLength { found: 31, .. })));
+    fs::write(&master, [7; 32]).unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::KeyDamaged(_))));
+    fs::remove_file(&master).unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::MasterMissing(_))));
+}
+
+#[test]
+fn a_renamed_or_damaged_key_is_refused() {
+    let bench = Bench::new();
+    bench.open().unwrap().tick(START_MS).unwrap();
+    let path = bench.path().join(&bench.names()[0]);
+    let renamed = bench.path().join("1-2.key");
+    fs::rename(&path, &renamed).unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::KeyDamaged(_))));
+    fs::write(&renamed, b"").unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::KeyDamaged(_))));
+}
+
+#[test]
+fn a_master_kept_elsewhere_is_used_and_never_made() {
+    let bench = Bench::new();
+    let master = bench.directory.path().join("elsewhere");
+    let open = || Keyring::open(&bench.path(), Some(&master), RETENTION_MS);
+    assert!(matches!(open(), Err(KeyringError::MasterMissing(_))));
+    fs::write(&master, [9; 32]).unwrap();
+    open().unwrap().tick(START_MS).unwrap();
+    assert!(!bench.names().contains(&"master.key".to_owned()));
+    open().unwrap();
+}
+
+#[test]
+fn a_shorter_retention_gets_keys_of_its_own_and_still_opens_the_old() {
+    let bench = Bench::new();
+    let old = bench.open().unwrap().seal(&id(START_MS), b"old").unwrap();
+    let keyring = Keyring::open(&bench.path(), None, 6_000).unwrap();
+    let new = keyring.seal(&id(START_MS), b"new").unwrap();
+    assert_ne!(old.key_id, new.key_id);
+    assert_eq!(keyring.open_message(&id(START_MS), &old).unwrap().as_ref(), b"old");
+    assert_eq!(keyring.open_message(&id(START_MS), &new).unwrap().as_ref(), b"new");
+}
+
+#[test]
+fn debugging_shows_no_key() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    keyring.tick(START_MS).unwrap();
+    assert_eq!(format!("{keyring:?}"), "Keyring { keys: 2, period_ms: 3600000, .. }");
+}
+
+#[test]
+fn many_threads_agree_on_one_key() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| keyring.seal(&id(START_MS), b"text").unwrap().key_id)).collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), (START_MS << 12) | 3_600);
+        }
+    });
+    assert_eq!(keyring.ring().len(), 1);
+}

@@ -1,0 +1,98 @@
+//! The hub wakes who subscribes, and its tails are dense or absent.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+#[derive(Default)]
+struct Ear {
+    wakes: AtomicU32,
+    displaced: AtomicU32,
+    revoked: AtomicU32,
+}
+
+impl Listener for Ear {
+    fn wake(&self) {
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+    }
+    fn displace(&self) {
+        self.displaced.fetch_add(1, Ordering::Relaxed);
+    }
+    fn revoke(&self) {
+        self.revoked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const ACCOUNT: AccountId = AccountId::from_bytes([1; 16]);
+const DEVICE: DeviceId = DeviceId::from_bytes([2; 16]);
+
+fn delivery(seq: u64) -> (AccountId, Delivery) {
+    let position = Position { seq, count: seq };
+    (ACCOUNT, Delivery { position, id: MessageId::new(seq, 0), shared: Bytes::from_static(b"body") })
+}
+
+fn seqs(hub: &Hub, after: u64) -> Option<Vec<u64>> {
+    hub.read_tail(ACCOUNT, after, 100, 1 << 20).map(|page| page.iter().map(|entry| entry.position.seq).collect())
+}
+
+#[test]
+fn a_batch_is_one_wake_and_is_read_from_the_tail() {
+    let hub = Arc::new(Hub::new());
+    let ear = Arc::new(Ear::default());
+    let attached = hub.attach(ACCOUNT, DEVICE, true, Arc::<Ear>::clone(&ear));
+    hub.deliver(&mut vec![delivery(5), delivery(6)]);
+    assert_eq!(ear.wakes.load(Ordering::Relaxed), 1);
+    assert_eq!(seqs(&hub, 4), Some(vec![5, 6]));
+    assert_eq!(seqs(&hub, 5), Some(vec![6]));
+    assert_eq!(seqs(&hub, 6), Some(vec![]));
+    assert_eq!(seqs(&hub, 3), None, "position 4 must come from the store");
+    drop(attached);
+    assert_eq!(seqs(&hub, 4), None);
+}
+
+#[test]
+fn nothing_is_kept_for_accounts_that_nobody_reads() {
+    let hub = Arc::new(Hub::new());
+    let _sender = hub.attach(ACCOUNT, DEVICE, false, Arc::new(Ear::default()));
+    hub.deliver(&mut vec![delivery(1)]);
+    assert_eq!(seqs(&hub, 0), None);
+}
+
+#[test]
+fn a_hole_empties_the_tail() {
+    let hub = Arc::new(Hub::new());
+    let _attached = hub.attach(ACCOUNT, DEVICE, true, Arc::new(Ear::default()));
+    hub.deliver(&mut vec![delivery(1), delivery(2)]);
+    hub.deliver(&mut vec![delivery(4)]);
+    assert_eq!(seqs(&hub, 1), None);
+    assert_eq!(seqs(&hub, 3), Some(vec![4]));
+}
+
+#[test]
+fn a_newer_subscription_displaces_the_older_of_the_same_device_only() {
+    let hub = Arc::new(Hub::new());
+    let (first, other, sender) = (Arc::new(Ear::default()), Arc::new(Ear::default()), Arc::new(Ear::default()));
+    let _first = hub.attach(ACCOUNT, DEVICE, true, Arc::<Ear>::clone(&first));
+    let _other = hub.attach(ACCOUNT, DeviceId::from_bytes([3; 16]), true, Arc::<Ear>::clone(&other));
+    let _sender = hub.attach(ACCOUNT, DEVICE, false, Arc::<Ear>::clone(&sender));
+    assert_eq!(first.displaced.load(Ordering::Relaxed), 0, "a session that only sends displaces nobody");
+    let _second = hub.attach(ACCOUNT, DEVICE, true, Arc::new(Ear::default()));
+    assert_eq!(first.displaced.load(Ordering::Relaxed), 1);
+    assert_eq!(other.displaced.load(Ordering::Relaxed), 0);
+    hub.revoke(ACCOUNT, DEVICE);
+    assert_eq!(sender.revoked.load(Ordering::Relaxed), 1);
+    assert_eq!(other.revoked.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn tails_stay_under_their_bounds() {
+    let hub = Arc::new(Hub::new());
+    let _attached = hub.attach(ACCOUNT, DEVICE, true, Arc::new(Ear::default()));
+    let many = u64::try_from(crate::limits::TAIL_ENTRIES_MAX).unwrap() + 10;
+    hub.deliver(&mut (1..=many).map(delivery).collect());
+    assert_eq!(seqs(&hub, 9), None);
+    assert!(seqs(&hub, 10).is_some());
+    let bytes = hub.shard(ACCOUNT).tail_bytes;
+    let held: usize = hub.shard(ACCOUNT).accounts[&ACCOUNT].tail.entries_weight();
+    assert_eq!(bytes, held);
+}
