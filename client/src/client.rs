@@ -104,11 +104,7 @@ impl Client {
     }
 
     /// Begins the conversation with somebody ahead of the first message.
-    pub(crate) async fn begin_conversation(
-        &self,
-        dialer: &Dialer,
-        with: &Handle,
-    ) -> Result<Conversation, ClientError> {
+    pub(crate) async fn begin_conversation(&self, dialer: &Dialer, with: &Handle) -> Result<Conversation, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let result = sync.conversation(with).await;

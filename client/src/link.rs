@@ -3,6 +3,8 @@
 mod dial;
 mod error;
 mod session;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod writer;
 

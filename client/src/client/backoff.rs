@@ -66,7 +66,9 @@ mod tests {
             let mut waits: Vec<Duration> = (0..100)
                 .map(|seed| {
                     let mut backoff = backoff(seed);
-                    (0..skipped).for_each(|_| drop(backoff.wait(Duration::ZERO)));
+                    (0..skipped).for_each(|_| {
+                        backoff.wait(Duration::ZERO);
+                    });
                     backoff.wait(Duration::ZERO)
                 })
                 .collect();

@@ -1,6 +1,6 @@
 //! Connects, works, and connects again: the life of a session from the first attempt to the last.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Takes the inbox's lock, if it is to be taken.
-    pub(crate) fn lock(home: &PathBuf, inbox: Inbox) -> Result<Option<ReceiverLock>, ClientError> {
+    pub(crate) fn lock(home: &Path, inbox: Inbox) -> Result<Option<ReceiverLock>, ClientError> {
         match inbox {
             Inbox::Leave => Ok(None),
             Inbox::Take => ReceiverLock::acquire(home).map(Some),

@@ -182,10 +182,14 @@ impl<'a> Session<'a> {
         let mut stuck = (None, 0);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
-            let (frames, taken) = self.sync.vault.run(move |vault| {
-                let taken = vault.take(&frames);
-                (frames, taken)
-            }).await?;
+            let (frames, taken) = self
+                .sync
+                .vault
+                .run(move |vault| {
+                    let taken = vault.take(&frames);
+                    (frames, taken)
+                })
+                .await?;
             self.ahead = frames;
             let taken = taken?;
             self.ahead.drain(..taken.frames.min(self.ahead.len()));
@@ -212,12 +216,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn meet(
-        &self,
-        need: Need,
-        stuck: &mut (Option<Need>, usize),
-        frames: usize,
-    ) -> Result<(), ClientError> {
+    async fn meet(&self, need: Need, stuck: &mut (Option<Need>, usize), frames: usize) -> Result<(), ClientError> {
         let repeats = if frames == 0 && stuck.0 == Some(need) { stuck.1 + 1 } else { 0 };
         if repeats >= NEED_REPEATS_MAX {
             return Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")));

@@ -37,11 +37,7 @@ pub(super) fn start(
     (Link { connection, endpoint, outgoing, tasks }, LinkEvents { events })
 }
 
-async fn run(
-    connection: Connection,
-    events: Sender<LinkEvent>,
-    reader: impl Future<Output = Result<(), LinkError>>,
-) {
+async fn run(connection: Connection, events: Sender<LinkEvent>, reader: impl Future<Output = Result<(), LinkError>>) {
     let error = match reader.await {
         // A server that ends a stream is about to close the connection, and its code says more.
         Ok(()) => match tokio::time::timeout(Duration::from_secs(1), connection.closed()).await {

@@ -21,8 +21,8 @@ pub(super) struct Tls {
 pub(super) fn tls(pin: Option<[u8; 32]>) -> Result<Tls, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let pin_failed = Arc::new(AtomicBool::new(false));
-    let builder =
-        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = match pin {
         Some(pin) => {
             let verifier = PinVerifier { pin, provider, failed: Arc::clone(&pin_failed) };
@@ -119,10 +119,7 @@ mod tests {
 
         let other = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let (refused, failed) = verify(pin, &certificate(&other, "one.example"));
-        assert_eq!(
-            refused.unwrap_err(),
-            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
-        );
+        assert_eq!(refused.unwrap_err(), Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         assert!(failed);
     }
 

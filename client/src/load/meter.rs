@@ -31,7 +31,8 @@ pub(super) struct Lane {
 impl Lane {
     fn new() -> Self {
         let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS).expect("the bounds are in order, 3 digits exist")
+            Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)
+                .expect("the bounds are in order, 3 digits exist")
         };
         Self {
             sent: 0,

@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use gureum_client::load::{IdleOptions, Latency, LoadBody, LoadOptions, LoadPace, LoadReport, Progress, run as run_load, run_idle};
+use gureum_client::load::{
+    IdleOptions, Latency, LoadBody, LoadOptions, LoadPace, LoadReport, Progress, run as run_load, run_idle,
+};
 use serde::Serialize;
 
 use crate::args::LoadArgs;

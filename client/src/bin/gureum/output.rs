@@ -20,8 +20,19 @@ pub(crate) struct Output {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
-    Registered { handle: String, account: String, device: String, recovery_words: &'a str },
-    Sent { to: String, conversation: String, message_id: Option<String>, server_time_ms: u64, durability: &'static str },
+    Registered {
+        handle: String,
+        account: String,
+        device: String,
+        recovery_words: &'a str,
+    },
+    Sent {
+        to: String,
+        conversation: String,
+        message_id: Option<String>,
+        server_time_ms: u64,
+        durability: &'static str,
+    },
     Message {
         conversation: String,
         from: String,
@@ -30,15 +41,50 @@ pub(crate) enum Line<'a> {
         server_time_ms: u64,
         seq: Option<u64>,
     },
-    Gap { from_seq: u64, to_seq: u64, count: u64, reason: &'static str },
-    Unreadable { conversation: String, message_id: String, number: u64, why: &'a str },
-    Rejoined { conversation: String },
-    DeviceAdded { account: String, device: String },
-    DeviceRevoked { account: String, device: String },
-    CommitRefused { conversation: String, why: &'a str, stopped: bool },
-    SendFailed { conversation: String, why: &'a str },
-    Whoami { handle: String, account: String, device: String, device_name: &'a str, server: String },
-    SafetyNumber { with: String, account: String, number: &'a str },
+    Gap {
+        from_seq: u64,
+        to_seq: u64,
+        count: u64,
+        reason: &'static str,
+    },
+    Unreadable {
+        conversation: String,
+        message_id: String,
+        number: u64,
+        why: &'a str,
+    },
+    Rejoined {
+        conversation: String,
+    },
+    DeviceAdded {
+        account: String,
+        device: String,
+    },
+    DeviceRevoked {
+        account: String,
+        device: String,
+    },
+    CommitRefused {
+        conversation: String,
+        why: &'a str,
+        stopped: bool,
+    },
+    SendFailed {
+        conversation: String,
+        why: &'a str,
+    },
+    Whoami {
+        handle: String,
+        account: String,
+        device: String,
+        device_name: &'a str,
+        server: String,
+    },
+    SafetyNumber {
+        with: String,
+        account: String,
+        number: &'a str,
+    },
 }
 
 impl Output {
@@ -108,9 +154,7 @@ fn event_json(event: &Event) -> Option<Line<'_>> {
         Event::CommitRefused { conversation, why, stopped } => {
             Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
         }
-        Event::SendFailed { conversation, why, .. } => {
-            Line::SendFailed { conversation: conversation.to_string(), why }
-        }
+        Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
     })
 }
 
