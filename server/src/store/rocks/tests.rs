@@ -92,7 +92,8 @@ fn an_expired_ciphertext_is_nowhere_on_the_disk() {
     drop(bench.store);
     assert_eq!(files_with(directory.path(), marker), 0);
     let tables = names(&directory.path().join("db")).into_iter().filter(|name| name.ends_with(".sst"));
-    let with_account = tables.filter(|name| files_with(&directory.path().join("db").join(name), ACCOUNT.as_bytes()) > 0);
+    let with_account =
+        tables.filter(|name| files_with(&directory.path().join("db").join(name), ACCOUNT.as_bytes()) > 0);
     assert_eq!(with_account.count(), 0);
     assert!(files_with(directory.path(), b"another") > 0);
 }
@@ -221,32 +222,4 @@ fn readers_and_the_writer_and_reclaiming_do_not_disturb_each_other() {
     });
     let entries = store.scan(Family::Inbox, key::inbox_after(&ACCOUNT, 0).as_range(), 1_000).unwrap();
     assert_eq!(entries.len(), 500);
-}
-
-#[test]
-#[ignore]
-fn zz_full() {
-    let base = std::path::PathBuf::from("/tmp/smalldisk");
-    let (_, rules) = expiry();
-    let store = RocksStore::open(&base.join("d"), rules).unwrap();
-    fs::write(base.join("ballast"), vec![1; 60_000_000]).unwrap();
-    let mut n = 0;
-    let error = loop {
-        n += 1;
-        let mut batch = Batch::new();
-        for at in 0..100u64 {
-            batch.put(Family::Message, key::message(&gureum_proto::MessageId::new(START_MS, u128::from(n * 1000 + at))), [7; 1000]);
-        }
-        if let Err(error) = store.write(&batch, Durability::Synced) { break error; }
-    };
-    eprintln!("after {n}: {error:?}");
-    eprintln!("healthy: {:?}", store.healthy());
-    eprintln!("read: {:?}", store.get(Family::Message, &key::message(&gureum_proto::MessageId::new(START_MS, 1000))).map(|v| v.map(|v| v.len())));
-    fs::remove_file(base.join("ballast")).unwrap();
-    for at in 0..100 {
-        let health = store.healthy();
-        if at % 4 == 0 || health.is_ok() { eprintln!("freed {at}: {health:?}"); }
-        if health.is_ok() { break; }
-        std::thread::sleep(std::time::Duration::from_millis(250));
-    }
 }
