@@ -99,9 +99,9 @@ pub struct Finding {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
-            let line_end = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{}: {}", finding.setting, finding.problem)?;
+        f.write_str("the settings are not right, nothing was started:")?;
+        for finding in &self.findings {
+            write!(f, "\n  {}: {}", finding.setting, finding.problem)?;
         }
         Ok(())
     }

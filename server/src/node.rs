@@ -124,6 +124,7 @@ impl Node {
         rest.spawn(admin::serve(admin_listener, Arc::clone(&readiness), rendered, stop_rest.clone()));
         rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
+        tracing::info!(%listen, %admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
         ServerFile { listen, url: url.clone() }.write(&dir)?;
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
@@ -136,13 +137,15 @@ impl Node {
     /// The line that says that the server is ready.
     #[must_use]
     pub fn ready_line(&self) -> String {
-        serde_json::json!({
-            "event": "ready",
-            "listen": self.listen.to_string(),
-            "admin": self.admin.to_string(),
-            "url": self.url,
-        })
-        .to_string()
+        #[derive(serde::Serialize)]
+        struct ReadyLine<'a> {
+            event: &'static str,
+            listen: SocketAddr,
+            admin: SocketAddr,
+            url: &'a str,
+        }
+        let line = ReadyLine { event: "ready", listen: self.listen, admin: self.admin, url: &self.url };
+        serde_json::to_string(&line).expect("addresses and text are always JSON")
     }
 
     /// The server's address with its pin, as clients take it.
@@ -257,7 +260,7 @@ fn share(config: &Config, dir: &Path, storage: Storage, hub: &Arc<Hub>, metrics:
         router: router.clone(),
         clock: Arc::clone(&clock),
         invites,
-        quotas: Quotas::new(),
+        quotas: Arc::new(Quotas::new()),
     };
     let inboxes = Inboxes { store: dyn_store, hub: Arc::clone(hub), seal, clock: Arc::clone(&clock), retention_ms };
     let session = SessionConfig {

@@ -35,7 +35,7 @@ pub(crate) struct Requests {
     /// `None`: registration is open to everybody.
     pub invites: Option<InviteKey>,
     /// What one account may ask how often.
-    pub quotas: Quotas,
+    pub quotas: Arc<Quotas>,
 }
 
 type Answer = Result<Response, Refusal>;

@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use gureum_server::config::{Config, Flags, LogFormat};
+use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
 use gureum_server::{invite, node};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The exit code that clap has for wrong usage; wrong settings are the same, wherever they come from.
+const WRONG_USAGE: u8 = 2;
 
 /// The Gureum server: keeps end-to-end encrypted messages for devices that are away, and relays at once to those
 /// that are not.
@@ -85,14 +88,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gureumd: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn run_serve(serve: &Serve) -> Result<()> {
-    let config = Config::load(&serve.flags, |name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))
-        .context("the settings are not right, nothing was started\n")?;
+    let config = Config::load(&serve.flags, |name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
     if serve.print_config {
         return Ok(write!(std::io::stdout(), "{config}")?);
     }

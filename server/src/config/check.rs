@@ -14,9 +14,9 @@ const ADMIN: &str = "127.0.0.1:4434";
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// Below a second, expiry would race with the round trip of a live message.
 const RETENTION_MIN: Duration = Duration::from_secs(1);
-/// A year: the keyring has room for the hours of 680 days.
-const RETENTION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-const COMMIT_RETENTION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+/// A year of 365.25 days: the keyring has room for the hours of 680.
+const RETENTION_MAX: Duration = Duration::from_secs(31_557_600);
+const COMMIT_RETENTION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
 /// Commits outlive messages by this factor unless told otherwise: 30 days beside 3.
 const COMMIT_RETENTION_FACTOR: u32 = 10;
 /// 5,000 messages on each of 20 days.

@@ -11,7 +11,7 @@ use crate::admin::{Condition, Readiness};
 use crate::conn::Shared;
 use crate::limits::MAINTENANCE_MS_MAX;
 use crate::metrics::Metrics;
-use crate::requests::Requests;
+use crate::quota::Quotas;
 use crate::seal::Keyring;
 use crate::store::Store;
 use crate::store::expiry::ReclaimPeriods;
@@ -25,7 +25,7 @@ pub(super) struct Maintenance {
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    requests: Arc<Requests>,
+    quotas: Arc<Quotas>,
     round: Duration,
 }
 
@@ -46,7 +46,7 @@ impl Maintenance {
             clock: Arc::clone(&shared.clock),
             metrics: Arc::clone(&shared.metrics),
             readiness,
-            requests: Arc::clone(&shared.requests),
+            quotas: Arc::clone(&shared.requests.quotas),
             round: Duration::from_millis(round_ms),
         }
     }
@@ -88,7 +88,7 @@ impl Maintenance {
         if let Err(error) = self.save_clock() {
             tracing::warn!(%error, "the time could not be remembered");
         }
-        self.requests.quotas.forget_rested();
+        self.quotas.forget_rested();
         self.watch(now_ms);
     }
 
