@@ -8,7 +8,7 @@ SHELL := bash
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
-export PATH := $(if $(wildcard /usr/lib/ccache),/usr/lib/ccache:)$(HOME)/.cargo/bin:$(PATH)
+export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
 
 # Seconds for each fuzz target.
 TIME ?= 60

@@ -162,7 +162,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// Bytes written to a connection that its client has not acknowledged.
-pub const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
+pub const SEND_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// Bytes taken from the session stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;

@@ -51,7 +51,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .send_window(u64::from(SEND_WINDOW_BYTES))
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()));
     transport
