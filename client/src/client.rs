@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gureum_proto::{AccountId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
@@ -148,6 +149,7 @@ impl Client {
         let lock = Driver::lock(&self.home, options.inbox)?;
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (out, events) = mpsc::channel(CLIENT_EVENTS_MAX);
+        let quit = CancellationToken::new();
         let driver = Driver {
             vault: self.vault.clone(),
             identity: Arc::clone(&self.identity),
@@ -155,11 +157,12 @@ impl Client {
             reconnect: options.reconnect,
             lock,
             out,
+            quit: quit.clone(),
         };
         let task = TaskTracker::new();
         task.spawn(driver.run(queue));
         task.close();
-        Ok(ClientSession { commands: SessionCommands { commands }, events, task })
+        Ok(ClientSession { commands: SessionCommands { commands }, events, task, quit: quit.drop_guard() })
     }
 
     /// Events that nobody was told of yet, oldest first.
@@ -223,6 +226,7 @@ pub struct ClientSession {
     commands: SessionCommands,
     events: mpsc::Receiver<ClientEvent>,
     task: TaskTracker,
+    quit: DropGuard,
 }
 
 /// What can be asked of a session, from anywhere.
@@ -274,6 +278,7 @@ impl ClientSession {
                 biased;
                 result = &mut command => return match (result, stopped) {
                     (Err(ClientError::Ended), Some(error)) => Err(error),
+                    (Err(ClientError::Ended), None) => Err(self.why_stopped()),
                     (result, _) => result,
                 },
                 event = self.events.recv(), if stopped.is_none() => {
@@ -287,10 +292,19 @@ impl ClientSession {
         }
     }
 
+    fn why_stopped(&mut self) -> ClientError {
+        while let Ok(event) = self.events.try_recv() {
+            if let ClientEvent::Stopped(error) = event {
+                return error;
+            }
+        }
+        ClientError::Ended
+    }
+
     /// Ends the session: what is written arrives, the rest is kept.
     pub async fn close(self) {
-        let Self { commands, mut events, task } = self;
-        drop(commands);
+        let Self { commands, mut events, task, quit } = self;
+        drop((commands, quit));
         let drained = async { while events.recv().await.is_some() {} };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT * 4, async { tokio::join!(drained, task.wait()) }).await;
     }

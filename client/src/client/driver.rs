@@ -9,12 +9,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::receiver::ReceiverLock;
-use super::session::{Command, End, Session};
+use super::session::{Command, End, Session, SessionKind, tolerate};
 use super::sync::Sync;
 use super::vault_thread::VaultHandle;
 use crate::limits::BACKOFF_RESET;
@@ -49,6 +50,8 @@ pub(crate) struct Driver {
     pub(crate) reconnect: bool,
     pub(crate) lock: Option<ReceiverLock>,
     pub(crate) out: mpsc::Sender<ClientEvent>,
+    /// The caller is done; matters while no connection stands.
+    pub(crate) quit: CancellationToken,
 }
 
 impl Driver {
@@ -94,7 +97,12 @@ impl Driver {
     }
 
     async fn connection(&self, commands: &mut mpsc::Receiver<Command>) -> End {
-        match self.connect().await {
+        let connected = tokio::select! {
+            biased;
+            () = self.quit.cancelled() => return End::Quit,
+            connected = self.connect() => connected,
+        };
+        match connected {
             Ok(session) => session.run(commands).await,
             Err(error) => End::Failed(error),
         }
@@ -107,9 +115,10 @@ impl Driver {
         let log_entries_seen = claim.log_entries;
         let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
-        sync.begin_session(&ready, log_entries_seen).await?;
+        tolerate(sync.begin_session(&ready, log_entries_seen).await)?;
         let _ = self.out.send(ClientEvent::Connected).await;
-        Ok(Session::new(sync, events, &self.out, &ready, subscribe))
+        let kind = SessionKind { subscribed: subscribe, is_last: !self.reconnect };
+        Ok(Session::new(sync, events, &self.out, &ready, kind))
     }
 
     /// Waits for the next attempt. What is to be sent meanwhile is kept, if its conversation is known; `None` when

@@ -1,9 +1,9 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, DeliveryFrame, Handle, Ready, Sent};
+use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready, Sent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -11,10 +11,13 @@ use super::error::ClientError;
 use super::event::ClientEvent;
 use super::sync::Sync;
 use crate::limits::{
-    COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HISTORY_SEARCHED, NEED_REPEATS_MAX, WAITING_MAX, WELCOME_PATIENCE,
+    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HISTORY_SEARCHED, NEED_REPEATS_MAX, WAITING_MAX,
+    WELCOME_PATIENCE,
 };
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Contact, Event, HistoryItem, Need, OutboxId, SentMessage, Settled, StoredEvent};
+use crate::vault::{
+    Contact, Conversation, Event, HistoryItem, Need, OutboxId, RejoinError, SentMessage, Settled, StoredEvent,
+};
 
 /// What a caller wants of a session.
 #[derive(Debug)]
@@ -41,8 +44,18 @@ pub(crate) enum End {
 /// A message in the outbox whose sender waits.
 struct Waiting {
     to: AccountId,
+    conversation: ConversationId,
     text: String,
     reply: Reply,
+}
+
+/// What kind of session a connection is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionKind {
+    /// The inbox comes.
+    pub(crate) subscribed: bool,
+    /// There is no next connection: whoever waits is answered now.
+    pub(crate) is_last: bool,
 }
 
 /// A connection at work.
@@ -50,12 +63,15 @@ pub(crate) struct Session<'a> {
     sync: Sync,
     events: LinkEvents,
     out: &'a mpsc::Sender<ClientEvent>,
-    subscribed: bool,
+    options: SessionKind,
     epochs_differ: bool,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
+    tidied: bool,
     caught_up_told: bool,
+    /// Commands that wait until the inbox is taken.
+    deferred: VecDeque<Command>,
     /// The highest counter handed to this connection, and those of them without an answer.
     handed_over: u64,
     in_flight: BTreeSet<u64>,
@@ -69,23 +85,35 @@ pub(crate) struct Session<'a> {
     drain: Option<Duration>,
 }
 
+impl Command {
+    /// Answers a command that was not begun.
+    pub(crate) fn refuse(self, error: ClientError) {
+        match self {
+            Self::Send { reply, .. } => drop(reply.send(Err(error))),
+            Self::Find { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     pub(crate) fn new(
         sync: Sync,
         events: LinkEvents,
         out: &'a mpsc::Sender<ClientEvent>,
         ready: &Ready,
-        subscribed: bool,
+        options: SessionKind,
     ) -> Self {
         Self {
             sync,
             events,
             out,
-            subscribed,
+            options,
             epochs_differ: ready.epochs_differ,
             ahead: Vec::new(),
             caught_up: false,
+            tidied: false,
             caught_up_told: false,
+            deferred: VecDeque::new(),
             handed_over: 0,
             in_flight: BTreeSet::new(),
             outbox_due: true,
@@ -107,14 +135,17 @@ impl<'a> Session<'a> {
                 Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
             }
         };
+        let why = || match &end {
+            End::Failed(ClientError::Link(error)) => error.clone(),
+            End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
+            _ => LinkError::Lost("it ended before the answer came".to_owned()),
+        };
+        // Who asked may have gone, here and wherever a reply is sent.
         for (_, Waiting { reply, .. }) in std::mem::take(&mut self.waiting) {
-            let why = match &end {
-                End::Failed(ClientError::Link(error)) => error.clone(),
-                End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
-                _ => LinkError::Lost("it ended before the answer came".to_owned()),
-            };
-            // Who asked may have gone.
-            let _ = reply.send(Err(ClientError::Kept(Box::new(why.into()))));
+            let _ = reply.send(Err(ClientError::Kept(Box::new(why().into()))));
+        }
+        for command in std::mem::take(&mut self.deferred) {
+            command.refuse(why().into());
         }
         self.sync.link.close().await;
         end
@@ -127,21 +158,29 @@ impl<'a> Session<'a> {
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }
-        let (outbox_again, join_at) = (self.outbox_again, self.join_at);
         // What waits in the inbox may be the very conversation that a command would begin.
-        let ready = !self.subscribed || self.caught_up || self.started.elapsed() > COMMANDS_PATIENCE;
+        let patient_until = self.started + COMMANDS_PATIENCE;
+        let defers = self.options.subscribed && !self.caught_up && Instant::now() < patient_until;
+        if !defers && let Some(command) = self.deferred.pop_front() {
+            self.on_command(command).await;
+            return Ok(None);
+        }
+        let (outbox_again, join_at) = (self.outbox_again, self.join_at);
+        let deferred_at = (!self.deferred.is_empty()).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
             biased;
             event = self.events.next() => self.on_event(event).await?,
-            command = commands.recv(), if ready => match command {
-                Some(command) => self.on_command(command).await,
-                None => return Ok(Some(End::Quit)),
+            command = commands.recv(), if self.deferred.len() < COMMANDS_MAX => match command {
+                Some(command) => self.deferred.push_back(command),
+                None if self.deferred.is_empty() => return Ok(Some(End::Quit)),
+                None => self.deferred.clear(),
             },
             () = at(outbox_again) => {
                 (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
             }
             () = at(join_at) => self.join_absent().await?,
+            () = at(deferred_at) => (),
         }
         Ok(None)
     }
@@ -210,7 +249,7 @@ impl<'a> Session<'a> {
                 None => (),
             }
         }
-        if self.caught_up && !self.caught_up_told {
+        if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
             self.after_catching_up().await?;
         }
         Ok(())
@@ -228,11 +267,11 @@ impl<'a> Session<'a> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     async fn after_catching_up(&mut self) -> Result<(), ClientError> {
         if std::mem::take(&mut self.epochs_differ) {
-            self.sync.compare_conversations().await?;
+            tolerate(self.sync.compare_conversations().await)?;
         }
-        self.sync.resubmit_commits().await?;
+        tolerate(self.sync.resubmit_commits().await)?;
         self.expect_welcomes().await?;
-        self.sync.renew_keys().await?;
+        tolerate(self.sync.renew_keys().await)?;
         self.outbox_due = true;
         Ok(())
     }
@@ -248,11 +287,27 @@ impl<'a> Session<'a> {
     async fn join_absent(&mut self) -> Result<(), ClientError> {
         self.join_at = None;
         for conversation in self.sync.absent().await? {
-            self.sync.rejoin(conversation).await?;
+            if let Err(error) = self.sync.rejoin(conversation).await {
+                let error = tolerable(error)?;
+                tracing::warn!(%error, %conversation, "cannot join a conversation");
+                self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+            }
         }
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())
+    }
+
+    /// Tells those who wait for some messages that these stay in the outbox for now.
+    fn keep_waiting_out(&mut self, which: impl Fn(&Waiting) -> bool, why: &str) {
+        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
+            if which(&waiting) {
+                let error = ClientError::Stuck(why.to_owned());
+                let _ = waiting.reply.send(Err(ClientError::Kept(Box::new(error))));
+            } else {
+                self.waiting.insert(outbox, waiting);
+            }
+        }
     }
 
     async fn tell_caught_up(&mut self) {
@@ -287,6 +342,7 @@ impl<'a> Session<'a> {
     async fn settle(&mut self, results: Vec<Sent>) -> Result<(), ClientError> {
         for sent in results {
             self.in_flight.remove(&sent.counter);
+            let refused = sent.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
             match settled {
                 Settled::Sent(message) => {
@@ -301,6 +357,9 @@ impl<'a> Session<'a> {
                 Settled::Later { retry_after_ms } => {
                     let wait = Duration::from_millis(retry_after_ms.max(100));
                     self.outbox_again = Some(Instant::now() + wait);
+                    if self.options.is_last {
+                        self.keep_waiting_out(|_| true, &refused);
+                    }
                 }
                 Settled::Failed(Event::SendFailed { outbox, why, .. }) => {
                     if let Some(waiting) = self.waiting.remove(&outbox) {
@@ -353,9 +412,9 @@ impl<'a> Session<'a> {
     async fn on_command(&mut self, command: Command) {
         match command {
             Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
-                Ok((outbox, to)) => {
+                Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
                     self.outbox_due = true;
-                    self.waiting.insert(outbox, Waiting { to, text, reply });
+                    self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
@@ -363,22 +422,40 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, AccountId), ClientError> {
+    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, Conversation), ClientError> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(ClientError::Busy);
         }
         let conversation = self.sync.conversation(to).await?;
         let id = conversation.id;
         let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
-        if self.caught_up || !self.subscribed {
+        if self.caught_up || !self.options.subscribed {
             self.expect_welcomes().await?;
         }
-        Ok((outbox, conversation.peer))
+        Ok((outbox, conversation))
     }
 
     async fn tell(&self, event: ClientEvent) {
         // Nobody may be listening.
         let _ = self.out.send(event).await;
+    }
+}
+
+/// Upkeep that the server refuses is tried again on the next connection; what ends this one is an error.
+pub(crate) fn tolerate(result: Result<(), ClientError>) -> Result<(), ClientError> {
+    if let Err(error) = result {
+        tracing::warn!(error = %tolerable(error)?, "upkeep has to wait");
+    }
+    Ok(())
+}
+
+fn tolerable(error: ClientError) -> Result<ClientError, ClientError> {
+    match error {
+        ClientError::Link(LinkError::Refused(_))
+        | ClientError::Rejoin(RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Refused(_))
+        | ClientError::Trust(_)
+        | ClientError::Stuck(_) => Ok(error),
+        _ => Err(error),
     }
 }
 
