@@ -1,1 +1,32 @@
-//! Everything OpenMLS.
+//! Everything OpenMLS: groups, key packages, commits and messages, over a database connection that the caller owns.
+//!
+//! Nothing outside this module names an OpenMLS type that it does not get from here, and nothing here decides what
+//! belongs to a conversation except [`rule`], which is pure.
+
+pub(crate) mod content;
+mod group;
+mod join;
+mod provider;
+pub(crate) mod rule;
+mod settings;
+
+pub(crate) use group::{CommitBundle, CommitError, Group, MessageError, Mls};
+pub(crate) use join::JoinError;
+pub(crate) use openmls::prelude::KeyPackage;
+pub(crate) use provider::{RestoreError, Snapshot, migrate};
+pub(crate) use rule::{Change, Leaf, Verdict};
+
+/// A step of the encryption that failed where it cannot by our rules.
+#[derive(Debug, thiserror::Error)]
+#[error("the encryption failed while {step}: {why}")]
+pub(crate) struct MlsError {
+    /// While doing what.
+    pub(crate) step: &'static str,
+    /// What it said.
+    pub(crate) why: String,
+}
+
+/// Names the step in which an OpenMLS call failed.
+fn at<E: std::fmt::Display>(step: &'static str) -> impl FnOnce(E) -> MlsError {
+    move |error| MlsError { step, why: error.to_string() }
+}

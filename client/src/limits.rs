@@ -57,6 +57,12 @@ pub(crate) const BACKOFF_RESET: Duration = Duration::from_secs(10);
 pub const TEXT_BYTES_MAX: usize = 48 * 1024;
 /// Messages in the outbox that the server has not accepted yet; more are refused.
 pub(crate) const OUTBOX_ROWS_MAX: u64 = 10_000;
+/// Messages that the server refused for good and that are kept for a person to see; past it the oldest go.
+pub(crate) const OUTBOX_FAILED_MAX: u64 = 1_000;
+/// How long to wait before a refused send is tried again, in milliseconds, where the server does not say.
+pub(crate) const RETRY_MS: u64 = 500;
+/// How old this device's keys in a conversation may be, in milliseconds: a week.
+pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
@@ -86,6 +92,8 @@ pub(crate) const PADDING_BYTES: usize = 64;
 pub(crate) const KEY_PACKAGE_LIFETIME_S: u64 = 84 * 24 * 60 * 60;
 /// How long a statement waits for another process of the same home, in milliseconds.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// KeyPackages made in one transaction: as many as one upload takes.
+pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
 pub(crate) const DEVICE_NAME_BYTES_MAX: usize = 64;
 /// Argon2id: memory in KiB, passes and lanes (the first recommended option of RFC 9106 needs 2 GiB; this is the

@@ -4,24 +4,42 @@
 //! groups included, so that several processes may have one home open. Nothing here waits for a network: the caller
 //! carries values between a vault and the server, on a thread that may block.
 
+mod commits;
+mod contacts;
+mod conversations;
 mod error;
+mod history;
+mod inbox;
+mod key;
+mod outbox;
+mod profile;
+mod schema;
 mod types;
+mod work;
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use gureum_proto::{
-    AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId, Group, Handle,
-    HelloClaim, Registered, Send, Sent, SubmitCommit,
-};
+use openmls_basic_credential::SignatureKeyPair;
+use openmls_rust_crypto::RustCrypto;
+use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
+pub use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::{DEVICE_NAME_BYTES_MAX, KEY_PACKAGES_MADE_MAX};
 pub use error::{BeginError, OpenError, QueueError, RejoinError, TrustError, VaultError};
+use profile::Profile;
 pub use types::{
     Applied, Contact, Conversation, ConversationStatus, Event, HistoryItem, Learned, Message, Need, OutboxId,
     SentMessage, Settled, StoredEvent, Taken,
 };
+use work::{Asked, Work};
+
+const DATABASE: &str = "vault.db";
 
 /// What opens the database.
 pub enum KeySource {
@@ -31,85 +49,136 @@ pub enum KeySource {
     Passphrase(Zeroizing<String>),
 }
 
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "File",
+            Self::Passphrase(_) => "Passphrase",
+        })
+    }
+}
+
 /// A home directory's database, opened.
-pub struct Vault {}
+pub struct Vault {
+    connection: Connection,
+    crypto: RustCrypto,
+    signer: SignatureKeyPair,
+    identity: Identity,
+    asked: Asked,
+    now_ms: fn() -> u64,
+}
 
 impl Vault {
-    /// Makes a home, or goes on with one whose registration did not finish (same keys, same root entry).
-    pub fn create(home: &Path, key: &KeySource, profile: &NewProfile) -> Result<(Self, RegistrationDraft), OpenError> { todo!() }
-    /// The server has made the account: from here on the home is complete. The recovery key is forgotten.
-    pub fn registered(&mut self, handle: &Handle, registered: Registered) -> Result<Identity, VaultError> { todo!() }
-    /// Opens a complete home.
-    pub fn open(home: &Path, key: &KeySource) -> Result<Self, OpenError> { todo!() }
+    /// Makes a home, or goes on with one whose registration did not finish: with the same keys and root entry.
+    ///
+    /// # Errors
+    /// The home holds an account already, the key does not open it, or it cannot be written.
+    pub fn create(home: &Path, key: &KeySource, new: &NewProfile) -> Result<(Self, RegistrationDraft), OpenError> {
+        if new.device_name.is_empty() || new.device_name.len() > DEVICE_NAME_BYTES_MAX {
+            return Err(OpenError::DeviceName);
+        }
+        let key = key::new_or_existing(home, key)?;
+        let mut connection = schema::open(&home.join(DATABASE), &key, true)?;
+        let profile = {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(VaultError::from)?;
+            match Profile::load(&transaction)? {
+                Some(profile) if profile.is_registered() => return Err(OpenError::Exists(home.to_owned())),
+                Some(_) => Profile::redirect(&transaction, new)?,
+                None => Profile::make(&transaction, new, system_now_ms())?,
+            }
+            let profile = Profile::load(&transaction)?.ok_or(VaultError::Damaged("profile"))?;
+            transaction.commit().map_err(VaultError::from)?;
+            profile
+        };
+        let draft = profile.draft()?;
+        Ok((Self::new(connection, profile), draft))
+    }
+
+    /// Opens a home whose registration is done.
+    ///
+    /// # Errors
+    /// There is none, or the key does not open it.
+    pub fn open(home: &Path, key: &KeySource) -> Result<Self, OpenError> {
+        let path = home.join(DATABASE);
+        if !path.exists() {
+            return Err(OpenError::Missing(home.to_owned()));
+        }
+        let key = key::existing(home, key)?;
+        let connection = schema::open(&path, &key, false)?;
+        match Profile::load(&connection)? {
+            Some(profile) if profile.is_registered() => Ok(Self::new(connection, profile)),
+            Some(_) | None => Err(OpenError::Unfinished(home.to_owned())),
+        }
+    }
+
     /// Who this device is.
-    pub fn identity(&self) -> &Identity { todo!() }
-    /// The claim of the next Hello.
-    pub fn hello_claim(&mut self, subscribe: bool) -> Result<HelloClaim, VaultError> { todo!() }
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
 
     /// Makes one-time KeyPackages; each is an MLSMessage.
-    pub fn make_key_packages(&mut self, count: usize) -> Result<Vec<Bytes>, VaultError> { todo!() }
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn make_key_packages(&mut self, count: usize) -> Result<Vec<Bytes>, VaultError> {
+        self.write(|work| {
+            let make = |_| Ok(work.mls().key_package(false)?.into());
+            (0..count.min(KEY_PACKAGES_MADE_MAX)).map(make).collect()
+        })
+    }
+
     /// Makes a last-resort KeyPackage.
-    pub fn make_last_resort(&mut self) -> Result<Bytes, VaultError> { todo!() }
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn make_last_resort(&mut self) -> Result<Bytes, VaultError> {
+        self.write(|work| Ok(work.mls().key_package(true)?.into()))
+    }
 
-    /// The first log entry to ask the server for.
-    pub fn log_from(&mut self, account: AccountId) -> Result<u64, VaultError> { todo!() }
-    /// Verifies and keeps what the server told of an account; `log_from` is what was asked for.
-    pub fn learn_account(&mut self, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> { todo!() }
-    pub fn contact(&mut self, account: AccountId) -> Result<Option<Contact>, VaultError> { todo!() }
-    pub fn contact_by_handle(&mut self, handle: &Handle) -> Result<Option<Contact>, VaultError> { todo!() }
-    /// Sixty digits in groups of five, the same on both sides.
-    pub fn safety_number(&self, account: AccountId) -> String { todo!() }
+    fn new(connection: Connection, profile: Profile) -> Self {
+        let identity = profile.identity();
+        Self {
+            connection,
+            crypto: RustCrypto::default(),
+            signer: profile.signer,
+            identity,
+            asked: Asked::default(),
+            now_ms: system_now_ms,
+        }
+    }
 
-    /// The conversation with an account (the usable one if there are several).
-    pub fn conversation_with(&mut self, peer: AccountId) -> Result<Option<Conversation>, VaultError> { todo!() }
-    pub fn conversation(&mut self, id: ConversationId) -> Result<Option<Conversation>, VaultError> { todo!() }
-    pub fn conversations(&mut self) -> Result<Vec<Conversation>, VaultError> { todo!() }
-    /// Begins a conversation with all devices of both accounts (both must be learned). To be kept or dropped by
-    /// `conversation_created`, `conversation_existed` or `abandon_conversation`.
-    pub fn begin_conversation(&mut self, peer: AccountId, peer_packages: &[(DeviceId, Bytes)], own_packages: &[(DeviceId, Bytes)]) -> Result<CreateConversation, BeginError> { todo!() }
-    /// Conversations whose creation the server has not confirmed; to be asked for again after a restart.
-    pub fn pending_creations(&mut self) -> Result<Vec<CreateConversation>, VaultError> { todo!() }
-    /// `ConversationCreated { existed: false }`.
-    pub fn conversation_created(&mut self, id: ConversationId) -> Result<(), VaultError> { todo!() }
-    /// `ConversationCreated { existed: true }` with another id: ours is dropped, its outbox moves to theirs, which
-    /// this device joins by its Welcome (`take`) or else by `rejoin`.
-    pub fn conversation_existed(&mut self, ours: ConversationId, theirs: ConversationId) -> Result<(), VaultError> { todo!() }
-    /// The server refused it for good.
-    pub fn abandon_conversation(&mut self, id: ConversationId) -> Result<(), VaultError> { todo!() }
-    /// From `ListConversations`: the account is in it. What must be fetched, if anything.
-    pub fn note_conversation(&mut self, state: &gureum_proto::ConversationState) -> Result<Option<Need>, VaultError> { todo!() }
+    /// Runs an operation as one transaction: kept if it succeeds, without a trace if not.
+    fn write<T, E: From<VaultError>>(&mut self, operation: impl FnOnce(&mut Work<'_>) -> Result<T, E>) -> Result<T, E> {
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(VaultError::from)?;
+        let outcome = operation(&mut Work {
+            connection: &transaction,
+            crypto: &self.crypto,
+            signer: &self.signer,
+            identity: &self.identity,
+            asked: &mut self.asked,
+            now_ms: (self.now_ms)(),
+            groups: HashMap::new(),
+        })?;
+        transaction.commit().map_err(VaultError::from)?;
+        Ok(outcome)
+    }
 
-    /// Puts a text into the outbox.
-    pub fn queue_text(&mut self, conversation: ConversationId, text: &str) -> Result<OutboxId, QueueError> { todo!() }
-    /// The sends due: those with a counter above `after` (0 on a new connection: everything that is without an answer, as the same bytes), and those to be encrypted again.
-    pub fn next_sends(&mut self, after: u64, limit: usize) -> Result<Vec<Send>, VaultError> { todo!() }
-    /// Takes the answer to a send; the same answer twice does no harm.
-    pub fn settle(&mut self, sent: &Sent) -> Result<Settled, VaultError> { todo!() }
-    /// Rows that wait in the outbox.
-    pub fn outbox_len(&mut self) -> Result<u64, VaultError> { todo!() }
-
-    /// Takes deliveries, at most 256 in one transaction (call again with the rest). When `need` is set, the frame at `frames` waits for it.
-    pub fn take(&mut self, frames: &[DeliveryFrame]) -> Result<Taken, VaultError> { todo!() }
-
-    /// Applies a page of the commit log.
-    pub fn apply_commits(&mut self, conversation: ConversationId, commits: &Commits) -> Result<Applied, VaultError> { todo!() }
-    /// Makes an external commit onto what `ReadGroup` gave. Kept only on `commit_accepted`.
-    pub fn rejoin(&mut self, conversation: ConversationId, group: &Group) -> Result<SubmitCommit, RejoinError> { todo!() }
-    /// Makes a commit that renews this device's keys; the pending one if there is one.
-    pub fn commit_self_update(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> { todo!() }
-    /// Commits (self-update, rejoin) without an answer, as the same bytes.
-    pub fn pending_commits(&mut self) -> Result<Vec<SubmitCommit>, VaultError> { todo!() }
-    /// `CommitAccepted`.
-    pub fn commit_accepted(&mut self, conversation: ConversationId) -> Result<Vec<StoredEvent>, VaultError> { todo!() }
-    /// The commit lost or is invalid: drop it.
-    pub fn commit_rejected(&mut self, conversation: ConversationId) -> Result<(), VaultError> { todo!() }
-    /// Whether this device should renew its keys there (just joined, or a week ago).
-    pub fn self_updates_due(&mut self) -> Result<Vec<ConversationId>, VaultError> { todo!() }
-
-    /// Events not yet reported, oldest first.
-    pub fn unreported_events(&mut self, limit: usize) -> Result<Vec<StoredEvent>, VaultError> { todo!() }
-    /// These were reported.
-    pub fn mark_reported(&mut self, ids: &[i64]) -> Result<(), VaultError> { todo!() }
-    /// The newest `limit` entries, oldest first.
-    pub fn history(&mut self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, VaultError> { todo!() }
+    /// Runs a reading as one transaction, which waits for no writer.
+    fn read<T>(&mut self, reading: impl FnOnce(&Connection, u64) -> Result<T, VaultError>) -> Result<T, VaultError> {
+        let transaction = self.connection.transaction()?;
+        let value = reading(&transaction, (self.now_ms)())?;
+        transaction.commit()?;
+        Ok(value)
+    }
 }
+
+fn system_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The values that go into a vault and come out of it.
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position, Send};
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position};
 use serde::{Deserialize, Serialize};
 
 /// A contact: an account whose device log was verified here.
@@ -157,9 +157,10 @@ pub struct StoredEvent {
 }
 
 /// Something that a person or a program wants to hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A message came.
+    #[serde(skip)]
     Message(Message),
     /// Positions of the inbox were dropped before this device took them.
     Gap {
@@ -170,15 +171,18 @@ pub enum Event {
         /// Application messages among them.
         count: u64,
         /// Why.
+        #[serde(with = "as_reason")]
         reason: GapReason,
     },
     /// A message came that this device cannot read.
     Unreadable {
         /// Where.
+        #[serde(with = "as_text")]
         conversation: ConversationId,
         /// Its number there.
         number: u64,
         /// The server's id.
+        #[serde(with = "as_text")]
         message_id: MessageId,
         /// Why.
         why: String,
@@ -186,32 +190,40 @@ pub enum Event {
     /// This device joined a conversation.
     Joined {
         /// Which.
+        #[serde(with = "as_text")]
         conversation: ConversationId,
         /// With whom.
+        #[serde(with = "as_text")]
         peer: AccountId,
     },
     /// This device joined again; what was sent while it was not in stays unreadable.
     Rejoined {
         /// Which.
+        #[serde(with = "as_text")]
         conversation: ConversationId,
     },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.
+        #[serde(with = "as_text")]
         account: AccountId,
         /// Which.
+        #[serde(with = "as_text")]
         device: DeviceId,
     },
     /// A device of an account was revoked.
     DeviceRevoked {
         /// Whose.
+        #[serde(with = "as_text")]
         account: AccountId,
         /// Which.
+        #[serde(with = "as_text")]
         device: DeviceId,
     },
     /// A commit was refused.
     CommitRefused {
         /// Where.
+        #[serde(with = "as_text")]
         conversation: ConversationId,
         /// Why.
         why: String,
@@ -223,6 +235,7 @@ pub enum Event {
         /// Which row.
         outbox: OutboxId,
         /// Where.
+        #[serde(with = "as_text")]
         conversation: ConversationId,
         /// The server's reason.
         why: String,
@@ -287,5 +300,44 @@ pub enum HistoryItem {
     },
 }
 
-/// Sends that are due.
-pub type Sends = Vec<Send>;
+/// Ids as their text in stored events.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A gap's reason as a word in stored events.
+mod as_reason {
+    use gureum_proto::GapReason;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const EXPIRED: &str = "expired";
+    const OVERFLOW: &str = "overflow";
+
+    pub(super) fn serialize<S: Serializer>(reason: &GapReason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match reason {
+            GapReason::Expired => EXPIRED,
+            GapReason::Overflow => OVERFLOW,
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GapReason, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            EXPIRED => Ok(GapReason::Expired),
+            OVERFLOW => Ok(GapReason::Overflow),
+            _ => Err(D::Error::custom("no reason of a gap")),
+        }
+    }
+}

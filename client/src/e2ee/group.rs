@@ -1,0 +1,304 @@
+//! One device's view of its groups: making them, sending and opening messages, making and taking commits.
+
+use gureum_proto::{ConversationId, LeafIdentity};
+use openmls::prelude::tls_codec::{Deserialize, Serialize};
+use openmls::prelude::{
+    CommitMessageBundle, Credential, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member, MlsGroup, MlsMessageBodyIn,
+    MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, Proposal,
+    ProposalType, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
+};
+use openmls_basic_credential::SignatureKeyPair;
+use openmls_rust_crypto::RustCrypto;
+use rusqlite::Connection;
+
+use super::provider::Provider;
+use super::settings::{SUITE, create_config, credential, lifetime};
+use super::{Change, Leaf, MlsError, at};
+
+/// A device's keys over a database connection.
+pub(crate) struct Mls<'a> {
+    pub(super) provider: Provider<'a>,
+    pub(super) crypto: &'a RustCrypto,
+    pub(super) signer: &'a SignatureKeyPair,
+    pub(super) identity: LeafIdentity,
+}
+
+/// A group, loaded.
+pub(crate) struct Group(pub(super) MlsGroup);
+
+/// A group that its creator has just made, at epoch 1.
+pub(crate) struct Created {
+    pub(crate) group: Group,
+    pub(crate) group_info: Vec<u8>,
+    pub(crate) tree: Vec<u8>,
+    pub(crate) welcome: Vec<u8>,
+}
+
+/// A commit and what goes with it.
+pub(crate) struct CommitBundle {
+    pub(crate) commit: Vec<u8>,
+    pub(crate) group_info: Vec<u8>,
+    pub(crate) welcome: Vec<u8>,
+}
+
+/// A commit that holds by RFC 9420 and is not merged yet.
+pub(crate) struct ReadyCommit {
+    commit: Box<StagedCommit>,
+    pub(crate) change: Change,
+}
+
+/// Why a commit is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// It does not hold at this group's epoch.
+    #[error("the commit is not valid: {0}")]
+    Invalid(String),
+    /// The database failed.
+    #[error(transparent)]
+    Mls(#[from] MlsError),
+}
+
+/// Why a message cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MessageError {
+    /// It is for an epoch that this group has not reached.
+    #[error("it is of a later epoch")]
+    Ahead,
+    /// It cannot be decrypted, and never will.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The database failed.
+    #[error(transparent)]
+    Mls(#[from] MlsError),
+}
+
+impl<'a> Mls<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        crypto: &'a RustCrypto,
+        signer: &'a SignatureKeyPair,
+        identity: LeafIdentity,
+    ) -> Self {
+        Self { provider: Provider::new(crypto, connection), crypto, signer, identity }
+    }
+
+    /// Makes a KeyPackage and keeps its secrets; an MLSMessage.
+    pub(crate) fn key_package(&self, last_resort: bool) -> Result<Vec<u8>, MlsError> {
+        const STEP: &str = "making a key package";
+        let mut builder = KeyPackage::builder().key_package_lifetime(lifetime());
+        if last_resort {
+            builder = builder.mark_as_last_resort();
+        }
+        let credential = credential(self.identity, self.signer.public());
+        let bundle = builder.build(SUITE, &self.provider, self.signer, credential).map_err(at(STEP))?;
+        let message = openmls::prelude::MlsMessageOut::from(bundle.into_key_package());
+        message.tls_serialize_detached().map_err(at(STEP))
+    }
+
+    /// Reads somebody's KeyPackage and checks what it says by itself.
+    pub(crate) fn read_key_package(&self, bytes: &[u8]) -> Result<(KeyPackage, Leaf), String> {
+        let message = MlsMessageIn::tls_deserialize_exact(bytes).map_err(|error| error.to_string())?;
+        let MlsMessageBodyIn::KeyPackage(package) = message.extract() else { return Err("it is none".into()) };
+        let package = package.validate(self.crypto, ProtocolVersion::Mls10).map_err(|error| error.to_string())?;
+        if package.ciphersuite() != SUITE {
+            return Err("it is for another suite".into());
+        }
+        let leaf = leaf_of(package.leaf_node());
+        Ok((package, leaf))
+    }
+
+    /// Makes a group of this device and the owners of the KeyPackages.
+    pub(crate) fn create(&self, id: ConversationId, packages: Vec<KeyPackage>) -> Result<Created, MlsError> {
+        const STEP: &str = "making a conversation";
+        let credential = credential(self.identity, self.signer.public());
+        let mut group =
+            MlsGroup::new_with_group_id(&self.provider, self.signer, &create_config(), group_id(id), credential)
+                .map_err(at(STEP))?;
+        let bundle = group
+            .commit_builder()
+            .propose_adds(packages)
+            .load_psks(self.provider.storage())
+            .map_err(at(STEP))?
+            .build(self.crypto, self.crypto, self.signer, |_| true)
+            .map_err(at(STEP))?
+            .stage_commit(&self.provider)
+            .map_err(at(STEP))?;
+        // Nobody else is in the group yet: the commit that adds the others cannot lose.
+        group.merge_pending_commit(&self.provider).map_err(at(STEP))?;
+        let welcome = bundle.into_welcome_msg().expect("a commit that adds somebody has a Welcome");
+        let group_info = group.export_group_info(self.crypto, self.signer, false).map_err(at(STEP))?;
+        let tree = group.export_ratchet_tree();
+        Ok(Created {
+            group_info: group_info.tls_serialize_detached().map_err(at(STEP))?,
+            tree: tree.tls_serialize_detached().map_err(at(STEP))?,
+            welcome: welcome.tls_serialize_detached().map_err(at(STEP))?,
+            group: Group(group),
+        })
+    }
+
+    /// Loads a group.
+    pub(crate) fn load(&self, id: ConversationId) -> Result<Option<Group>, MlsError> {
+        let group = MlsGroup::load(self.provider.storage(), &group_id(id)).map_err(at("loading a conversation"))?;
+        Ok(group.map(Group))
+    }
+
+    /// Deletes a group.
+    pub(crate) fn delete(&self, mut group: Group) -> Result<(), MlsError> {
+        group.0.delete(self.provider.storage()).map_err(at("deleting a conversation"))
+    }
+
+    /// Encrypts for the group's current epoch; an MLSMessage.
+    pub(crate) fn encrypt(&self, group: &mut Group, plaintext: &[u8]) -> Result<Vec<u8>, MlsError> {
+        const STEP: &str = "encrypting a message";
+        let message = group.0.create_message(&self.provider, self.signer, plaintext).map_err(at(STEP))?;
+        message.tls_serialize_detached().map_err(at(STEP))
+    }
+
+    /// Decrypts a message; who sent it is what the group says, not what the envelope claims.
+    pub(crate) fn open(&self, group: &mut Group, bytes: &[u8]) -> Result<(LeafIdentity, Vec<u8>), MessageError> {
+        let unreadable = |why: &str| MessageError::Unreadable(why.to_owned());
+        let message = read_protocol_message(bytes).map_err(MessageError::Unreadable)?;
+        let ProtocolMessage::PrivateMessage(_) = message else { return Err(unreadable("it is not encrypted")) };
+        if message.group_id() != group.0.group_id() {
+            return Err(unreadable("it belongs to another conversation"));
+        }
+        if message.epoch() > group.0.epoch() {
+            return Err(MessageError::Ahead);
+        }
+        let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {
+            ProcessMessageError::StorageError(error) => MessageError::Mls(at("storing a decrypted message")(error)),
+            other => MessageError::Unreadable(other.to_string()),
+        })?;
+        let sender = identity_of(processed.credential()).ok_or_else(|| unreadable("its sender is none of this protocol"))?;
+        match processed.into_content() {
+            ProcessedMessageContent::ApplicationMessage(message) => Ok((sender, message.into_bytes())),
+            _ => Err(unreadable("it holds no message")),
+        }
+    }
+
+    /// Checks a commit that ends the group's current epoch, by RFC 9420.
+    pub(crate) fn check_commit(&self, group: &mut Group, bytes: &[u8]) -> Result<ReadyCommit, CommitError> {
+        let invalid = |why: &str| CommitError::Invalid(why.to_owned());
+        let message = read_protocol_message(bytes).map_err(CommitError::Invalid)?;
+        let ProtocolMessage::PublicMessage(_) = message else { return Err(invalid("it is no public message")) };
+        if message.epoch() != group.0.epoch() {
+            return Err(invalid("it is of another epoch"));
+        }
+        let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {
+            ProcessMessageError::StorageError(error) => CommitError::Mls(at("reading the keys of a commit")(error)),
+            other => CommitError::Invalid(other.to_string()),
+        })?;
+        ready(&group.0, processed).ok_or_else(|| invalid("it holds no commit"))
+    }
+
+    /// Moves the group to the next epoch. Returns whether this device is still in it.
+    pub(crate) fn merge(&self, group: &mut Group, ready: ReadyCommit) -> Result<bool, MlsError> {
+        group.0.merge_staged_commit(&self.provider, *ready.commit).map_err(at("taking a commit"))?;
+        Ok(group.0.is_active())
+    }
+
+    /// Makes a commit that renews this device's keys; pending until it is merged or cleared.
+    pub(crate) fn self_update(&self, group: &mut Group) -> Result<CommitBundle, MlsError> {
+        const STEP: &str = "renewing keys";
+        let bundle = group
+            .0
+            .commit_builder()
+            .force_self_update(true)
+            .load_psks(self.provider.storage())
+            .map_err(at(STEP))?
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(self.crypto, self.crypto, self.signer, |_| true)
+            .map_err(at(STEP))?
+            .stage_commit(&self.provider)
+            .map_err(at(STEP))?;
+        CommitBundle::read(bundle, STEP)
+    }
+
+    /// Our own commit was accepted.
+    pub(crate) fn merge_pending(&self, group: &mut Group) -> Result<(), MlsError> {
+        group.0.merge_pending_commit(&self.provider).map_err(at("taking the own commit"))
+    }
+
+    /// Our own commit lost.
+    pub(crate) fn clear_pending(&self, group: &mut Group) -> Result<(), MlsError> {
+        group.0.clear_pending_commit(self.provider.storage()).map_err(at("dropping the own commit"))
+    }
+}
+
+impl Group {
+    /// The epoch that it is in.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch().as_u64()
+    }
+
+    /// Its leaves.
+    pub(crate) fn leaves(&self) -> Vec<Leaf> {
+        self.0.members().map(|member| leaf_of_member(&member)).collect()
+    }
+}
+
+impl CommitBundle {
+    pub(super) fn read(bundle: CommitMessageBundle, step: &'static str) -> Result<Self, MlsError> {
+        let (commit, welcome, group_info) = bundle.into_messages();
+        let group_info = group_info.expect("a commit is made with its GroupInfo");
+        Ok(Self {
+            commit: commit.tls_serialize_detached().map_err(at(step))?,
+            group_info: group_info.tls_serialize_detached().map_err(at(step))?,
+            welcome: match welcome {
+                Some(welcome) => welcome.tls_serialize_detached().map_err(at(step))?,
+                None => Vec::new(),
+            },
+        })
+    }
+}
+
+pub(super) fn group_id(id: ConversationId) -> GroupId {
+    GroupId::from_slice(id.as_bytes())
+}
+
+pub(super) fn identity_of(credential: &Credential) -> Option<LeafIdentity> {
+    let basic = openmls::prelude::BasicCredential::try_from(credential.clone()).ok()?;
+    LeafIdentity::parse(basic.identity()).ok()
+}
+
+pub(super) fn leaf_of_member(member: &Member) -> Leaf {
+    Leaf { identity: identity_of(&member.credential), mls_key: member.signature_key.clone() }
+}
+
+fn leaf_of(leaf: &LeafNode) -> Leaf {
+    Leaf { identity: identity_of(leaf.credential()), mls_key: leaf.signature_key().as_slice().to_vec() }
+}
+
+fn read_protocol_message(bytes: &[u8]) -> Result<ProtocolMessage, String> {
+    let message = MlsMessageIn::tls_deserialize_exact(bytes).map_err(|error| format!("it is malformed: {error}"))?;
+    message.try_into_protocol_message().map_err(|error| error.to_string())
+}
+
+/// Describes a processed commit for the rule of membership.
+fn ready(group: &MlsGroup, processed: ProcessedMessage) -> Option<ReadyCommit> {
+    let external = matches!(processed.sender(), Sender::NewMemberCommit);
+    let committer = identity_of(processed.credential());
+    let ProcessedMessageContent::StagedCommitMessage(commit) = processed.into_content() else { return None };
+    let removed_leaf = |index: LeafNodeIndex| {
+        let member = group.members().find(|member| member.index == index);
+        member.map_or(Leaf { identity: None, mls_key: Vec::new() }, |member| leaf_of_member(&member))
+    };
+    let change = Change {
+        external,
+        committer,
+        renewed: commit.update_path_leaf_node().map(leaf_of),
+        added: commit.add_proposals().map(|add| leaf_of(add.add_proposal().key_package().leaf_node())).collect(),
+        removed: commit.remove_proposals().map(|remove| removed_leaf(remove.remove_proposal().removed())).collect(),
+        more: commit.queued_proposals().any(|proposal| !known(proposal.proposal(), external)),
+    };
+    Some(ReadyCommit { commit, change })
+}
+
+fn known(proposal: &Proposal, external: bool) -> bool {
+    match proposal.proposal_type() {
+        ProposalType::Add | ProposalType::Remove => true,
+        ProposalType::ExternalInit => external,
+        _ => false,
+    }
+}

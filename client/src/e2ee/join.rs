@@ -1,0 +1,132 @@
+//! Coming into a group: by a Welcome, or by an external commit that is kept aside until the server accepts it.
+
+use gureum_proto::ConversationId;
+use openmls::prelude::tls_codec::Deserialize;
+use openmls::prelude::{
+    MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
+    WelcomeError,
+};
+use rusqlite::Connection;
+
+use super::group::{CommitBundle, Group, Mls, group_id, leaf_of_member};
+use super::provider::{Provider, Snapshot};
+use super::settings::{SUITE, credential, join_config};
+use super::{Leaf, MlsError, at, migrate};
+
+/// A Welcome that was opened and is not joined yet. Its KeyPackage is used up: roll back to have it again.
+pub(crate) struct StagedJoin {
+    staged: StagedWelcome,
+    pub(crate) epoch: u64,
+    pub(crate) leaves: Vec<Leaf>,
+}
+
+/// Why a Welcome or a GroupInfo is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    /// It does not hold.
+    #[error("{0}")]
+    Invalid(String),
+    /// The database failed.
+    #[error(transparent)]
+    Mls(#[from] MlsError),
+}
+
+/// An external commit, and the group as it will be.
+pub(crate) struct Rejoined {
+    pub(crate) bundle: CommitBundle,
+    pub(crate) epoch: u64,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Mls<'_> {
+    /// Opens a Welcome; `None` if it is for other devices.
+    pub(crate) fn open_welcome(
+        &self,
+        conversation: ConversationId,
+        bytes: &[u8],
+        newer_than: Option<u64>,
+    ) -> Result<Option<StagedJoin>, JoinError> {
+        let message = MlsMessageIn::tls_deserialize_exact(bytes).map_err(invalid)?;
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
+            return Err(JoinError::Invalid("it is no Welcome".into()));
+        };
+        let opened = match ProcessedWelcome::new_from_welcome(&self.provider, &join_config(), welcome) {
+            Ok(opened) => opened,
+            Err(WelcomeError::NoMatchingKeyPackage) => return Ok(None),
+            Err(WelcomeError::StorageError(error)) => return Err(at("reading a key package")(error).into()),
+            Err(error) => return Err(invalid(error)),
+        };
+        let info = opened.unverified_group_info();
+        if info.group_id() != &group_id(conversation) {
+            return Err(JoinError::Invalid("it belongs to another conversation".into()));
+        }
+        if newer_than.is_some_and(|epoch| info.epoch().as_u64() <= epoch) {
+            return Ok(None);
+        }
+        let mut join = openmls::prelude::JoinBuilder::new(&self.provider, opened).skip_lifetime_validation();
+        if newer_than.is_some() {
+            join = join.replace_old_group();
+        }
+        let staged = join.build().map_err(|error| match error {
+            WelcomeError::StorageError(error) => JoinError::Mls(at("joining a conversation")(error)),
+            other => invalid(other),
+        })?;
+        Ok(Some(StagedJoin {
+            epoch: staged.group_context().epoch().as_u64(),
+            leaves: staged.members().map(|member| leaf_of_member(&member)).collect(),
+            staged,
+        }))
+    }
+
+    /// Joins.
+    pub(crate) fn join(&self, join: StagedJoin) -> Result<Group, MlsError> {
+        join.staged.into_group(&self.provider).map(Group).map_err(at("joining a conversation"))
+    }
+
+    /// Makes an external commit in a database of its own, so that this one keeps what it has until the server says yes.
+    pub(crate) fn rejoin(
+        &self,
+        conversation: ConversationId,
+        group_info: &[u8],
+        tree: &[u8],
+    ) -> Result<Rejoined, JoinError> {
+        const STEP: &str = "rejoining a conversation";
+        let message = MlsMessageIn::tls_deserialize_exact(group_info).map_err(invalid)?;
+        let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
+            return Err(JoinError::Invalid("it is no GroupInfo".into()));
+        };
+        if info.group_id() != &group_id(conversation) || info.ciphersuite() != SUITE {
+            return Err(JoinError::Invalid("it belongs to another conversation".into()));
+        }
+        let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(invalid)?;
+        let mut aside = Connection::open_in_memory().map_err(at(STEP))?;
+        migrate(&mut aside)?;
+        let provider = Provider::new(self.crypto, &aside);
+        let (group, bundle) = MlsGroup::external_commit_builder()
+            .with_ratchet_tree(tree)
+            .with_config(join_config())
+            .skip_lifetime_validation()
+            .build_group(&provider, info, credential(self.identity, self.signer.public()))
+            .map_err(invalid)?
+            .load_psks(provider.storage())
+            .map_err(invalid)?
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(self.crypto, self.crypto, self.signer, |_| true)
+            .map_err(invalid)?
+            .finalize(&provider)
+            .map_err(invalid)?;
+        let group = Group(group);
+        Ok(Rejoined {
+            bundle: CommitBundle::read(bundle, STEP)?,
+            epoch: group.epoch(),
+            leaves: group.leaves(),
+            snapshot: Snapshot::of_only_group(&aside).map_err(at(STEP))?,
+        })
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> JoinError {
+    JoinError::Invalid(error.to_string())
+}

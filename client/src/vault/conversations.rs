@@ -1,0 +1,232 @@
+//! Conversations: beginning them, adopting those that others began, and comparing with the server's list.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gureum_proto::{AccountId, ConversationId, ConversationState, CreateConversation, DeviceId};
+use rusqlite::{OptionalExtension, params};
+
+use super::key::random;
+use super::work::{Judged, Row, Work, read_row};
+use super::{BeginError, Conversation, ConversationStatus, Need, Vault, VaultError};
+use crate::e2ee::rule::judge_leaf;
+
+const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen FROM conversation";
+
+impl Vault {
+    /// The conversation with an account; the most usable one if there are several.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn conversation_with(&mut self, peer: AccountId) -> Result<Option<Conversation>, VaultError> {
+        self.read(|connection, _| {
+            // Active, being created, absent, forked.
+            let sql = format!("{COLUMNS} WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
+            let row = connection.query_row(&sql, params![peer.as_bytes()], read_row).optional()?;
+            Ok(row.map(shown))
+        })
+    }
+
+    /// A conversation.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn conversation(&mut self, id: ConversationId) -> Result<Option<Conversation>, VaultError> {
+        self.write(|work| Ok(work.row(id)?.map(shown)))
+    }
+
+    /// All conversations, by id.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn conversations(&mut self) -> Result<Vec<Conversation>, VaultError> {
+        self.read(|connection, _| {
+            let mut statement = connection.prepare(&format!("{COLUMNS} ORDER BY id"))?;
+            let rows = statement.query_map([], read_row)?;
+            rows.map(|row| Ok(shown(row?))).collect()
+        })
+    }
+
+    /// Begins a conversation with all devices of both accounts, whose logs must have been learned. To be ended by
+    /// [`Self::conversation_created`], [`Self::conversation_existed`] or [`Self::abandon_conversation`].
+    ///
+    /// # Errors
+    /// There is one already, or a KeyPackage is not that of a device in its account's log.
+    pub fn begin_conversation(
+        &mut self,
+        peer: AccountId,
+        peer_packages: &[(DeviceId, Bytes)],
+        own_packages: &[(DeviceId, Bytes)],
+    ) -> Result<CreateConversation, BeginError> {
+        if let Some(conversation) = self.conversation_with(peer)? {
+            return Err(BeginError::Exists(conversation.id));
+        }
+        self.write(|work| begin(work, peer, peer_packages, own_packages))
+    }
+
+    /// Conversations whose creation the server has not confirmed: to be asked for again after a restart.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn pending_creations(&mut self) -> Result<Vec<CreateConversation>, VaultError> {
+        self.read(|connection, _| {
+            let sql = "SELECT id, peer, group_info, tree, welcome FROM conversation WHERE state = 0 ORDER BY id";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(CreateConversation {
+                    conversation: ConversationId::from_bytes(row.get(0)?),
+                    peer: AccountId::from_bytes(row.get(1)?),
+                    group_info: row.get::<_, Vec<u8>>(2)?.into(),
+                    tree: row.get::<_, Vec<u8>>(3)?.into(),
+                    welcome: row.get::<_, Vec<u8>>(4)?.into(),
+                })
+            })?;
+            rows.map(|row| Ok(row?)).collect()
+        })
+    }
+
+    /// The server has the conversation.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn conversation_created(&mut self, id: ConversationId) -> Result<(), VaultError> {
+        self.write(|work| {
+            let sql = "UPDATE conversation SET state = 1, renewed_ms = ?2, group_info = NULL, tree = NULL, welcome = NULL
+                       WHERE id = ?1 AND state = 0";
+            work.connection.execute(sql, params![id.as_bytes(), work.now_ms])?;
+            Ok(())
+        })
+    }
+
+    /// The server had another conversation of this pair: ours is dropped and its outbox moves to theirs, which this
+    /// device joins by its Welcome ([`Self::take`]) or else by [`Self::rejoin`].
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn conversation_existed(&mut self, ours: ConversationId, theirs: ConversationId) -> Result<(), VaultError> {
+        if ours == theirs {
+            return self.conversation_created(ours);
+        }
+        self.write(|work| {
+            let Some(row) = work.row(ours)?.filter(|row| row.state == ConversationStatus::Creating) else {
+                return Ok(());
+            };
+            let sql = "UPDATE outbox SET conversation = ?2 WHERE conversation = ?1";
+            work.connection.execute(sql, params![ours.as_bytes(), theirs.as_bytes()])?;
+            drop_conversation(work, ours)?;
+            if work.row(theirs)?.is_none() {
+                let state = ConversationStatus::Absent;
+                work.put_row(&Row { id: theirs, peer: row.peer, state, epoch: 0, epoch_seen: 0 })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The server refused the creation for good.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn abandon_conversation(&mut self, id: ConversationId) -> Result<(), VaultError> {
+        self.write(|work| {
+            if work.row(id)?.is_some_and(|row| row.state == ConversationStatus::Creating) {
+                work.connection.execute("DELETE FROM outbox WHERE conversation = ?1", params![id.as_bytes()])?;
+                drop_conversation(work, id)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Compares with what the server lists; to be called when the inbox has been taken, since a Welcome may be in it.
+    /// Returns what must be fetched, if anything.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn note_conversation(&mut self, state: &ConversationState) -> Result<Option<Need>, VaultError> {
+        self.write(|work| {
+            let conversation = state.conversation;
+            let own = work.identity.account;
+            let peer = state.accounts.iter().find(|account| **account != own);
+            let row = match (work.row(conversation)?, peer) {
+                (Some(row), _) => row,
+                (None, Some(peer)) if state.accounts.contains(&own) => {
+                    Row { id: conversation, peer: *peer, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
+                }
+                (None, _) => return Ok(None),
+            };
+            work.put_row(&Row { epoch_seen: state.epoch, ..row.clone() })?;
+            match row.state {
+                ConversationStatus::Absent => work.need_rejoin(conversation),
+                ConversationStatus::Active if row.epoch < state.epoch => {
+                    Ok(Some(Need::Commits { conversation, from_epoch: row.epoch }))
+                }
+                _ => Ok(None),
+            }
+        })
+    }
+}
+
+pub(super) fn shown(row: Row) -> Conversation {
+    Conversation { id: row.id, peer: row.peer, epoch: row.epoch, state: row.state }
+}
+
+fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), VaultError> {
+    if let Some(group) = work.group(id)? {
+        work.mls().delete(group)?;
+    }
+    work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
+    Ok(())
+}
+
+fn begin(
+    work: &mut Work<'_>,
+    peer: AccountId,
+    peer_packages: &[(DeviceId, Bytes)],
+    own_packages: &[(DeviceId, Bytes)],
+) -> Result<CreateConversation, BeginError> {
+    let own = work.identity.account;
+    if peer == own {
+        return Err(BeginError::Oneself);
+    }
+    let mut packages = BTreeMap::new();
+    let theirs = peer_packages.iter().map(|package| (peer, package));
+    for (account, (device, bytes)) in theirs.chain(own_packages.iter().map(|package| (own, package))) {
+        if !work.is_self(*device) {
+            packages.insert(*device, check_package(work, account, *device, bytes)?);
+        }
+    }
+    if !peer_packages.iter().any(|(device, _)| packages.contains_key(device)) {
+        return Err(BeginError::NoDevice(peer));
+    }
+    let id = ConversationId::from_bytes(*random()?);
+    let created = work.mls().create(id, packages.into_values().collect()).map_err(VaultError::from)?;
+    let epoch = created.group.epoch();
+    work.put_row(&Row { id, peer, state: ConversationStatus::Creating, epoch, epoch_seen: epoch })?;
+    let sql = "UPDATE conversation SET group_info = ?2, tree = ?3, welcome = ?4 WHERE id = ?1";
+    work.connection.execute(sql, params![id.as_bytes(), created.group_info, created.tree, created.welcome])?;
+    Ok(CreateConversation {
+        conversation: id,
+        peer,
+        group_info: created.group_info.into(),
+        tree: created.tree.into(),
+        welcome: created.welcome.into(),
+    })
+}
+
+fn check_package(
+    work: &mut Work<'_>,
+    account: AccountId,
+    device: DeviceId,
+    bytes: &[u8],
+) -> Result<crate::e2ee::KeyPackage, BeginError> {
+    let refused = |why: String| BeginError::KeyPackage { account, why };
+    let (package, leaf) = work.mls().read_key_package(bytes).map_err(refused)?;
+    let named = leaf.identity.is_some_and(|leaf| leaf.account == account && leaf.device == device);
+    if !named {
+        return Err(refused("it names another device".into()));
+    }
+    match work.judge(|logs| judge_leaf(&leaf, logs))? {
+        Judged::Allowed => Ok(package),
+        Judged::Needs(_) => Err(refused("its device is not in the log seen here".into())),
+        Judged::Refused(why) => Err(refused(why)),
+    }
+}

@@ -1,0 +1,199 @@
+//! The outbox: a text is a row before anything else, gets its counter and ciphertext in one transaction with the
+//! ratchet's step, and leaves by the server's answer.
+
+use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
+use rusqlite::{OptionalExtension, params};
+
+use super::key::random;
+use super::work::{ACTIVE, Work};
+use super::{ConversationStatus, Event, OutboxId, QueueError, SentMessage, Settled, Vault, VaultError};
+use crate::e2ee::content::{CONTENT_ID_BYTES, Content};
+use crate::limits::{COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_MS, TEXT_BYTES_MAX};
+
+struct OutboxRow {
+    id: i64,
+    conversation: ConversationId,
+    content: Content,
+    counter: Option<u64>,
+    epoch: Option<u64>,
+    ciphertext: Option<Vec<u8>>,
+}
+
+impl Vault {
+    /// Puts a text into the outbox.
+    ///
+    /// # Errors
+    /// The text is empty or too long, the outbox is full, or the conversation is unknown or stopped.
+    pub fn queue_text(&mut self, conversation: ConversationId, text: &str) -> Result<OutboxId, QueueError> {
+        if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+            return Err(QueueError::Length(text.len()));
+        }
+        self.write(|work| {
+            let row = work.row(conversation)?.ok_or(VaultError::NoConversation(conversation))?;
+            if row.state == ConversationStatus::Forked {
+                return Err(QueueError::Stopped);
+            }
+            if waiting(work)? >= OUTBOX_ROWS_MAX {
+                return Err(QueueError::Full);
+            }
+            let id = random::<CONTENT_ID_BYTES>()?;
+            let sql = "INSERT INTO outbox (conversation, content_id, text, created_ms) VALUES (?1, ?2, ?3, ?4)";
+            work.connection.execute(sql, params![conversation.as_bytes(), *id, text, work.now_ms])?;
+            Ok(OutboxId(work.connection.last_insert_rowid()))
+        })
+    }
+
+    /// The sends that are due, in the order of their counters: those with one above `after`, as the same bytes (0 on
+    /// a new connection: all that are without an answer), and those that had to be encrypted again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn next_sends(&mut self, after: u64, limit: usize) -> Result<Vec<Send>, VaultError> {
+        self.write(|work| {
+            let limit = limit.min(usize::try_from(COUNTERS_UNRESOLVED_MAX).unwrap_or(limit));
+            let mut sends = Vec::new();
+            for row in due(work, after, limit)? {
+                let Some(send) = prepare(work, row)? else { continue };
+                sends.push(send);
+            }
+            Ok(sends)
+        })
+    }
+
+    /// Takes the answer to a send; the same answer twice does no harm.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn settle(&mut self, sent: &Sent) -> Result<Settled, VaultError> {
+        self.write(|work| {
+            let Some(row) = by_counter(work, sent.counter)? else { return Ok(Settled::Nothing) };
+            match &sent.result {
+                Ok(accepted) => accept(work, &row, accepted).map(Settled::Sent),
+                Err(refusal) => refuse(work, &row, refusal),
+            }
+        })
+    }
+
+    /// Rows that wait in the outbox.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn outbox_len(&mut self) -> Result<u64, VaultError> {
+        self.write(|work| waiting(work))
+    }
+}
+
+fn waiting(work: &Work<'_>) -> Result<u64, VaultError> {
+    let sql = "SELECT count(*) FROM outbox WHERE failed = 0";
+    Ok(work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
+    Ok(OutboxRow {
+        id: row.get(0)?,
+        conversation: ConversationId::from_bytes(row.get(1)?),
+        content: Content { id: row.get(2)?, text: row.get(3)? },
+        counter: row.get(4)?,
+        epoch: row.get(5)?,
+        ciphertext: row.get(6)?,
+    })
+}
+
+const COLUMNS: &str = "SELECT o.id, o.conversation, o.content_id, o.text, o.counter, o.epoch, o.ciphertext FROM outbox o";
+
+fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, VaultError> {
+    let sql = format!(
+        "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
+         AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
+         ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
+    );
+    let mut statement = work.connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![after, limit], read)?;
+    rows.map(|row| Ok(row?)).collect()
+}
+
+fn by_counter(work: &Work<'_>, counter: u64) -> Result<Option<OutboxRow>, VaultError> {
+    let mut statement = work.connection.prepare_cached(&format!("{COLUMNS} WHERE o.counter = ?1 AND o.failed = 0"))?;
+    Ok(statement.query_row(params![counter], read).optional()?)
+}
+
+/// A row as a send: encrypted now if it is not yet, unless it must wait for commits or for counters.
+fn prepare(work: &mut Work<'_>, row: OutboxRow) -> Result<Option<Send>, VaultError> {
+    let conversation = row.conversation;
+    if let (Some(counter), Some(epoch), Some(ciphertext)) = (row.counter, row.epoch, row.ciphertext) {
+        return Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into() }));
+    }
+    let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+    let epoch = group.epoch();
+    let stale = row.epoch.is_some_and(|refused| epoch <= refused);
+    let counter = match row.counter {
+        Some(counter) => Some(counter),
+        None if stale => None,
+        None => work.next_counter()?,
+    };
+    let Some(counter) = counter.filter(|_| !stale) else {
+        work.keep(conversation, group);
+        return Ok(None);
+    };
+    let ciphertext = work.mls().encrypt(&mut group, &row.content.to_bytes())?;
+    work.keep(conversation, group);
+    let sql = "UPDATE outbox SET counter = ?2, epoch = ?3, ciphertext = ?4 WHERE id = ?1";
+    work.connection.prepare_cached(sql)?.execute(params![row.id, counter, epoch, ciphertext])?;
+    Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into() }))
+}
+
+fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -> Result<SentMessage, VaultError> {
+    let conversation = work.row(row.conversation)?.ok_or(VaultError::NoConversation(row.conversation))?;
+    let server_time_ms = match accepted.message_id {
+        Some(id) => id.time_ms(),
+        None => {
+            let sql = "SELECT created_ms FROM outbox WHERE id = ?1";
+            work.connection.query_row(sql, params![row.id], |row| row.get(0))?
+        }
+    };
+    let sql = "INSERT OR IGNORE INTO message
+               (kind, conversation, content_id, message_id, sender_account, sender_device, own, time_ms, number, text)
+               VALUES (0, ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)";
+    work.connection.prepare_cached(sql)?.execute(params![
+        row.conversation.as_bytes(),
+        row.content.id,
+        accepted.message_id.map(|id| *id.as_bytes()),
+        work.identity.account.as_bytes(),
+        work.identity.device.as_bytes(),
+        server_time_ms,
+        accepted.number,
+        row.content.text,
+    ])?;
+    work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row.id])?;
+    Ok(SentMessage {
+        outbox: OutboxId(row.id),
+        to: conversation.peer,
+        conversation: row.conversation,
+        message_id: accepted.message_id,
+        server_time_ms,
+    })
+}
+
+fn refuse(work: &Work<'_>, row: &OutboxRow, refusal: &Refusal) -> Result<Settled, VaultError> {
+    match (refusal.code, refusal.code.fault()) {
+        (Code::EpochStale, _) => {
+            work.connection.execute("UPDATE outbox SET ciphertext = NULL WHERE id = ?1", params![row.id])?;
+            Ok(Settled::Again { conversation: row.conversation, epoch: row.epoch.unwrap_or(0) })
+        }
+        // A limit that is reached now is not reached for ever: the text is not to be lost over it.
+        (Code::LimitReached, _) | (_, Fault::World | Fault::Server | Fault::None) => {
+            Ok(Settled::Later { retry_after_ms: refusal.retry_after_ms.max(RETRY_MS) })
+        }
+        (_, Fault::Client) => {
+            let sql = "UPDATE outbox SET failed = 1, counter = NULL, epoch = NULL, ciphertext = NULL WHERE id = ?1";
+            work.connection.execute(sql, params![row.id])?;
+            let sql = "DELETE FROM outbox WHERE failed = 1 AND id NOT IN
+                       (SELECT id FROM outbox WHERE failed = 1 ORDER BY id DESC LIMIT ?1)";
+            work.connection.execute(sql, params![OUTBOX_FAILED_MAX])?;
+            let outbox = OutboxId(row.id);
+            let event = Event::SendFailed { outbox, conversation: row.conversation, why: refusal.to_string() };
+            work.event(event.clone())?;
+            Ok(Settled::Failed(event))
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The tables, and the opening of the database file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use zeroize::Zeroizing;
+
+use super::key::Key;
+use super::{OpenError, VaultError};
+use crate::e2ee;
+use crate::limits::BUSY_TIMEOUT_MS;
+
+/// The format of the tables; one that is newer is not touched.
+const FORMAT: i64 = 1;
+
+/// Ids are blobs of 16 bytes, times milliseconds since 1970.
+const TABLES: &str = "
+CREATE TABLE profile (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    server TEXT NOT NULL,
+    device_name TEXT NOT NULL,
+    proof_seed BLOB NOT NULL,
+    mls_seed BLOB NOT NULL,
+    recovery_entropy BLOB,             -- until the registration is done
+    root_entry BLOB NOT NULL,
+    account BLOB NOT NULL,
+    device BLOB NOT NULL,
+    handle TEXT,                       -- from when the registration is done
+    log_entry INTEGER NOT NULL,
+    cursor_seq INTEGER NOT NULL,
+    cursor_count INTEGER NOT NULL,
+    send_counter INTEGER NOT NULL      -- the highest given out
+);
+CREATE TABLE contact (
+    account BLOB PRIMARY KEY,
+    handle TEXT NOT NULL UNIQUE
+) WITHOUT ROWID;
+CREATE TABLE log_entry (
+    account BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    entry BLOB NOT NULL,
+    PRIMARY KEY (account, number)
+) WITHOUT ROWID;
+CREATE TABLE conversation (
+    id BLOB PRIMARY KEY,
+    peer BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,            -- of this device's group; 0: none
+    epoch_seen INTEGER NOT NULL,       -- the highest that was ever shown
+    renewed_ms INTEGER NOT NULL,       -- when this device's keys in it were made; 0: due
+    group_info BLOB, tree BLOB, welcome BLOB   -- while it is being created
+) WITHOUT ROWID;
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind INTEGER NOT NULL,             -- 0 text, 1 gap, 2 unreadable
+    conversation BLOB,
+    content_id BLOB,
+    message_id BLOB,
+    sender_account BLOB,
+    sender_device BLOB,
+    own INTEGER NOT NULL DEFAULT 0,
+    time_ms INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    seq INTEGER,                       -- of a gap: the first that is gone
+    to_seq INTEGER,
+    count INTEGER,
+    reason INTEGER,
+    text TEXT,                         -- of an unreadable one: why
+    UNIQUE (conversation, sender_device, content_id)
+);
+CREATE INDEX message_by_time ON message (time_ms, number, id);
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    conversation BLOB NOT NULL,
+    content_id BLOB NOT NULL,
+    text TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    failed INTEGER NOT NULL DEFAULT 0,
+    counter INTEGER UNIQUE,
+    epoch INTEGER,                     -- of the ciphertext; without one: too old an epoch to try again in
+    ciphertext BLOB
+);
+CREATE TABLE pending_commit (
+    conversation BLOB PRIMARY KEY,
+    counter INTEGER NOT NULL UNIQUE,
+    epoch INTEGER NOT NULL,            -- the one it ends
+    message BLOB NOT NULL,
+    group_info BLOB NOT NULL,
+    welcome BLOB NOT NULL,
+    rejoined BLOB                      -- of an external commit: the group as it will be
+) WITHOUT ROWID;
+CREATE TABLE rejoin_attempt (
+    conversation BLOB NOT NULL,
+    at_ms INTEGER NOT NULL
+);
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message INTEGER,                   -- a row of `message`, or else
+    detail TEXT                        -- an event as JSON
+);
+";
+
+/// Opens the database file, which must exist unless `create`.
+pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let mut connection = Connection::open_with_flags(path, flags).map_err(VaultError::from)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(VaultError::from)?;
+    unlock(&connection, key)?;
+    let found = format(&connection)?;
+    if found > FORMAT {
+        return Err(OpenError::Newer { found, known: FORMAT });
+    }
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
+             PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(VaultError::from)?;
+    if found < FORMAT {
+        make_tables(&mut connection)?;
+    }
+    Ok(connection)
+}
+
+fn unlock(connection: &Connection, key: &Key) -> Result<(), OpenError> {
+    let hex = Zeroizing::new(HEXLOWER.encode(key.as_slice()));
+    let pragma = Zeroizing::new(format!("PRAGMA key = \"x'{}'\"; PRAGMA cipher_log_level = NONE;", hex.as_str()));
+    connection.execute_batch(&pragma).map_err(VaultError::from)?;
+    let probe = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
+    match probe {
+        Ok(_) => Ok(()),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(OpenError::WrongKey),
+        Err(error) => Err(VaultError::from(error).into()),
+    }
+}
+
+fn format(connection: &Connection) -> Result<i64, VaultError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn make_tables(connection: &mut Connection) -> Result<(), OpenError> {
+    e2ee::migrate(connection).map_err(VaultError::from)?;
+    let make = |connection: &mut Connection| -> Result<(), VaultError> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if format(&transaction)? < FORMAT {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+        }
+        Ok(transaction.commit()?)
+    };
+    Ok(make(connection)?)
+}

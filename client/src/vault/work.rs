@@ -1,0 +1,317 @@
+//! One transaction's view of the database: what every operation reads and writes by.
+
+use std::collections::HashMap;
+
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, LeafIdentity, Position};
+use openmls_basic_credential::SignatureKeyPair;
+use openmls_rust_crypto::RustCrypto;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
+use crate::e2ee::{self, Group, Mls, RestoreError, Verdict};
+use crate::limits::{COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX};
+
+/// What was asked of the caller, and whether it was answered: what an answer did not mend is not asked for again.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    accounts: HashMap<AccountId, bool>,
+    commits: HashMap<ConversationId, Commits>,
+}
+
+/// How far the fetching of a conversation's commits has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commits {
+    /// They were asked for.
+    Asked,
+    /// This device has the conversation's current epoch.
+    UpToDate,
+    /// They cannot bring it there.
+    Insufficient,
+}
+
+impl Asked {
+    pub(super) fn account_answered(&mut self, account: AccountId) {
+        if let Some(answered) = self.accounts.get_mut(&account) {
+            *answered = true;
+        }
+    }
+
+    pub(super) fn commits(&self, conversation: ConversationId) -> Option<Commits> {
+        self.commits.get(&conversation).copied()
+    }
+
+    pub(super) fn note_commits(&mut self, conversation: ConversationId, state: Commits) {
+        if self.commits.len() >= NEEDS_REMEMBERED_MAX {
+            self.commits.clear();
+        }
+        self.commits.insert(conversation, state);
+    }
+
+    pub(super) fn forget_commits(&mut self, conversation: ConversationId) {
+        self.commits.remove(&conversation);
+    }
+
+    /// The need for a log, unless it was met since it was last asked for.
+    pub(super) fn log(&mut self, account: AccountId, log_from: u64) -> Option<Need> {
+        if self.accounts.remove(&account) == Some(true) {
+            return None;
+        }
+        if self.accounts.len() >= NEEDS_REMEMBERED_MAX {
+            self.accounts.clear();
+        }
+        self.accounts.insert(account, false);
+        Some(Need::Account { account, log_from })
+    }
+}
+
+/// Whether something may be, or what must be known first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judged {
+    Allowed,
+    Needs(Need),
+    Refused(String),
+}
+
+/// A conversation's row.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) id: ConversationId,
+    pub(super) peer: AccountId,
+    pub(super) state: ConversationStatus,
+    pub(super) epoch: u64,
+    pub(super) epoch_seen: u64,
+}
+
+pub(super) struct Work<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) crypto: &'a RustCrypto,
+    pub(super) signer: &'a SignatureKeyPair,
+    pub(super) identity: &'a Identity,
+    pub(super) asked: &'a mut Asked,
+    pub(super) now_ms: u64,
+    /// Groups loaded in this transaction; a change that is rolled back drops them.
+    pub(super) groups: HashMap<ConversationId, Group>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn mls(&self) -> Mls<'a> {
+        let Identity { account, device, log_entry, .. } = *self.identity;
+        Mls::new(self.connection, self.crypto, self.signer, LeafIdentity { account, device, log_entry })
+    }
+
+    /// A group, out of the cache or the database; to be put back with [`Self::keep`] while it is good.
+    pub(super) fn group(&mut self, id: ConversationId) -> Result<Option<Group>, VaultError> {
+        match self.groups.remove(&id) {
+            Some(group) => Ok(Some(group)),
+            None => Ok(self.mls().load(id)?),
+        }
+    }
+
+    pub(super) fn keep(&mut self, id: ConversationId, group: Group) {
+        self.groups.insert(id, group);
+    }
+
+    /// Runs a step whose changes stay only if it says so.
+    pub(super) fn step<T, E: From<VaultError>>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<(T, bool), E>,
+    ) -> Result<T, E> {
+        self.connection.execute_batch("SAVEPOINT step").map_err(VaultError::from)?;
+        let outcome = step(self);
+        let keeps = matches!(outcome, Ok((_, true)));
+        if !keeps {
+            self.groups.clear();
+            self.connection.execute_batch("ROLLBACK TO step").map_err(VaultError::from)?;
+        }
+        self.connection.execute_batch("RELEASE step").map_err(VaultError::from)?;
+        outcome.map(|(value, _)| value)
+    }
+
+    pub(super) fn log(&self, account: AccountId) -> Result<Option<DeviceLog>, VaultError> {
+        load_log(self.connection, account)
+    }
+
+    /// Judges by the logs that are known here.
+    pub(super) fn judge(&mut self, rule: impl FnOnce(&e2ee::rule::Logs<'_>) -> Verdict) -> Result<Judged, VaultError> {
+        let failed = std::cell::RefCell::new(None);
+        let verdict = rule(&|account| match load_log(self.connection, account) {
+            Ok(log) => log,
+            Err(error) => {
+                failed.replace(Some(error));
+                None
+            }
+        });
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        Ok(match verdict {
+            Verdict::Allowed => Judged::Allowed,
+            Verdict::Refused(why) => Judged::Refused(why),
+            Verdict::NeedsLog { account, log_from } => match self.asked.log(account, log_from) {
+                Some(need) => Judged::Needs(need),
+                None => Judged::Refused(format!("the log of {account} does not have what a leaf names")),
+            },
+        })
+    }
+
+    pub(super) fn row(&self, id: ConversationId) -> Result<Option<Row>, VaultError> {
+        let sql = "SELECT id, peer, state, epoch, epoch_seen FROM conversation WHERE id = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], read_row).optional()?)
+    }
+
+    /// Writes what has changed of a conversation, or makes its row.
+    pub(super) fn put_row(&self, row: &Row) -> Result<(), VaultError> {
+        let sql = "INSERT INTO conversation (id, peer, state, epoch, epoch_seen, renewed_ms) VALUES (?1, ?2, ?3, ?4, ?5, 0)
+             ON CONFLICT (id) DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
+        let seen = row.epoch_seen.max(row.epoch);
+        let state = state_number(row.state);
+        self.connection
+            .prepare_cached(sql)?
+            .execute(params![row.id.as_bytes(), row.peer.as_bytes(), state, row.epoch, seen])?;
+        Ok(())
+    }
+
+    pub(super) fn note_renewed(&self, id: ConversationId) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET renewed_ms = ?2 WHERE id = ?1";
+        self.connection.execute(sql, params![id.as_bytes(), self.now_ms])?;
+        Ok(())
+    }
+
+    pub(super) fn cursor(&self) -> Result<Position, VaultError> {
+        let sql = "SELECT cursor_seq, cursor_count FROM profile";
+        let read = |row: &rusqlite::Row<'_>| Ok(Position { seq: row.get(0)?, count: row.get(1)? });
+        Ok(self.connection.prepare_cached(sql)?.query_row([], read)?)
+    }
+
+    pub(super) fn put_cursor(&self, cursor: Position) -> Result<(), VaultError> {
+        let sql = "UPDATE profile SET cursor_seq = ?1, cursor_count = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![cursor.seq, cursor.count])?;
+        Ok(())
+    }
+
+    /// The next counter for a send or a commit, unless too many are without an answer.
+    pub(super) fn next_counter(&self) -> Result<Option<u64>, VaultError> {
+        let sql = "SELECT send_counter, min((SELECT min(counter) FROM outbox WHERE counter IS NOT NULL),
+                   ifnull((SELECT min(counter) FROM pending_commit), send_counter + 1)),
+                   (SELECT min(counter) FROM pending_commit) FROM profile";
+        let (highest, both, commits): (u64, Option<u64>, Option<u64>) = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let next = highest.saturating_add(1);
+        let lowest = both.or(commits).unwrap_or(next);
+        if next.saturating_sub(lowest) >= COUNTERS_UNRESOLVED_MAX {
+            return Ok(None);
+        }
+        self.connection.prepare_cached("UPDATE profile SET send_counter = ?1")?.execute(params![next])?;
+        Ok(Some(next))
+    }
+
+    /// The need to rejoin, unless that was tried too often.
+    pub(super) fn need_rejoin(&self, conversation: ConversationId) -> Result<Option<Need>, VaultError> {
+        let waits = self.rejoin_waits_ms(conversation)?;
+        Ok(waits.is_none().then_some(Need::Rejoin { conversation }))
+    }
+
+    /// How long until the next attempt to rejoin may be made; `None`: now.
+    pub(super) fn rejoin_waits_ms(&self, conversation: ConversationId) -> Result<Option<u64>, VaultError> {
+        let since = self.now_ms.saturating_sub(REJOIN_WINDOW_MS);
+        let sql = "SELECT count(*), min(at_ms) FROM rejoin_attempt WHERE conversation = ?1 AND at_ms > ?2";
+        let (attempts, first): (u32, Option<u64>) = self
+            .connection
+            .query_row(sql, params![conversation.as_bytes(), since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let until = first.unwrap_or(0).saturating_add(REJOIN_WINDOW_MS);
+        Ok((attempts >= REJOINS_MAX).then(|| until.saturating_sub(self.now_ms).max(1)))
+    }
+
+    pub(super) fn note_rejoin_attempt(&self, conversation: ConversationId) -> Result<(), VaultError> {
+        let since = self.now_ms.saturating_sub(REJOIN_WINDOW_MS);
+        self.connection.execute("DELETE FROM rejoin_attempt WHERE at_ms <= ?1", params![since])?;
+        let sql = "INSERT INTO rejoin_attempt (conversation, at_ms) VALUES (?1, ?2)";
+        self.connection.execute(sql, params![conversation.as_bytes(), self.now_ms])?;
+        Ok(())
+    }
+
+    /// Keeps an event that is not a message until it is reported.
+    pub(super) fn event(&self, event: Event) -> Result<StoredEvent, VaultError> {
+        let detail = serde_json::to_string(&event).map_err(|_| VaultError::Damaged("event"))?;
+        self.connection.prepare_cached("INSERT INTO event (detail) VALUES (?1)")?.execute(params![detail])?;
+        self.stored(event)
+    }
+
+    /// Keeps a message's event.
+    pub(super) fn message_event(&self, row: i64, event: Event) -> Result<StoredEvent, VaultError> {
+        self.connection.prepare_cached("INSERT INTO event (message) VALUES (?1)")?.execute(params![row])?;
+        self.stored(event)
+    }
+
+    fn stored(&self, event: Event) -> Result<StoredEvent, VaultError> {
+        let id = self.connection.last_insert_rowid();
+        let kept = i64::try_from(EVENTS_MAX).expect("the bound is small");
+        self.connection.prepare_cached("DELETE FROM event WHERE id <= ?1")?.execute(params![id.saturating_sub(kept)])?;
+        Ok(StoredEvent { id, event })
+    }
+
+    /// Whether a device is this one.
+    pub(super) fn is_self(&self, device: DeviceId) -> bool {
+        device == self.identity.device
+    }
+}
+
+/// Replays an account's log from its stored entries.
+pub(super) fn load_log(connection: &Connection, account: AccountId) -> Result<Option<DeviceLog>, VaultError> {
+    let mut statement = connection.prepare_cached("SELECT entry FROM log_entry WHERE account = ?1 ORDER BY number")?;
+    let entries = statement
+        .query_map(params![account.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let log = DeviceLog::replay(entries.iter().map(Vec::as_slice));
+    log.map(Some).map_err(|_| VaultError::Damaged("device log"))
+}
+
+pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        id: ConversationId::from_bytes(row.get(0)?),
+        peer: AccountId::from_bytes(row.get(1)?),
+        state: state_of(row.get(2)?),
+        epoch: row.get(3)?,
+        epoch_seen: row.get(4)?,
+    })
+}
+
+pub(super) const ACTIVE: i64 = 1;
+
+const fn state_number(state: ConversationStatus) -> i64 {
+    match state {
+        ConversationStatus::Creating => 0,
+        ConversationStatus::Active => ACTIVE,
+        ConversationStatus::Absent => 2,
+        ConversationStatus::Forked => 3,
+    }
+}
+
+const fn state_of(number: i64) -> ConversationStatus {
+    match number {
+        0 => ConversationStatus::Creating,
+        ACTIVE => ConversationStatus::Active,
+        2 => ConversationStatus::Absent,
+        _ => ConversationStatus::Forked,
+    }
+}
+
+impl From<e2ee::MlsError> for VaultError {
+    fn from(error: e2ee::MlsError) -> Self {
+        Self::Crypto { step: error.step, why: error.why }
+    }
+}
+
+impl From<RestoreError> for VaultError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Damaged => Self::Damaged("staged group"),
+            RestoreError::Database(error) => Self::Database(error),
+        }
+    }
+}
