@@ -1,0 +1,149 @@
+//! A child process whose output is read line by line, and which does not outlive its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::wait::{SOON, eventually};
+
+/// A running child.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// What it was started with, for messages.
+    name: String,
+    /// Its standard output.
+    pub out: Arc<Lines>,
+    /// Its standard error.
+    pub err: Arc<Lines>,
+}
+
+/// Lines that a child has written so far.
+#[derive(Debug, Default)]
+pub struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// The path of one of the project's binaries.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("a test runs in target/PROFILE/deps");
+    let path = profile.join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
+    path
+}
+
+impl Running {
+    /// Starts a command.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let name = format!("{command:?}");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = Lines::read(child.stdout.take().unwrap());
+        let err = Lines::read(child.stderr.take().unwrap());
+        Self { child, name, out, err }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, by SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends it a signal by name, `TERM` or `INT`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.id())).status().unwrap();
+        assert!(status.success(), "no signal could be sent to {}", self.name);
+    }
+
+    /// Waits until it has ended by itself, and all it wrote is read.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let started = Instant::now();
+        let status = eventually(&self.name, deadline, || self.child.try_wait().unwrap());
+        eventually(&self.name, deadline.saturating_sub(started.elapsed()) + SOON, || {
+            (self.out.has_ended() && self.err.has_ended()).then_some(())
+        });
+        status
+    }
+
+    /// Waits for a line of its standard output for which `find` gives something.
+    #[track_caller]
+    pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        match self.out.find(SOON, &find) {
+            Some(found) => found,
+            None => panic!("{what}: never said by {}\nstdout: {:#?}\nstderr: {:#?}", self.name, self.out.all(), self.err.all()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Lines {
+    fn read(stream: impl Read + Send + 'static) -> Arc<Self> {
+        let lines = Arc::<Self>::default();
+        let kept = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                kept.state.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+                kept.changed.notify_all();
+            }
+            kept.state.lock().unwrap().ended = true;
+            kept.changed.notify_all();
+        });
+        lines
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.state.lock().unwrap().lines.clone()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.lock().unwrap().ended
+    }
+
+    /// Waits for a line for which `find` gives something; `None` at the deadline or the end.
+    pub fn find<T>(&self, deadline: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + deadline;
+        let mut state = self.state.lock().unwrap();
+        let mut read = 0;
+        loop {
+            while read < state.lines.len() {
+                if let Some(found) = find(&state.lines[read]) {
+                    return Some(found);
+                }
+                read += 1;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                return None;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A person at a terminal: runs `gureum` in a home, and reads what it prints.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::child::{Running, binary};
+
+/// How long any command may take.
+const COMMAND_MAX: Duration = Duration::from_secs(30);
+
+/// Somebody with a home.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Their handle.
+    pub name: String,
+    /// Their home.
+    pub home: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// The objects that it printed.
+    pub events: Vec<Value>,
+    /// What it said on standard error.
+    pub said: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Person {
+    /// Somebody who will have this home.
+    #[must_use]
+    pub fn new(name: &str, home: PathBuf) -> Self {
+        Self { name: name.to_owned(), home }
+    }
+
+    /// The command line of this home, with `--json`.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("gureum"));
+        command.arg("--home").arg(&self.home).arg("--json").args(args);
+        command
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    #[must_use]
+    pub fn run(&self, args: &[&str]) -> Ended {
+        Self::finish(&mut self.command(args))
+    }
+
+    /// Runs any command line to its end, and reads its lines of JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn finish(command: &mut Command) -> Ended {
+        let started = Instant::now();
+        let mut running = Running::start(command);
+        let status = running.wait(COMMAND_MAX);
+        let took = started.elapsed();
+        let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone()));
+        let events = running.out.all().iter().map(read).collect();
+        Ended { code: status.code(), events, said: running.err.all().join("\n"), took }
+    }
+
+    /// Runs a command that must succeed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> Vec<Value> {
+        let ended = self.run(args);
+        assert_eq!(ended.code, Some(0), "{} {args:?}: {}\n{:#?}", self.name, ended.said, ended.events);
+        ended.events
+    }
+
+    /// Sends a message and returns what `send` printed.
+    #[track_caller]
+    pub fn send(&self, to: &Self, text: &str) -> Value {
+        let mut events = self.ok(&["send", &to.name, text]);
+        assert_eq!(events.len(), 1, "send prints one object: {events:#?}");
+        events.remove(0)
+    }
+
+    /// Takes the inbox and returns what came.
+    #[track_caller]
+    #[must_use]
+    pub fn receive(&self) -> Vec<Value> {
+        self.ok(&["receive"])
+    }
+
+    /// Takes the inbox and returns the texts that came.
+    #[track_caller]
+    #[must_use]
+    pub fn receive_texts(&self) -> Vec<String> {
+        texts(&self.receive())
+    }
+
+    /// The history of this home.
+    #[track_caller]
+    #[must_use]
+    pub fn history(&self) -> Vec<Value> {
+        self.ok(&["history"])
+    }
+
+    /// Who wrote what, as the history has it.
+    #[track_caller]
+    #[must_use]
+    pub fn talk(&self) -> Vec<(String, String)> {
+        let messages = self.history().into_iter().filter(|event| event["event"] == "message");
+        messages.map(|event| (string(&event["from"]), string(&event["text"]))).collect()
+    }
+
+    /// Follows the inbox.
+    #[must_use]
+    pub fn follow(&self) -> Follower {
+        Follower { running: Running::start(&mut self.command(&["receive", "--follow"])) }
+    }
+
+    /// Follows the inbox, and returns when everything that waited has come.
+    #[track_caller]
+    #[must_use]
+    pub fn follow_from_now(&self) -> Follower {
+        let follower = self.follow();
+        let up_to_date = |line: &str| line.contains("up to date").then_some(());
+        let said = follower.running.err.find(COMMAND_MAX, up_to_date);
+        assert!(said.is_some(), "{} is not up to date: {:#?}", self.name, follower.running.err.all());
+        follower
+    }
+
+    /// The path of a file in the home.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        Path::new(&self.home).join(name)
+    }
+}
+
+/// A `receive --follow` that runs.
+#[derive(Debug)]
+pub struct Follower {
+    /// Its process.
+    pub running: Running,
+}
+
+impl Follower {
+    /// Waits for the message with this text.
+    #[track_caller]
+    pub fn wait_for_text(&mut self, text: &str) -> Value {
+        self.running.wait_for(text, |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["event"] == "message" && event["text"] == text).then_some(event)
+        })
+    }
+
+    /// Everything printed so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.running.out.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Ends it by SIGKILL, and returns what it had printed.
+    #[must_use]
+    pub fn kill(mut self) -> Vec<Value> {
+        self.running.kill();
+        self.events()
+    }
+
+    /// Ends it by Ctrl-C, and returns what it had printed.
+    #[track_caller]
+    #[must_use]
+    pub fn interrupt(mut self) -> Vec<Value> {
+        self.running.signal("INT");
+        let status = self.running.wait(COMMAND_MAX);
+        assert!(status.success(), "interrupted: {status:?} {:#?}", self.running.err.all());
+        self.events()
+    }
+}
+
+/// The texts of messages among events, in order.
+#[must_use]
+pub fn texts(events: &[Value]) -> Vec<String> {
+    events.iter().filter(|event| event["event"] == "message").map(|event| string(&event["text"])).collect()
+}
+
+/// The gaps among events: how many messages, and why.
+#[must_use]
+pub fn gaps(events: &[Value]) -> Vec<(u64, String)> {
+    let gaps = events.iter().filter(|event| event["event"] == "gap");
+    gaps.map(|event| (number(&event["count"]), string(&event["reason"]))).collect()
+}
+
+/// A field that is a string.
+#[track_caller]
+#[must_use]
+pub fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_owned()
+}
+
+/// A field that is a whole number.
+#[track_caller]
+#[must_use]
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
