@@ -113,7 +113,9 @@ fn run_invite(invite: &Invite) -> Result<()> {
 }
 
 fn start_log(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.log_filter);
+    // OpenMLS logs an ERROR for whatever a peer gets wrong; the answer to the peer says it better.
+    let quiet = if config.log_filter.contains("openmls") { "" } else { ",openmls=off" };
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(config.log_filter.clone() + quiet);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
