@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly BIN=$PWD/target/release
+readonly BIN=${GUREUM_BIN:-$PWD/target/release}
 readonly DATA=run/data
 
 mkdir -p run
@@ -31,7 +31,7 @@ cat <<TEXT
 
 The server is running; Ctrl-C stops it. In another terminal, as two people with a home each:
 
-  cd $PWD && export PATH="\$PWD/target/release:\$PATH"
+  cd $PWD && export PATH="$BIN:\$PATH"
 
   gureum --home run/ada  register '$invite' --handle ada
   gureum --home run/bora register '$invite' --handle bora
