@@ -242,7 +242,13 @@ impl Sync {
         }
         let count = usize::try_from(KEY_PACKAGES_FULL.saturating_sub(left)).unwrap_or(0);
         let key_packages = self.vault.call(move |vault| vault.make_key_packages(count)).await?;
-        let last_resort = Some(self.vault.call(crate::vault::Vault::make_last_resort).await?);
+        self.put_key_packages(key_packages, None).await?;
+        // By itself: a last resort that is refused must not cost the others.
+        let last_resort = self.vault.call(crate::vault::Vault::make_last_resort).await?;
+        self.put_key_packages(Vec::new(), Some(last_resort)).await
+    }
+
+    async fn put_key_packages(&self, key_packages: Vec<Bytes>, last_resort: Option<Bytes>) -> Result<(), ClientError> {
         match self.link.request(&Request::PutKeyPackages { key_packages, last_resort }).await? {
             Response::KeyPackagesStored { .. } => Ok(()),
             _ => Err(ClientError::Mismatched),
