@@ -1,0 +1,178 @@
+//! Holds ids, hashes, signatures and payloads to the test vectors of docs/protocol.md, made from fixed keys.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER;
+use ed25519_dalek::SigningKey;
+use gureum_proto::{
+    Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
+    Hello, HelloClaim, LeafIdentity, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
+    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+};
+
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+const TIME_MS: u64 = 1_700_000_000_000;
+const EXPORTER: [u8; 32] = [6; 32];
+
+/// The rows of the first table below a heading, without the marks of code.
+#[track_caller]
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let section = PROTOCOL.lines().skip_while(|line| *line != heading).skip(1);
+    let rows: Vec<Vec<String>> = section
+        .take_while(|line| !line.starts_with('#'))
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let line = line.trim_start_matches('|').trim_end_matches('|');
+            line.split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect()
+        })
+        .collect();
+    assert!(!rows.is_empty(), "no table below {heading}");
+    rows
+}
+
+/// Compares a table of two columns; a difference shows what the table should be.
+#[track_caller]
+fn check(heading: &str, expected: &[(&str, Vec<u8>)]) {
+    let expected: Vec<_> = expected.iter().map(|(name, bytes)| [(*name).to_owned(), HEXLOWER.encode(bytes)]).collect();
+    let should: Vec<_> = expected.iter().map(|[name, bytes]| format!("| {name} | `{bytes}` |")).collect();
+    assert!(table(heading) == expected, "below {heading} should stand:\n{}", should.join("\n"));
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(seed: u8) -> [u8; 32] {
+    key(seed).verifying_key().to_bytes()
+}
+
+struct Account {
+    root: Bytes,
+    add: Bytes,
+    log: DeviceLog,
+    first: DeviceKeys,
+    second: DeviceKeys,
+}
+
+fn account() -> Account {
+    let first = DeviceKeys::new(&public(1), &public(2)).unwrap();
+    let second = DeviceKeys::new(&public(4), &public(5)).unwrap();
+    let root = sign_root(&key(1), first.mls(), &key(3), TIME_MS).unwrap();
+    let mut log = DeviceLog::from_root(&root).unwrap();
+    let add = sign_add(&log, (first.device(), &key(1)), &second, &key(4), TIME_MS);
+    log.append(&add).unwrap();
+    Account { root, add, log, first, second }
+}
+
+fn hello() -> (AccountId, Bytes) {
+    let Account { log, first, .. } = account();
+    let claim = HelloClaim {
+        server_name: "127.0.0.1".to_owned(),
+        account: log.account(),
+        device: first.device(),
+        subscribe: true,
+        cursor: Position { seq: 9, count: 4 },
+        epochs_digest: Some(digest()),
+        log_entries: 2,
+    };
+    (log.account(), Hello::sign(&claim, &key(1), &EXPORTER))
+}
+
+fn digest() -> [u8; 32] {
+    epochs_digest([(ConversationId::from_bytes([0x0a; 16]), 2), (ConversationId::from_bytes([0x0b; 16]), 300)])
+}
+
+#[test]
+fn ids_hashes_and_signatures_are_those_published() {
+    let Account { root, add, log, first, second } = account();
+    let before = DeviceLog::from_root(&root).unwrap();
+    let leaf = LeafIdentity { account: log.account(), device: second.device(), log_entry: 1 };
+    check(
+        "### Identity vectors",
+        &[
+            ("first device's proof key, public", public(1).to_vec()),
+            ("first device's MLS key, public", public(2).to_vec()),
+            ("recovery key, public", public(3).to_vec()),
+            ("second device's proof key, public", public(4).to_vec()),
+            ("second device's MLS key, public", public(5).to_vec()),
+            ("first device's id", first.device().as_bytes().to_vec()),
+            ("second device's id", second.device().as_bytes().to_vec()),
+            ("entry 0, a SignedLogEntry", root.to_vec()),
+            ("account id", log.account().as_bytes().to_vec()),
+            ("hash of entry 0", before.head().to_vec()),
+            ("entry 1, which adds the second device", add.to_vec()),
+            ("hash of entry 1", log.head().to_vec()),
+            ("credential of the second device", leaf.to_bytes()),
+            ("exporter context of the first device", exporter_context(log.account(), first.device()).to_vec()),
+            ("epochs digest of 0a × 16 at 2, 0b × 16 at 300", digest().to_vec()),
+            ("epochs digest of nothing", epochs_digest([]).to_vec()),
+            ("message id of time 1700000000000 and tail 5", MessageId::new(TIME_MS, 5).as_bytes().to_vec()),
+        ],
+    );
+}
+
+#[test]
+fn frames_are_those_published() {
+    let conversation = ConversationId::from_bytes([0x0a; 16]);
+    let message_id = MessageId::new(TIME_MS, 5);
+    let ciphertext = Bytes::from_static(&[0xc0, 0xff, 0xee]);
+    let Account { log, first, .. } = account();
+    let frame = |write: &dyn Fn(&mut BytesMut)| {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        out.to_vec()
+    };
+    let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone() };
+    let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false };
+    let envelope = DeliveryFrame::Envelope(Envelope {
+        position: Position { seq: 9, count: 4 },
+        shared: SharedEnvelope {
+            message_id,
+            conversation,
+            sender_account: log.account(),
+            sender_device: first.device(),
+            body: EnvelopeBody::Message { number: 3, ciphertext },
+        },
+    });
+    let to = Position { seq: 12, count: 6 };
+    let gap = DeliveryFrame::Gap(Gap { from_seq: 10, to, missed: 2, reason: GapReason::Expired });
+    check(
+        "### Message vectors",
+        &[
+            ("Hello", frame(&|out| put_hello(&hello().1, out))),
+            ("Send", frame(&|out| put_send(&send, out))),
+            ("Sent, accepted", frame(&|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
+            ("Ack", frame(&|out| put_ack(Position { seq: 9, count: 4 }, out))),
+            ("Envelope", frame(&|out| envelope.put(out))),
+            ("Gap", frame(&|out| gap.put(out))),
+            ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
+        ],
+    );
+}
+
+#[test]
+fn the_published_hello_holds_for_its_exporter_alone() {
+    let (account, payload) = hello();
+    let hello = Hello::parse(payload).unwrap();
+    assert_eq!(hello.verify(&key(1).verifying_key(), &EXPORTER).unwrap().account, account);
+    assert!(hello.verify(&key(1).verifying_key(), &[7; 32]).is_err());
+}
+
+#[test]
+fn addresses_are_read_and_written_as_published() {
+    for row in table("### Address vectors") {
+        let [address, host, port, token, pin] = <[String; 5]>::try_from(row).unwrap();
+        let bytes = |hex: &str| (!hex.is_empty()).then(|| HEXLOWER.decode(hex.as_bytes()).unwrap());
+        let url = ServerUrl {
+            host,
+            port: port.parse().unwrap(),
+            pin: bytes(&pin).map(|pin| pin.try_into().unwrap()),
+            token: bytes(&token),
+        };
+        assert_eq!(address.parse(), Ok(url.clone()), "{address}");
+        assert_eq!(url.to_string(), address);
+    }
+}
