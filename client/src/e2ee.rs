@@ -9,6 +9,8 @@ mod join;
 mod provider;
 pub(crate) mod rule;
 mod settings;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use group::{CommitBundle, CommitError, Group, MessageError, Mls};
 pub(crate) use join::JoinError;

@@ -3,9 +3,9 @@
 use gureum_proto::{ConversationId, LeafIdentity};
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
-    CommitMessageBundle, Credential, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member, MlsGroup, MlsMessageBodyIn,
-    MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, Proposal,
-    ProposalType, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
+    Capabilities, CommitMessageBundle, Credential, ExtensionType, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member,
+    MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage,
+    ProcessedMessageContent, Proposal, ProposalType, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
@@ -87,7 +87,9 @@ impl<'a> Mls<'a> {
         const STEP: &str = "making a key package";
         let mut builder = KeyPackage::builder().key_package_lifetime(lifetime());
         if last_resort {
-            builder = builder.mark_as_last_resort();
+            // RFC 9420 §13.4: a leaf lists what it supports, and every extension in its KeyPackage is among that.
+            let capabilities = Capabilities::builder().extensions(vec![ExtensionType::LastResort]).build();
+            builder = builder.leaf_node_capabilities(capabilities).mark_as_last_resort();
         }
         let credential = credential(self.identity, self.signer.public());
         let bundle = builder.build(SUITE, &self.provider, self.signer, credential).map_err(at(STEP))?;
@@ -169,7 +171,8 @@ impl<'a> Mls<'a> {
             ProcessMessageError::StorageError(error) => MessageError::Mls(at("storing a decrypted message")(error)),
             other => MessageError::Unreadable(other.to_string()),
         })?;
-        let sender = identity_of(processed.credential()).ok_or_else(|| unreadable("its sender is none of this protocol"))?;
+        let sender =
+            identity_of(processed.credential()).ok_or_else(|| unreadable("its sender is none of this protocol"))?;
         match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => Ok((sender, message.into_bytes())),
             _ => Err(unreadable("it holds no message")),

@@ -16,7 +16,6 @@ use super::{Leaf, MlsError, at, migrate};
 /// A Welcome that was opened and is not joined yet. Its KeyPackage is used up: roll back to have it again.
 pub(crate) struct StagedJoin {
     staged: StagedWelcome,
-    pub(crate) epoch: u64,
     pub(crate) leaves: Vec<Leaf>,
 }
 
@@ -72,11 +71,7 @@ impl Mls<'_> {
             WelcomeError::StorageError(error) => JoinError::Mls(at("joining a conversation")(error)),
             other => invalid(other),
         })?;
-        Ok(Some(StagedJoin {
-            epoch: staged.group_context().epoch().as_u64(),
-            leaves: staged.members().map(|member| leaf_of_member(&member)).collect(),
-            staged,
-        }))
+        Ok(Some(StagedJoin { leaves: staged.members().map(|member| leaf_of_member(&member)).collect(), staged }))
     }
 
     /// Joins.

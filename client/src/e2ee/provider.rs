@@ -101,7 +101,9 @@ impl Snapshot {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
             .collect::<Result<Vec<GroupRow>, _>>()?;
         let epoch_keys = connection
-            .prepare("SELECT provider_version, group_id, epoch_id, leaf_index, key_pairs FROM openmls_epoch_keys_pairs")?
+            .prepare(
+                "SELECT provider_version, group_id, epoch_id, leaf_index, key_pairs FROM openmls_epoch_keys_pairs",
+            )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
             .collect::<Result<Vec<EpochKeyRow>, _>>()?;
         let keys = connection

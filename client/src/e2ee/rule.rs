@@ -91,7 +91,12 @@ pub(crate) fn judge_group(leaves: &[Leaf], accounts: &BTreeSet<AccountId>, logs:
 }
 
 /// A commit to a group of `before`, whose accounts never change.
-pub(crate) fn judge_commit(change: &Change, before: &[Leaf], accounts: &BTreeSet<AccountId>, logs: &Logs<'_>) -> Verdict {
+pub(crate) fn judge_commit(
+    change: &Change,
+    before: &[Leaf],
+    accounts: &BTreeSet<AccountId>,
+    logs: &Logs<'_>,
+) -> Verdict {
     let Some(committer) = change.committer else { return refused("the committer is none of this protocol") };
     if change.more {
         return refused("the commit does more than to add, remove and renew leaves");
@@ -112,7 +117,13 @@ fn judge_renewed(leaf: &Leaf, committer: LeafIdentity, logs: &Logs<'_>) -> Verdi
     judge_leaf(leaf, logs)
 }
 
-fn judge_added(leaf: &Leaf, change: &Change, before: &[Leaf], accounts: &BTreeSet<AccountId>, logs: &Logs<'_>) -> Verdict {
+fn judge_added(
+    leaf: &Leaf,
+    change: &Change,
+    before: &[Leaf],
+    accounts: &BTreeSet<AccountId>,
+    logs: &Logs<'_>,
+) -> Verdict {
     let Some(identity) = leaf.identity else { return refused("an added leaf is none of this protocol") };
     if change.external {
         return refused("who joins by a commit of its own adds nobody else");

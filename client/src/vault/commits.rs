@@ -52,6 +52,10 @@ impl Vault {
     /// It was tried too often, or the state is not one that this device may believe.
     pub fn rejoin(&mut self, conversation: ConversationId, group: &GroupState) -> Result<SubmitCommit, RejoinError> {
         let outcome = self.write(|work| rejoin(work, conversation, group));
+        if matches!(outcome, Err(RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Refused(_))) {
+            // The commit log did not bring it forward either, or nobody would rejoin: what waits is not to wait for it.
+            self.asked.note_commits(conversation, Fetched::Insufficient);
+        }
         if matches!(outcome, Err(RejoinError::Older { .. } | RejoinError::Refused(_))) {
             self.write(|work| work.note_rejoin_attempt(conversation))?;
         }
@@ -234,8 +238,7 @@ fn rejoin(work: &mut Work<'_>, conversation: ConversationId, state: &GroupState)
     Ok(put_pending(work, conversation, counter, state.epoch, made.bundle, Some(&made.snapshot))?)
 }
 
-const PENDING: &str =
-    "SELECT counter, conversation, epoch, message, group_info, welcome, rejoined FROM pending_commit";
+const PENDING: &str = "SELECT counter, conversation, epoch, message, group_info, welcome, rejoined FROM pending_commit";
 
 fn read_pending(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pending> {
     let submit = SubmitCommit {

@@ -116,7 +116,7 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
     let more = log.length() < found.log_length;
     if !more {
-        work.asked.account_answered(account);
+        work.asked.account_answered(account, log.length() > seen);
     }
     Ok(Learned { contact: Contact { account, handle: found.handle.clone(), log }, more })
 }
@@ -129,10 +129,9 @@ fn check_handle(work: &Work<'_>, found: &AccountFound) -> Result<(), TrustError>
         .query_row(sql, params![found.handle.as_str(), found.account.as_bytes()], |row| row.get::<_, [u8; 16]>(0))
         .optional()?;
     match before {
-        Some(before) => Err(TrustError::HandleMoved {
-            handle: found.handle.to_string(),
-            before: AccountId::from_bytes(before),
-        }),
+        Some(before) => {
+            Err(TrustError::HandleMoved { handle: found.handle.to_string(), before: AccountId::from_bytes(before) })
+        }
         None => Ok(()),
     }
 }

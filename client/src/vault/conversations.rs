@@ -21,7 +21,8 @@ impl Vault {
     pub fn conversation_with(&mut self, peer: AccountId) -> Result<Option<Conversation>, VaultError> {
         self.read(|connection, _| {
             // Active, being created, absent, forked.
-            let sql = format!("{COLUMNS} WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
+            let sql =
+                format!("{COLUMNS} WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
             let row = connection.query_row(&sql, params![peer.as_bytes()], read_row).optional()?;
             Ok(row.map(shown))
         })
@@ -91,7 +92,8 @@ impl Vault {
     /// The database failed.
     pub fn conversation_created(&mut self, id: ConversationId) -> Result<(), VaultError> {
         self.write(|work| {
-            let sql = "UPDATE conversation SET state = 1, renewed_ms = ?2, group_info = NULL, tree = NULL, welcome = NULL
+            let sql =
+                "UPDATE conversation SET state = 1, renewed_ms = ?2, group_info = NULL, tree = NULL, welcome = NULL
                        WHERE id = ?1 AND state = 0";
             work.connection.execute(sql, params![id.as_bytes(), work.now_ms])?;
             Ok(())

@@ -44,7 +44,8 @@ impl Vault {
     /// The database failed.
     pub fn unreported_events(&mut self, limit: usize) -> Result<Vec<StoredEvent>, VaultError> {
         self.read(|connection, _| {
-            let mut statement = connection.prepare_cached("SELECT id, message, detail FROM event ORDER BY id LIMIT ?1")?;
+            let mut statement =
+                connection.prepare_cached("SELECT id, message, detail FROM event ORDER BY id LIMIT ?1")?;
             let rows = statement.query_map(params![limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let mut message = connection.prepare_cached(&format!("{COLUMNS} WHERE m.id = ?1"))?;
             let mut events = Vec::new();

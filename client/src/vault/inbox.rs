@@ -38,7 +38,10 @@ impl Vault {
                     Ok::<_, VaultError>((entry, keeps))
                 })?;
                 match entry {
-                    Entry::Done(events) => taken.events.extend(events),
+                    Entry::Done(events) => {
+                        work.asked.entry_done();
+                        taken.events.extend(events);
+                    }
                     Entry::Blocked(need) => {
                         taken.need = Some(need);
                         break;
@@ -184,7 +187,8 @@ fn handle(work: &Work<'_>, account: AccountId) -> Result<gureum_proto::Handle, V
 /// Keeps a message unless it is there already: its sender's own id tells, whatever the server numbers it.
 fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Result<Option<StoredEvent>, VaultError> {
     let sql = "INSERT OR IGNORE INTO message
-               (kind, conversation, content_id, message_id, sender_account, sender_device, own, time_ms, number, seq, text)
+               (kind, conversation, content_id, message_id, sender_account, sender_device, own, time_ms, number, seq,
+               text)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let kept = work.connection.prepare_cached(sql)?.execute(params![
         TEXT,
@@ -206,14 +210,9 @@ fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Resu
     work.message_event(row, Event::Message(message)).map(Some)
 }
 
-fn unreadable(
-    work: &Work<'_>,
-    shared: &SharedEnvelope,
-    seq: u64,
-    number: u64,
-    why: &str,
-) -> Result<Entry, VaultError> {
-    let sql = "INSERT INTO message (kind, conversation, message_id, sender_account, sender_device, time_ms, number, seq, text)
+fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, why: &str) -> Result<Entry, VaultError> {
+    let sql = "INSERT INTO message
+               (kind, conversation, message_id, sender_account, sender_device, time_ms, number, seq, text)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     work.connection.prepare_cached(sql)?.execute(params![
         UNREADABLE,
@@ -267,7 +266,8 @@ fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8
     let row = work.row(conversation)?;
     let current = row.as_ref().map(|row| row.epoch).filter(|epoch| *epoch > 0);
     let refused = |work: &Work<'_>, why: String| {
-        let event = work.event(Event::CommitRefused { conversation, why: format!("a welcome: {why}"), stopped: false })?;
+        let event =
+            work.event(Event::CommitRefused { conversation, why: format!("a welcome: {why}"), stopped: false })?;
         Ok(Entry::Done(vec![event]))
     };
     let join = match work.mls().open_welcome(conversation, welcome, current) {
@@ -312,13 +312,11 @@ fn take_gap(work: &Work<'_>, gap: &Gap) -> Result<Vec<StoredEvent>, VaultError> 
     if gap.missed == 0 {
         return Ok(Vec::new());
     }
-    // It stands after everything that came before it.
+    // It stands right after what came before it, and so before what comes now, which may be days old itself.
     let sql = "INSERT INTO message (kind, time_ms, number, seq, to_seq, count, reason)
-               SELECT ?1, ifnull(max(time_ms), ?2), ?3, ?4, ?5, ?6, ?7 FROM message";
-    work.connection.execute(
-        sql,
-        params![GAP, work.now_ms, i64::MAX, gap.from_seq, gap.to.seq, gap.missed, reason_number(gap.reason)],
-    )?;
+               SELECT ?1, ifnull(max(time_ms), 0), ?2, ?3, ?4, ?5, ?6 FROM message WHERE seq IS NOT NULL";
+    work.connection
+        .execute(sql, params![GAP, i64::MAX, gap.from_seq, gap.to.seq, gap.missed, reason_number(gap.reason)])?;
     let event = Event::Gap { from_seq: gap.from_seq, to_seq: gap.to.seq, count: gap.missed, reason: gap.reason };
     Ok(vec![work.event(event)?])
 }

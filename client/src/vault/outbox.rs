@@ -99,7 +99,8 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
     })
 }
 
-const COLUMNS: &str = "SELECT o.id, o.conversation, o.content_id, o.text, o.counter, o.epoch, o.ciphertext FROM outbox o";
+const COLUMNS: &str =
+    "SELECT o.id, o.conversation, o.content_id, o.text, o.counter, o.epoch, o.ciphertext FROM outbox o";
 
 fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, VaultError> {
     let sql = format!(

@@ -1,1 +1,11 @@
-//! Tests.
+//! Vaults talk to one another through a relay of values: real MLS, real SQLCipher, no network.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by a panic")]
+
+mod attacks;
+mod home;
+mod relay;
+mod talk;
+
+use super::*;
+use relay::{Person, Relay, texts};

@@ -30,10 +30,18 @@ pub(super) enum Commits {
 }
 
 impl Asked {
-    pub(super) fn account_answered(&mut self, account: AccountId) {
-        if let Some(answered) = self.accounts.get_mut(&account) {
+    /// The caller has asked the server for an account's log; `grew`: and it had more than was known.
+    pub(super) fn account_answered(&mut self, account: AccountId, grew: bool) {
+        if grew {
+            self.accounts.remove(&account);
+        } else if let Some(answered) = self.accounts.get_mut(&account) {
             *answered = true;
         }
+    }
+
+    /// An entry is dealt with: answers that concerned it are used up.
+    pub(super) fn entry_done(&mut self) {
+        self.accounts.retain(|_, answered| !*answered);
     }
 
     pub(super) fn commits(&self, conversation: ConversationId) -> Option<Commits> {
@@ -161,13 +169,17 @@ impl<'a> Work<'a> {
 
     /// Writes what has changed of a conversation, or makes its row.
     pub(super) fn put_row(&self, row: &Row) -> Result<(), VaultError> {
-        let sql = "INSERT INTO conversation (id, peer, state, epoch, epoch_seen, renewed_ms) VALUES (?1, ?2, ?3, ?4, ?5, 0)
-             ON CONFLICT (id) DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
+        let sql = "INSERT INTO conversation (id, peer, state, epoch, epoch_seen, renewed_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id) DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
         let seen = row.epoch_seen.max(row.epoch);
         let state = state_number(row.state);
-        self.connection
-            .prepare_cached(sql)?
-            .execute(params![row.id.as_bytes(), row.peer.as_bytes(), state, row.epoch, seen])?;
+        self.connection.prepare_cached(sql)?.execute(params![
+            row.id.as_bytes(),
+            row.peer.as_bytes(),
+            state,
+            row.epoch,
+            seen
+        ])?;
         Ok(())
     }
 
@@ -194,10 +206,8 @@ impl<'a> Work<'a> {
         let sql = "SELECT send_counter, min((SELECT min(counter) FROM outbox WHERE counter IS NOT NULL),
                    ifnull((SELECT min(counter) FROM pending_commit), send_counter + 1)),
                    (SELECT min(counter) FROM pending_commit) FROM profile";
-        let (highest, both, commits): (u64, Option<u64>, Option<u64>) = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (highest, both, commits): (u64, Option<u64>, Option<u64>) =
+            self.connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let next = highest.saturating_add(1);
         let lowest = both.or(commits).unwrap_or(next);
         if next.saturating_sub(lowest) >= COUNTERS_UNRESOLVED_MAX {
@@ -217,9 +227,9 @@ impl<'a> Work<'a> {
     pub(super) fn rejoin_waits_ms(&self, conversation: ConversationId) -> Result<Option<u64>, VaultError> {
         let since = self.now_ms.saturating_sub(REJOIN_WINDOW_MS);
         let sql = "SELECT count(*), min(at_ms) FROM rejoin_attempt WHERE conversation = ?1 AND at_ms > ?2";
-        let (attempts, first): (u32, Option<u64>) = self
-            .connection
-            .query_row(sql, params![conversation.as_bytes(), since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (attempts, first): (u32, Option<u64>) =
+            self.connection
+                .query_row(sql, params![conversation.as_bytes(), since], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let until = first.unwrap_or(0).saturating_add(REJOIN_WINDOW_MS);
         Ok((attempts >= REJOINS_MAX).then(|| until.saturating_sub(self.now_ms).max(1)))
     }
@@ -248,7 +258,9 @@ impl<'a> Work<'a> {
     fn stored(&self, event: Event) -> Result<StoredEvent, VaultError> {
         let id = self.connection.last_insert_rowid();
         let kept = i64::try_from(EVENTS_MAX).expect("the bound is small");
-        self.connection.prepare_cached("DELETE FROM event WHERE id <= ?1")?.execute(params![id.saturating_sub(kept)])?;
+        self.connection
+            .prepare_cached("DELETE FROM event WHERE id <= ?1")?
+            .execute(params![id.saturating_sub(kept)])?;
         Ok(StoredEvent { id, event })
     }
 

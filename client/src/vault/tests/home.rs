@@ -1,0 +1,120 @@
+//! The home: made once, resumable, locked by its key, without a trace of plaintext.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use gureum_proto::Registered;
+
+use super::relay::{SERVER, profile};
+use super::*;
+
+fn passphrase(text: &str) -> KeySource {
+    KeySource::Passphrase(Zeroizing::new(text.to_owned()))
+}
+
+fn finish(vault: &mut Vault) {
+    let registered = Registered { account: vault.identity().account, device: vault.identity().device };
+    vault.registered(&"alice".parse().unwrap(), registered).unwrap();
+}
+
+#[test]
+fn an_unfinished_registration_goes_on_with_the_same_entry_and_words() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, first) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    assert!(matches!(Vault::open(home.path(), &KeySource::File), Err(OpenError::Unfinished(_))));
+    let (mut vault, again) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    assert_eq!(again.root_entry, first.root_entry);
+    assert_eq!((again.recovery_words.split(' ').count(), &again.recovery_words), (12, &first.recovery_words));
+    let other = Registered { account: gureum_proto::AccountId::from_bytes([0; 16]), device: vault.identity().device };
+    assert!(vault.registered(&"alice".parse().unwrap(), other).is_err());
+    finish(&mut vault);
+    assert!(matches!(Vault::create(home.path(), &KeySource::File, &profile()), Err(OpenError::Exists(_))));
+    let vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    assert_eq!(vault.identity().handle.as_str(), "alice");
+    assert_eq!(vault.identity().server.to_string(), SERVER);
+}
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    let home = tempfile::tempdir().unwrap();
+    Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(home.path()), mode(&home.path().join("key"))), (0o700, 0o600));
+}
+
+#[test]
+fn says_what_is_wrong_with_a_home_or_its_key() {
+    let home = tempfile::tempdir().unwrap();
+    let open = |key: &KeySource| Vault::open(home.path(), key).map(drop);
+    assert!(matches!(open(&KeySource::File), Err(OpenError::Missing(_))));
+    finish(&mut Vault::create(home.path(), &KeySource::File, &profile()).unwrap().0);
+    assert!(matches!(open(&passphrase("x")), Err(OpenError::PassphraseUnused)));
+    fs::write(home.path().join("key"), [9; 32]).unwrap();
+    assert!(matches!(open(&KeySource::File), Err(OpenError::WrongKey)));
+    fs::write(home.path().join("key"), [9; 31]).unwrap();
+    assert!(matches!(open(&KeySource::File), Err(OpenError::KeyFile { .. })));
+}
+
+#[test]
+fn a_passphrase_opens_its_home_and_another_does_not() {
+    let home = tempfile::tempdir().unwrap();
+    finish(&mut Vault::create(home.path(), &passphrase("right"), &profile()).unwrap().0);
+    Vault::open(home.path(), &passphrase("right")).unwrap();
+    let wrong = Vault::open(home.path(), &passphrase("wrong")).map(drop);
+    assert!(matches!(wrong, Err(OpenError::WrongKey)), "{wrong:?}");
+    let none = Vault::open(home.path(), &KeySource::File).map(drop);
+    assert!(matches!(none, Err(OpenError::PassphraseNeeded)), "{none:?}");
+}
+
+#[test]
+fn a_newer_database_is_left_untouched() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    vault.connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(vault);
+    let before = fs::read(home.path().join(DATABASE)).unwrap();
+    let newer = Vault::open(home.path(), &KeySource::File).map(drop);
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 1 })), "{newer:?}");
+    assert_eq!(fs::read(home.path().join(DATABASE)).unwrap(), before);
+}
+
+#[test]
+fn no_file_of_the_home_holds_a_plaintext() {
+    const MARKER: &str = "zanzibar-marker-7f3a";
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    a.say(&mut relay, talk, MARKER);
+    b.take(&mut relay);
+    b.queue(talk, &format!("{MARKER} waits"));
+    for person in [&a, &b] {
+        for entry in fs::read_dir(person.home.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            let found = bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes());
+            assert!(!found, "{} holds the text", path.display());
+            assert!(!bytes.starts_with(b"SQLite format"), "{} is not encrypted", path.display());
+        }
+    }
+}
+
+#[test]
+fn bounds_what_is_queued() {
+    let (_, mut a, _, talk) = Relay::with_a_pair();
+    assert!(matches!(a.vault.queue_text(talk, ""), Err(QueueError::Length(0))));
+    let long = "x".repeat(TEXT_BYTES_MAX + 1);
+    assert!(matches!(a.vault.queue_text(talk, &long), Err(QueueError::Length(_))));
+    let nowhere = gureum_proto::ConversationId::from_bytes([0; 16]);
+    assert!(matches!(a.vault.queue_text(nowhere, "x"), Err(QueueError::Vault(VaultError::NoConversation(_)))));
+    a.queue(talk, &long[1..]);
+    let send = a.vault.next_sends(0, 1).unwrap().remove(0);
+    assert!(send.ciphertext.len() <= gureum_proto::limits::CIPHERTEXT_BYTES_MAX);
+}
+
+#[test]
+fn the_safety_number_is_the_same_on_both_sides() {
+    let (_, a, b, _) = Relay::with_a_pair();
+    let number = a.vault.safety_number(b.account);
+    assert_eq!(number, b.vault.safety_number(a.account));
+    assert_eq!((number.len(), number.split(' ').count()), (71, 12));
+    assert!(number.split(' ').all(|group| group.len() == 5 && group.bytes().all(|digit| digit.is_ascii_digit())));
+}

@@ -1,0 +1,273 @@
+//! A server of values: directory, conversations and inboxes, without its checks.
+
+use std::collections::HashMap;
+
+use gureum_proto::{
+    Accepted, AccountFound, AccountId, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, Group,
+    Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit,
+};
+
+use super::*;
+
+pub(super) const SERVER: &str = "gureum://127.0.0.1:4433";
+
+#[derive(Default)]
+pub(super) struct Relay {
+    pub(super) accounts: HashMap<AccountId, Directory>,
+    pub(super) conversations: HashMap<ConversationId, Held>,
+    clock_ms: u64,
+}
+
+pub(super) struct Directory {
+    handle: Handle,
+    pub(super) log: Vec<Bytes>,
+    packages: Vec<(DeviceId, Bytes)>,
+    pub(super) inbox: Vec<(Position, SharedEnvelope)>,
+    results: HashMap<u64, Accepted>,
+}
+
+pub(super) struct Held {
+    pub(super) accounts: [AccountId; 2],
+    pub(super) commits: Vec<(u64, Bytes)>,
+    pub(super) group: Group,
+    number: u64,
+}
+
+pub(super) struct Person {
+    pub(super) home: tempfile::TempDir,
+    pub(super) vault: Vault,
+    pub(super) account: AccountId,
+    pub(super) device: DeviceId,
+}
+
+impl Person {
+    pub(super) fn register(relay: &mut Relay, handle: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (mut vault, draft) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+        let handle: Handle = handle.parse().unwrap();
+        let (account, device) = (vault.identity().account, vault.identity().device);
+        vault.registered(&handle, Registered { account, device }).unwrap();
+        let packages = vault.make_key_packages(5).unwrap().into_iter().map(|package| (device, package)).collect();
+        let directory =
+            Directory { handle, log: vec![draft.root_entry], packages, inbox: vec![], results: HashMap::new() };
+        relay.accounts.insert(account, directory);
+        Self { home, vault, account, device }
+    }
+
+    pub(super) fn reopen(&mut self) {
+        self.vault = Vault::open(self.home.path(), &KeySource::File).unwrap();
+    }
+
+    pub(super) fn learn(&mut self, relay: &Relay, account: AccountId) {
+        let log_from = self.vault.log_from(account).unwrap();
+        self.vault.learn_account(&relay.found(account, log_from), log_from).unwrap();
+    }
+
+    pub(super) fn queue(&mut self, conversation: ConversationId, text: &str) {
+        self.vault.queue_text(conversation, text).unwrap();
+    }
+
+    /// Queues, sends and settles.
+    pub(super) fn say(&mut self, relay: &mut Relay, conversation: ConversationId, text: &str) {
+        self.queue(conversation, text);
+        self.flush(relay);
+    }
+
+    pub(super) fn flush(&mut self, relay: &mut Relay) {
+        for send in self.vault.next_sends(0, 64).unwrap() {
+            let sent = relay.send(self, &send);
+            assert!(matches!(self.vault.settle(&sent).unwrap(), Settled::Sent(_)));
+        }
+    }
+
+    /// Takes what is in the inbox, meets every need, and says what happened.
+    pub(super) fn take(&mut self, relay: &mut Relay) -> Vec<Event> {
+        let mut events = Vec::new();
+        for _ in 0..50 {
+            let frames = relay.frames(self);
+            let taken = self.vault.take(&frames).unwrap();
+            events.extend(taken.events.into_iter().map(|stored| stored.event));
+            match taken.need {
+                None => return events,
+                Some(need) => self.meet(relay, need),
+            }
+        }
+        panic!("needs without end");
+    }
+
+    pub(super) fn meet(&mut self, relay: &mut Relay, need: Need) {
+        match need {
+            Need::Account { account, log_from } => {
+                self.vault.learn_account(&relay.found(account, log_from), log_from).unwrap();
+            }
+            Need::Commits { conversation, from_epoch } => {
+                let page = relay.commits(conversation, from_epoch);
+                match self.vault.apply_commits(conversation, &page).unwrap() {
+                    Applied::Needs(need) => self.meet(relay, need),
+                    Applied::UpToDate | Applied::More { .. } | Applied::Forked => {}
+                }
+            }
+            Need::Rejoin { conversation } => self.rejoin(relay, conversation),
+        }
+    }
+
+    pub(super) fn rejoin(&mut self, relay: &mut Relay, conversation: ConversationId) {
+        let group = relay.conversations[&conversation].group.clone();
+        let submit = loop {
+            match self.vault.rejoin(conversation, &group) {
+                Ok(submit) => break submit,
+                Err(RejoinError::NeedsAccount(account)) => self.learn(relay, account),
+                Err(_) => return,
+            }
+        };
+        relay.commit(self, &submit);
+        self.vault.commit_accepted(conversation).unwrap();
+        relay.follow(self, conversation);
+    }
+
+    /// Renews the keys, as the server accepts it.
+    pub(super) fn renew(&mut self, relay: &mut Relay, conversation: ConversationId) {
+        let submit = self.vault.commit_self_update(conversation).unwrap().unwrap();
+        relay.commit(self, &submit);
+        self.vault.commit_accepted(conversation).unwrap();
+        relay.follow(self, conversation);
+    }
+
+    pub(super) fn history(&mut self) -> Vec<String> {
+        texts(self.vault.history(None, 1000).unwrap())
+    }
+
+    /// Runs something on the insides.
+    pub(super) fn inside<T>(&mut self, run: impl FnOnce(&mut Work<'_>) -> T) -> T {
+        self.vault.write(|work| Ok::<_, VaultError>(run(work))).unwrap()
+    }
+}
+
+impl Relay {
+    /// Two people with a conversation that both are in.
+    pub(super) fn with_a_pair() -> (Self, Person, Person, ConversationId) {
+        let mut relay = Self::default();
+        let mut a = Person::register(&mut relay, "alice");
+        let mut b = Person::register(&mut relay, "bob");
+        let conversation = relay.begin(&mut a, b.account);
+        b.take(&mut relay);
+        (relay, a, b, conversation)
+    }
+
+    pub(super) fn begin(&mut self, from: &mut Person, to: AccountId) -> ConversationId {
+        from.learn(self, to);
+        let package = self.accounts.get_mut(&to).unwrap().packages.pop().unwrap();
+        let create = from.vault.begin_conversation(to, &[package], &[]).unwrap();
+        let id = create.conversation;
+        let group = Group { epoch: 1, group_info: create.group_info, tree: create.tree };
+        self.conversations.insert(id, Held { accounts: [from.account, to], commits: vec![], group, number: 0 });
+        from.vault.conversation_created(id).unwrap();
+        let body = EnvelopeBody::Welcome(create.welcome);
+        self.push(from.account, from.device, id, body);
+        id
+    }
+
+    pub(super) fn found(&self, account: AccountId, log_from: u64) -> AccountFound {
+        let directory = &self.accounts[&account];
+        AccountFound {
+            account,
+            handle: directory.handle.clone(),
+            log_entries: directory.log[usize::try_from(log_from).unwrap()..].to_vec(),
+            log_length: directory.log.len() as u64,
+        }
+    }
+
+    /// Accepts a send, or repeats its answer.
+    pub(super) fn send(&mut self, from: &Person, send: &Send) -> Sent {
+        let before = self.accounts[&from.account].results.get(&send.counter).copied();
+        if let Some(accepted) = before {
+            return Sent { counter: send.counter, result: Ok(Accepted { repeated: true, ..accepted }) };
+        }
+        let held = self.conversations.get_mut(&send.conversation).unwrap();
+        held.number += 1;
+        let number = held.number;
+        let body = EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() };
+        let message_id = self.push(from.account, from.device, send.conversation, body);
+        let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
+        self.accounts.get_mut(&from.account).unwrap().results.insert(send.counter, accepted);
+        Sent { counter: send.counter, result: Ok(accepted) }
+    }
+
+    pub(super) fn refuse(send: &Send, code: gureum_proto::Code) -> Sent {
+        Sent { counter: send.counter, result: Err(Refusal::new(code)) }
+    }
+
+    /// Accepts a commit whatever it does.
+    pub(super) fn commit(&mut self, from: &Person, submit: &SubmitCommit) {
+        let held = self.conversations.get_mut(&submit.conversation).unwrap();
+        assert_eq!(held.group.epoch, submit.epoch);
+        held.commits.push((submit.epoch, submit.commit.clone()));
+        held.group.epoch += 1;
+        held.group.group_info = submit.group_info.clone();
+        let body = EnvelopeBody::Commit { epoch: submit.epoch, commit: submit.commit.clone() };
+        self.push(from.account, from.device, submit.conversation, body);
+    }
+
+    /// Takes the tree over from a member that has it.
+    pub(super) fn follow(&mut self, person: &mut Person, conversation: ConversationId) {
+        let tree = person.inside(|work| work.group(conversation).unwrap().unwrap().tree());
+        self.conversations.get_mut(&conversation).unwrap().group.tree = tree.into();
+    }
+
+    pub(super) fn commits(&self, conversation: ConversationId, from: u64) -> Commits {
+        let held = &self.conversations[&conversation];
+        let epoch = held.group.epoch;
+        let first_epoch = held.commits.first().map_or(epoch, |(epoch, _)| *epoch);
+        let commits = held.commits.iter().filter(|(epoch, _)| *epoch >= from).cloned().collect();
+        Commits { commits, epoch, first_epoch }
+    }
+
+    /// Puts something into the inbox of the other account.
+    pub(super) fn push(
+        &mut self,
+        from: AccountId,
+        device: DeviceId,
+        conversation: ConversationId,
+        body: EnvelopeBody,
+    ) -> MessageId {
+        self.clock_ms += 1;
+        let message_id = MessageId::new(1_700_000_000_000 + self.clock_ms, u128::from(self.clock_ms));
+        let accounts = self.conversations[&conversation].accounts;
+        let to = accounts.into_iter().find(|account| *account != from).unwrap();
+        let shared = SharedEnvelope { message_id, conversation, sender_account: from, sender_device: device, body };
+        self.push_to(to, shared);
+        message_id
+    }
+
+    pub(super) fn push_to(&mut self, to: AccountId, shared: SharedEnvelope) {
+        let inbox = &mut self.accounts.get_mut(&to).unwrap().inbox;
+        let last = inbox.last().map_or(Position::default(), |(position, _)| *position);
+        let counts = u64::from(matches!(shared.body, EnvelopeBody::Message { .. }));
+        inbox.push((Position { seq: last.seq + 1, count: last.count + counts }, shared));
+    }
+
+    /// What a subscription from the person's cursor brings.
+    pub(super) fn frames(&self, person: &mut Person) -> Vec<DeliveryFrame> {
+        let cursor = person.vault.hello_claim(true).unwrap().cursor;
+        let inbox = self.accounts[&person.account].inbox.iter();
+        let after = inbox.filter(|(position, _)| position.seq > cursor.seq);
+        after
+            .map(|(position, shared)| DeliveryFrame::Envelope(Envelope { position: *position, shared: shared.clone() }))
+            .collect()
+    }
+}
+
+pub(super) fn profile() -> NewProfile {
+    NewProfile { server: SERVER.parse::<ServerUrl>().unwrap(), device_name: "laptop".into() }
+}
+
+pub(super) fn texts(items: Vec<HistoryItem>) -> Vec<String> {
+    items
+        .into_iter()
+        .map(|item| match item {
+            HistoryItem::Message(message) => message.text,
+            HistoryItem::Gap { count, .. } => format!("<{count} missing>"),
+            HistoryItem::Unreadable { .. } => "<unreadable>".into(),
+        })
+        .collect()
+}
