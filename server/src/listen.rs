@@ -1,13 +1,14 @@
 //! The endpoint: accepts connections within bounds and hands each to a task of its own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Shared};
@@ -15,6 +16,7 @@ use crate::limits::{
     CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, IDLE_TIMEOUT_MS, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES,
     STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
 };
+use crate::tls::Tls;
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +38,14 @@ pub(crate) enum ListenError {
 ///
 /// # Errors
 /// The address is taken or not this machine's, or TLS does not fit.
-pub(crate) fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>) -> Result<Endpoint, ListenError> {
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
+pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> Result<Endpoint, ListenError> {
+    let crypto = QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| ListenError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
-    Endpoint::server(config, address).map_err(|error| ListenError::Bind { address, error })
+    let failed = |error| ListenError::Bind { address, error };
+    let socket = UdpSocket::bind(address).map_err(failed)?;
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key);
+    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
 }
 
 /// Every limit of the transport: quinn's defaults would let one peer pin 250 MB.

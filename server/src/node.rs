@@ -102,7 +102,7 @@ impl Node {
         };
         let (store, keyring) = open_storage(&dir, &config, expiry).await?;
         let tls = load_tls(&dir, &config)?;
-        let endpoint = listen::bind(config.listen, Arc::clone(&tls.config))?;
+        let endpoint = listen::bind(config.listen, &tls)?;
         let listen = endpoint.local_addr()?;
         let admin_listener = TcpListener::bind(config.admin)
             .await

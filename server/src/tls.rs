@@ -17,14 +17,26 @@ use crate::files::{make_private_dir, read_small, write_private};
 /// TLS 1.3 tickets that a client gets after a handshake: it needs one for the next connection.
 const TICKETS_SENT: usize = 1;
 
+/// Derives the key for stateless resets from the certificate's, which is kept and secret already.
+const RESET_KEY_CONTEXT: &str = "gureum 2026-11 stateless reset key v1";
+
 /// A certificate in use.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Tls {
     /// For the QUIC endpoint.
     pub(crate) config: Arc<ServerConfig>,
     /// What a client pins, when no public authority vouches for the certificate: SHA-256 of its
     /// SubjectPublicKeyInfo.
     pub(crate) pin: Option<[u8; 32]>,
+    /// The key for stateless resets (RFC 9000 §10.3), the same after a restart: a client whose connection is no longer
+    /// known learns it at its next packet, instead of waiting for its idle timeout.
+    pub(crate) reset_key: [u8; 32],
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("pin", &self.pin).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no certificate to serve.
@@ -73,7 +85,8 @@ impl Tls {
         let pin =
             (files.cert == own.cert).then(|| spki_pin(leaf)).transpose().map_err(|why| content(&files.cert, why))?;
         let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| content(&files.key, error))?;
-        Ok(Self { config: Arc::new(server_config(chain, key)?), pin })
+        let reset_key = blake3::derive_key(RESET_KEY_CONTEXT, key.secret_der());
+        Ok(Self { config: Arc::new(server_config(chain, key)?), pin, reset_key })
     }
 
     /// The server's address as clients take it.

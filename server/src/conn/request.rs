@@ -39,6 +39,7 @@ async fn answer(mut output: SendStream, mut input: RecvStream, from: Authenticat
     };
     let response = Box::pin(shared.requests.answer(from, request)).await;
     if let Response::Refused(refusal) = &response {
+        tracing::debug!(%refusal, "a request was refused");
         shared.metrics.requests_refused.increment(refusal.code);
     }
     if matches!(response, Response::CommitAccepted { .. }) {
