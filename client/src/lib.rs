@@ -15,3 +15,8 @@ pub use client::{
 };
 pub use limits::TEXT_BYTES_MAX;
 pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Unproven};
+
+/// Holds the example of the client's guide to the code.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+struct Guide;
