@@ -1,4 +1,4 @@
-//! What an application message holds once it is decrypted: a small CBOR map with a version, so that receipts and edits can come later.
+//! What an application message holds once it is decrypted: a CBOR map that leaves room for receipts and edits.
 
 use ciborium::Value;
 

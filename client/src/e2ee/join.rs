@@ -63,11 +63,10 @@ impl Mls<'_> {
         if newer_than.is_some_and(|epoch| info.epoch().as_u64() <= epoch) {
             return Ok(None);
         }
-        let mut join = openmls::prelude::JoinBuilder::new(&self.provider, opened).skip_lifetime_validation();
-        if newer_than.is_some() {
-            join = join.replace_old_group();
-        }
-        let staged = join.build().map_err(|error| match error {
+        // A leaf that was never renewed outlives its KeyPackage's lifetime. An older group, or one that this device was
+        // removed from, gives way.
+        let join = openmls::prelude::JoinBuilder::new(&self.provider, opened);
+        let staged = join.skip_lifetime_validation().replace_old_group().build().map_err(|error| match error {
             WelcomeError::StorageError(error) => JoinError::Mls(at("joining a conversation")(error)),
             other => invalid(other),
         })?;

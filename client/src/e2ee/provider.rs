@@ -1,4 +1,4 @@
-//! OpenMLS's view of the database: its records in the caller's transaction, and snapshots that move a group from one database to another.
+//! OpenMLS's view of the database, in the caller's transaction, and snapshots that carry a group to another one.
 
 use ciborium::Value;
 use openmls::prelude::OpenMlsProvider;
@@ -138,7 +138,7 @@ impl Snapshot {
         let value: Value = ciborium::from_reader(self.0.as_slice()).map_err(|_| RestoreError::Damaged)?;
         let tables: [Value; 3] = array(value)?.try_into().map_err(|_| RestoreError::Damaged)?;
         let [groups, epoch_keys, keys] = tables;
-        let groups = array(groups)?.into_iter().map(|row| sql_row(row)).collect::<Result<Vec<_>, _>>()?;
+        let groups = array(groups)?.into_iter().map(sql_row).collect::<Result<Vec<_>, _>>()?;
         let id = groups.first().and_then(|row| row.get(1)).ok_or(RestoreError::Damaged)?;
         for table in ["openmls_group_data", "openmls_epoch_keys_pairs", "openmls_own_leaf_nodes", "openmls_proposals"] {
             connection.execute(&format!("DELETE FROM {table} WHERE group_id = ?1"), params![id])?;

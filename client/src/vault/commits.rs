@@ -160,11 +160,10 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
 
 /// Takes the commit that ends this device's epoch: by RFC 9420, by our rule, and then for good.
 pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Result<Outcome, VaultError> {
-    if let Some(own) = pending(work, row.id)? {
-        if own.submit.epoch == row.epoch && own.submit.commit == commit {
-            accepted(work, row.id)?;
-            return Ok(Outcome::Merged);
-        }
+    let own = pending(work, row.id)?;
+    if own.is_some_and(|own| own.submit.epoch == row.epoch && own.submit.commit == commit) {
+        accepted(work, row.id)?;
+        return Ok(Outcome::Merged);
     }
     let Some(mut group) = work.group(row.id)? else { return Ok(Outcome::Invalid("there is no group".into())) };
     let before = group.leaves();
@@ -301,11 +300,9 @@ fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<
 
 fn drop_pending(work: &mut Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
     let Some(own) = pending(work, conversation)? else { return Ok(()) };
-    if own.rejoined.is_none() {
-        if let Some(mut group) = work.group(conversation)? {
-            work.mls().clear_pending(&mut group)?;
-            work.keep(conversation, group);
-        }
+    if let (None, Some(mut group)) = (&own.rejoined, work.group(conversation)?) {
+        work.mls().clear_pending(&mut group)?;
+        work.keep(conversation, group);
     }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
     Ok(())

@@ -10,9 +10,11 @@ pub(super) const TEXT: i64 = 0;
 pub(super) const GAP: i64 = 1;
 pub(super) const UNREADABLE: i64 = 2;
 
-const COLUMNS: &str = "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
+const COLUMNS: &str =
+    "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
     m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle
-    FROM message m LEFT JOIN conversation v ON v.id = m.conversation LEFT JOIN contact c ON c.account = m.sender_account";
+    FROM message m LEFT JOIN conversation v ON v.id = m.conversation
+    LEFT JOIN contact c ON c.account = m.sender_account";
 
 impl Vault {
     /// The newest `limit` entries, oldest first; with an account, those of its conversations and the gaps, which may

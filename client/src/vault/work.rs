@@ -170,7 +170,8 @@ impl<'a> Work<'a> {
     /// Writes what has changed of a conversation, or makes its row.
     pub(super) fn put_row(&self, row: &Row) -> Result<(), VaultError> {
         let sql = "INSERT INTO conversation (id, peer, state, epoch, epoch_seen, renewed_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id) DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
+             VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id)
+             DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
         let seen = row.epoch_seen.max(row.epoch);
         let state = state_number(row.state);
         self.connection.prepare_cached(sql)?.execute(params![

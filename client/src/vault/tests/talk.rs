@@ -34,7 +34,7 @@ fn events_wait_until_they_are_reported() {
     assert_eq!(joined.event, Event::Joined { conversation: talk, peer: a.account });
     assert!(matches!(&message.event, Event::Message(message) if message.text == "one"), "{message:?}");
     b.vault.mark_reported(&[joined.id]).unwrap();
-    assert_eq!(b.vault.unreported_events(10).unwrap(), [message.clone()]);
+    assert_eq!(b.vault.unreported_events(10).unwrap(), std::slice::from_ref(message));
     b.vault.mark_reported(&[message.id, 99]).unwrap();
     assert_eq!(b.vault.unreported_events(10).unwrap(), []);
 }
@@ -188,6 +188,42 @@ fn where_the_commit_log_ends_it_rejoins_and_goes_on() {
     b.say(&mut relay, talk, "again");
     a.take(&mut relay);
     assert_eq!((a.history().len(), b.history().last().map(String::as_str)), (3, Some("again")));
+}
+
+#[test]
+fn a_lost_welcome_is_made_good_by_rejoining() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let mut b = Person::register(&mut relay, "bob");
+    let talk = relay.begin(&mut a, b.account);
+    relay.accounts.get_mut(&b.account).unwrap().inbox.clear();
+    a.say(&mut relay, talk, "before");
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["<unreadable>"]);
+    a.take(&mut relay);
+    a.say(&mut relay, talk, "after");
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["<unreadable>", "after"]);
+    let listed = gureum_proto::ConversationState { conversation: talk, epoch: 2, accounts: vec![a.account, b.account] };
+    assert_eq!(b.vault.note_conversation(&listed).unwrap(), None);
+    let ahead = gureum_proto::ConversationState { epoch: 3, ..listed };
+    let need = Need::Commits { conversation: talk, from_epoch: 2 };
+    assert_eq!(b.vault.note_conversation(&ahead).unwrap(), Some(need));
+}
+
+#[test]
+fn a_log_that_has_grown_is_learned_before_the_next_entry_and_asked_for_once() {
+    let (mut relay, a, mut b, talk) = Relay::with_a_pair();
+    relay.push(a.account, a.device, talk, gureum_proto::EnvelopeBody::LogChange { log_entries: 2 });
+    let frames = relay.frames(&mut b);
+    let need = Some(Need::Account { account: a.account, log_from: 1 });
+    assert_eq!(b.vault.take(&frames).unwrap().need, need);
+    b.meet(&mut relay, need.unwrap());
+    let taken = b.vault.take(&frames).unwrap();
+    assert_eq!((taken.frames, taken.need), (1, None), "the server shows no more: the entry is passed");
+    relay.push(a.account, a.device, talk, gureum_proto::EnvelopeBody::LogChange { log_entries: 2 });
+    let frames = relay.frames(&mut b);
+    assert_eq!(b.vault.take(&frames).unwrap().need, need);
 }
 
 #[test]
