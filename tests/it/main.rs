@@ -1,0 +1,4 @@
+//! The integration tests: the story that must hold, told by the real programs, and everything that may not break it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+
+mod proof;
