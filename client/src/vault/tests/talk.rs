@@ -216,14 +216,14 @@ fn a_log_that_has_grown_is_learned_before_the_next_entry_and_asked_for_once() {
     let (mut relay, a, mut b, talk) = Relay::with_a_pair();
     relay.push(a.account, a.device, talk, gureum_proto::EnvelopeBody::LogChange { log_entries: 2 });
     let frames = relay.frames(&mut b);
-    let need = Some(Need::Account { account: a.account, log_from: 1 });
-    assert_eq!(b.vault.take(&frames).unwrap().need, need);
-    b.meet(&mut relay, need.unwrap());
+    let need = Need::Account { account: a.account, log_from: 1 };
+    assert_eq!(b.vault.take(&frames).unwrap().need, Some(need));
+    b.meet(&mut relay, need);
     let taken = b.vault.take(&frames).unwrap();
     assert_eq!((taken.frames, taken.need), (1, None), "the server shows no more: the entry is passed");
     relay.push(a.account, a.device, talk, gureum_proto::EnvelopeBody::LogChange { log_entries: 2 });
     let frames = relay.frames(&mut b);
-    assert_eq!(b.vault.take(&frames).unwrap().need, need);
+    assert_eq!(b.vault.take(&frames).unwrap().need, Some(need));
 }
 
 #[test]
