@@ -8,7 +8,8 @@ mod watch;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, put_ack, put_hello, put_register, put_send,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, put_ack, put_hello, put_register,
+    put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
 
@@ -437,11 +438,13 @@ fn resumes(cursor: Position, stored: Position, read_after: Position, ack: Option
     let mut session = session();
     session.handle(hello(&claim, &key(), &EXPORTER), START_MS);
     let actions = session.handle(found(DeviceFacts { cursor: stored, ..facts() }), START_MS);
-    let acks: Vec<_> = actions.iter().filter_map(|action| match action {
-        Action::Ack(position) => Some(*position),
-        _ => None,
-    })
-    .collect();
+    let acks: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Ack(position) => Some(*position),
+            _ => None,
+        })
+        .collect();
     assert_eq!(acks, ack.into_iter().collect::<Vec<_>>());
     assert_eq!(actions.last(), Some(&Action::Read { after: read_after }));
 }

@@ -231,21 +231,17 @@ impl Planner {
         Ok(Ok(Changed::KeyPackagesStored(u32::try_from(stored + one_time.len()).unwrap_or(u32::MAX))))
     }
 
-    fn claim_key_packages(
-        &self,
-        account: AccountId,
-        devices: &[DeviceId],
-        now_ms: u64,
-        plan: &mut Plan,
-    ) -> Answer {
+    fn claim_key_packages(&self, account: AccountId, devices: &[DeviceId], now_ms: u64, plan: &mut Plan) -> Answer {
         let mut packages = Vec::with_capacity(devices.len());
+        // Set aside until it is known that nothing is refused: the batch holds what came before this change.
+        let mut spent = Vec::new();
         for device in devices {
-            let Some(package) = self.claim(account, *device, now_ms, plan)? else {
-                plan.batch.clear();
+            let Some(package) = self.claim(account, *device, now_ms, &mut spent)? else {
                 return Ok(Err(Refusal::with_detail(Code::KeyPackagesExhausted, format!("device {device}"))));
             };
             packages.push((*device, package));
         }
+        spent.into_iter().for_each(|key| plan.batch.delete(Family::KeyPackage, key));
         // A package that went out must not go out again after a crash.
         plan.must_sync = true;
         Ok(Ok(Changed::KeyPackages(packages)))
@@ -256,7 +252,7 @@ impl Planner {
         account: AccountId,
         device: DeviceId,
         now_ms: u64,
-        plan: &mut Plan,
+        spent: &mut Vec<Bytes>,
     ) -> Result<Option<Bytes>, StoreError> {
         for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
             let range = key::key_packages(&account, &device, kind);
@@ -264,7 +260,7 @@ impl Planner {
                 let record: KeyPackageRecord = decode(Family::KeyPackage, &value)?;
                 let is_current = record.not_after_ms > now_ms;
                 if kind == KeyPackageKind::OneTime || !is_current {
-                    plan.batch.delete(Family::KeyPackage, key);
+                    spent.push(key);
                 }
                 if is_current {
                     return Ok(Some(record.package));
@@ -366,8 +362,9 @@ impl Planner {
             }
             plan.revoked.push((account, *device));
         }
-        self.caches.forget_account(account);
         self.announce_log(log, now_ms, plan)?;
+        // Last: announcing may have read the cursors, which change only with this batch.
+        self.caches.forget_account(account);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
     }
@@ -435,14 +432,8 @@ impl Planner {
 }
 
 fn envelope(from: Authenticated, id: MessageId, conversation: ConversationId, body: EnvelopeBody) -> Bytes {
-    SharedEnvelope {
-        message_id: id,
-        conversation,
-        sender_account: from.account(),
-        sender_device: from.device(),
-        body,
-    }
-    .encode()
+    SharedEnvelope { message_id: id, conversation, sender_account: from.account(), sender_device: from.device(), body }
+        .encode()
 }
 
 /// The accounts that have a leaf other than this device's.

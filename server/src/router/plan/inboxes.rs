@@ -42,11 +42,10 @@ impl Planner {
         let (entries_max, bytes_max) = (self.config.inbox_entries_max, self.config.inbox_bytes_max);
         let taken = self.caches.cursors(self.store.as_ref(), account)?.floor().map_or(0, |cursor| cursor.seq);
         let retention_ms = self.config.retention_ms;
-        let is_gone = |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.id.time_ms(), retention_ms, now_ms);
+        let is_gone =
+            |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.id.time_ms(), retention_ms, now_ms);
         let mut head = *self.caches.head(self.store.as_ref(), account)?;
-        if let Some(floor) = self.last_while(account, start(&head), is_gone)? {
-            head.floor = floor;
-        }
+        head.floor = self.gone_until(account, start(&head), is_gone)?;
         if exceeds(&head, entries_max, bytes_max) {
             let (entries_keep, bytes_keep) = (entries_max - entries_max / 8, bytes_max - bytes_max / 8);
             let last = head.last();
@@ -62,6 +61,32 @@ impl Planner {
         Ok(())
     }
 
+    /// The position up to which everything is gone for every reader, and maybe from the disk too.
+    fn gone_until(
+        &self,
+        account: AccountId,
+        from: Mark,
+        is_gone: impl Fn(u64, &InboxEntry) -> bool,
+    ) -> Result<Mark, StoreError> {
+        let mut gone = from;
+        let stays = self.walk(account, from.seq, |seq, entry| {
+            let goes = is_gone(seq, entry);
+            if goes {
+                gone = mark(seq, entry);
+            }
+            goes
+        })?;
+        let before = match stays {
+            // The sum of bytes before it is not known any more: its own bytes are not counted.
+            Some((seq, entry)) => {
+                Mark { seq: seq - 1, count: entry.count - u64::from(counts(&entry.body)), ..mark(seq, &entry) }
+            }
+            // What is not on the disk has been compacted away, or stands in the batch that is being planned.
+            None => self.read::<InboxHead>(Family::InboxHead, key::inbox_head(&account))?.unwrap_or_default().last(),
+        };
+        Ok(if before.seq > gone.seq { before } else { gone })
+    }
+
     /// The last of the stored entries after `from` up to which `holds` is true without a break.
     fn last_while(
         &self,
@@ -70,29 +95,54 @@ impl Planner {
         holds: impl Fn(u64, &InboxEntry) -> bool,
     ) -> Result<Option<Mark>, StoreError> {
         let mut found = None;
-        let mut after = from.seq;
+        self.walk(account, from.seq, |seq, entry| {
+            let holds = holds(seq, entry);
+            if holds {
+                found = Some(mark(seq, entry));
+            }
+            holds
+        })?;
+        Ok(found)
+    }
+
+    /// Looks at the stored entries after a position while `goes_on` says so; returns the one where it stopped.
+    fn walk(
+        &self,
+        account: AccountId,
+        mut after: u64,
+        mut goes_on: impl FnMut(u64, &InboxEntry) -> bool,
+    ) -> Result<Option<(u64, InboxEntry)>, StoreError> {
+        // Most walks end after a few entries: the pages begin small and grow.
+        let mut entries_max = WALK_ENTRIES_FIRST;
         loop {
             let range = key::inbox_after(&account, after);
-            let page = self.store.scan(Family::Inbox, range.as_range(), SCAN_ENTRIES_MAX)?;
+            let page = self.store.scan(Family::Inbox, range.as_range(), entries_max)?;
             for (entry_key, value) in &page {
-                let Some((_, seq)) = key::parse_inbox(entry_key) else { return Ok(found) };
+                let Some((_, seq)) = key::parse_inbox(entry_key) else { continue };
                 let entry: InboxEntry = decode(Family::Inbox, value)?;
-                if !holds(seq, &entry) {
-                    return Ok(found);
+                if !goes_on(seq, &entry) {
+                    return Ok(Some((seq, entry)));
                 }
-                found = Some(Mark { seq, count: entry.count, bytes_total: entry.bytes_total });
                 after = seq;
             }
-            if page.len() < SCAN_ENTRIES_MAX {
-                return Ok(found);
+            if page.len() < entries_max {
+                return Ok(None);
             }
+            entries_max = (entries_max * 4).min(SCAN_ENTRIES_MAX);
         }
     }
 }
 
+/// Entries of the first page of a walk.
+const WALK_ENTRIES_FIRST: usize = 16;
+
 /// Whether an entry counts as an application message.
 pub(crate) const fn counts(body: &InboxBody) -> bool {
     matches!(body, InboxBody::Message)
+}
+
+fn mark(seq: u64, entry: &InboxEntry) -> Mark {
+    Mark { seq, count: entry.count, bytes_total: entry.bytes_total }
 }
 
 /// Below this nothing is there to be read.

@@ -74,7 +74,9 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::LookUpFailed => Input::LookUpFailed,
         Step::Registered(true) => Input::Registered(Ok(registered())),
         Step::Registered(false) => Input::Registered(Err(Refusal::new(Code::HandleTaken))),
-        Step::Answered(count) => Input::Answered(vec![Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) }; count.into()]),
+        Step::Answered(count) => {
+            Input::Answered(vec![Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) }; count.into()])
+        }
         Step::Woken => Input::Woken,
         Step::Page { entries, more } => Input::Page(page(session.reading.unwrap_or_default(), entries, more)),
         Step::ReadFailed => Input::ReadFailed,

@@ -1,27 +1,27 @@
 //! Watches a session from outside, and panics at what a session never does. Used by its tests and by its fuzz target.
 
-use gureum_proto::{Position, ServerFrame};
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
+use gureum_proto::{Position, ServerFrame};
 
 use super::{Action, Input, Item, Page, Session};
 
 /// A session with everything that it has asked for so far.
-pub struct Watched {
-    pub session: Session,
+pub(super) struct Watched {
+    pub(super) session: Session,
     /// What it waits for from the inbox.
-    pub reading: Option<Position>,
-    pub writing: bool,
-    pub is_attached: bool,
-    pub is_closed: bool,
-    pub in_flight: u32,
-    pub caught_up: u32,
+    pub(super) reading: Option<Position>,
+    pub(super) writing: bool,
+    pub(super) is_attached: bool,
+    pub(super) is_closed: bool,
+    pub(super) in_flight: u32,
+    pub(super) caught_up: u32,
     looked_up: Option<Position>,
     read_after: Position,
     delivered: Position,
 }
 
 impl Watched {
-    pub fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session) -> Self {
         Self {
             session,
             reading: None,
@@ -41,7 +41,7 @@ impl Watched {
     /// # Panics
     ///
     /// If it asks for what it may not.
-    pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Action> {
+    pub(super) fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Action> {
         match &input {
             Input::Page(_) => self.reading = None,
             Input::Written => self.writing = false,
@@ -116,7 +116,7 @@ impl Watched {
 }
 
 /// A page of so many entries, every third of them a gap of two, dense from `after`.
-pub fn page(after: Position, entries: u64, more: bool) -> Page {
+pub(super) fn page(after: Position, entries: u64, more: bool) -> Page {
     let mut at = after;
     let items = (0..entries).map(|entry| {
         if entry % 3 == 2 {
