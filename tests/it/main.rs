@@ -1,4 +1,16 @@
 //! The integration tests: the story that must hold, told by the real programs, and everything that may not break it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+mod abuse;
+mod away;
+mod cli;
+mod commits;
+mod crash;
+mod delivery;
+mod disk;
+mod expiry;
 mod proof;
+mod restart;
+mod retention;
+mod secrecy;
+mod talk;

@@ -1,8 +1,8 @@
 //! A child process whose output is read line by line, and which does not outlive its test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::wait::{SOON, eventually};
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    input: Option<ChildStdin>,
     /// What it was started with, for messages.
     name: String,
     /// Its standard output.
@@ -51,10 +52,21 @@ impl Running {
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
         let name = format!("{command:?}");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take();
         let out = Lines::read(child.stdout.take().unwrap());
         let err = Lines::read(child.stderr.take().unwrap());
-        Self { child, name, out, err }
+        Self { child, input, name, out, err }
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("its input is open"), "{line}").unwrap();
+    }
+
+    /// Ends its input.
+    pub fn end_input(&mut self) {
+        self.input = None;
     }
 
     /// Its process id.

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use gureum_client::Dialer;
+use gureum_client::vault::{KeySource, Vault};
+use gureum_proto::{Request, Response};
 use serde_json::Value;
 
 use crate::child::{Running, binary};
@@ -61,6 +64,7 @@ impl Person {
     pub fn finish(command: &mut Command) -> Ended {
         let started = Instant::now();
         let mut running = Running::start(command);
+        running.end_input();
         let status = running.wait(COMMAND_MAX);
         let took = started.elapsed();
         let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone()));
@@ -128,6 +132,35 @@ impl Person {
         let said = follower.running.err.find(COMMAND_MAX, up_to_date);
         assert!(said.is_some(), "{} is not up to date: {:#?}", self.name, follower.running.err.all());
         follower
+    }
+
+    /// Talks to somebody: what is typed goes out.
+    #[must_use]
+    pub fn chat(&self, with: &Self) -> Running {
+        Running::start(&mut self.command(&["chat", &with.name]))
+    }
+
+    /// Ends the epoch of every conversation by a commit that renews this device's keys, as a week of talk would.
+    pub async fn renew_keys(&self) {
+        let mut vault = Vault::open(&self.home, &KeySource::File).unwrap();
+        let identity = vault.identity().clone();
+        let unproven = Dialer::new(identity.server.clone()).unwrap().connect().await.unwrap();
+        let claim = vault.hello_claim(false).unwrap();
+        let (link, _events, _ready) = unproven.prove(claim, &identity.proof).await.unwrap();
+        for conversation in vault.conversations().unwrap() {
+            let commit = vault.commit_self_update(conversation.id).unwrap().expect("a conversation that goes on");
+            let answer = link.request(&Request::SubmitCommit(commit)).await;
+            assert!(matches!(answer, Ok(Response::CommitAccepted { .. })), "{answer:?}");
+            vault.commit_accepted(conversation.id).unwrap();
+        }
+        link.close().await;
+    }
+
+    /// The epoch of this home's one conversation.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        let conversations = Vault::open(&self.home, &KeySource::File).unwrap().conversations().unwrap();
+        conversations.first().expect("a conversation").epoch
     }
 
     /// The path of a file in the home.

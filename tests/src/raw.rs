@@ -78,6 +78,8 @@ impl Raw {
 
     async fn dial_with(url: &str, mut transport: TransportConfig) -> Self {
         transport.max_concurrent_uni_streams(VarInt::from_u32(4));
+        // So that only the server's patience ends a connection that does nothing.
+        transport.keep_alive_interval(Some(Duration::from_secs(5)));
         let url: ServerUrl = url.parse().unwrap();
         let address = SocketAddr::new(url.host.parse().unwrap(), url.port);
         let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();

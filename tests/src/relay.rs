@@ -23,6 +23,7 @@ pub struct Relay {
 #[derive(Debug, Default)]
 struct Shared {
     answers_cut: AtomicBool,
+    requests_cut: AtomicBool,
     over: AtomicBool,
     passed: Mutex<Vec<u8>>,
 }
@@ -50,8 +51,14 @@ impl Relay {
         self.shared.answers_cut.store(true, Ordering::SeqCst);
     }
 
+    /// From now on nothing of what clients say arrives.
+    pub fn cut_requests(&self) {
+        self.shared.requests_cut.store(true, Ordering::SeqCst);
+    }
+
     /// Everything passes again.
     pub fn mend(&self) {
+        self.shared.requests_cut.store(false, Ordering::SeqCst);
         self.shared.answers_cut.store(false, Ordering::SeqCst);
     }
 
@@ -83,7 +90,7 @@ impl Shared {
                 clients.insert(from, upstream);
             }
             self.keep(&datagram[..length]);
-            if let Some(upstream) = clients.get(&from) {
+            if let Some(upstream) = clients.get(&from).filter(|_| !self.requests_cut.load(Ordering::SeqCst)) {
                 let _ = upstream.send(&datagram[..length]);
             }
         }

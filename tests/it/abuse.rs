@@ -1,0 +1,249 @@
+//! Bad input: each has its code, costs bounded memory, and leaves every other connection untouched.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use gureum_proto::{Code, Position, Request, Response, Send, ServerFrame, put_ack, put_register, put_send};
+use gureum_tests::World;
+use gureum_tests::device::Device;
+use gureum_tests::raw::{Raw, frame, soon};
+use gureum_tests::wait::SOON;
+
+use crate::delivery::{Two, next_body};
+
+const START: Position = Position { seq: 0, count: 0 };
+
+/// Bytes on a new session stream, whether it ends after them, and the code that they get.
+async fn check(world: &World, bytes: &[u8], ends: bool, expected: Code) {
+    let mut raw = Raw::dial(world.url()).await;
+    raw.write(bytes).await;
+    if ends {
+        raw.finish();
+    }
+    let ended = raw.ended().await;
+    assert_eq!(ended.code, expected, "{bytes:02x?}: {ended:?}");
+}
+
+#[tokio::test]
+async fn broken_frames_are_refused_each_with_its_code() {
+    let world = World::start();
+    // A varint that is not in its shortest form.
+    check(&world, &[0x40, 0x01], false, Code::FrameMalformed).await;
+    check(&world, &[0x01, 0x40, 0x05], false, Code::FrameMalformed).await;
+    // Types that may not be ignored, below and above the range of those that may.
+    check(&world, &frame(0x30, 0, b""), false, Code::FrameUnknown).await;
+    check(&world, &frame(0x0fff, 0, b""), false, Code::FrameUnknown).await;
+    check(&world, &frame(0x2000, 0, b""), false, Code::FrameUnknown).await;
+    check(&world, &frame((1 << 62) - 1, 0, b""), false, Code::FrameUnknown).await;
+    // Lengths, before a byte of the payload.
+    check(&world, &frame(0x01, 2 * 1024 + 1, b""), false, Code::FrameTooLong).await;
+    check(&world, &frame(0x01, (1 << 62) - 1, b""), false, Code::FrameTooLong).await;
+    check(&world, &frame(0x06, 32 * 1024 + 1, b""), false, Code::FrameTooLong).await;
+    check(&world, &frame(0x1000, 64 * 1024 + 1, b""), false, Code::FrameTooLong).await;
+    // Streams that end too early.
+    check(&world, &frame(0x01, 100, b"short"), true, Code::FrameTruncated).await;
+    check(&world, &[0x01], true, Code::FrameTruncated).await;
+    // Payloads.
+    check(&world, &frame(0x01, 5, &[0xff; 5]), false, Code::PayloadMalformed).await;
+    check(&world, &frame(0x06, 5, &[0xff; 5]), false, Code::PayloadMalformed).await;
+    check(&world, &frame(0x01, 0, b""), false, Code::PayloadMalformed).await;
+    // Frames of the other direction, of other streams, and of another state.
+    check(&world, &frame(0x02, 0, b""), false, Code::FrameUnexpected).await;
+    check(&world, &frame(0x10, 0, b""), false, Code::FrameUnexpected).await;
+    check(&world, &frame(0x20, 0, b""), false, Code::FrameUnexpected).await;
+    assert!(world.admin().ready().0);
+}
+
+#[tokio::test]
+async fn frames_that_may_be_ignored_are() {
+    let world = World::start();
+    let alice = Device::registered(&world, "alice").await;
+    let mut raw = Raw::dial(world.url()).await;
+    let hello = alice.hello(&raw, &alice.claim(false, START));
+    raw.write(&frame(0x1000, 5, b"later")).await;
+    raw.write(&frame(0x1fff, 64 * 1024, &vec![7; 64 * 1024])).await;
+    raw.write(&hello).await;
+    assert!(matches!(raw.frame().await, ServerFrame::Ready(_)));
+}
+
+#[tokio::test]
+async fn frames_out_of_state_after_the_proof_are_refused() {
+    let world = World::start();
+    let alice = Device::registered(&world, "alice").await;
+    let mut register = BytesMut::new();
+    let root_entry = alice.root_entry.clone();
+    put_register(
+        &gureum_proto::Register { token: Vec::new().into(), handle: "again".into(), root_entry },
+        &mut register,
+    );
+    let mut ack = BytesMut::new();
+    put_ack(Position { seq: 1, count: 1 }, &mut ack);
+    let mut uncounted = BytesMut::new();
+    let conversation = gureum_proto::ConversationId::from_bytes([1; 16]);
+    put_send(&Send { counter: 0, conversation, epoch: 1, ciphertext: "x".into() }, &mut uncounted);
+    for (bytes, code) in [
+        (register, Code::FrameUnexpected),
+        // No subscription has delivered anything.
+        (ack, Code::AckInvalid),
+        (uncounted, Code::PayloadMalformed),
+    ] {
+        let (mut raw, _) = alice.connect(world.url(), false, START).await;
+        raw.write(&bytes).await;
+        assert_eq!(raw.ended().await.code, code);
+    }
+}
+
+#[tokio::test]
+async fn more_sends_in_flight_than_allowed_end_the_connection() {
+    let mut two = Two::start().await;
+    let mut out = BytesMut::new();
+    for _ in 0..600 {
+        put_send(&two.alice.opaque(&two.talk, "x".as_bytes()), &mut out);
+    }
+    two.raw.write(&out).await;
+    assert_eq!(two.raw.ended().await.code, Code::LimitReached);
+}
+
+#[tokio::test]
+async fn a_broken_request_costs_its_stream_and_not_the_connection() {
+    let world = World::start();
+    let alice = Device::registered(&world, "alice").await;
+    let (raw, _) = alice.connect(world.url(), false, START).await;
+    for (bytes, code) in [
+        (frame(0x20, 4, &[0xff; 4]), Code::PayloadMalformed),
+        (frame(0x20, 0, b""), Code::PayloadMalformed),
+        (frame(0x20, 9_999_999, b""), Code::FrameTooLong),
+        (frame(0x01, 0, b""), Code::FrameUnexpected),
+        (frame(0x33, 0, b""), Code::FrameUnknown),
+        (frame(0x20, 50, b"not all of it"), Code::FrameTruncated),
+        (vec![0x40, 0x20].into(), Code::FrameMalformed),
+    ] {
+        assert_eq!(raw.request_bytes(&bytes).await.unwrap_err(), code, "{bytes:02x?}");
+    }
+    let answer = raw.request(&Request::ListConversations { after: None }).await;
+    assert!(matches!(answer, Response::Conversations { .. }), "{answer:?}");
+}
+
+/// A generator of bytes that are the same in each run.
+struct Noise(u64);
+
+impl Noise {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut byte = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0.to_be_bytes()[0]
+        };
+        (0..count).map(|_| byte()).collect()
+    }
+}
+
+#[tokio::test]
+async fn garbage_gets_a_code_and_others_do_not_notice() {
+    let mut two = Two::in_world(World::start_with(gureum_tests::Options {
+        flags: vec!["--unproven-timeout", "1s"],
+        ..Default::default()
+    }))
+    .await;
+    let (_bob, mut frames) = two.subscribe(START).await;
+    let mut noise = Noise(1);
+    let mut connections = Vec::new();
+    for length in 0..60 {
+        let mut raw = Raw::dial(two.world.url()).await;
+        raw.write(&noise.bytes(1 + length * 7)).await;
+        connections.push(raw);
+    }
+    two.send(&[b"between the noise"]).await;
+    assert_eq!(next_body(&mut frames).await.1, b"between the noise");
+    for raw in &connections {
+        let code = raw.ended().await.code;
+        let known = [
+            Code::FrameMalformed, Code::FrameUnknown, Code::FrameTooLong, Code::PayloadMalformed,
+            Code::FrameUnexpected, Code::ProofTimeout,
+        ];
+        assert!(known.contains(&code), "{code:?}");
+    }
+    assert_eq!(two.world.log().matches("panicked").count(), 0);
+}
+
+#[tokio::test]
+async fn streams_that_stay_silent_are_dropped_and_others_do_not_notice() {
+    let mut two = Two::start().await;
+    let stranger = Raw::dial(two.world.url()).await;
+    let (mallory_device, (_bob, mut frames)) =
+        (Device::registered(&two.world, "mallory").await, two.subscribe(START).await);
+    let (mallory, _) = mallory_device.connect(two.world.url(), false, START).await;
+    let mut silent = Vec::new();
+    for raw in [&stranger, &mallory] {
+        loop {
+            // As many as the server allows, each with the beginning of a request.
+            let opened = tokio::time::timeout(Duration::from_millis(200), raw.connection.open_bi()).await;
+            let Ok(Ok((mut output, input))) = opened else { break };
+            output.write_all(&[0x20]).await.unwrap();
+            silent.push((output, input));
+        }
+    }
+    assert!((8..=20).contains(&silent.len()), "{} streams", silent.len());
+    two.send(&[b"meanwhile"]).await;
+    assert_eq!(next_body(&mut frames).await.1, b"meanwhile");
+    assert_eq!(stranger.ended().await.code, Code::ProofTimeout);
+    // The proven one keeps its connection; its streams are reset, which makes room for a request that says something.
+    let answer = mallory.request(&Request::ListConversations { after: None }).await;
+    assert!(matches!(answer, Response::Conversations { .. }), "{answer:?}");
+}
+
+#[tokio::test]
+async fn who_never_reads_is_dropped_costs_little_and_loses_nothing() {
+    const BODY_BYTES: usize = 32 * 1024;
+    const BODIES: usize = 256;
+    let mut two = Two::start().await;
+    let carol = Device::registered(&two.world, "carol").await;
+    let (publisher, _) = carol.connect(two.world.url(), true, START).await;
+    carol.publish(&publisher, 1).await;
+    let mut frames = publisher.delivery().await;
+    let talk = two.alice.begin(&two.raw, &carol).await;
+    frames.envelope().await;
+
+    let mut deaf = Raw::dial_with_window(two.world.url(), 4 * 1024).await;
+    two.bob.prove(&mut deaf, true, START).await;
+    let before_kib = two.world.resident_kib();
+    let body = vec![9; BODY_BYTES];
+    for _ in 0..BODIES / 32 {
+        two.send(&[body.as_slice(); 32]).await;
+    }
+    let started = Instant::now();
+    let grown_kib = two.world.resident_kib().saturating_sub(before_kib);
+    // 8 MiB once in the memtable, once in the tail, and what the connection holds.
+    println!("a client that never reads: {grown_kib} KiB for {} KiB", BODY_BYTES * BODIES / 1024);
+    assert!(grown_kib < 96 * 1024, "{grown_kib} KiB");
+
+    // Somebody else's messages flow.
+    let send = two.alice.opaque(&talk, "for carol".as_bytes());
+    two.raw.send(&[send]).await[0].result.clone().unwrap();
+    assert_eq!(next_body(&mut frames).await.1, b"for carol");
+
+    let closed = tokio::time::timeout(Duration::from_secs(60), deaf.connection.closed()).await.unwrap();
+    let text = format!("{closed:?}");
+    assert!(text.contains(&Code::TooSlow.number().to_string()), "{text}");
+    println!("dropped after {:?}", started.elapsed());
+    let (_raw, mut frames) = two.subscribe(START).await;
+    for index in 0..BODIES {
+        assert_eq!(next_body(&mut frames).await.0.count, u64::try_from(index).unwrap() + 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_prove_nothing_are_bounded_by_address_and_leave_room_for_others() {
+    let world = World::start();
+    let alice = Device::registered(&world, "alice").await;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(Raw::dial(world.url()).await);
+    }
+    let started = Instant::now();
+    let (raw, _) = soon("a proof beside a hundred silent ones", alice.connect(world.url(), false, START)).await;
+    assert!(started.elapsed() < SOON);
+    drop(raw);
+    for raw in &open {
+        assert_eq!(raw.ended().await.code, Code::ProofTimeout);
+    }
+}
