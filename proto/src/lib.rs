@@ -39,3 +39,6 @@ pub use session::{
     put_hello, put_register, put_send,
 };
 pub use url::{ServerUrl, UrlError};
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub const CONVERSATIONS_PAGE: usize = 32;
 pub const COMMITS_PAGE_BYTES: usize = 384 * 1024;
 /// The detail of an error, in bytes.
 pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
+/// The detail of the refusal of a send, in bytes: a `Sent` is a small frame.
+pub const SENT_DETAIL_BYTES_MAX: usize = 128;
 /// An invite token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// A TLS server name (RFC 1035 §2.3.4).
@@ -43,5 +45,7 @@ const _: () = assert!(HANDSHAKE_BYTES_MAX + 512 <= FrameKind::Envelope.payload_b
 const _: () = assert!(2 * HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Request.payload_bytes_max());
 const _: () = assert!(COMMITS_PAGE_BYTES + HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Response.payload_bytes_max());
 const _: () = assert!(KEY_PACKAGES_MAX * (KEY_PACKAGE_BYTES_MAX + 8) <= FrameKind::Request.payload_bytes_max());
-const _: () = assert!(LOG_ENTRIES_MAX as usize * (LOG_ENTRY_BYTES_MAX + 4) <= 2 * FrameKind::Response.payload_bytes_max());
+const _: () = assert!(LOG_ENTRY_BYTES_MAX + 1024 <= FrameKind::Register.payload_bytes_max());
+const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
+const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());
 const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

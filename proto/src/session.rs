@@ -6,7 +6,10 @@ use prost::Message;
 
 use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
 use crate::hello::{Hello, Position};
-use crate::limits::{CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::limits::{
+    CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+};
 use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
 
 /// What a client says on its session stream.
@@ -160,12 +163,16 @@ impl Refusal {
     /// A refusal with a sentence for a person.
     #[must_use]
     pub fn with_detail(code: Code, detail: impl Into<String>) -> Self {
-        let mut detail = detail.into();
-        if detail.len() > ERROR_DETAIL_BYTES_MAX {
-            let end = (0..=ERROR_DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
-            detail.truncate(end);
+        Self { code, retry_after_ms: 0, detail: detail.into() }.cut(ERROR_DETAIL_BYTES_MAX)
+    }
+
+    /// The same with at most so many bytes of detail.
+    fn cut(mut self, detail_bytes_max: usize) -> Self {
+        if self.detail.len() > detail_bytes_max {
+            let end = (0..=detail_bytes_max).rev().find(|at| self.detail.is_char_boundary(*at)).unwrap_or(0);
+            self.detail.truncate(end);
         }
-        Self { code, retry_after_ms: 0, detail }
+        self
     }
 
     /// The same, to be tried again after a while.
@@ -184,7 +191,7 @@ impl Refusal {
         schema::Error {
             code: self.code.number(),
             retry_after_ms: self.retry_after_ms,
-            detail: self.detail.clone(),
+            detail: self.clone().cut(ERROR_DETAIL_BYTES_MAX).detail,
         }
     }
 }
@@ -357,7 +364,7 @@ impl Sent {
                 durability: schema::Durability::Fsync.into(),
                 repeated: accepted.repeated,
             }),
-            Err(refusal) => schema::sent::Result::Refused(refusal.write()),
+            Err(refusal) => schema::sent::Result::Refused(refusal.clone().cut(SENT_DETAIL_BYTES_MAX).write()),
         };
         schema::Sent { counter: self.counter, result: Some(result) }
     }
@@ -375,7 +382,7 @@ impl Sent {
                 };
                 Ok(Accepted { message_id, number: accepted.number, repeated: accepted.repeated })
             }
-            schema::sent::Result::Refused(error) => Err(Refusal::read(error)),
+            schema::sent::Result::Refused(error) => Err(Refusal::read(error).cut(SENT_DETAIL_BYTES_MAX)),
         };
         Ok(Self { counter: message.counter, result })
     }

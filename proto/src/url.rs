@@ -84,15 +84,17 @@ fn split_address(address: &str) -> Result<(&str, u16), UrlError> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(UrlError::Host)?;
-            (host, rest.strip_prefix(':'))
+            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(UrlError::Port)?) };
+            (host, port)
         }
-        None => match address.rsplit_once(':') {
+        None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
     let port = port.map_or(Ok(DEFAULT_PORT), |port| port.parse().map_err(|_| UrlError::Port))?;
-    if host.is_empty() || host.len() > SERVER_NAME_BYTES_MAX || host.contains(char::is_whitespace) {
+    let is_host = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '[' | ']');
+    if host.is_empty() || host.len() > SERVER_NAME_BYTES_MAX || !host.chars().all(is_host) {
         return Err(UrlError::Host);
     }
     if port == 0 { Err(UrlError::Port) } else { Ok((host, port)) }
@@ -137,6 +139,11 @@ mod tests {
             ("gureum://:1", UrlError::Host),
             ("gureum://a:b", UrlError::Port),
             ("gureum://a:0", UrlError::Port),
+            ("gureum://[::1]5", UrlError::Port),
+            ("gureum://::1", UrlError::Port),
+            ("gureum://[::1", UrlError::Host),
+            ("gureum://[a]b]:5", UrlError::Port),
+            ("gureum://a]", UrlError::Host),
             ("gureum://a:1#short", UrlError::Pin),
             ("gureum://a:1/invite/", UrlError::Invite),
             ("gureum://a:1/other", UrlError::Invite),

@@ -1,0 +1,330 @@
+//! Each bound of a payload: the longest that is taken, and the next that is not.
+
+use super::*;
+use crate::convert::schema;
+use crate::limits::{
+    CIPHERTEXT_BYTES_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX, ERROR_DETAIL_BYTES_MAX,
+    HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX, KEY_PACKAGE_BYTES_MAX, KEY_PACKAGES_MAX,
+    LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+};
+use crate::{
+    ClientFrame, Code, DeliveryFrame, FrameContentError, Hello, PayloadError, Refusal, Request, Response, Sent,
+    ServerFrame,
+};
+use prost::Message;
+
+fn id() -> Bytes {
+    Bytes::from_static(&[1; 16])
+}
+
+fn long(bytes: usize) -> Bytes {
+    vec![7; bytes].into()
+}
+
+fn fault<T>(read: Result<T, FrameContentError>) -> Result<(), PayloadError> {
+    match read {
+        Ok(_) => Ok(()),
+        Err(FrameContentError::Payload(error)) => Err(error),
+        Err(FrameContentError::Unexpected(kind)) => panic!("{kind:?} was not expected"),
+    }
+}
+
+fn client(kind: FrameKind, message: &impl Message) -> Result<(), PayloadError> {
+    fault(ClientFrame::decode(raw_frame(kind, message.encode_to_vec())))
+}
+
+fn server(kind: FrameKind, message: &impl Message) -> Result<(), PayloadError> {
+    fault(ServerFrame::decode(raw_frame(kind, message.encode_to_vec())))
+}
+
+fn delivery(kind: FrameKind, message: &impl Message) -> Result<(), PayloadError> {
+    fault(DeliveryFrame::decode(raw_frame(kind, message.encode_to_vec())))
+}
+
+fn request(kind: schema::request::Kind) -> Result<(), PayloadError> {
+    let payload = schema::Request { kind: Some(kind) }.encode_to_vec();
+    fault(Request::decode(raw_frame(FrameKind::Request, payload)))
+}
+
+fn response(kind: schema::response::Kind) -> Result<(), PayloadError> {
+    let payload = schema::Response { kind: Some(kind) }.encode_to_vec();
+    fault(Response::decode(raw_frame(FrameKind::Response, payload)))
+}
+
+/// A field of bytes that must be there: 1 to `max` are taken.
+#[track_caller]
+fn filled(max: usize, what: &'static str, read: impl Fn(Bytes) -> Result<(), PayloadError>) {
+    assert_eq!(read(Bytes::new()), Err(PayloadError::Missing(what)));
+    assert_eq!(read(long(1)), Ok(()));
+    at_most(max, what, read);
+}
+
+#[track_caller]
+fn at_most(max: usize, what: &'static str, read: impl Fn(Bytes) -> Result<(), PayloadError>) {
+    assert_eq!(read(long(max)), Ok(()));
+    assert_eq!(read(long(max + 1)), Err(PayloadError::TooLong(what)));
+}
+
+#[track_caller]
+fn an_id(what: &'static str, read: impl Fn(Bytes) -> Result<(), PayloadError>) {
+    assert_eq!(read(id()), Ok(()));
+    for bytes in [0, 15, 17] {
+        assert_eq!(read(long(bytes)), Err(PayloadError::Invalid(what)), "{bytes} bytes");
+    }
+}
+
+fn claim() -> schema::HelloClaim {
+    schema::HelloClaim { role: 1, account: id(), device: id(), ..Default::default() }
+}
+
+fn read_hello(claim: &schema::HelloClaim) -> Result<(), PayloadError> {
+    client(FrameKind::Hello, &schema::Hello { claim: claim.encode_to_vec().into(), signature: long(64) })
+}
+
+#[test]
+fn a_hello_keeps_its_bounds() {
+    assert_eq!(read_hello(&claim()), Ok(()));
+    assert_eq!(read_hello(&schema::HelloClaim { role: 0, ..claim() }), Err(PayloadError::Invalid("role")));
+    assert_eq!(read_hello(&schema::HelloClaim { role: 9, ..claim() }), Err(PayloadError::Invalid("role")));
+    an_id("account", |account| read_hello(&schema::HelloClaim { account, ..claim() }));
+    an_id("device", |device| read_hello(&schema::HelloClaim { device, ..claim() }));
+    let named = |bytes| read_hello(&schema::HelloClaim { server_name: "a".repeat(bytes), ..claim() });
+    assert_eq!(named(SERVER_NAME_BYTES_MAX), Ok(()));
+    assert_eq!(named(SERVER_NAME_BYTES_MAX + 1), Err(PayloadError::TooLong("server name")));
+    for (bytes, read) in [(0, Ok(())), (32, Ok(())), (31, Err(PayloadError::Invalid("epochs digest")))] {
+        assert_eq!(read_hello(&schema::HelloClaim { epochs_digest: long(bytes), ..claim() }), read);
+    }
+    for bytes in [0, 63, 65] {
+        let signed = schema::Hello { claim: claim().encode_to_vec().into(), signature: long(bytes) };
+        assert_eq!(client(FrameKind::Hello, &signed), Err(PayloadError::Invalid("hello signature")));
+    }
+    let long_claim = schema::Hello { claim: long(HELLO_CLAIM_BYTES_MAX + 1), signature: long(64) };
+    assert_eq!(Hello::parse(long_claim.encode_to_vec().into()).err(), Some(PayloadError::TooLong("hello claim")));
+}
+
+#[test]
+fn a_register_keeps_its_bounds() {
+    let full = || schema::Register { token: Bytes::new(), handle: "alice".into(), root_entry: long(1) };
+    let read = |message: schema::Register| client(FrameKind::Register, &message);
+    at_most(TOKEN_BYTES_MAX, "token", |token| read(schema::Register { token, ..full() }));
+    filled(LOG_ENTRY_BYTES_MAX, "root entry", |root_entry| read(schema::Register { root_entry, ..full() }));
+    assert_eq!(read(schema::Register { handle: "a".repeat(HANDLE_BYTES_MAX), ..full() }), Ok(()));
+    let handle = "a".repeat(HANDLE_BYTES_MAX + 1);
+    assert_eq!(read(schema::Register { handle, ..full() }), Err(PayloadError::TooLong("handle")));
+}
+
+#[test]
+fn a_send_keeps_its_bounds() {
+    let full = || schema::Send { counter: 1, conversation: id(), epoch: 1, ciphertext: long(1) };
+    let read = |message: schema::Send| client(FrameKind::Send, &message);
+    assert_eq!(read(schema::Send { counter: 0, ..full() }), Err(PayloadError::Invalid("counter")));
+    an_id("conversation", |conversation| read(schema::Send { conversation, ..full() }));
+    filled(CIPHERTEXT_BYTES_MAX, "ciphertext", |ciphertext| read(schema::Send { ciphertext, ..full() }));
+}
+
+#[test]
+fn answers_on_the_session_stream_keep_their_bounds() {
+    let both = |account, device| server(FrameKind::Registered, &schema::Registered { account, device });
+    an_id("account", |account| both(account, id()));
+    an_id("device", |device| both(id(), device));
+    let sent = |result| server(FrameKind::Sent, &schema::Sent { counter: 1, result });
+    assert_eq!(sent(None), Err(PayloadError::Missing("result")));
+    let accepted = |message_id, durability| {
+        let accepted = schema::Accepted { message_id, number: 1, durability, repeated: false };
+        sent(Some(schema::sent::Result::Accepted(accepted)))
+    };
+    assert_eq!(accepted(id(), 1), Ok(()));
+    assert_eq!(accepted(Bytes::new(), 1), Ok(()), "one that was accepted long ago has no id any more");
+    assert_eq!(accepted(long(15), 1), Err(PayloadError::Invalid("message id")));
+    assert_eq!(accepted(id(), 0), Err(PayloadError::Invalid("durability")));
+    assert_eq!(accepted(id(), 7), Err(PayloadError::Invalid("durability")));
+    assert_eq!(server(FrameKind::Refused, &schema::Refused { error: None }), Err(PayloadError::Missing("error")));
+}
+
+#[test]
+fn a_detail_is_cut_to_what_its_frame_holds() {
+    let refusal = Refusal { code: Code::NotFound, retry_after_ms: u64::MAX, detail: "é".repeat(10_000) };
+    let sent = ServerFrame::Sent(Sent { counter: u64::MAX, result: Err(refusal.clone()) });
+    let Ok(ServerFrame::Sent(Sent { result: Err(read), .. })) = ServerFrame::decode(frame(|out| sent.put(out))) else {
+        panic!("a refused send")
+    };
+    assert_eq!((read.detail.len(), read.retry_after_ms), (SENT_DETAIL_BYTES_MAX, u64::MAX));
+    let refused = ServerFrame::Refused(refusal.clone());
+    let Ok(ServerFrame::Refused(read)) = ServerFrame::decode(frame(|out| refused.put(out))) else { panic!("refused") };
+    assert_eq!(read.detail.len(), ERROR_DETAIL_BYTES_MAX);
+    assert_eq!(Refusal::with_detail(Code::NotFound, refusal.detail).detail.len(), ERROR_DETAIL_BYTES_MAX);
+}
+
+#[test]
+fn an_unknown_code_is_a_bug_of_the_server() {
+    let error = schema::Error { code: 9_999, retry_after_ms: 3, detail: "later".into() };
+    let payload = schema::Refused { error: Some(error) }.encode_to_vec();
+    let read = ServerFrame::decode(raw_frame(FrameKind::Refused, payload));
+    let expected = Refusal::with_detail(Code::Internal, "later").retry_after_ms(3);
+    assert_eq!(read, Ok(ServerFrame::Refused(expected)));
+}
+
+#[test]
+fn an_envelope_keeps_its_bounds() {
+    use schema::envelope::Body;
+    let full = |body| schema::Envelope {
+        seq: 1,
+        count: 1,
+        message_id: id(),
+        conversation: id(),
+        sender_account: id(),
+        sender_device: id(),
+        body,
+    };
+    let read = |message: schema::Envelope| delivery(FrameKind::Envelope, &message);
+    let plain = || full(Some(Body::LogChange(schema::LogChange { log_entries: 1 })));
+    assert_eq!(read(plain()), Ok(()));
+    assert_eq!(read(full(None)), Err(PayloadError::Missing("body")));
+    assert_eq!(read(schema::Envelope { seq: 0, ..plain() }), Err(PayloadError::Invalid("seq")));
+    an_id("message id", |message_id| read(schema::Envelope { message_id, ..plain() }));
+    an_id("conversation", |conversation| read(schema::Envelope { conversation, ..plain() }));
+    an_id("sender account", |sender_account| read(schema::Envelope { sender_account, ..plain() }));
+    an_id("sender device", |sender_device| read(schema::Envelope { sender_device, ..plain() }));
+    filled(CIPHERTEXT_BYTES_MAX, "ciphertext", |ciphertext| {
+        read(full(Some(Body::Message(schema::ApplicationMessage { number: 1, ciphertext }))))
+    });
+    filled(HANDSHAKE_BYTES_MAX, "commit", |commit| read(full(Some(Body::Commit(schema::Commit { epoch: 1, commit })))));
+    filled(HANDSHAKE_BYTES_MAX, "welcome", |welcome| read(full(Some(Body::Welcome(welcome)))));
+}
+
+#[test]
+fn a_gap_is_a_span() {
+    let full = || schema::Gap { from_seq: 3, to_seq: 4, missed: 2, count: 2, reason: 1 };
+    let read = |gap: schema::Gap| delivery(FrameKind::Gap, &gap);
+    assert_eq!(read(full()), Ok(()));
+    for reason in [0, 3] {
+        assert_eq!(read(schema::Gap { reason, ..full() }), Err(PayloadError::Invalid("reason")));
+    }
+    for gap in [
+        schema::Gap { from_seq: 0, ..full() },
+        schema::Gap { to_seq: 2, ..full() },
+        schema::Gap { missed: 3, ..full() },
+    ] {
+        assert_eq!(read(gap), Err(PayloadError::Invalid("span")));
+    }
+}
+
+#[test]
+fn requests_that_read_keep_their_bounds() {
+    use schema::find_account::By;
+    use schema::request::Kind;
+    assert_eq!(fault(Request::decode(raw_frame(FrameKind::Request, Bytes::new()))), Err(PayloadError::Missing("kind")));
+    let find = |by| request(Kind::FindAccount(schema::FindAccount { by, log_from: 0 }));
+    assert_eq!(find(None), Err(PayloadError::Missing("account")));
+    assert_eq!(find(Some(By::Handle("Alice".into()))), Err(PayloadError::Invalid("handle")));
+    an_id("account", |account| find(Some(By::Account(account))));
+    an_id("account", |account| request(Kind::ClaimKeyPackages(schema::ClaimKeyPackages { account })));
+    an_id("conversation", |conversation| {
+        request(Kind::ReadCommits(schema::ReadCommits { conversation, from_epoch: 0 }))
+    });
+    an_id("conversation", |conversation| request(Kind::ReadGroup(schema::ReadGroup { conversation })));
+    let list = |after| request(Kind::ListConversations(schema::ListConversations { after }));
+    assert_eq!(list(Bytes::new()), Ok(()));
+    assert_eq!(list(long(15)), Err(PayloadError::Invalid("conversation")));
+}
+
+#[test]
+fn requests_that_change_keep_their_bounds() {
+    use schema::request::Kind;
+    let put =
+        |key_packages, last_resort| request(Kind::PutKeyPackages(schema::PutKeyPackages { key_packages, last_resort }));
+    assert_eq!(put(vec![long(1); KEY_PACKAGES_MAX], Bytes::new()), Ok(()));
+    let too_many = PayloadError::TooLong("list of KeyPackages");
+    assert_eq!(put(vec![long(1); KEY_PACKAGES_MAX + 1], Bytes::new()), Err(too_many));
+    filled(KEY_PACKAGE_BYTES_MAX, "KeyPackage", |package| put(vec![package], Bytes::new()));
+    at_most(KEY_PACKAGE_BYTES_MAX, "last resort", |last| put(vec![], last));
+    filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| request(Kind::AppendDeviceLog(schema::AppendDeviceLog { entry })));
+
+    let full = || schema::CreateConversation {
+        conversation: id(),
+        peer: id(),
+        group_info: long(1),
+        tree: long(1),
+        welcome: long(1),
+    };
+    let create = |message| request(Kind::CreateConversation(message));
+    an_id("conversation", |conversation| create(schema::CreateConversation { conversation, ..full() }));
+    an_id("peer", |peer| create(schema::CreateConversation { peer, ..full() }));
+    let max = HANDSHAKE_BYTES_MAX;
+    filled(max, "GroupInfo", |group_info| create(schema::CreateConversation { group_info, ..full() }));
+    filled(max, "tree", |tree| create(schema::CreateConversation { tree, ..full() }));
+    filled(max, "Welcome", |welcome| create(schema::CreateConversation { welcome, ..full() }));
+
+    let full = || schema::SubmitCommit {
+        counter: 1,
+        conversation: id(),
+        epoch: 0,
+        commit: long(1),
+        group_info: long(1),
+        welcome: Bytes::new(),
+    };
+    let submit = |message| request(Kind::SubmitCommit(message));
+    let uncounted = submit(schema::SubmitCommit { counter: 0, ..full() });
+    assert_eq!(uncounted, Err(PayloadError::Invalid("counter")));
+    an_id("conversation", |conversation| submit(schema::SubmitCommit { conversation, ..full() }));
+    filled(max, "commit", |commit| submit(schema::SubmitCommit { commit, ..full() }));
+    filled(max, "GroupInfo", |group_info| submit(schema::SubmitCommit { group_info, ..full() }));
+    at_most(max, "Welcome", |welcome| submit(schema::SubmitCommit { welcome, ..full() }));
+}
+
+#[test]
+fn responses_keep_their_bounds() {
+    use schema::response::Kind;
+    assert_eq!(
+        fault(Response::decode(raw_frame(FrameKind::Response, Bytes::new()))),
+        Err(PayloadError::Missing("kind"))
+    );
+    let account = |account, handle: &str, log_entries| {
+        let handle = handle.to_owned();
+        response(Kind::Account(schema::AccountFound { account, handle, log_entries, log_length: 1 }))
+    };
+    an_id("account", |id| account(id, "alice", vec![]));
+    assert_eq!(account(id(), "a", vec![]), Err(PayloadError::Invalid("handle")));
+    filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| account(id(), "alice", vec![entry]));
+
+    let package = |device, key_package| schema::DeviceKeyPackage { device, key_package };
+    let packages = |packages| response(Kind::KeyPackages(schema::KeyPackages { packages }));
+    assert_eq!(packages(vec![package(id(), long(1)); DEVICES_MAX]), Ok(()));
+    let too_many = PayloadError::TooLong("list of KeyPackages");
+    assert_eq!(packages(vec![package(id(), long(1)); DEVICES_MAX + 1]), Err(too_many));
+    an_id("device", |device| packages(vec![package(device, long(1))]));
+    filled(KEY_PACKAGE_BYTES_MAX, "KeyPackage", |bytes| packages(vec![package(id(), bytes)]));
+
+    an_id("conversation", |conversation| {
+        response(Kind::ConversationCreated(schema::ConversationCreated { conversation, existed: false, epoch: 1 }))
+    });
+    let group = |group_info, tree| response(Kind::Group(schema::Group { epoch: 1, group_info, tree }));
+    filled(HANDSHAKE_BYTES_MAX, "GroupInfo", |info| group(info, long(1)));
+    filled(HANDSHAKE_BYTES_MAX, "tree", |tree| group(long(1), tree));
+}
+
+#[test]
+fn pages_keep_their_bounds_and_their_order() {
+    use schema::response::Kind;
+    let commits = |epochs: &[u64], commit: Bytes| {
+        let commits = epochs.iter().map(|epoch| schema::Commit { epoch: *epoch, commit: commit.clone() }).collect();
+        response(Kind::Commits(schema::Commits { commits, epoch: 9, first_epoch: 1 }))
+    };
+    assert_eq!(commits(&[], long(1)), Ok(()));
+    assert_eq!(commits(&[4, 5, 6], long(1)), Ok(()));
+    for epochs in [[4, 6], [5, 4], [4, 4], [u64::MAX, 0]] {
+        assert_eq!(commits(&epochs, long(1)), Err(PayloadError::Invalid("order of commits")));
+    }
+    filled(HANDSHAKE_BYTES_MAX, "commit", |commit| commits(&[1], commit));
+
+    let state = |conversation, accounts| schema::ConversationState { conversation, epoch: 1, accounts };
+    let page = |conversations| response(Kind::Conversations(schema::Conversations { conversations, more: false }));
+    assert_eq!(page(vec![state(id(), vec![]); CONVERSATIONS_PAGE]), Ok(()));
+    let too_many = Err(PayloadError::TooLong("page of conversations"));
+    assert_eq!(page(vec![state(id(), vec![]); CONVERSATIONS_PAGE + 1]), too_many);
+    an_id("conversation", |conversation| page(vec![state(conversation, vec![])]));
+    an_id("account", |account| page(vec![state(id(), vec![account])]));
+    assert_eq!(page(vec![state(id(), vec![id(); CONVERSATION_ACCOUNTS_MAX])]), Ok(()));
+    let too_many = Err(PayloadError::TooLong("list of accounts"));
+    assert_eq!(page(vec![state(id(), vec![id(); CONVERSATION_ACCOUNTS_MAX + 1])]), too_many);
+}

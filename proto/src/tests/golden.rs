@@ -1,0 +1,259 @@
+//! The bytes of each frame: what another implementation must write, and what this one must go on reading.
+
+use super::*;
+use crate::{
+    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
+    CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, Hello,
+    HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
+    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+};
+
+const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
+const DEVICE: DeviceId = DeviceId::from_bytes([0xd1; 16]);
+const CONVERSATION: ConversationId = ConversationId::from_bytes([0xc1; 16]);
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn message_id() -> MessageId {
+    MessageId::new(0x0123_4567_89ab, 5)
+}
+
+fn refusal() -> Refusal {
+    Refusal::with_detail(Code::RateLimited, "slow").retry_after_ms(300)
+}
+
+#[track_caller]
+fn written(out: &BytesMut, expected: &str) {
+    assert_eq!(data_encoding::HEXLOWER.encode(out), expected);
+}
+
+#[track_caller]
+fn check<T: PartialEq + std::fmt::Debug, E: PartialEq + std::fmt::Debug>(
+    value: T,
+    put: impl Fn(&T, &mut BytesMut),
+    read: impl Fn(Frame) -> Result<T, E>,
+    expected: &str,
+) {
+    let mut out = BytesMut::new();
+    put(&value, &mut out);
+    written(&out, expected);
+    assert_eq!(read(frame(|out| put(&value, out))), Ok(value));
+}
+
+#[track_caller]
+fn server(value: ServerFrame, expected: &str) {
+    check(value, ServerFrame::put, ServerFrame::decode, expected);
+}
+
+#[track_caller]
+fn delivery(value: DeliveryFrame, expected: &str) {
+    check(value, DeliveryFrame::put, DeliveryFrame::decode, expected);
+}
+
+#[track_caller]
+fn request(value: Request, expected: &str) {
+    check(value, Request::put, Request::decode, expected);
+}
+
+#[track_caller]
+fn response(value: Response, expected: &str) {
+    check(value, Response::put, Response::decode, expected);
+}
+
+#[track_caller]
+fn client(put: impl Fn(&mut BytesMut), expected: &str) -> ClientFrame {
+    let mut out = BytesMut::new();
+    put(&mut out);
+    written(&out, expected);
+    ClientFrame::decode(frame(put)).unwrap()
+}
+
+#[test]
+fn client_frames_have_these_bytes() {
+    let claim = HelloClaim {
+        server_name: "a.b".into(),
+        account: ACCOUNT,
+        device: DEVICE,
+        subscribe: true,
+        cursor: Position { seq: 300, count: 2 },
+        epochs_digest: Some([0xe1; 32]),
+        log_entries: 3,
+    };
+    let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
+    let hello = Hello::sign(&claim, &key, &[6; 32]);
+    let read = client(
+        |out| put_hello(&hello, out),
+        "0140a60a62080110011a0867757265756d2f312203612e622a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1\
+         d1d1d1d1d1d1d1d1d1d1d1d1380140ac0248025220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1580312409a2e2db06fcef9aaa04190967fd47b4a6b4e438837971872d76fe9a0930d930101e8148048c89e\
+         bdea42c68fd20003cb9828e481700a4f0b310135a87d174f02",
+    );
+    assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
+
+    let register = Register { token: bytes("tok"), handle: "alice".into(), root_entry: bytes("root") };
+    let read = client(|out| put_register(&register, out), "06120a03746f6b1205616c6963651a04726f6f74");
+    assert!(matches!(read, ClientFrame::Register(again) if again == register));
+
+    let send = Send { counter: 7, conversation: CONVERSATION, epoch: 2, ciphertext: bytes("sealed") };
+    let read = client(|out| put_send(&send, out), "031e08071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1180222067365616c6564");
+    assert!(matches!(read, ClientFrame::Send(again) if again == send));
+
+    let ack = Position { seq: 300, count: 2 };
+    let read = client(|out| put_ack(ack, out), "050508ac021002");
+    assert!(matches!(read, ClientFrame::Ack(again) if again == ack));
+}
+
+#[test]
+fn server_frames_have_these_bytes() {
+    server(ServerFrame::Ready(Ready::default()), "0200");
+    let ready = Ready {
+        server_time_ms: 1_800_000_000_000,
+        retention_ms: 259_200_000,
+        commit_retention_ms: 2_592_000_000,
+        head: Position { seq: 300, count: 2 },
+        accepted_counter: 7,
+        sends_in_flight_max: 64,
+        epochs_differ: true,
+        log_entries: 3,
+        key_packages_left: 50,
+    };
+    server(ServerFrame::Ready(ready), "02210880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd309");
+    server(
+        ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
+        "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
+    );
+    let accepted = Accepted { message_id: Some(message_id()), number: 9, repeated: false };
+    server(
+        ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }),
+        "041a080712160a100123456789ab7000800000000000000510091801",
+    );
+    let long_ago = Accepted { message_id: None, number: 0, repeated: true };
+    server(ServerFrame::Sent(Sent { counter: 7, result: Ok(long_ago) }), "04080807120418012001");
+    server(ServerFrame::Sent(Sent { counter: 7, result: Err(refusal()) }), "040f08071a0b080410ac021a04736c6f77");
+    server(ServerFrame::Refused(refusal()), "080d0a0b080410ac021a04736c6f77");
+    server(ServerFrame::Drain { come_back_ms: 1_500 }, "090308dc0b");
+}
+
+#[test]
+fn delivery_frames_have_these_bytes() {
+    let envelope = |body| {
+        let shared = SharedEnvelope {
+            message_id: message_id(),
+            conversation: CONVERSATION,
+            sender_account: ACCOUNT,
+            sender_device: DEVICE,
+            body,
+        };
+        DeliveryFrame::Envelope(Envelope { position: Position { seq: 300, count: 2 }, shared })
+    };
+    delivery(
+        envelope(EnvelopeBody::Message { number: 9, ciphertext: bytes("sealed") }),
+        "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d13a0a080912067365616c6564",
+    );
+    delivery(
+        envelope(EnvelopeBody::Commit { epoch: 2, commit: bytes("commit") }),
+        "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1420a08021206636f6d6d6974",
+    );
+    delivery(
+        envelope(EnvelopeBody::Welcome(bytes("welcome"))),
+        "10405608ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d14a0777656c636f6d65",
+    );
+    delivery(
+        envelope(EnvelopeBody::LogChange { log_entries: 3 }),
+        "10405108ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
+    );
+    let to = Position { seq: 302, count: 4 };
+    let gap = |reason| DeliveryFrame::Gap(Gap { from_seq: 301, to, missed: 2, reason });
+    delivery(gap(GapReason::Expired), "110c08ad0210ae02180220042801");
+    delivery(gap(GapReason::Overflow), "110c08ad0210ae02180220042802");
+    delivery(DeliveryFrame::CaughtUp { seq: 302 }, "120308ae02");
+}
+
+#[test]
+fn requests_have_these_bytes() {
+    let by = FindBy::Handle("alice".parse().unwrap());
+    request(Request::FindAccount { by, log_from: 1 }, "200b0a090a05616c6963651801");
+    request(
+        Request::FindAccount { by: FindBy::Account(ACCOUNT), log_from: 0 },
+        "20140a121210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+    );
+    let key_packages = vec![bytes("one"), bytes("two")];
+    request(
+        Request::PutKeyPackages { key_packages, last_resort: Some(bytes("last")) },
+        "201212100a036f6e650a0374776f12046c617374",
+    );
+    request(Request::ClaimKeyPackages { account: ACCOUNT }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
+    let create = CreateConversation {
+        conversation: CONVERSATION,
+        peer: ACCOUNT,
+        group_info: bytes("info"),
+        tree: bytes("tree"),
+        welcome: bytes("welcome"),
+    };
+    request(
+        Request::CreateConversation(create),
+        "203b22390a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11a04696e666f2204\
+         747265652a0777656c636f6d65",
+    );
+    let commit = SubmitCommit {
+        counter: 7,
+        conversation: CONVERSATION,
+        epoch: 2,
+        commit: bytes("commit"),
+        group_info: bytes("info"),
+        welcome: Bytes::new(),
+    };
+    request(
+        Request::SubmitCommit(commit),
+        "20262a2408071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c118022206636f6d6d69742a04696e666f",
+    );
+    request(
+        Request::ReadCommits { conversation: CONVERSATION, from_epoch: 2 },
+        "201632140a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11002",
+    );
+    request(Request::ReadGroup { conversation: CONVERSATION }, "20143a120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
+    request(Request::ListConversations { after: None }, "20024200");
+    request(Request::ListConversations { after: Some(CONVERSATION) }, "201442120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
+    request(Request::AppendDeviceLog { entry: bytes("entry") }, "20094a070a05656e747279");
+}
+
+#[test]
+fn responses_have_these_bytes() {
+    response(Response::Refused(refusal()), "210d0a0b080410ac021a04736c6f77");
+    let handle = "alice".parse().unwrap();
+    let log_entries = vec![bytes("root"), bytes("next")];
+    response(
+        Response::Account(AccountFound { account: ACCOUNT, handle, log_entries, log_length: 2 }),
+        "212912270a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578742002",
+    );
+    response(Response::KeyPackagesStored { left: 50 }, "21041a020832");
+    response(
+        Response::KeyPackages(vec![(DEVICE, bytes("one"))]),
+        "211b22190a170a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d112036f6e65",
+    );
+    let (conversation, epoch) = (CONVERSATION, 2);
+    response(
+        Response::ConversationCreated { conversation, existed: true, epoch },
+        "21182a160a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110011802",
+    );
+    response(Response::CommitAccepted { epoch: 3 }, "210432020803");
+    let commits = vec![(1, bytes("first")), (2, bytes("second"))];
+    response(
+        Response::Commits(Commits { commits, epoch: 3, first_epoch: 1 }),
+        "211d3a1b0a090801120566697273740a0a080212067365636f6e6410031801",
+    );
+    let group = Group { epoch: 3, group_info: bytes("info"), tree: bytes("tree") };
+    response(Response::Group(group), "2110420e08031204696e666f1a0474726565");
+    let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT] }];
+    response(
+        Response::Conversations { conversations, more: true },
+        "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
+    );
+    response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
+}
