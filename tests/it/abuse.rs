@@ -157,8 +157,12 @@ async fn garbage_gets_a_code_and_others_do_not_notice() {
     for raw in &connections {
         let code = raw.ended().await.code;
         let known = [
-            Code::FrameMalformed, Code::FrameUnknown, Code::FrameTooLong, Code::PayloadMalformed,
-            Code::FrameUnexpected, Code::ProofTimeout,
+            Code::FrameMalformed,
+            Code::FrameUnknown,
+            Code::FrameTooLong,
+            Code::PayloadMalformed,
+            Code::FrameUnexpected,
+            Code::ProofTimeout,
         ];
         assert!(known.contains(&code), "{code:?}");
     }

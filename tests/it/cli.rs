@@ -4,10 +4,10 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
+use gureum_tests::World;
 use gureum_tests::child::{Running, binary};
 use gureum_tests::person::{Person, number, string, texts};
 use gureum_tests::wait::SOON;
-use gureum_tests::World;
 use serde_json::Value;
 
 #[track_caller]
@@ -236,9 +236,8 @@ fn history_shows_the_newest_of_one_talk_oldest_first() {
 fn a_home_with_a_passphrase_opens_with_it_alone() {
     let world = World::start();
     let alice = world.stranger("alice");
-    let with = |passphrase: &str, args: &[&str]| {
-        Person::finish(alice.command(args).env("GUREUM_PASSPHRASE", passphrase))
-    };
+    let with =
+        |passphrase: &str, args: &[&str]| Person::finish(alice.command(args).env("GUREUM_PASSPHRASE", passphrase));
     let invite = world.invite(1);
     assert_eq!(with("correct horse", &["register", &invite, "--handle", "alice"]).code, Some(0));
     assert_eq!(with("correct horse", &["whoami"]).code, Some(0));

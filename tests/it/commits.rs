@@ -108,10 +108,7 @@ async fn a_stranger_neither_reads_a_group_nor_commits_to_it() {
     let mut mallory = Device::registered(&two.world, "mallory").await;
     let (raw, _) = mallory.connect(two.world.url(), false, START).await;
     let id = two.talk.id;
-    for request in [
-        Request::ReadGroup { conversation: id },
-        Request::ReadCommits { conversation: id, from_epoch: 1 },
-    ] {
+    for request in [Request::ReadGroup { conversation: id }, Request::ReadCommits { conversation: id, from_epoch: 1 }] {
         let Response::Refused(refusal) = raw.request(&request).await else { panic!("{request:?} was answered") };
         assert!(matches!(refusal.code, Code::NotMember | Code::NotFound), "{refusal:?}");
     }

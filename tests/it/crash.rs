@@ -83,7 +83,10 @@ fn a_sender_killed_before_the_answer_sends_it_again_and_it_is_there_once() {
     assert!(world.admin().count("gureum_sends_total{result=\"repeated\"}") >= 1);
     assert_eq!(bob.receive().len(), 0);
     let talk = ["first", "second", "the answer arrives", "the answer is lost"];
-    assert_eq!((texts(&alice.history()), texts(&bob.history())), (talk.map(str::to_owned).to_vec(), talk.map(str::to_owned).to_vec()));
+    assert_eq!(
+        (texts(&alice.history()), texts(&bob.history())),
+        (talk.map(str::to_owned).to_vec(), talk.map(str::to_owned).to_vec())
+    );
 }
 
 #[test]

@@ -145,7 +145,7 @@ async fn an_ack_moves_the_cursor_and_what_was_not_delivered_cannot_be_acked() {
 #[tokio::test]
 async fn what_expired_untaken_is_one_gap_with_the_exact_count_and_later_messages_follow() {
     let mut two = Two::in_world(World::with_retention("2s")).await;
-    two.send(&[b"gone"; 7]).await;
+    two.send(&[b"gone".as_slice(); 7]).await;
     until_ms(gureum_tests::wait::now_ms() + 2_100);
     two.send(&[b"here"]).await;
     let (_raw, mut frames) = two.subscribe(START).await;
@@ -160,7 +160,7 @@ async fn what_expired_untaken_is_one_gap_with_the_exact_count_and_later_messages
 async fn an_inbox_over_its_bound_loses_its_oldest_and_says_so() {
     let options = gureum_tests::Options { flags: vec!["--inbox-entries-max", "16"], ..Default::default() };
     let mut two = Two::in_world(World::start_with(options)).await;
-    two.send(&[b"body"; 40]).await;
+    two.send(&[b"body".as_slice(); 40]).await;
     let (_raw, mut frames) = two.subscribe(START).await;
     let DeliveryFrame::Gap(gap) = frames.delivery().await else { panic!("no gap") };
     assert_eq!((gap.reason, gap.missed), (GapReason::Overflow, gap.to.count));

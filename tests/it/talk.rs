@@ -82,13 +82,9 @@ fn a_third_person_hears_nothing() {
     alice.send(&bob, "for bob alone");
     carol.send(&bob, "from carol");
     assert_eq!(carol.receive().len(), 0);
-    let mut came: Vec<_> =
-        bob.receive().iter().map(|event| (string(&event["from"]), string(&event["text"]))).collect();
+    let mut came: Vec<_> = bob.receive().iter().map(|event| (string(&event["from"]), string(&event["text"]))).collect();
     came.sort();
-    assert_eq!(came, [
-        ("alice".to_owned(), "for bob alone".to_owned()),
-        ("carol".to_owned(), "from carol".to_owned())
-    ]);
+    assert_eq!(came, [("alice".to_owned(), "for bob alone".to_owned()), ("carol".to_owned(), "from carol".to_owned())]);
     let with_carol = bob.ok(&["history", "carol"]);
     assert_eq!(texts(&with_carol), ["from carol"]);
 }

@@ -103,7 +103,12 @@ impl Running {
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         match self.out.find(SOON, &find) {
             Some(found) => found,
-            None => panic!("{what}: never said by {}\nstdout: {:#?}\nstderr: {:#?}", self.name, self.out.all(), self.err.all()),
+            None => panic!(
+                "{what}: never said by {}\nstdout: {:#?}\nstderr: {:#?}",
+                self.name,
+                self.out.all(),
+                self.err.all()
+            ),
         }
     }
 }

@@ -230,12 +230,7 @@ impl Device {
 
     /// A message of bytes that only look like a ciphertext to a server.
     pub fn opaque(&mut self, talk: &Talk, ciphertext: impl Into<Bytes>) -> Send {
-        Send {
-            counter: self.next_counter(),
-            conversation: talk.id,
-            epoch: talk.epoch(),
-            ciphertext: ciphertext.into(),
-        }
+        Send { counter: self.next_counter(), conversation: talk.id, epoch: talk.epoch(), ciphertext: ciphertext.into() }
     }
 
     /// Decrypts what another device encrypted.

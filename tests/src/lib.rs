@@ -1,7 +1,12 @@
 //! A world to test Gureum in: the real binaries on loopback, people with homes, and a client that breaks every rule.
 //!
 //! Everything panics with what it saw when the world is not as a test needs it: a test that cannot go on has failed.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc, reason = "only tests use this crate")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "only tests use this crate"
+)]
 
 pub mod admin;
 pub mod child;

@@ -11,7 +11,9 @@ use gureum_proto::{
 };
 use gureum_wire::{Decoder, Frame};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream, TransportConfig, VarInt,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -85,7 +87,8 @@ impl Raw {
         let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls()).unwrap()));
         config.transport_config(Arc::new(transport));
-        let connection = soon("a connection", endpoint.connect_with(config, address, &url.host).unwrap()).await.unwrap();
+        let connection =
+            soon("a connection", endpoint.connect_with(config, address, &url.host).unwrap()).await.unwrap();
         let (output, stream) = connection.open_bi().await.unwrap();
         Self { connection, endpoint, output, input: Frames::of(stream) }
     }
