@@ -1,4 +1,4 @@
-//! What the fuzz targets of the framing layer share: a stream decoded to its end, with its bounds checked.
+//! What the fuzz targets share: a stream decoded to its end, with its bounds checked.
 //!
 //! `cargo fuzz run -s none TARGET fuzz/corpus/TARGET fuzz/seeds/TARGET` runs one, from the folder above, with
 //! `RUSTC_BOOTSTRAP=1` set on a stable toolchain. No code of ours is `unsafe`, so a sanitizer finds little.
