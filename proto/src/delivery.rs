@@ -170,10 +170,9 @@ impl Envelope {
                 number: body.number,
                 ciphertext: filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
             },
-            Body::Commit(body) => EnvelopeBody::Commit {
-                epoch: body.epoch,
-                commit: filled(body.commit, HANDSHAKE_BYTES_MAX, "commit")?,
-            },
+            Body::Commit(body) => {
+                EnvelopeBody::Commit { epoch: body.epoch, commit: filled(body.commit, HANDSHAKE_BYTES_MAX, "commit")? }
+            }
             Body::Welcome(welcome) => EnvelopeBody::Welcome(filled(welcome, HANDSHAKE_BYTES_MAX, "welcome")?),
             Body::LogChange(change) => EnvelopeBody::LogChange { log_entries: change.log_entries },
         };

@@ -318,10 +318,7 @@ impl DeviceLog {
 /// The device's two keys are the same.
 pub fn sign_root(proof: &SigningKey, mls: &[u8; 32], recovery: &SigningKey, time_ms: u64) -> Result<Bytes, LogError> {
     let keys = DeviceKeys::new(proof.verifying_key().as_bytes(), mls)?;
-    let root = schema::LogRoot {
-        device: Some(keys.write()),
-        recovery_key: raw(recovery.verifying_key().as_bytes()),
-    };
+    let root = schema::LogRoot { device: Some(keys.write()), recovery_key: raw(recovery.verifying_key().as_bytes()) };
     let body = schema::LogEntry {
         version: LOG_VERSION,
         index: 0,
@@ -335,7 +332,13 @@ pub fn sign_root(proof: &SigningKey, mls: &[u8; 32], recovery: &SigningKey, time
 
 /// Writes the entry that adds a device, signed by an active one and countersigned by the new one.
 #[must_use]
-pub fn sign_add(log: &DeviceLog, signer: (DeviceId, &SigningKey), keys: &DeviceKeys, new: &SigningKey, time_ms: u64) -> Bytes {
+pub fn sign_add(
+    log: &DeviceLog,
+    signer: (DeviceId, &SigningKey),
+    keys: &DeviceKeys,
+    new: &SigningKey,
+    time_ms: u64,
+) -> Bytes {
     let change = schema::log_entry::Change::Add(keys.write());
     seal(&next(log, raw(signer.0), change, time_ms), signer.1, Some(new))
 }
@@ -349,14 +352,25 @@ pub fn sign_revoke(log: &DeviceLog, signer: (DeviceId, &SigningKey), device: Dev
 
 /// Writes the entry that replaces the recovery key.
 #[must_use]
-pub fn sign_rotate_recovery(log: &DeviceLog, signer: (DeviceId, &SigningKey), recovery: &SigningKey, time_ms: u64) -> Bytes {
+pub fn sign_rotate_recovery(
+    log: &DeviceLog,
+    signer: (DeviceId, &SigningKey),
+    recovery: &SigningKey,
+    time_ms: u64,
+) -> Bytes {
     let change = schema::log_entry::Change::RotateRecovery(raw(recovery.verifying_key().as_bytes()));
     seal(&next(log, raw(signer.0), change, time_ms), signer.1, Some(recovery))
 }
 
 /// Writes the entry by which the recovery key brings the account back with one new device.
 #[must_use]
-pub fn sign_recover(log: &DeviceLog, recovery: &SigningKey, keys: &DeviceKeys, new: &SigningKey, time_ms: u64) -> Bytes {
+pub fn sign_recover(
+    log: &DeviceLog,
+    recovery: &SigningKey,
+    keys: &DeviceKeys,
+    new: &SigningKey,
+    time_ms: u64,
+) -> Bytes {
     let change = schema::log_entry::Change::Recover(keys.write());
     seal(&next(log, Bytes::new(), change, time_ms), recovery, Some(new))
 }

@@ -32,7 +32,7 @@ pub struct HelloClaim {
     pub subscribe: bool,
     /// How far this device has taken its inbox, and the running count there.
     pub cursor: Position,
-    /// [`epochs_digest`] of what the device holds; `None`: do not compare.
+    /// [`crate::epochs_digest`] of what the device holds; `None`: do not compare.
     pub epochs_digest: Option<[u8; 32]>,
     /// Entries of its own device log that it has seen.
     pub log_entries: u64,
@@ -87,12 +87,9 @@ impl Hello {
         }
         .encode_to_vec();
         let signature = key.sign(&signed_bytes(&claim_bytes, exporter));
-        schema::Hello {
-            claim: claim_bytes.into(),
-            signature: Bytes::copy_from_slice(&signature.to_bytes()),
-        }
-        .encode_to_vec()
-        .into()
+        schema::Hello { claim: claim_bytes.into(), signature: Bytes::copy_from_slice(&signature.to_bytes()) }
+            .encode_to_vec()
+            .into()
     }
 
     /// Reads the payload of a Hello frame.

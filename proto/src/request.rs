@@ -230,14 +230,13 @@ impl Request {
                 group_info: submit.group_info.clone(),
                 welcome: submit.welcome.clone(),
             }),
-            Self::ReadCommits { conversation, from_epoch } => Kind::ReadCommits(schema::ReadCommits {
-                conversation: raw(conversation),
-                from_epoch: *from_epoch,
-            }),
+            Self::ReadCommits { conversation, from_epoch } => {
+                Kind::ReadCommits(schema::ReadCommits { conversation: raw(conversation), from_epoch: *from_epoch })
+            }
             Self::ReadGroup { conversation } => Kind::ReadGroup(schema::ReadGroup { conversation: raw(conversation) }),
-            Self::ListConversations { after } => Kind::ListConversations(schema::ListConversations {
-                after: after.map_or_else(Bytes::new, raw),
-            }),
+            Self::ListConversations { after } => {
+                Kind::ListConversations(schema::ListConversations { after: after.map_or_else(Bytes::new, raw) })
+            }
             Self::AppendDeviceLog { entry } => Kind::AppendDeviceLog(schema::AppendDeviceLog { entry: entry.clone() }),
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
@@ -280,10 +279,9 @@ impl Request {
                 welcome: filled(create.welcome, HANDSHAKE_BYTES_MAX, "Welcome")?,
             }),
             Kind::SubmitCommit(submit) => Self::SubmitCommit(SubmitCommit::read(submit)?),
-            Kind::ReadCommits(read) => Self::ReadCommits {
-                conversation: id(&read.conversation, "conversation")?,
-                from_epoch: read.from_epoch,
-            },
+            Kind::ReadCommits(read) => {
+                Self::ReadCommits { conversation: id(&read.conversation, "conversation")?, from_epoch: read.from_epoch }
+            }
             Kind::ReadGroup(read) => Self::ReadGroup { conversation: id(&read.conversation, "conversation")? },
             Kind::ListConversations(list) => Self::ListConversations {
                 after: match list.after.len() {
@@ -291,9 +289,9 @@ impl Request {
                     _ => Some(id(&list.after, "conversation")?),
                 },
             },
-            Kind::AppendDeviceLog(append) => Self::AppendDeviceLog {
-                entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")?,
-            },
+            Kind::AppendDeviceLog(append) => {
+                Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
+            }
         })
     }
 }

@@ -8,10 +8,9 @@ mod streams;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Send as SendFrame, exporter_context};
+use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Register, Send as SendFrame, exporter_context};
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,10 +56,7 @@ pub(crate) struct Shared {
 /// Serves a connection until it ends. `proven` is dropped when it has proven itself, or has ended.
 pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, proven: P) {
     shared.metrics.connections.increment(1.0);
-    let (authority, watched) = watch::channel(None);
-    let requests = request::serve(connection.clone(), Arc::clone(&shared), watched);
-    shared.tasks.spawn(requests);
-    if let Some(shell) = Shell::accept(&connection, &shared, authority).await {
+    if let Some(shell) = Shell::accept(&connection, &shared).await {
         let code = Box::pin(shell.run(proven)).await;
         shared.metrics.closes.increment(code);
     }
@@ -82,7 +78,6 @@ struct Shell {
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
-    authority: watch::Sender<Option<Authenticated>>,
 }
 
 /// The connection is to be closed with a code and a detail for people.
@@ -90,11 +85,7 @@ struct Closing(Code, String);
 
 impl Shell {
     /// Waits for the session stream, as long as a connection may stay without a proof.
-    async fn accept(
-        connection: &Connection,
-        shared: &Arc<Shared>,
-        authority: watch::Sender<Option<Authenticated>>,
-    ) -> Option<Self> {
+    async fn accept(connection: &Connection, shared: &Arc<Shared>) -> Option<Self> {
         let tls_server_name = connection
             .handshake_data()
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
@@ -124,7 +115,6 @@ impl Shell {
             reading: None,
             sends: Vec::new(),
             sends_bytes: 0,
-            authority,
         })
     }
 
@@ -204,6 +194,14 @@ impl Shell {
                 }
                 Err(_) => return Err(Closing(Code::Done, String::new())),
             },
+            // Requests count only from the proof on; those that came before it wait. There are never more tasks than
+            // streams that the transport allows.
+            stream = self.connection.accept_bi(), if self.attached.is_some() => {
+                let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
+                if let Some(from) = self.session.authority() {
+                    self.shared.tasks.spawn(request::answer(output, input, from, Arc::clone(&self.shared)));
+                }
+            }
             _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
             () = stopping.cancelled(), if !*is_drained => {
                 *is_drained = true;
@@ -222,20 +220,10 @@ impl Shell {
 
     async fn perform(&mut self, action: Action) -> Result<(), Closing> {
         match action {
-            Action::LookUp { claim } => self.look_up(&claim).await,
-            Action::Register(register) => {
-                let address = self.connection.remote_address().ip();
-                let result = match self.shared.requests.quotas.register(address) {
-                    Ok(()) => self.shared.requests.register(register).await,
-                    Err(refusal) => Err(refusal),
-                };
-                match &result {
-                    Ok(_) => self.shared.metrics.registrations.increment(1),
-                    Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
-                }
-                self.handle(Input::Registered(result));
-            }
-            Action::Attach { authority, subscribes } => return self.attach(authority, subscribes).await,
+            // Boxed: these happen once in a connection's life, and would else make its task larger for all of it.
+            Action::LookUp { claim } => Box::pin(self.look_up(&claim)).await,
+            Action::Register(register) => Box::pin(self.register(register)).await,
+            Action::Attach { authority, subscribes } => return Box::pin(self.attach(authority, subscribes)).await,
             Action::Send(send) => {
                 self.sends_bytes += send.ciphertext.len();
                 self.sends.push(send);
@@ -265,6 +253,19 @@ impl Shell {
         Ok(())
     }
 
+    async fn register(&mut self, register: Register) {
+        let address = self.connection.remote_address().ip();
+        let result = match self.shared.requests.quotas.register(address) {
+            Ok(()) => self.shared.requests.register(register).await,
+            Err(refusal) => Err(refusal),
+        };
+        match &result {
+            Ok(_) => self.shared.metrics.registrations.increment(1),
+            Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
+        }
+        self.handle(Input::Registered(result));
+    }
+
     async fn look_up(&mut self, claim: &HelloClaim) {
         let mut exporter = [0; EXPORTER_BYTES];
         let context = exporter_context(claim.account, claim.device);
@@ -292,9 +293,7 @@ impl Shell {
             self.shared.metrics.subscriptions.increment(1.0);
         }
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
-        self.attached =
-            Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
-        self.authority.send_replace(Some(authority));
+        self.attached = Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
         Ok(())
     }
 
@@ -349,11 +348,9 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
-        for (happened, input) in [
-            (mail.is_revoked, Input::Revoked),
-            (mail.is_displaced, Input::Displaced),
-            (mail.is_woken, Input::Woken),
-        ] {
+        for (happened, input) in
+            [(mail.is_revoked, Input::Revoked), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]
+        {
             if happened {
                 self.handle(input);
             }

@@ -115,12 +115,7 @@ impl Inboxes {
         Ok(false)
     }
 
-    fn shared(
-        &self,
-        reader: AccountId,
-        entry: &InboxEntry,
-        body: Option<&Bytes>,
-    ) -> Result<Option<Bytes>, StoreError> {
+    fn shared(&self, reader: AccountId, entry: &InboxEntry, body: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
         match entry.body {
             InboxBody::Message | InboxBody::Welcome => match body {
                 Some(body) => self.seal.open(entry.id, &decode(Family::Message, body)?),

@@ -39,13 +39,15 @@ pub(crate) enum ListenError {
 /// # Errors
 /// The address is taken or not this machine's, or TLS does not fit.
 pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> Result<Endpoint, ListenError> {
-    let crypto = QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| ListenError::Tls(error.to_string()))?;
+    let crypto =
+        QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| ListenError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     let failed = |error| ListenError::Bind { address, error };
     let socket = UdpSocket::bind(address).map_err(failed)?;
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key);
-    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
+    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, Arc::new(TokioRuntime))
+        .map_err(failed)
 }
 
 /// Every limit of the transport: quinn's defaults would let one peer pin 250 MB.

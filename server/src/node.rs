@@ -90,7 +90,8 @@ impl Node {
     /// Something cannot be opened, or the data directory is not this program's.
     pub async fn start(config: Config, wall: Arc<dyn WallClock>) -> Result<Self> {
         let dir = config.data_dir.clone();
-        files::make_private_dir(&dir).with_context(|| format!("the data directory {} cannot be made", dir.display()))?;
+        files::make_private_dir(&dir)
+            .with_context(|| format!("the data directory {} cannot be made", dir.display()))?;
         let retention_ms = millis(config.retention);
         let clock = Arc::new(Clock::resume(wall, retention_ms, load_last_known_ms(&dir)?)?);
         let floors = Arc::new(TakenFloors::default());
@@ -104,9 +105,9 @@ impl Node {
         let tls = load_tls(&dir, &config)?;
         let endpoint = listen::bind(config.listen, &tls)?;
         let listen = endpoint.local_addr()?;
-        let admin_listener = TcpListener::bind(config.admin)
-            .await
-            .with_context(|| format!("cannot listen on {} for the admin pages; choose another with --admin", config.admin))?;
+        let admin_listener = TcpListener::bind(config.admin).await.with_context(|| {
+            format!("cannot listen on {} for the admin pages; choose another with --admin", config.admin)
+        })?;
         let admin = admin_listener.local_addr()?;
         let url = tls.url(config.public_address(listen)).to_string();
 
@@ -116,11 +117,11 @@ impl Node {
         let storage = Storage { store: Arc::clone(&store), keyring: Arc::clone(&keyring), clock, floors };
         let (shared, writer) = share(&config, &dir, storage, &hub, &metrics)?;
         let readiness = Arc::new(Readiness::default());
-        let maintenance =
-            Arc::new(Maintenance::new(&dir, store.clone(), keyring, &shared, Arc::clone(&readiness)));
+        let maintenance = Arc::new(Maintenance::new(&dir, store.clone(), keyring, &shared, Arc::clone(&readiness)));
         maintenance.save_clock()?;
 
-        let (stop_accepting, stop_rest, rest) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (stop_accepting, stop_rest, rest) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         rest.spawn(admin::serve(admin_listener, Arc::clone(&readiness), rendered, stop_rest.clone()));
         rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
@@ -129,7 +130,18 @@ impl Node {
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
         Ok(Self {
-            endpoint, listen, admin, url, shared, readiness, stop_accepting, stop_rest, tasks, rest, writer, store,
+            endpoint,
+            listen,
+            admin,
+            url,
+            shared,
+            readiness,
+            stop_accepting,
+            stop_rest,
+            tasks,
+            rest,
+            writer,
+            store,
             maintenance,
         })
     }
@@ -224,7 +236,8 @@ async fn open_storage(dir: &Path, config: &Config, expiry: Expiry) -> Result<(Ar
 }
 
 fn load_tls(dir: &Path, config: &Config) -> Result<Tls> {
-    let host = config.public_address.as_ref().map_or_else(|| config.listen.ip().to_string(), |public| public.host.clone());
+    let host =
+        config.public_address.as_ref().map_or_else(|| config.listen.ip().to_string(), |public| public.host.clone());
     Ok(Tls::load(dir, config.tls.as_ref(), &host)?)
 }
 

@@ -68,9 +68,9 @@ impl Requests {
         let log = DeviceLog::from_root(&register.root_entry)
             .map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
         let invite = match &self.invites {
-            Some(key) => Some(
-                key.verify(&register.token, self.clock.now_ms()).map_err(|_| Refusal::new(Code::InviteInvalid))?,
-            ),
+            Some(key) => {
+                Some(key.verify(&register.token, self.clock.now_ms()).map_err(|_| Refusal::new(Code::InviteInvalid))?)
+            }
             None => None,
         };
         let (device, _) = log.active().next().ok_or_else(|| Refusal::new(Code::LogInvalid))?;
@@ -199,18 +199,19 @@ impl Requests {
             group_info: &submit.group_info,
             sender: LeafIdentity { account: from.account(), device: from.device(), log_entry },
         };
-        let next = mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, &logs).map_err(|error| {
-            match error {
-                CommitError::Epoch { current } => {
-                    Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
-                }
-                CommitError::Invalid(why) => invalid(why),
-                CommitError::Stored(error) => {
-                    tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
-                    Refusal::new(Code::Internal)
-                }
-            }
-        })?;
+        let next =
+            mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, &logs).map_err(
+                |error| match error {
+                    CommitError::Epoch { current } => {
+                        Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
+                    }
+                    CommitError::Invalid(why) => invalid(why),
+                    CommitError::Stored(error) => {
+                        tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
+                        Refusal::new(Code::Internal)
+                    }
+                },
+            )?;
         let welcomed: BTreeSet<_> = next
             .members
             .iter()
@@ -262,8 +263,7 @@ impl Requests {
     async fn group(self: &Arc<Self>, from: Authenticated, conversation: ConversationId) -> Answer {
         self.blocking(move |this| {
             let head = this.member_conversation(from, conversation)?;
-            let (group_info, tree) =
-                this.directory.group(conversation)?.ok_or_else(|| Refusal::new(Code::NotFound))?;
+            let (group_info, tree) = this.directory.group(conversation)?.ok_or_else(|| Refusal::new(Code::NotFound))?;
             Ok(Response::Group(Group { epoch: head.epoch, group_info, tree }))
         })
         .await
@@ -284,9 +284,8 @@ impl Requests {
             .blocking(move |this| {
                 let mut log = DeviceLog::clone(&*this.own_log(from)?);
                 let index = log.length();
-                let change = log
-                    .append(&entry)
-                    .map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
+                let change =
+                    log.append(&entry).map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
                 let (added, revoked) = match change {
                     LogChange::Added(device) => (vec![device], Vec::new()),
                     LogChange::Revoked(device) => (Vec::new(), vec![device]),

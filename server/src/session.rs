@@ -19,8 +19,8 @@ use gureum_proto::{
 use gureum_wire::{Frame, FrameError};
 
 pub use authority::{Authenticated, DeviceFacts};
-pub use subscription::{Item, Page};
 use subscription::Subscription;
+pub use subscription::{Item, Page};
 
 /// What is fixed for a session from its start.
 #[derive(Debug, Clone)]

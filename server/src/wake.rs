@@ -163,7 +163,11 @@ impl Wake for Hub {
                 shard.push(account, delivery);
             }
             if let Some(presence) = shard.accounts.get(&account) {
-                presence.sessions.iter().filter(|session| session.subscribes).for_each(|session| session.listener.wake());
+                presence
+                    .sessions
+                    .iter()
+                    .filter(|session| session.subscribes)
+                    .for_each(|session| session.listener.wake());
             }
         }
     }

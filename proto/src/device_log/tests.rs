@@ -124,7 +124,11 @@ fn the_recovery_key_brings_an_account_back_and_can_be_rotated() {
 
 #[test]
 fn refuses_garbage_and_a_changed_byte_anywhere() {
-    refuses(&log(), b"garbage", &PayloadError::from(schema::SignedLogEntry::decode(&b"garbage"[..]).unwrap_err()).into());
+    refuses(
+        &log(),
+        b"garbage",
+        &PayloadError::from(schema::SignedLogEntry::decode(&b"garbage"[..]).unwrap_err()).into(),
+    );
     let root = root();
     for at in 0..root.len() {
         let mut changed = root.to_vec();

@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
+use gureum_server::time::{SystemClock, WallClock};
 use gureum_server::{invite, node};
 
 #[global_allocator]
@@ -104,8 +105,9 @@ fn run_serve(serve: &Serve) -> Result<()> {
 }
 
 fn run_invite(invite: &Invite) -> Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let Ok(expires_ms) = u64::try_from(now.saturating_add(invite.expires).as_millis()) else {
+    let now_ms = SystemClock::new().wall_ms();
+    let lifetime_ms = u64::try_from(invite.expires.as_millis()).ok();
+    let Some(expires_ms) = lifetime_ms.and_then(|lifetime_ms| now_ms.checked_add(lifetime_ms)) else {
         bail!("--expires is too far away");
     };
     let url = invite::mint(&invite.data_dir, invite.uses, expires_ms)?;

@@ -6,31 +6,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gureum_proto::{Code, Request, Response};
 use gureum_wire::Decoder;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::watch;
+use quinn::{RecvStream, SendStream, VarInt};
 
 use super::Shared;
 use crate::limits::{READ_BYTES_MAX, REQUEST_TIMEOUT_MS};
 use crate::session::{Authenticated, broken};
 
-/// Takes request streams until the connection ends. There are never more tasks than streams that the transport
-/// allows.
-pub(super) async fn serve(
-    connection: Connection,
-    shared: Arc<Shared>,
-    authority: watch::Receiver<Option<Authenticated>>,
-) {
-    // The first bidirectional stream is the session's; requests count only from the proof on.
-    let mut proven = authority;
-    let Ok(from) = proven.wait_for(Option::is_some).await.map(|from| *from) else { return };
-    let Some(from) = from else { return };
-    while let Ok((output, input)) = connection.accept_bi().await {
-        let task = answer(output, input, from, Arc::clone(&shared));
-        shared.tasks.spawn(task);
-    }
-}
-
-async fn answer(mut output: SendStream, mut input: RecvStream, from: Authenticated, shared: Arc<Shared>) {
+/// Answers the request of one stream.
+pub(super) async fn answer(mut output: SendStream, mut input: RecvStream, from: Authenticated, shared: Arc<Shared>) {
     let limit = Duration::from_millis(REQUEST_TIMEOUT_MS);
     let request = match tokio::time::timeout(limit, read(&mut input)).await {
         Ok(Ok(request)) => request,

@@ -70,7 +70,9 @@ pub(super) async fn write(delivery: Option<&mut Outgoing>) -> Result<bool, Closi
 /// The result of a read of the store; `None` when it panicked.
 ///
 /// Cancel safety: the read goes on and can be joined again.
-pub(super) async fn join(reading: Option<&mut JoinHandle<Result<Page, StoreError>>>) -> Option<Result<Page, StoreError>> {
+pub(super) async fn join(
+    reading: Option<&mut JoinHandle<Result<Page, StoreError>>>,
+) -> Option<Result<Page, StoreError>> {
     reading?.await.ok()
 }
 
@@ -83,7 +85,8 @@ pub(super) async fn sleep_until(end: Option<Instant>) {
 
 /// Writes what goes to a delivery stream.
 pub(super) fn put_items(items: &[Item], out: &mut BytesMut) {
-    let bytes: usize = items.iter().map(|item| if let Item::Envelope { shared, .. } = item { shared.len() + 24 } else { 48 }).sum();
+    let bytes: usize =
+        items.iter().map(|item| if let Item::Envelope { shared, .. } = item { shared.len() + 24 } else { 48 }).sum();
     out.reserve(bytes);
     for item in items {
         match item {

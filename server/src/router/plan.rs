@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use gureum_proto::{AccountId, Code, DeviceId, MessageId, Position, Refusal, Send, Sent};
 
-pub(crate) use inboxes::counts;
 pub use changes::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan};
+pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;
 use crate::store::record::SealedMessage;

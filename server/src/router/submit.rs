@@ -155,8 +155,7 @@ impl Writer {
             getrandom::fill(&mut bytes).expect("the system has randomness");
             u128::from_be_bytes(bytes)
         };
-        let planner =
-            Planner::new(Arc::clone(&parts.store), Arc::clone(&parts.seal), parts.config, Box::new(entropy));
+        let planner = Planner::new(Arc::clone(&parts.store), Arc::clone(&parts.seal), parts.config, Box::new(entropy));
         Self { parts, planner, plan: Plan::default(), waiting: Vec::new() }
     }
 
@@ -200,8 +199,7 @@ impl Writer {
             Submission::Ack { from, position } if is_sound => planner.add(Op::Ack { from, position }, now_ms, plan)?,
             Submission::Ack { .. } => {}
             Submission::Change { change, answer } => {
-                let planned =
-                    if is_sound { planner.add_change(*change, now_ms, plan) } else { Ok(Err(unavailable())) };
+                let planned = if is_sound { planner.add_change(*change, now_ms, plan) } else { Ok(Err(unavailable())) };
                 let (result, step) = match planned {
                     Ok(result) => (result, Ok(())),
                     Err(error) => (Err(unavailable()), Err(error)),
@@ -243,7 +241,9 @@ impl Writer {
         let mut sent = self.plan.sent.drain(..);
         for waiting in self.waiting.drain(..) {
             match waiting {
-                Waiting::Sends { answers, counters, .. } => answers.answer(sent.by_ref().take(counters.len()).collect()),
+                Waiting::Sends { answers, counters, .. } => {
+                    answers.answer(sent.by_ref().take(counters.len()).collect())
+                }
                 Waiting::Change { answer, result } => drop(answer.send(result)),
             }
         }
@@ -294,4 +294,3 @@ fn unavailable() -> Refusal {
 /// When a sender whose message could not be stored may try again: long enough for an operator's script to make
 /// room, short enough to go unnoticed.
 const RETRY_AFTER_MS: u64 = 1_000;
-
