@@ -14,3 +14,4 @@ mod restart;
 mod retention;
 mod secrecy;
 mod talk;
+mod tidy;
