@@ -9,6 +9,7 @@ use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Shared};
@@ -17,6 +18,12 @@ use crate::limits::{
     STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
 };
 use crate::tls::Tls;
+
+/// Derives the key of connection ids from that of stateless resets.
+const IDS_CONTEXT: &str = "gureum 2026-11 connection ids v1";
+/// After a restart each old connection is told once: a hundred thousand in under two minutes. A reset is shorter than
+/// what it answers and goes only to who shows an id of ours, so that nobody is flooded by way of this server.
+const RESET_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +52,19 @@ pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> Result<Endpoint, ListenErr
     config.transport_config(Arc::new(transport()));
     let failed = |error| ListenError::Bind { address, error };
     let socket = UdpSocket::bind(address).map_err(failed)?;
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key);
-    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, Arc::new(TokioRuntime))
-        .map_err(failed)
+    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
+    let ids_key = ids_key(&tls.reset_key);
+    endpoint
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
+        .min_reset_interval(RESET_INTERVAL_MIN);
+    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+/// The key that marks connection ids as this server's, the same after a restart: a packet with any other id is not
+/// answered, so that without it no old connection would learn of its end.
+fn ids_key(reset_key: &[u8; 32]) -> u64 {
+    let key = blake3::derive_key(IDS_CONTEXT, reset_key);
+    key.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// Every limit of the transport: quinn's defaults would let one peer pin 250 MB.

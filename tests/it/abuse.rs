@@ -176,7 +176,7 @@ async fn streams_that_stay_silent_are_dropped_and_others_do_not_notice() {
     let (mallory_device, (_bob, mut frames)) =
         (Device::registered(&two.world, "mallory").await, two.subscribe(START).await);
     let (mallory, _) = mallory_device.connect(two.world.url(), false, START).await;
-    let mut silent = Vec::new();
+    let (mut silent, mut opened_by) = (Vec::new(), Vec::new());
     for raw in [&stranger, &mallory] {
         loop {
             // As many as the server allows, each with the beginning of a request.
@@ -185,12 +185,18 @@ async fn streams_that_stay_silent_are_dropped_and_others_do_not_notice() {
             output.write_all(&[0x20]).await.unwrap();
             silent.push((output, input));
         }
+        opened_by.push(silent.len());
     }
     assert!((8..=20).contains(&silent.len()), "{} streams", silent.len());
     two.send(&[b"meanwhile"]).await;
     assert_eq!(next_body(&mut frames).await.1, b"meanwhile");
     assert_eq!(stranger.ended().await.code, Code::ProofTimeout);
     // The proven one keeps its connection; its streams are reset, which makes room for a request that says something.
+    for (_, input) in silent.iter_mut().skip(opened_by[0]) {
+        let reset = soon("a reset", input.read_to_end(16)).await.unwrap_err();
+        assert!(format!("{reset:?}").contains(&Code::TooSlow.number().to_string()), "{reset:?}");
+    }
+    drop(silent);
     let answer = mallory.request(&Request::ListConversations { after: None }).await;
     assert!(matches!(answer, Response::Conversations { .. }), "{answer:?}");
 }

@@ -62,6 +62,7 @@ async fn what_is_sent_right_after_somebody_rejoined_is_read() {
     let (alice, bob) = world.pair();
     alice.send(&bob, "hello");
     assert_eq!(bob.receive_texts(), ["hello"]);
+    assert!(alice.receive().is_empty(), "Bob's renewed keys, and nothing to show");
     alice.renew_keys().await;
     until_ms(now_ms() + 6_000);
     assert!(bob.run(&["receive"]).code == Some(0));

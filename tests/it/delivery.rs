@@ -117,7 +117,7 @@ async fn a_send_whose_answer_was_lost_is_answered_again_and_stored_once() {
     assert!(matches!(frames.delivery().await, DeliveryFrame::CaughtUp { .. }), "it came a second time");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_ack_moves_the_cursor_and_what_was_not_delivered_cannot_be_acked() {
     let mut two = Two::start().await;
     two.send(&[b"one", b"two"]).await;

@@ -1,6 +1,7 @@
 //! Two people talk: live, and with one of them away while the server dies.
 
 use gureum_tests::World;
+use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::person::{number, string, texts};
 
 #[test]
@@ -10,10 +11,9 @@ fn who_is_connected_has_a_message_at_once_and_from_memory() {
     let mut follower = bob.follow_from_now();
     alice.send(&bob, "first");
     follower.wait_for_text("first");
-    // Bob's device renews its keys after joining; what follows is an ordinary message of a talk that stands.
-    gureum_tests::wait::eventually("bob's commit", gureum_tests::wait::SOON, || {
-        (world.admin().count("gureum_commits_accepted_total") >= 1).then_some(())
-    });
+    // Bob's device renews its keys once it has joined; what follows is an ordinary message of a talk that stands.
+    eventually("bob's commit", SOON, || (world.admin().count("gureum_commits_accepted_total") >= 1).then_some(()));
+    assert!(alice.receive().is_empty());
     let from = |source: &str| world.admin().count(&format!("gureum_deliveries_total{{source=\"{source}\"}}"));
     let before = (from("tail"), from("store"));
     let sent = alice.send(&bob, "hello");
@@ -101,7 +101,7 @@ fn a_chat_shows_what_comes_and_sends_what_is_typed() {
     at_alice.wait_for("bob's line", shows("yes"));
     for chat in [&mut at_alice, &mut at_bob] {
         chat.end_input();
-        assert!(chat.wait(gureum_tests::wait::SOON).success(), "{:?}", chat.err.all());
+        assert!(chat.wait(SOON).success(), "{:?}", chat.err.all());
     }
     assert_eq!(alice.talk(), bob.talk());
 }

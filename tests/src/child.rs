@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::wait::{SOON, eventually};
 
+/// A client that is idle notices the death of its server when it next says that it is there: every 20 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running child.
 #[derive(Debug)]
 pub struct Running {
@@ -101,7 +104,7 @@ impl Running {
     /// Waits for a line of its standard output for which `find` gives something.
     #[track_caller]
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        match self.out.find(SOON, &find) {
+        match self.out.find(PATIENCE, &find) {
             Some(found) => found,
             None => panic!(
                 "{what}: never said by {}\nstdout: {:#?}\nstderr: {:#?}",

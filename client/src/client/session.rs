@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
 
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
-        let mut stuck = (None, 0);
+        let (mut stuck, mut has_joined) = ((None, 0), false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
             }
             self.caught_up |= taken.caught_up;
             let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
-            self.outbox_due |= taken.events.iter().any(joined);
+            has_joined |= taken.events.iter().any(joined);
             match taken.need {
                 Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
                 None if taken.frames == 0 => {
@@ -249,8 +249,12 @@ impl<'a> Session<'a> {
                 None => (),
             }
         }
+        self.outbox_due |= has_joined;
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
             self.after_catching_up().await?;
+        } else if has_joined && self.caught_up {
+            // In the middle of a session; at its start that is done after catching up.
+            tolerate(self.sync.renew_keys().await)?;
         }
         Ok(())
     }

@@ -18,10 +18,9 @@ pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::
         text.len()
     );
     let client = home.open().await?;
-    // The first message to somebody may cross theirs: then the conversation is in the inbox already.
-    let known = client.has_conversation_with(&args.to).await?;
-    let inbox = if known { Inbox::Leave } else { Inbox::TakeIfFree };
-    let mut session = client.session(SessionOptions { inbox, reconnect: false })?;
+    // What waits in the inbox comes first: it may be the very conversation that this message would begin, or a commit
+    // after which others can no longer read what is encrypted without it.
+    let mut session = client.session(SessionOptions { inbox: Inbox::TakeIfFree, reconnect: false })?;
     let commands = session.commands();
     let sent = Box::pin(session.finish(commands.send(args.to.clone(), text))).await;
     drop(commands);
