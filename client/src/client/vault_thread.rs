@@ -1,5 +1,8 @@
 //! The vault on a thread of its own: it waits for disks, and what waits for networks must not.
 
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ClientError;
@@ -8,18 +11,34 @@ use crate::vault::Vault;
 
 type Job = Box<dyn FnOnce(&mut Vault) + Send>;
 
-/// A vault that is called from asynchronous code. The thread ends when the last handle is dropped and its jobs
-/// are done.
+/// A vault that is called from asynchronous code. Dropping the last handle waits until the jobs are done and the
+/// database is closed: a process that ended before would take the encryption library away under its feet.
 #[derive(Debug, Clone)]
 pub(crate) struct VaultHandle {
-    jobs: mpsc::Sender<Job>,
+    thread: Arc<VaultThread>,
+}
+
+#[derive(Debug)]
+struct VaultThread {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for VaultThread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A job that panicked has been told of by its hook.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl VaultHandle {
     /// Gives a vault its thread.
     pub(crate) fn start(mut vault: Vault) -> Result<Self, ClientError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(VAULT_JOBS_MAX);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("vault".to_owned())
             .spawn(move || {
                 while let Some(job) = queue.blocking_recv() {
@@ -27,7 +46,7 @@ impl VaultHandle {
                 }
             })
             .map_err(|error| ClientError::Thread(error.to_string()))?;
-        Ok(Self { jobs })
+        Ok(Self { thread: Arc::new(VaultThread { jobs: Some(jobs), thread: Some(thread) }) })
     }
 
     /// Runs one operation and waits for it.
@@ -43,7 +62,8 @@ impl VaultHandle {
             let _ = reply.send(operation(vault));
         });
         let gone = |()| ClientError::Thread("the database's thread has ended; the log says why".to_owned());
-        self.jobs.send(job).await.map_err(|_| gone(()))?;
+        let jobs = self.thread.jobs.as_ref().ok_or(()).map_err(gone)?;
+        jobs.send(job).await.map_err(|_| gone(()))?;
         result.await.map_err(|_| gone(()))
     }
 
