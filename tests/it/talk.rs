@@ -1,8 +1,8 @@
 //! Two people talk: live, and with one of them away while the server dies.
 
 use gureum_tests::World;
-use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::person::{number, string, texts};
+use gureum_tests::wait::{SOON, eventually};
 
 #[test]
 fn who_is_connected_has_a_message_at_once_and_from_memory() {
