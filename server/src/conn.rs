@@ -12,6 +12,7 @@ use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Register, S
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,14 +55,24 @@ pub(crate) struct Shared {
 }
 
 /// Serves a connection until it ends. `proven` is dropped when it has proven itself, or has ended.
-pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, proven: P) {
+pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, accepted: Accepted, proven: P) {
     shared.metrics.connections.increment(1.0);
-    if let Some(shell) = Shell::accept(&connection, &shared).await {
+    if let Some(shell) = Shell::accept(&connection, &shared, accepted).await {
         let code = Box::pin(shell.run(proven)).await;
         shared.metrics.closes.increment(code);
     }
     connection.close(code(Code::Done), b"");
     shared.metrics.connections.decrement(1.0);
+}
+
+/// When a connection's first packet came, and by when it must have proven itself: one deadline for the handshake, the
+/// session stream and the proof together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    /// By the server's clock.
+    pub(crate) at_ms: u64,
+    /// By the timer's.
+    pub(crate) proof_by: Instant,
 }
 
 struct Shell {
@@ -85,14 +96,13 @@ struct Closing(Code, String);
 
 impl Shell {
     /// Waits for the session stream, as long as a connection may stay without a proof.
-    async fn accept(connection: &Connection, shared: &Arc<Shared>) -> Option<Self> {
+    async fn accept(connection: &Connection, shared: &Arc<Shared>, accepted: Accepted) -> Option<Self> {
         let tls_server_name = connection
             .handshake_data()
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
             .and_then(|data| data.server_name);
         let config = SessionConfig { tls_server_name, ..shared.session.clone() };
-        let limit = Duration::from_millis(config.proof_timeout_ms);
-        let (output, input) = match tokio::time::timeout(limit, connection.accept_bi()).await {
+        let (output, input) = match tokio::time::timeout_at(accepted.proof_by, connection.accept_bi()).await {
             Ok(Ok(streams)) => streams,
             Ok(Err(_)) => return None,
             Err(_) => {
@@ -104,7 +114,7 @@ impl Shell {
         Some(Self {
             connection: connection.clone(),
             shared: Arc::clone(shared),
-            session: Session::new(config, shared.clock.now_ms()),
+            session: Session::new(config, accepted.at_ms),
             decoder: Decoder::new(),
             input,
             input_ended: false,
@@ -294,6 +304,14 @@ impl Shell {
         }
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
         self.attached = Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
+        // A revocation between the look-up and this moment found no session to end: look again, now that any later
+        // one does.
+        let directory = Arc::clone(&self.shared.directory);
+        let log = tokio::task::spawn_blocking(move || directory.log(authority.account())).await;
+        let Ok(Ok(Some(log))) = log else { return Err(Closing(Code::Unavailable, String::new())) };
+        if !log.is_active(authority.device()) {
+            return Err(Closing(Code::DeviceRevoked, String::new()));
+        }
         Ok(())
     }
 

@@ -199,3 +199,6 @@ pub const fn shared_memory_bytes_max() -> usize {
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on
 /// `/readyz`, and how much time a crash can forget.
 pub const MAINTENANCE_MS_MAX: u64 = 5_000;
+
+/// Floors that wait for the next synced batch; at this many the batch of acks itself is synced.
+pub const UNSYNCED_FLOORS_MAX: usize = 4_096;

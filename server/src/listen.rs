@@ -10,9 +10,10 @@ use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::conn::{self, Shared};
+use crate::conn::{self, Accepted, Shared};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, IDLE_TIMEOUT_MS, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES,
     STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
@@ -107,9 +108,10 @@ pub(crate) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, stop: Cancel
 
 async fn serve(incoming: Incoming, shared: Arc<Shared>, place: Place) {
     let limit = Duration::from_millis(shared.session.proof_timeout_ms);
+    let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
     let Ok(connecting) = incoming.accept() else { return };
-    match tokio::time::timeout(limit, connecting).await {
-        Ok(Ok(connection)) => conn::serve(connection, shared, place).await,
+    match tokio::time::timeout_at(accepted.proof_by, connecting).await {
+        Ok(Ok(connection)) => conn::serve(connection, shared, accepted, place).await,
         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }

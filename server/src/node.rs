@@ -272,6 +272,7 @@ fn share(config: &Config, dir: &Path, storage: Storage, hub: &Arc<Hub>, metrics:
         store: Arc::clone(&dyn_store),
         router: router.clone(),
         clock: Arc::clone(&clock),
+        commit_retention_ms: millis(config.commit_retention),
         invites,
         quotas: Arc::new(Quotas::new()),
     };

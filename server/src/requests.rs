@@ -18,9 +18,9 @@ use crate::mls::{self, CommitError, GroupMember, Submitted};
 use crate::quota::Quotas;
 use crate::router::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan, Router};
 use crate::session::Authenticated;
-use crate::store::record::{CommitRecord, KeyPackageRecord, Member};
+use crate::store::record::{CommitRecord, ConversationHead, KeyPackageRecord, Member};
 use crate::store::{Family, Store, StoreError, decode, key};
-use crate::time::Clock;
+use crate::time::{Clock, is_expired};
 
 /// Answers requests.
 pub(crate) struct Requests {
@@ -32,6 +32,8 @@ pub(crate) struct Requests {
     pub router: Router,
     /// The server's time.
     pub clock: Arc<Clock>,
+    /// How long commits stay.
+    pub commit_retention_ms: u64,
     /// `None`: registration is open to everybody.
     pub invites: Option<InviteKey>,
     /// What one account may ask how often.
@@ -39,6 +41,13 @@ pub(crate) struct Requests {
 }
 
 type Answer = Result<Response, Refusal>;
+/// Roster, GroupInfo and tree.
+type GroupParts = (ConversationHead, Bytes, Bytes);
+
+/// The epoch of a group after its creator's first commit.
+const FIRST_EPOCH: u64 = 1;
+/// Reads of a group that commits may overtake before the reader is told to come again.
+const GROUP_READS_MAX: usize = 4;
 
 impl Requests {
     /// Answers a request of a proven device.
@@ -136,6 +145,9 @@ impl Requests {
             .blocking(move |this| {
                 let group = mls::open_group(create.conversation, &create.group_info, &create.tree)
                     .map_err(|error| invalid(error.to_string()))?;
+                if group.epoch != FIRST_EPOCH {
+                    return Err(invalid("a conversation begins with the commit that adds everybody").into());
+                }
                 let accounts = BTreeSet::from([from.account(), create.peer]);
                 if mls::accounts_of(&group.members) != accounts || accounts.len() != 2 {
                     return Err(invalid("the group's accounts are not the two of this conversation").into());
@@ -183,9 +195,7 @@ impl Requests {
         if let Some(result) = window.find(submit.counter) {
             return Ok(Planned::Before(result.number));
         }
-        let head = self.member_conversation(from, submit.conversation)?;
-        let not_found = || Refusal::new(Code::NotFound);
-        let (group_info, tree) = self.directory.group(submit.conversation)?.ok_or_else(not_found)?;
+        let (head, group_info, tree) = self.member_group(from, submit.conversation)?;
         let accounts: BTreeSet<_> = head.members.iter().map(|member| member.account).collect();
         let logs = self.logs(&accounts)?;
         let log_entry = logs
@@ -212,6 +222,10 @@ impl Requests {
                     }
                 },
             )?;
+        let adds_others = next.added.iter().any(|device| *device != from.device());
+        if adds_others && submit.welcome.is_empty() {
+            return Err(invalid("it adds devices and brings no Welcome for them").into());
+        }
         let welcomed: BTreeSet<_> = next
             .members
             .iter()
@@ -236,10 +250,15 @@ impl Requests {
         self.blocking(move |this| {
             let head = this.member_conversation(from, conversation)?;
             let range = key::commits_from(&conversation, from_epoch);
+            let now_ms = this.clock.now_ms();
             let mut page = Commits { commits: Vec::new(), epoch: head.epoch, first_epoch: head.epoch };
             let mut bytes = 0;
             for (entry, value) in this.store.scan(Family::Commit, range.as_range(), COMMITS_SCAN_MAX)? {
                 let Some((_, epoch)) = key::parse_commit(&entry) else { continue };
+                let record: CommitRecord = decode(Family::Commit, &value)?;
+                if is_expired(record.time_ms, this.commit_retention_ms, now_ms) {
+                    continue;
+                }
                 if page.commits.is_empty() {
                     page.first_epoch = epoch;
                 }
@@ -248,7 +267,6 @@ impl Requests {
                 {
                     break;
                 }
-                let record: CommitRecord = decode(Family::Commit, &value)?;
                 bytes += record.commit.len();
                 page.commits.push((epoch, record.commit));
             }
@@ -262,8 +280,7 @@ impl Requests {
 
     async fn group(self: &Arc<Self>, from: Authenticated, conversation: ConversationId) -> Answer {
         self.blocking(move |this| {
-            let head = this.member_conversation(from, conversation)?;
-            let (group_info, tree) = this.directory.group(conversation)?.ok_or_else(|| Refusal::new(Code::NotFound))?;
+            let (head, group_info, tree) = this.member_group(from, conversation)?;
             Ok(Response::Group(Group { epoch: head.epoch, group_info, tree }))
         })
         .await
@@ -320,10 +337,24 @@ impl Requests {
         &self,
         from: Authenticated,
         conversation: ConversationId,
-    ) -> Result<crate::store::record::ConversationHead, Failure> {
+    ) -> Result<ConversationHead, Failure> {
         let head = self.directory.conversation(conversation)?.ok_or_else(|| Refusal::new(Code::NotFound))?;
         let is_member = head.members.iter().any(|member| member.account == from.account());
         if is_member { Ok(head) } else { Err(Refusal::new(Code::NotMember).into()) }
+    }
+
+    /// The same with its GroupInfo and tree, all three of one epoch.
+    fn member_group(&self, from: Authenticated, conversation: ConversationId) -> Result<GroupParts, Failure> {
+        for _ in 0..GROUP_READS_MAX {
+            let head = self.member_conversation(from, conversation)?;
+            let parts = self.directory.group(conversation)?;
+            let (group_info, tree) = parts.ok_or_else(|| Refusal::new(Code::NotFound))?;
+            // A commit replaces the three in one batch: unless the epoch has moved on, all were of it.
+            if self.member_conversation(from, conversation)?.epoch == head.epoch {
+                return Ok((head, group_info, tree));
+            }
+        }
+        Err(Refusal::new(Code::EpochConflict).into())
     }
 
     /// Runs what may wait for a disk, or compute for milliseconds, off the tasks' threads.

@@ -63,6 +63,7 @@ impl SmallDisk {
             .output()
             .is_ok_and(|output| output.status.success());
         if !mounted {
+            assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small disk, or it proves nothing");
             println!("skipped: a full disk needs the right to mount a small one");
             return None;
         }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gureum_proto::{Code, Refusal, Send as SendFrame, Sent};
+use gureum_proto::{AccountId, Code, Refusal, Send as SendFrame, Sent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
-use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX};
+use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, UNSYNCED_FLOORS_MAX};
 use crate::metrics::Metrics;
 use crate::session::Authenticated;
 use crate::store::{Durability, Store, StoreError, TakenFloors};
@@ -140,6 +140,8 @@ struct Writer {
     planner: Planner,
     plan: Plan,
     waiting: Vec<Waiting>,
+    /// Floors that rest on cursors which a crash of the machine could still take back.
+    unsynced_floors: Vec<(AccountId, u64)>,
 }
 
 /// Who waits for the batch.
@@ -156,7 +158,7 @@ impl Writer {
             u128::from_be_bytes(bytes)
         };
         let planner = Planner::new(Arc::clone(&parts.store), Arc::clone(&parts.seal), parts.config, Box::new(entropy));
-        Self { parts, planner, plan: Plan::default(), waiting: Vec::new() }
+        Self { parts, planner, plan: Plan::default(), waiting: Vec::new(), unsynced_floors: Vec::new() }
     }
 
     fn run(mut self, mut submissions: mpsc::Receiver<Submission>) -> Result<(), StoreError> {
@@ -213,6 +215,7 @@ impl Writer {
 
     /// Writes, then answers, then wakes. What was not written is answered with an error and forgotten.
     fn commit(&mut self, planned: Result<(), StoreError>) -> Result<(), StoreError> {
+        self.plan.must_sync |= self.unsynced_floors.len() >= UNSYNCED_FLOORS_MAX;
         let durability = if self.plan.must_sync { Durability::Synced } else { Durability::Lazy };
         let started = Instant::now();
         let written = planned.and_then(|()| match self.plan.batch.is_empty() {
@@ -247,8 +250,11 @@ impl Writer {
                 Waiting::Change { answer, result } => drop(answer.send(result)),
             }
         }
-        for (account, seq) in self.plan.floors.drain(..) {
-            self.parts.floors.raise(&account, seq);
+        self.unsynced_floors.append(&mut self.plan.floors);
+        if self.plan.must_sync {
+            for (account, seq) in self.unsynced_floors.drain(..) {
+                self.parts.floors.raise(&account, seq);
+            }
         }
         self.parts.wake.deliver(&mut self.plan.deliveries);
         for (account, device) in self.plan.revoked.drain(..) {
@@ -274,6 +280,7 @@ impl Writer {
     }
 
     fn fail(&mut self) {
+        self.unsynced_floors.clear();
         self.planner.forget();
         for waiting in self.waiting.drain(..) {
             match waiting {

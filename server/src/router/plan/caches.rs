@@ -125,6 +125,7 @@ impl Caches {
     }
 
     pub(super) fn touch_cursor(&mut self, account: AccountId, device: DeviceId) {
+        self.cursors.touch(account);
         if !self.touched_cursors.contains(&(account, device)) {
             self.touched_cursors.push((account, device));
         }
@@ -150,6 +151,7 @@ impl Caches {
                 batch.put_record(Family::Cursor, key::cursor(&account, &device, CursorTag::Cursor), cursor);
             }
         }
+        self.cursors.flush(|_, _| ());
     }
 }
 
