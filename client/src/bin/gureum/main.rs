@@ -15,12 +15,16 @@ mod whoami;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use args::{Args, Command};
 use clap::Parser;
 use home::Home;
 use output::Output;
 use tokio::runtime::{Builder, Runtime};
+
+/// How long the end of the process waits for its tasks.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -30,8 +34,9 @@ fn main() -> ExitCode {
         .init();
     let result = runtime(&args).and_then(|runtime| {
         let result = runtime.block_on(run(args));
-        // A thread that still reads the terminal must not hold up the end.
-        runtime.shutdown_background();
+        // Tasks may hold a database, whose encryption library must outlive it; a thread that still reads the terminal
+        // must not hold up the end for ever.
+        runtime.shutdown_timeout(SHUTDOWN_MAX);
         result
     });
     match result {
