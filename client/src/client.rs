@@ -173,6 +173,18 @@ impl Client {
         self.vault.call(move |vault| vault.unreported_events(limit)).await
     }
 
+    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or all conversations.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn unreported_events_with(
+        &self,
+        account: AccountId,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, ClientError> {
+        self.vault.call(move |vault| vault.unreported_events_with(account, limit)).await
+    }
+
     /// Events that somebody was told of.
     ///
     /// # Errors

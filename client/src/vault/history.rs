@@ -1,7 +1,7 @@
 //! Reading back: the history in order of time, and the events that were not reported yet.
 
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Event, HistoryItem, Message, StoredEvent, Vault, VaultError};
 use crate::limits::HISTORY_ROWS_MAX;
@@ -46,25 +46,38 @@ impl Vault {
     /// The database failed.
     pub fn unreported_events(&mut self, limit: usize) -> Result<Vec<StoredEvent>, VaultError> {
         self.read(|connection, _| {
-            let mut statement =
-                connection.prepare_cached("SELECT id, message, detail FROM event ORDER BY id LIMIT ?1")?;
-            let rows = statement.query_map(params![limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            let mut message = connection.prepare_cached(&format!("{COLUMNS} WHERE m.id = ?1"))?;
+            let sql = "SELECT id, message, detail FROM event ORDER BY id LIMIT ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![limit])?;
             let mut events = Vec::new();
-            for row in rows {
-                let (id, of_message, detail): (i64, Option<i64>, Option<String>) = row?;
-                let event = match (of_message, detail) {
-                    (Some(of_message), _) => {
-                        let found = message.query_row(params![of_message], |row| Ok(item(row))).optional()?;
-                        let Some(HistoryItem::Message(message)) = found.transpose()? else { continue };
-                        Event::Message(message)
-                    }
-                    (None, detail) => {
-                        let detail = detail.ok_or(VaultError::Damaged("event"))?;
-                        serde_json::from_str(&detail).map_err(|_| VaultError::Damaged("event"))?
-                    }
-                };
-                events.push(StoredEvent { id, event });
+            while let Some(row) = rows.next()? {
+                events.extend(event(connection, row)?);
+            }
+            Ok(events)
+        })
+    }
+
+    /// Those of [`Self::unreported_events`] that concern the conversations with an account, or all conversations.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn unreported_events_with(&mut self, peer: AccountId, limit: usize) -> Result<Vec<StoredEvent>, VaultError> {
+        let own = self.identity().account;
+        self.read(|connection, _| {
+            let sql = "SELECT e.id, e.message, e.detail FROM event e LEFT JOIN message m ON m.id = e.message
+                       LEFT JOIN conversation v ON v.id = m.conversation
+                       WHERE e.message IS NULL OR v.peer = ?1 ORDER BY e.id";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![peer.as_bytes()])?;
+            let mut events = Vec::new();
+            while events.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                if let Some(stored) = event(connection, row)?
+                    && concerns(connection, &stored.event, own, peer)?
+                {
+                    events.push(stored);
+                }
             }
             Ok(events)
         })
@@ -83,6 +96,44 @@ impl Vault {
             Ok(())
         })
     }
+}
+
+/// A row of `event`; `None` where the message that it names is gone.
+fn event(connection: &Connection, row: &Row<'_>) -> Result<Option<StoredEvent>, VaultError> {
+    let (id, of_message, detail): (i64, Option<i64>, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let event = match of_message {
+        Some(of_message) => {
+            let mut message = connection.prepare_cached(&format!("{COLUMNS} WHERE m.id = ?1"))?;
+            let found = message.query_row(params![of_message], |row| Ok(item(row))).optional()?;
+            let Some(HistoryItem::Message(message)) = found.transpose()? else { return Ok(None) };
+            Event::Message(message)
+        }
+        None => {
+            let detail = detail.ok_or(VaultError::Damaged("event"))?;
+            serde_json::from_str(&detail).map_err(|_| VaultError::Damaged("event"))?
+        }
+    };
+    Ok(Some(StoredEvent { id, event }))
+}
+
+/// Whether an event is news to somebody who looks at the conversation with one account.
+fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: AccountId) -> Result<bool, VaultError> {
+    let conversation = match event {
+        Event::Message(message) => return Ok(message.peer == peer),
+        Event::Joined { peer: with, .. } => return Ok(*with == peer),
+        Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
+            return Ok(*account == own || *account == peer);
+        }
+        Event::Gap { .. } => return Ok(true),
+        Event::Unreadable { conversation, .. }
+        | Event::Rejoined { conversation }
+        | Event::CommitRefused { conversation, .. }
+        | Event::SendFailed { conversation, .. } => conversation,
+    };
+    let mut statement = connection.prepare_cached("SELECT peer FROM conversation WHERE id = ?1")?;
+    let with = statement.query_row(params![conversation.as_bytes()], |row| row.get(0)).optional()?;
+    // A conversation that is not kept here may have been with anybody.
+    Ok(with.is_none_or(|with| AccountId::from_bytes(with) == peer))
 }
 
 pub(super) const fn reason_number(reason: GapReason) -> i64 {

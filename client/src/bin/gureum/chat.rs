@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gureum_client::vault::{Event, StoredEvent};
+use gureum_client::vault::StoredEvent;
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
 use gureum_proto::{AccountId, Handle};
 use rustyline::error::ReadlineError;
@@ -21,8 +21,8 @@ const HISTORY_SHOWN: u32 = 20;
 const LINES_MAX: usize = 16;
 /// Messages without an answer before typing has to wait.
 const UNANSWERED_MAX: usize = 64;
-/// Unreported events looked through at once: those of other conversations stay among them.
-const EVENTS_AT_ONCE: usize = 10_000;
+/// Events shown and then marked together: after a crash in between, at most these are shown again.
+const EVENTS_AT_ONCE: usize = 256;
 
 pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
@@ -105,25 +105,18 @@ impl Chat {
 
     /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`.
     async fn show_news(&mut self) -> anyhow::Result<()> {
-        let events = self.client.unreported_events(EVENTS_AT_ONCE).await?;
-        let mut shown = Vec::new();
-        for StoredEvent { id, event } in &events {
-            let ours = match event {
-                Event::Message(message) => message.peer == self.peer,
-                Event::Joined { peer, .. } => *peer == self.peer,
-                _ => true,
-            };
-            if ours {
+        loop {
+            let events = self.client.unreported_events_with(self.peer, EVENTS_AT_ONCE).await?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            for StoredEvent { event, .. } in &events {
                 if let Some(line) = self.output.event(event)? {
                     self.screen.print(line)?;
                 }
-                shown.push(*id);
             }
+            self.client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
         }
-        if !shown.is_empty() {
-            self.client.mark_reported(shown).await?;
-        }
-        Ok(())
     }
 }
 
