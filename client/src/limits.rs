@@ -76,6 +76,9 @@ pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
 pub(crate) const REJOINS_MAX: u32 = 3;
 /// The window of [`REJOINS_MAX`], in milliseconds.
 pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
+/// The highest epoch of a conversation: far beyond what commits can reach, and such that neither it nor those that
+/// follow overflow the database's integers. Nobody means a higher one well.
+pub(crate) const EPOCH_MAX: u64 = 1 << 62;
 /// Things that the vault has asked its caller for and that are not answered yet; past it all are asked again.
 pub(crate) const NEEDS_REMEMBERED_MAX: usize = 256;
 /// Past epochs whose messages can still be read. The server refuses messages of an epoch more than 3 behind; two

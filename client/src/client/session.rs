@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready, Sent};
+use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready, Send, Sent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -265,7 +265,11 @@ impl<'a> Session<'a> {
             return Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")));
         }
         *stuck = (Some(need), repeats);
-        self.sync.meet(need).await
+        if let Some(error) = unless_rejoin_waits(self.sync.meet(need).await)? {
+            // The vault has noted it, and passes what waits for it as unreadable.
+            tracing::warn!(%error, ?need, "cannot rejoin a conversation");
+        }
+        Ok(())
     }
 
     /// What waits until everything readable is read: state that no inbox entry brings any more.
@@ -328,15 +332,15 @@ impl<'a> Session<'a> {
             let after = self.handed_over;
             let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
             let sends = self.sync.vault.call(move |vault| vault.next_sends(after, limit)).await?;
-            if sends.is_empty() {
-                return Ok(());
-            }
-            match self.sync.link.send(&sends) {
+            let Some(highest) = sends.iter().map(|send| send.counter).max() else { return Ok(()) };
+            let sends = not_in_flight(sends, &self.in_flight);
+            let handed = if sends.is_empty() { Ok(()) } else { self.sync.link.send(&sends) };
+            match handed {
                 // The answers to those before make it due again.
                 Err(LinkError::Full) => return Ok(()),
                 result => result?,
             }
-            self.handed_over = sends.iter().map(|send| send.counter).max().unwrap_or(0).max(self.handed_over);
+            self.handed_over = highest.max(self.handed_over);
             self.in_flight.extend(sends.iter().map(|send| send.counter));
             self.outbox_due = true;
         }
@@ -356,7 +360,10 @@ impl<'a> Session<'a> {
                     self.tell(ClientEvent::Sent(message)).await;
                 }
                 Settled::Again { conversation, epoch } => {
-                    self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await?;
+                    let met = self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await;
+                    if let Some(error) = unless_rejoin_waits(met)? {
+                        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+                    }
                 }
                 Settled::Later { retry_after_ms } => {
                     let wait = Duration::from_millis(retry_after_ms.max(100));
@@ -445,6 +452,12 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Leaves out what this connection still owes an answer for: twice in flight, it would count twice.
+fn not_in_flight(mut sends: Vec<Send>, in_flight: &BTreeSet<u64>) -> Vec<Send> {
+    sends.retain(|send| !in_flight.contains(&send.counter));
+    sends
+}
+
 /// Upkeep that the server refuses is tried again on the next connection; what ends this one is an error.
 pub(crate) fn tolerate(result: Result<(), ClientError>) -> Result<(), ClientError> {
     if let Err(error) = result {
@@ -453,10 +466,21 @@ pub(crate) fn tolerate(result: Result<(), ClientError>) -> Result<(), ClientErro
     Ok(())
 }
 
+/// A conversation that cannot be rejoined now is no reason to end what serves all of them.
+fn unless_rejoin_waits(result: Result<(), ClientError>) -> Result<Option<ClientError>, ClientError> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error @ ClientError::Rejoin(_)) => tolerable(error).map(Some),
+        Err(error) => Err(error),
+    }
+}
+
 fn tolerable(error: ClientError) -> Result<ClientError, ClientError> {
     match error {
         ClientError::Link(LinkError::Refused(_))
-        | ClientError::Rejoin(RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Refused(_))
+        | ClientError::Rejoin(
+            RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Raced | RejoinError::Refused(_),
+        )
         | ClientError::Trust(_)
         | ClientError::Stuck(_) => Ok(error),
         _ => Err(error),
@@ -469,3 +493,6 @@ async fn at(time: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

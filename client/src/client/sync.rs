@@ -9,6 +9,7 @@ use gureum_proto::{
 };
 
 use super::error::ClientError;
+use super::session::tolerate;
 use super::vault_thread::VaultHandle;
 use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, LISTING_PAGES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX};
 use crate::link::{Link, LinkError};
@@ -103,24 +104,28 @@ impl Sync {
 
     /// Joins by an external commit; another commit that comes first is a reason to try again.
     pub(crate) async fn rejoin(&self, conversation: ConversationId) -> Result<(), ClientError> {
-        for _ in 0..REJOIN_RACES_MAX {
-            let submit = self.external_commit(conversation).await?;
+        for race in 0..REJOIN_RACES_MAX {
+            let submit = self.external_commit(conversation, race > 0).await?;
             match self.submit(submit).await? {
                 Submitted::Accepted => return Ok(()),
                 Submitted::Lost => (),
             }
         }
-        Err(ClientError::Stuck("others change the conversation faster than this device can join it".to_owned()))
+        Err(self.vault.run(move |vault| vault.rejoin_raced(conversation)).await?.into())
     }
 
-    async fn external_commit(&self, conversation: ConversationId) -> Result<SubmitCommit, ClientError> {
+    async fn external_commit(&self, conversation: ConversationId, again: bool) -> Result<SubmitCommit, ClientError> {
         let Response::Group(group) = self.link.request(&Request::ReadGroup { conversation }).await? else {
             return Err(ClientError::Mismatched);
         };
         let group = Arc::new(group);
         for _ in 0..NEED_STEPS_MAX {
             let state = Arc::clone(&group);
-            match self.vault.run(move |vault| vault.rejoin(conversation, &state)).await? {
+            let made = self.vault.run(move |vault| match again {
+                false => vault.rejoin(conversation, &state),
+                true => vault.rejoin_again(conversation, &state),
+            });
+            match made.await? {
                 Ok(submit) => return Ok(submit),
                 Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
                 Err(error) => return Err(error.into()),
@@ -202,7 +207,8 @@ impl Sync {
             Ok(_) => Err(ClientError::Mismatched),
             Err(error) if error.is_temporary() => Err(error.into()),
             Err(error) => {
-                self.vault.call(move |vault| vault.abandon_conversation(ours)).await?;
+                let why = error.to_string();
+                self.vault.call(move |vault| vault.abandon_conversation(ours, &why)).await?;
                 Err(error.into())
             }
         }
@@ -274,7 +280,8 @@ impl Sync {
             };
             let last = conversations.last().map(|state| state.conversation);
             for state in conversations {
-                self.compare(state).await?;
+                // One that cannot be brought forward now holds up no other.
+                tolerate(self.compare(state).await)?;
             }
             if !more || last <= after {
                 return Ok(());

@@ -12,6 +12,7 @@ use super::group::{CommitBundle, Group, Mls, group_id, leaf_of_member};
 use super::provider::{Provider, Snapshot};
 use super::settings::{SUITE, credential, join_config};
 use super::{Leaf, MlsError, at, migrate};
+use crate::limits::EPOCH_MAX;
 
 /// A Welcome that was opened and is not joined yet. Its KeyPackage is used up: roll back to have it again.
 pub(crate) struct StagedJoin {
@@ -59,6 +60,9 @@ impl Mls<'_> {
         let info = opened.unverified_group_info();
         if info.group_id() != &group_id(conversation) {
             return Err(JoinError::Invalid("it belongs to another conversation".into()));
+        }
+        if info.epoch().as_u64() > EPOCH_MAX {
+            return Err(JoinError::Invalid("its epoch is beyond what commits can reach".into()));
         }
         if newer_than.is_some_and(|epoch| info.epoch().as_u64() <= epoch) {
             return Ok(None);

@@ -9,7 +9,7 @@ use super::work::{Commits as Fetched, Judged, Row, Work};
 use super::{Applied, ConversationStatus, Event, Need, RejoinError, StoredEvent, Vault, VaultError};
 use crate::e2ee::rule::{judge_commit, judge_group};
 use crate::e2ee::{CommitBundle, CommitError, JoinError, Snapshot};
-use crate::limits::SELF_UPDATE_MS;
+use crate::limits::{EPOCH_MAX, SELF_UPDATE_MS};
 
 /// What became of one commit.
 pub(super) enum Outcome {
@@ -21,6 +21,13 @@ pub(super) enum Outcome {
     Invalid(String),
     /// It breaks the rule of membership: the conversation has stopped.
     Stopped(StoredEvent),
+}
+
+/// Whether a rejoin counts as an attempt: a lost race belongs to the one that began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Raced,
 }
 
 struct Pending {
@@ -37,7 +44,7 @@ impl Vault {
         self.write(|work| {
             let applied = apply(work, conversation, page)?;
             match applied {
-                Applied::UpToDate => work.asked.note_commits(conversation, Fetched::UpToDate),
+                Applied::UpToDate => work.asked.commits_applied(conversation),
                 Applied::Needs(Need::Rejoin { .. }) => work.asked.note_commits(conversation, Fetched::Insufficient),
                 Applied::More { .. } | Applied::Needs(_) | Applied::Forked => {}
             }
@@ -51,12 +58,39 @@ impl Vault {
     /// # Errors
     /// It was tried too often, or the state is not one that this device may believe.
     pub fn rejoin(&mut self, conversation: ConversationId, group: &GroupState) -> Result<SubmitCommit, RejoinError> {
-        let outcome = self.write(|work| rejoin(work, conversation, group));
+        self.try_rejoin(conversation, group, Attempt::First)
+    }
+
+    /// As [`Self::rejoin`], after another commit came before that one: it is still the same attempt.
+    ///
+    /// # Errors
+    /// The state is not one that this device may believe.
+    pub fn rejoin_again(
+        &mut self,
+        conversation: ConversationId,
+        group: &GroupState,
+    ) -> Result<SubmitCommit, RejoinError> {
+        self.try_rejoin(conversation, group, Attempt::Raced)
+    }
+
+    /// Other commits came first as often as one attempt may take: what waits is not to wait for it.
+    pub fn rejoin_raced(&mut self, conversation: ConversationId) -> RejoinError {
+        self.asked.note_commits(conversation, Fetched::Insufficient);
+        RejoinError::Raced
+    }
+
+    fn try_rejoin(
+        &mut self,
+        conversation: ConversationId,
+        group: &GroupState,
+        attempt: Attempt,
+    ) -> Result<SubmitCommit, RejoinError> {
+        let outcome = self.write(|work| rejoin(work, conversation, group, attempt));
         if matches!(outcome, Err(RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Refused(_))) {
             // The commit log did not bring it forward either, or nobody would rejoin: what waits is not to wait for it.
             self.asked.note_commits(conversation, Fetched::Insufficient);
         }
-        if matches!(outcome, Err(RejoinError::Older { .. } | RejoinError::Refused(_))) {
+        if attempt == Attempt::First && matches!(outcome, Err(RejoinError::Older { .. } | RejoinError::Refused(_))) {
             self.write(|work| work.note_rejoin_attempt(conversation))?;
         }
         outcome
@@ -131,6 +165,9 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
     if row.state == ConversationStatus::Forked {
         return Ok(Applied::Forked);
     }
+    if page.epoch > EPOCH_MAX {
+        return Ok(rejoin);
+    }
     work.put_row(&Row { epoch_seen: page.epoch, ..row.clone() })?;
     if row.epoch == 0 {
         return Ok(rejoin);
@@ -197,15 +234,24 @@ pub(super) fn accounts(work: &Work<'_>, peer: AccountId) -> BTreeSet<AccountId> 
     BTreeSet::from([work.identity.account, peer])
 }
 
-fn rejoin(work: &mut Work<'_>, conversation: ConversationId, state: &GroupState) -> Result<SubmitCommit, RejoinError> {
+fn rejoin(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    state: &GroupState,
+    attempt: Attempt,
+) -> Result<SubmitCommit, RejoinError> {
     if let Some(pending) = pending(work, conversation)? {
         if pending.rejoined.is_some() && pending.submit.epoch == state.epoch {
             return Ok(pending.submit);
         }
         drop_pending(work, conversation)?;
     }
-    if let Some(retry_after_ms) = work.rejoin_waits_ms(conversation)? {
+    let counts = attempt == Attempt::First;
+    if let (true, Some(retry_after_ms)) = (counts, work.rejoin_waits_ms(conversation)?) {
         return Err(RejoinError::TooOften { retry_after_ms });
+    }
+    if state.epoch > EPOCH_MAX {
+        return Err(RejoinError::Refused("its epoch is beyond what commits can reach".into()));
     }
     let row = work.row(conversation)?;
     let seen = row.as_ref().map_or(0, |row| row.epoch_seen.max(row.epoch));
@@ -233,7 +279,9 @@ fn rejoin(work: &mut Work<'_>, conversation: ConversationId, state: &GroupState)
     let counter = work.next_counter()?.ok_or(VaultError::CountersUnresolved)?;
     let absent = Row { id: conversation, peer, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 };
     work.put_row(&Row { epoch_seen: state.epoch, ..row.unwrap_or(absent) })?;
-    work.note_rejoin_attempt(conversation)?;
+    if counts {
+        work.note_rejoin_attempt(conversation)?;
+    }
     Ok(put_pending(work, conversation, counter, state.epoch, made.bundle, Some(&made.snapshot))?)
 }
 

@@ -7,9 +7,11 @@ use gureum_proto::{AccountId, ConversationId, ConversationState, CreateConversat
 use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
+use super::outbox::fail_all;
 use super::work::{Judged, Row, Work, read_row};
-use super::{BeginError, Conversation, ConversationStatus, Need, Vault, VaultError};
+use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
 use crate::e2ee::rule::judge_leaf;
+use crate::limits::EPOCH_MAX;
 
 const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen FROM conversation";
 
@@ -124,27 +126,31 @@ impl Vault {
         })
     }
 
-    /// The server refused the creation for good.
+    /// The server refused the creation for good: what waited to be sent there has failed.
     ///
     /// # Errors
     /// The database failed.
-    pub fn abandon_conversation(&mut self, id: ConversationId) -> Result<(), VaultError> {
+    pub fn abandon_conversation(&mut self, id: ConversationId, why: &str) -> Result<Vec<StoredEvent>, VaultError> {
         self.write(|work| {
-            if work.row(id)?.is_some_and(|row| row.state == ConversationStatus::Creating) {
-                work.connection.execute("DELETE FROM outbox WHERE conversation = ?1", params![id.as_bytes()])?;
-                drop_conversation(work, id)?;
+            if work.row(id)?.is_none_or(|row| row.state != ConversationStatus::Creating) {
+                return Ok(Vec::new());
             }
-            Ok(())
+            let failed = fail_all(work, id, why)?;
+            drop_conversation(work, id)?;
+            Ok(failed)
         })
     }
 
     /// Compares with what the server lists; to be called when the inbox has been taken, since a Welcome may be in it.
-    /// Returns what must be fetched, if anything.
+    /// Returns what must be fetched, if anything. An epoch that no conversation can have is passed over.
     ///
     /// # Errors
     /// The database failed.
     pub fn note_conversation(&mut self, state: &ConversationState) -> Result<Option<Need>, VaultError> {
         self.write(|work| {
+            if state.epoch > EPOCH_MAX {
+                return Ok(None);
+            }
             let conversation = state.conversation;
             let own = work.identity.account;
             let peer = state.accounts.iter().find(|account| **account != own);

@@ -219,6 +219,9 @@ pub enum RejoinError {
         /// The highest epoch seen.
         seen: u64,
     },
+    /// Commits of others came first each time.
+    #[error("others change the conversation faster than this device can join it")]
+    Raced,
     /// A leaf's account log must be learned first.
     #[error("the device log of {0} is needed first")]
     NeedsAccount(AccountId),

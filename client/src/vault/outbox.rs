@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
 use super::work::{ACTIVE, Work};
-use super::{ConversationStatus, Event, OutboxId, QueueError, SentMessage, Settled, Vault, VaultError};
+use super::{ConversationStatus, Event, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::{CONTENT_ID_BYTES, Content};
 use crate::limits::{COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_MS, TEXT_BYTES_MAX};
 
@@ -186,15 +186,30 @@ fn refuse(work: &Work<'_>, row: &OutboxRow, refusal: &Refusal) -> Result<Settled
             Ok(Settled::Later { retry_after_ms: refusal.retry_after_ms.max(RETRY_MS) })
         }
         (_, Fault::Client) => {
-            let sql = "UPDATE outbox SET failed = 1, counter = NULL, epoch = NULL, ciphertext = NULL WHERE id = ?1";
-            work.connection.execute(sql, params![row.id])?;
-            let sql = "DELETE FROM outbox WHERE failed = 1 AND id NOT IN
-                       (SELECT id FROM outbox WHERE failed = 1 ORDER BY id DESC LIMIT ?1)";
-            work.connection.execute(sql, params![OUTBOX_FAILED_MAX])?;
-            let outbox = OutboxId(row.id);
-            let event = Event::SendFailed { outbox, conversation: row.conversation, why: refusal.to_string() };
-            work.event(event.clone())?;
-            Ok(Settled::Failed(event))
+            let stored = fail(work, row.id, row.conversation, &refusal.to_string())?;
+            Ok(Settled::Failed(stored.event))
         }
     }
+}
+
+/// Gives up all that waits to be sent in a conversation.
+pub(super) fn fail_all(
+    work: &Work<'_>,
+    conversation: ConversationId,
+    why: &str,
+) -> Result<Vec<StoredEvent>, VaultError> {
+    let mut statement =
+        work.connection.prepare_cached("SELECT id FROM outbox WHERE conversation = ?1 AND failed = 0 ORDER BY id")?;
+    let ids =
+        statement.query_map(params![conversation.as_bytes()], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    ids.into_iter().map(|id| fail(work, id, conversation, why)).collect()
+}
+
+fn fail(work: &Work<'_>, row: i64, conversation: ConversationId, why: &str) -> Result<StoredEvent, VaultError> {
+    let sql = "UPDATE outbox SET failed = 1, counter = NULL, epoch = NULL, ciphertext = NULL WHERE id = ?1";
+    work.connection.execute(sql, params![row])?;
+    let sql = "DELETE FROM outbox WHERE failed = 1 AND id NOT IN
+               (SELECT id FROM outbox WHERE failed = 1 ORDER BY id DESC LIMIT ?1)";
+    work.connection.execute(sql, params![OUTBOX_FAILED_MAX])?;
+    work.event(Event::SendFailed { outbox: OutboxId(row), conversation, why: why.to_owned() })
 }

@@ -42,6 +42,16 @@ impl Asked {
     /// An entry is dealt with: answers that concerned it are used up.
     pub(super) fn entry_done(&mut self) {
         self.accounts.retain(|_, answered| !*answered);
+        self.commits.retain(|_, state| *state == Commits::Insufficient);
+    }
+
+    /// The commit log has been applied to its end: that answers whoever waits for it, and nobody who comes later.
+    pub(super) fn commits_applied(&mut self, conversation: ConversationId) {
+        match self.commits.get_mut(&conversation) {
+            Some(state @ Commits::Asked) => *state = Commits::UpToDate,
+            Some(Commits::UpToDate) | None => {}
+            Some(Commits::Insufficient) => self.forget_commits(conversation),
+        }
     }
 
     pub(super) fn commits(&self, conversation: ConversationId) -> Option<Commits> {

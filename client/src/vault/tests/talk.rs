@@ -316,7 +316,7 @@ fn an_abandoned_conversation_leaves_nothing() {
     let made = a.vault.begin_conversation(b.account, &[package()], &[]).unwrap();
     let again = a.vault.begin_conversation(b.account, &[package()], &[]);
     assert!(matches!(again, Err(BeginError::Exists(id)) if id == made.conversation));
-    a.vault.abandon_conversation(made.conversation).unwrap();
+    assert_eq!(a.vault.abandon_conversation(made.conversation, "no").unwrap(), []);
     assert_eq!(a.vault.conversations().unwrap(), []);
     a.vault.begin_conversation(b.account, &[package()], &[]).unwrap();
 }
