@@ -14,10 +14,10 @@ pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for what is written to arrive when a connection is closed.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// NAT bindings for UDP die at about 30 s.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// NAT bindings for UDP die at about 30 s; a server that is gone shows within three of these.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Three keep-alives lost in a row are a lost connection.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Addresses of one host name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 4;
 /// Unread bytes of one stream: the largest frame needs more, and gets it as it is read.

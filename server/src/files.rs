@@ -2,17 +2,22 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::limits::SMALL_FILE_BYTES_MAX;
 
-/// Makes a directory, and those above it, that only their owner may enter.
+/// Makes a directory, and those above it, that only their owner may enter; closes one that others may.
 ///
 /// # Errors
 /// As the file system says.
 pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let permissions = std::fs::metadata(path)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// Replaces a file by these bytes, durably: whoever reads it finds the old or the new content, whole.

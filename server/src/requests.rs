@@ -76,6 +76,10 @@ impl Requests {
         let handle = register.handle.parse().map_err(|_| Refusal::new(Code::HandleInvalid))?;
         let log = DeviceLog::from_root(&register.root_entry)
             .map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
+        if self.invites.is_some() && register.token.is_empty() {
+            let detail = "registering here needs an invite, which the address does not hold";
+            return Err(Refusal::with_detail(Code::InviteInvalid, detail));
+        }
         let invite = match &self.invites {
             Some(key) => {
                 Some(key.verify(&register.token, self.clock.now_ms()).map_err(|_| Refusal::new(Code::InviteInvalid))?)

@@ -25,7 +25,9 @@ pub enum LinkError {
         address: String,
     },
     /// TLS failed otherwise.
-    #[error("no secure connection to {address}: {reason}")]
+    #[error(
+        "no secure connection to {address}: {reason}; an address without the pin after its # needs a certificate of a public authority"
+    )]
     Tls {
         /// Host and port.
         address: String,

@@ -56,13 +56,15 @@ pub enum OpenError {
     #[error("{0} already holds an account; name another home")]
     Exists(PathBuf),
     /// The vault was made but its registration did not finish.
-    #[error("the registration in {0} was not finished; run `gureum register` again with the same invite")]
+    #[error(
+        "the registration in {0} was not finished; run `gureum register` again with the same invite, and another --handle if that one was taken"
+    )]
     Unfinished(PathBuf),
     /// The key or passphrase does not open the database.
     #[error("the passphrase is wrong, or the key file does not belong to this database")]
     WrongKey,
     /// The database needs a passphrase and none was given.
-    #[error("this home is protected by a passphrase; give it")]
+    #[error("this home is protected by a passphrase; give it with --passphrase-file FILE or in GUREUM_PASSPHRASE")]
     PassphraseNeeded,
     /// A passphrase was given and the database has a key file.
     #[error("this home is protected by its key file, not by a passphrase; give none")]

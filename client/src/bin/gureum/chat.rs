@@ -37,7 +37,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         output.print(&output.history(&item)?)?;
     }
     let (screen, lines) = terminal(output, &args.with)?;
-    let mut chat = Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new() };
+    let mut chat =
+        Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
@@ -52,6 +53,8 @@ struct Chat {
     output: Output,
     commands: SessionCommands,
     unanswered: JoinSet<Result<(), ClientError>>,
+    /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
+    has_failed: bool,
 }
 
 impl Chat {
@@ -86,6 +89,7 @@ impl Chat {
                 },
             }
         }
+        anyhow::ensure!(!self.has_failed || matches!(self.screen, Screen::Editor(_)), "not everything was sent");
         Ok(())
     }
 
@@ -99,7 +103,10 @@ impl Chat {
     fn show_answer(&mut self, answer: Result<(), ClientError>) -> anyhow::Result<()> {
         match answer {
             Ok(()) => Ok(()),
-            Err(error) => self.screen.print(format!("· {}", printable(&error.to_string()))),
+            Err(error) => {
+                self.has_failed = true;
+                self.screen.print(format!("· {}", printable(&error.to_string())))
+            }
         }
     }
 
