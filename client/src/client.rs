@@ -7,7 +7,9 @@ mod event;
 mod receiver;
 mod session;
 mod sync;
-mod vault_thread;
+#[cfg(test)]
+mod tests;
+mod vault_handle;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gureum_proto::{AccountId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -24,19 +27,21 @@ pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;
 
+use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
-use crate::link::{Dialer, Link, LinkError, LinkEvents, Unproven};
+use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
     Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
 };
 use driver::Driver;
 use session::Command;
 use sync::Sync;
-use vault_thread::VaultHandle;
+use vault_handle::VaultHandle;
 
 /// A home: an account's device on this machine.
 #[derive(Debug, Clone)]
 pub struct Client {
+    ground: Ground,
     home: PathBuf,
     vault: VaultHandle,
     identity: Arc<Identity>,
@@ -73,22 +78,36 @@ impl Client {
     /// # Errors
     /// The home holds an account already, the server cannot be reached, or it refuses.
     pub async fn register(home: &Path, key: KeySource, account: NewAccount) -> Result<Registration, ClientError> {
+        Self::register_on(Ground::system(), home, key, account).await
+    }
+
+    /// As [`Self::register`], on any ground.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn register_on(
+        ground: Ground,
+        home: &Path,
+        key: KeySource,
+        account: NewAccount,
+    ) -> Result<Registration, ClientError> {
         let NewAccount { invite, handle, device_name } = account;
         // Before anything is written: an address that answers nobody leaves nothing behind.
-        let dialer = Dialer::new(invite.clone())?;
+        let dialer = Dialer::over(Arc::clone(&ground.sockets), invite.clone())?;
         let mut unproven = dialer.connect().await?;
         let profile = NewProfile { server: ServerUrl { token: None, ..invite.clone() }, device_name };
-        let directory = home.to_owned();
-        let (mut vault, draft) = blocking(move || Vault::create(&directory, &key, &profile)).await??;
+        let (clock, directory) = (Arc::clone(&ground.clock), home.to_owned());
+        let create = move || Vault::create_by(clock, &directory, &key, &profile);
+        let (mut vault, draft) = ground.work.run(create).await??;
         let token = invite.token.map_or_else(Bytes::new, Bytes::from);
         let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry };
         let registered = unproven.register(&register).await?;
-        let (vault, identity) = blocking(move || {
+        let complete = move || {
             let identity = vault.registered(&handle, registered)?;
             Ok::<_, ClientError>((vault, identity))
-        })
-        .await??;
-        let client = Self { home: home.to_owned(), vault: VaultHandle::start(vault)?, identity: Arc::new(identity) };
+        };
+        let (vault, identity) = ground.work.run(complete).await??;
+        let client = Self::new(ground, home, vault, identity)?;
         // The account exists whatever happens now, and the next connection fills what is missing.
         let _ = client.first_connection(unproven).await;
         Ok(Registration { client, recovery_words: draft.recovery_words })
@@ -129,10 +148,23 @@ impl Client {
     /// # Errors
     /// There is none, or the key does not fit.
     pub async fn open(home: &Path, key: KeySource) -> Result<Self, ClientError> {
-        let directory = home.to_owned();
-        let vault = blocking(move || Vault::open(&directory, &key)).await??;
-        let identity = Arc::new(vault.identity().clone());
-        Ok(Self { home: home.to_owned(), vault: VaultHandle::start(vault)?, identity })
+        Self::open_on(Ground::system(), home, key).await
+    }
+
+    /// As [`Self::open`], on any ground.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_on(ground: Ground, home: &Path, key: KeySource) -> Result<Self, ClientError> {
+        let (clock, directory) = (Arc::clone(&ground.clock), home.to_owned());
+        let vault = ground.work.run(move || Vault::open_by(clock, &directory, &key)).await??;
+        let identity = vault.identity().clone();
+        Self::new(ground, home, vault, identity)
+    }
+
+    fn new(ground: Ground, home: &Path, vault: Vault, identity: Identity) -> Result<Self, ClientError> {
+        let vault = VaultHandle::start(vault, ground.work)?;
+        Ok(Self { ground, home: home.to_owned(), vault, identity: Arc::new(identity) })
     }
 
     /// Who this device is.
@@ -153,16 +185,16 @@ impl Client {
         let driver = Driver {
             vault: self.vault.clone(),
             identity: Arc::clone(&self.identity),
-            dialer: Dialer::new(self.identity.server.clone())?,
+            dialer: Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?,
             reconnect: options.reconnect,
             lock,
             out,
             quit: quit.clone(),
         };
         let task = TaskTracker::new();
-        task.spawn(driver.run(queue));
+        let abort = task.spawn(driver.run(queue)).abort_handle();
         task.close();
-        Ok(ClientSession { commands: SessionCommands { commands }, events, task, quit: quit.drop_guard() })
+        Ok(ClientSession { commands: SessionCommands { commands }, events, task, abort, quit: quit.drop_guard() })
     }
 
     /// Events that nobody was told of yet, oldest first.
@@ -238,6 +270,7 @@ pub struct ClientSession {
     commands: SessionCommands,
     events: mpsc::Receiver<ClientEvent>,
     task: TaskTracker,
+    abort: AbortHandle,
     quit: DropGuard,
 }
 
@@ -315,10 +348,17 @@ impl ClientSession {
 
     /// Ends the session: what is written arrives, the rest is kept.
     pub async fn close(self) {
-        let Self { commands, mut events, task, quit } = self;
+        let Self { commands, mut events, task, quit, .. } = self;
         drop((commands, quit));
         let drained = async { while events.recv().await.is_some() {} };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT * 4, async { tokio::join!(drained, task.wait()) }).await;
+    }
+
+    /// Ends the session where it stands, as a crash would, and returns when nothing is left of it: neither the inbox's
+    /// lock nor a hold on the database.
+    pub async fn abort(self) {
+        self.abort.abort();
+        self.task.wait().await;
     }
 }
 
@@ -352,9 +392,4 @@ impl SessionCommands {
         self.commands.send(Command::Find { handle, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ClientError> {
-    let failed = |error: tokio::task::JoinError| ClientError::Link(LinkError::Socket(error.to_string()));
-    tokio::task::spawn_blocking(work).await.map_err(failed)
 }

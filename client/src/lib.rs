@@ -2,6 +2,7 @@
 
 mod client;
 mod e2ee;
+mod ground;
 mod identity;
 mod limits;
 mod link;
@@ -13,8 +14,9 @@ pub use client::{
     Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, PendingSend, Registration, SessionCommands,
     SessionOptions,
 };
+pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;
-pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Unproven};
+pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, NetworkFuture, Sockets, Unproven};
 
 /// Holds the example of the client's guide to the code.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 mod dial;
 mod error;
 mod session;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -20,6 +21,8 @@ use tokio_util::task::TaskTracker;
 
 pub use dial::{Dialer, Unproven};
 pub use error::LinkError;
+pub(crate) use sockets::SystemSockets;
+pub use sockets::{NetworkFuture, Sockets};
 
 use crate::limits::{CLOSE_TIMEOUT, REQUEST_TIMEOUT};
 use writer::Outgoing;
@@ -117,9 +120,11 @@ impl Link {
     }
 }
 
-/// The streams' own handles keep a connection alive: closing must not depend on them.
+/// The streams' own handles keep a connection alive: closing must not depend on them. The writer looks at its queue
+/// alone, and has to be told.
 impl Drop for Link {
     fn drop(&mut self) {
+        self.outgoing.finish();
         self.connection.close(VarInt::from_u32(Code::Done.number()), b"");
     }
 }

@@ -20,7 +20,6 @@ mod work;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use openmls_basic_credential::SignatureKeyPair;
@@ -28,6 +27,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
+use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 pub use crate::limits::TEXT_BYTES_MAX;
 use crate::limits::{DEVICE_NAME_BYTES_MAX, KEY_PACKAGES_MADE_MAX};
@@ -65,7 +65,7 @@ pub struct Vault {
     signer: SignatureKeyPair,
     identity: Identity,
     asked: Asked,
-    now_ms: fn() -> u64,
+    clock: Clock,
 }
 
 impl Vault {
@@ -74,6 +74,19 @@ impl Vault {
     /// # Errors
     /// The home holds an account already, the key does not open it, or it cannot be written.
     pub fn create(home: &Path, key: &KeySource, new: &NewProfile) -> Result<(Self, RegistrationDraft), OpenError> {
+        Self::create_by(system_clock(), home, key, new)
+    }
+
+    /// As [`Self::create`], by any clock.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_by(
+        clock: Clock,
+        home: &Path,
+        key: &KeySource,
+        new: &NewProfile,
+    ) -> Result<(Self, RegistrationDraft), OpenError> {
         if new.device_name.is_empty() || new.device_name.len() > DEVICE_NAME_BYTES_MAX {
             return Err(OpenError::DeviceName);
         }
@@ -85,14 +98,14 @@ impl Vault {
             match Profile::load(&transaction)? {
                 Some(profile) if profile.is_registered() => return Err(OpenError::Exists(home.to_owned())),
                 Some(_) => Profile::redirect(&transaction, new)?,
-                None => Profile::make(&transaction, new, system_now_ms())?,
+                None => Profile::make(&transaction, new, clock())?,
             }
             let profile = Profile::load(&transaction)?.ok_or(VaultError::Damaged("profile"))?;
             transaction.commit().map_err(VaultError::from)?;
             profile
         };
         let draft = profile.draft()?;
-        Ok((Self::new(connection, profile), draft))
+        Ok((Self::new(clock, connection, profile), draft))
     }
 
     /// Opens a home whose registration is done.
@@ -100,6 +113,14 @@ impl Vault {
     /// # Errors
     /// There is none, or the key does not open it.
     pub fn open(home: &Path, key: &KeySource) -> Result<Self, OpenError> {
+        Self::open_by(system_clock(), home, key)
+    }
+
+    /// As [`Self::open`], by any clock.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by(clock: Clock, home: &Path, key: &KeySource) -> Result<Self, OpenError> {
         let path = home.join(DATABASE);
         if !path.exists() {
             return Err(OpenError::Missing(home.to_owned()));
@@ -107,7 +128,7 @@ impl Vault {
         let key = key::existing(home, key)?;
         let connection = schema::open(&path, &key, false)?;
         match Profile::load(&connection)? {
-            Some(profile) if profile.is_registered() => Ok(Self::new(connection, profile)),
+            Some(profile) if profile.is_registered() => Ok(Self::new(clock, connection, profile)),
             Some(_) | None => Err(OpenError::Unfinished(home.to_owned())),
         }
     }
@@ -137,7 +158,7 @@ impl Vault {
         self.write(|work| Ok(work.mls().key_package(true)?.into()))
     }
 
-    fn new(connection: Connection, profile: Profile) -> Self {
+    fn new(clock: Clock, connection: Connection, profile: Profile) -> Self {
         let identity = profile.identity();
         Self {
             connection,
@@ -145,7 +166,7 @@ impl Vault {
             signer: profile.signer,
             identity,
             asked: Asked::default(),
-            now_ms: system_now_ms,
+            clock,
         }
     }
 
@@ -159,7 +180,7 @@ impl Vault {
             signer: &self.signer,
             identity: &self.identity,
             asked: &mut self.asked,
-            now_ms: (self.now_ms)(),
+            now_ms: (self.clock)(),
             groups: HashMap::new(),
         })?;
         transaction.commit().map_err(VaultError::from)?;
@@ -169,15 +190,10 @@ impl Vault {
     /// Runs a reading as one transaction, which waits for no writer.
     fn read<T>(&mut self, reading: impl FnOnce(&Connection, u64) -> Result<T, VaultError>) -> Result<T, VaultError> {
         let transaction = self.connection.transaction()?;
-        let value = reading(&transaction, (self.now_ms)())?;
+        let value = reading(&transaction, (self.clock)())?;
         transaction.commit()?;
         Ok(value)
     }
-}
-
-fn system_now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::event::ClientEvent;
 use super::receiver::ReceiverLock;
 use super::session::{Command, End, Session, SessionKind, tolerate};
 use super::sync::Sync;
-use super::vault_thread::VaultHandle;
+use super::vault_handle::VaultHandle;
 use crate::limits::BACKOFF_RESET;
 use crate::link::{Dialer, LinkError};
 use crate::vault::{Identity, Vault};

@@ -10,7 +10,7 @@ use gureum_proto::{
 
 use super::error::ClientError;
 use super::session::tolerate;
-use super::vault_thread::VaultHandle;
+use super::vault_handle::VaultHandle;
 use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, LISTING_PAGES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX};
 use crate::link::{Link, LinkError};
 use crate::vault::{Applied, BeginError, Contact, Conversation, ConversationStatus, Identity, Need, RejoinError};

@@ -1,6 +1,6 @@
 //! From a server's address to a connection: resolve, dial, register, prove.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,19 +13,20 @@ use gureum_proto::{
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
-use tokio::net::UdpSocket;
 
 use super::error::LinkError;
+use super::sockets::{Sockets, SystemSockets};
 use super::{Link, LinkEvents, read_frame, session, tls};
 use crate::limits::{
-    ADDRESSES_MAX, CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DELIVERY_STREAMS_MAX,
-    HELLO_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
+    CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DELIVERY_STREAMS_MAX, HELLO_TIMEOUT,
+    IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
 };
 
 /// Dials one server, again and again; keeps its sockets and the TLS sessions that shorten the next handshake.
 #[derive(Debug)]
 pub struct Dialer {
     server: ServerUrl,
+    sockets: Arc<dyn Sockets>,
     config: ClientConfig,
     pin_failed: Arc<AtomicBool>,
     v4: OnceLock<Endpoint>,
@@ -44,17 +45,25 @@ pub struct Unproven {
 }
 
 impl Dialer {
-    /// Prepares to dial; touches no network.
+    /// Prepares to dial over the machine's network; touches nothing yet.
     ///
     /// # Errors
     /// The TLS library refuses its configuration.
     pub fn new(server: ServerUrl) -> Result<Self, LinkError> {
+        Self::over(Arc::new(SystemSockets), server)
+    }
+
+    /// As [`Self::new`], over any network.
+    ///
+    /// # Errors
+    /// The TLS library refuses its configuration.
+    pub fn over(sockets: Arc<dyn Sockets>, server: ServerUrl) -> Result<Self, LinkError> {
         let tls_failed = |reason: String| LinkError::Tls { address: address_text(&server), reason };
         let tls = tls::tls(server.pin).map_err(|error| tls_failed(error.to_string()))?;
         let crypto = QuicClientConfig::try_from(tls.config).map_err(|error| tls_failed(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
-        Ok(Self { config, pin_failed: tls.pin_failed, server, v4: OnceLock::new(), v6: OnceLock::new() })
+        Ok(Self { sockets, config, pin_failed: tls.pin_failed, server, v4: OnceLock::new(), v6: OnceLock::new() })
     }
 
     /// Connects: the first of the server's addresses that answers.
@@ -69,10 +78,10 @@ impl Dialer {
     }
 
     async fn connect_any(&self) -> Result<Unproven, LinkError> {
-        let host = (self.server.host.as_str(), self.server.port);
-        let addresses = tokio::net::lookup_host(host).await.map_err(|error| self.unreachable(error.to_string()))?;
+        let resolved = self.sockets.resolve(&self.server.host, self.server.port).await;
+        let addresses = resolved.map_err(|error| self.unreachable(error.to_string()))?;
         let mut last = self.unreachable("the name has no address".to_owned());
-        for address in addresses.take(ADDRESSES_MAX) {
+        for address in addresses {
             match self.connect_to(address).await {
                 Ok(unproven) => return Ok(unproven),
                 Err(error) => last = error,
@@ -90,7 +99,7 @@ impl Dialer {
         let connection = tokio::select! {
             biased;
             connected = connecting => connected.map_err(|error| self.not_connected(error))?,
-            () = refused(address) => return Err(self.unreachable("nothing listens on that port".to_owned())),
+            () = self.sockets.refused(address) => return Err(self.unreachable("nothing listens on that port".to_owned())),
         };
         let (send, recv) = connection.open_bi().await?;
         let server_name = self.server.host.clone();
@@ -98,14 +107,11 @@ impl Dialer {
     }
 
     fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, LinkError> {
-        let (slot, local) = match address {
-            SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
-            SocketAddr::V6(_) => (&self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
-        };
+        let slot = if address.is_ipv4() { &self.v4 } else { &self.v6 };
         if let Some(endpoint) = slot.get() {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint::client(local).map_err(|error| LinkError::Socket(error.to_string()))?;
+        let endpoint = self.sockets.endpoint(address).map_err(|error| LinkError::Socket(error.to_string()))?;
         Ok(slot.get_or_init(|| endpoint).clone())
     }
 
@@ -191,26 +197,6 @@ fn unexpected(frame: &ServerFrame) -> LinkError {
         ServerFrame::Drain { .. } => "Drain",
     };
     LinkError::Malformed(format!("{name} out of turn"))
-}
-
-/// Returns when the host says that nothing listens at the address. QUIC ignores such ICMP messages, since
-/// anybody can forge one, and would try until its time is up; here they only end the attempt sooner.
-async fn refused(address: SocketAddr) {
-    let local = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let probe = async {
-        let socket = UdpSocket::bind(local).await?;
-        socket.connect(address).await?;
-        // Without QUIC's fixed bit: every server drops it unanswered.
-        socket.send(&[0]).await?;
-        socket.recv(&mut [0; 1]).await
-    };
-    match probe.await {
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => (),
-        _ => std::future::pending().await,
-    }
 }
 
 fn address_text(server: &ServerUrl) -> String {

@@ -226,6 +226,20 @@ async fn the_servers_close_code_reaches_the_caller() {
 }
 
 #[tokio::test]
+async fn a_link_that_is_dropped_leaves_no_task_behind() {
+    let server = server(|mut peer| async move {
+        peer.welcome().await;
+        peer.connection.closed().await;
+    });
+    let (link, events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
+    let tasks = link.tasks.clone();
+    tasks.close();
+    assert_eq!(tasks.len(), 3);
+    drop((link, events));
+    tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_refused_proof_shows_its_code() {
     let server = server(|mut peer| async move {
         peer.next().await;

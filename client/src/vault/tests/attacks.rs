@@ -164,7 +164,7 @@ fn a_group_state_older_than_one_seen_is_not_joined_and_attempts_are_bounded() {
     }
     let good = relay.conversations[&talk].group.clone();
     assert!(matches!(b.vault.rejoin(talk, &good), Err(RejoinError::TooOften { .. })));
-    b.vault.now_ms = || super::super::system_now_ms() + 2 * 3600 * 1000;
+    b.moves_on(2 * 3600 * 1000);
     b.vault.rejoin(talk, &good).unwrap();
 }
 

@@ -58,6 +58,12 @@ impl Person {
         self.vault = Vault::open(self.home.path(), &KeySource::File).unwrap();
     }
 
+    /// Its clock goes ahead by so many milliseconds.
+    pub(super) fn moves_on(&mut self, by_ms: u64) {
+        let before = self.vault.clock.clone();
+        self.vault.clock = std::sync::Arc::new(move || before() + by_ms);
+    }
+
     pub(super) fn learn(&mut self, relay: &Relay, account: AccountId) {
         let log_from = self.vault.log_from(account).unwrap();
         self.vault.learn_account(&relay.found(account, log_from), log_from).unwrap();

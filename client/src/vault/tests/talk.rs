@@ -281,7 +281,7 @@ fn keys_are_renewed_after_joining_and_then_weekly() {
     assert_eq!(b.vault.self_updates_due().unwrap(), [talk]);
     b.renew(&mut relay, talk);
     assert_eq!(b.vault.self_updates_due().unwrap(), []);
-    a.vault.now_ms = || super::super::system_now_ms() + 8 * 24 * 3600 * 1000;
+    a.moves_on(8 * 24 * 3600 * 1000);
     assert_eq!(a.vault.self_updates_due().unwrap(), [talk]);
 }
 
