@@ -164,6 +164,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes written to a connection that its client has not acknowledged.
 pub const SEND_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// What the UDP socket may hold in each direction: a burst of 3,000 full packets. The system's limit may be lower.
+pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes taken from the session stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 

@@ -10,13 +10,14 @@ use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
+use socket2::SockRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Accepted, Shared};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, IDLE_TIMEOUT_MS, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
+    SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
 };
 use crate::tls::Tls;
 
@@ -53,12 +54,31 @@ pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> Result<Endpoint, ListenErr
     config.transport_config(Arc::new(transport()));
     let failed = |error| ListenError::Bind { address, error };
     let socket = UdpSocket::bind(address).map_err(failed)?;
+    enlarge_buffers(&socket);
     let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
     let ids_key = ids_key(&tls.reset_key);
     endpoint
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
         .min_reset_interval(RESET_INTERVAL_MIN);
     Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+/// Gives the one socket of all connections room for bursts: with the system's default of 208 KiB, 60,000 messages a
+/// second lost 56,000 packets in 10 s, and their connections stood for up to a second each.
+fn enlarge_buffers(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    let is_enlarged = |wanted: std::io::Result<()>, has: std::io::Result<usize>| {
+        wanted.is_ok() && has.is_ok_and(|bytes| bytes >= SOCKET_BUFFER_BYTES)
+    };
+    let receives = is_enlarged(socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES), socket.recv_buffer_size());
+    let sends = is_enlarged(socket.set_send_buffer_size(SOCKET_BUFFER_BYTES), socket.send_buffer_size());
+    if !receives || !sends {
+        tracing::warn!(
+            wanted_bytes = SOCKET_BUFFER_BYTES,
+            "the system limits the socket's buffers, and bursts may be lost and sent again; set net.core.rmem_max and \
+             net.core.wmem_max"
+        );
+    }
 }
 
 /// The key that marks connection ids as this server's, the same after a restart: a packet with any other id is not
