@@ -120,7 +120,7 @@ impl Client {
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let result = sync.begin_session(&ready, seen).await;
         sync.link.close().await;
-        result
+        result.map(drop)
     }
 
     /// Begins the conversation with somebody ahead of the first message.

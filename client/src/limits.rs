@@ -50,6 +50,17 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A connection that lasted this long was a good one: the next wait is the first one again.
 pub(crate) const BACKOFF_RESET: Duration = Duration::from_secs(10);
 
+/// The longest wait that a server can ask for, in milliseconds: none may send its clients away for ever.
+pub(crate) const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
+/// The first wait before what was refused for one conversation is tried again, before jitter.
+pub(crate) const MEND_FIRST: Duration = Duration::from_secs(1);
+/// The longest such wait, before jitter: what is refused so often may be refused for good.
+pub(crate) const MEND_MAX: Duration = Duration::from_secs(900);
+/// How often a connection that lasts looks after what would else wait for the next one, before jitter.
+pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How soon that is tried again after a refusal, before jitter.
+pub(crate) const UPKEEP_RETRY: Duration = Duration::from_secs(600);
+
 // ---- vault and encryption -------------------------------------------------------------------------------
 
 /// The longest text of one message, in bytes: padded, encrypted and framed it stays below
@@ -76,6 +87,9 @@ pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
 pub(crate) const REJOINS_MAX: u32 = 3;
 /// The window of [`REJOINS_MAX`], in milliseconds.
 pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
+/// The highest position, count or number of a server: far beyond what can be reached, and such that sums of two fit the
+/// database's integers.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 /// The highest epoch of a conversation: far beyond what commits can reach, and such that neither it nor those that
 /// follow overflow the database's integers. Nobody means a higher one well.
 pub(crate) const EPOCH_MAX: u64 = 1 << 62;
@@ -93,6 +107,12 @@ pub(crate) const FORWARD_DISTANCE_MAX: u32 = 25_000;
 pub(crate) const PADDING_BYTES: usize = 64;
 /// How long a KeyPackage may be used after it was made, in seconds.
 pub(crate) const KEY_PACKAGE_LIFETIME_S: u64 = 84 * 24 * 60 * 60;
+/// How old the newest KeyPackages may be, in milliseconds, before others take their place: four weeks, so that
+/// uploads may fail twice before the old ones end.
+pub(crate) const KEY_PACKAGE_RENEW_MS: u64 = 28 * 24 * 60 * 60 * 1000;
+/// How long the secrets of a KeyPackage are kept, in milliseconds: its lifetime, and as long as a Welcome that was made
+/// on its last day may wait on a server with a long retention.
+pub(crate) const KEY_PACKAGE_KEPT_MS: u64 = KEY_PACKAGE_LIFETIME_S * 1000 + 30 * 24 * 60 * 60 * 1000;
 /// How long a statement waits for another process of the same home, in milliseconds.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// KeyPackages made in one transaction: as many as one upload takes.
@@ -113,6 +133,7 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes that a `kdf.json` may ask for.
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
+const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------

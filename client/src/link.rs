@@ -1,5 +1,6 @@
 //! A device's QUIC connection to its server: dial, register, prove, then frames in and out.
 
+mod bounds;
 mod dial;
 mod error;
 mod session;

@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod inbox;
 mod key;
+mod key_packages;
 mod outbox;
 mod profile;
 mod schema;
@@ -21,7 +22,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use bytes::Bytes;
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
@@ -29,8 +29,8 @@ use zeroize::Zeroizing;
 
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
+use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
-use crate::limits::{DEVICE_NAME_BYTES_MAX, KEY_PACKAGES_MADE_MAX};
 pub use error::{BeginError, OpenError, QueueError, RejoinError, TrustError, VaultError};
 use profile::Profile;
 pub use types::{
@@ -137,25 +137,6 @@ impl Vault {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    /// Makes one-time KeyPackages; each is an MLSMessage.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn make_key_packages(&mut self, count: usize) -> Result<Vec<Bytes>, VaultError> {
-        self.write(|work| {
-            let make = |_| Ok(work.mls().key_package(false)?.into());
-            (0..count.min(KEY_PACKAGES_MADE_MAX)).map(make).collect()
-        })
-    }
-
-    /// Makes a last-resort KeyPackage.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn make_last_resort(&mut self) -> Result<Bytes, VaultError> {
-        self.write(|work| Ok(work.mls().key_package(true)?.into()))
     }
 
     fn new(clock: Clock, connection: Connection, profile: Profile) -> Self {

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
-
 /// The waits between attempts.
 #[derive(Debug)]
 pub(crate) struct Backoff<R> {
+    first: Duration,
+    most: Duration,
     next: Duration,
     random: R,
 }
 
 impl<R: Rng> Backoff<R> {
-    /// Starts at the shortest wait; `random` makes the jitter.
-    pub(crate) const fn new(random: R) -> Self {
-        Self { next: BACKOFF_FIRST, random }
+    /// Starts at the shortest wait and doubles it up to the longest; `random` makes the jitter.
+    pub(crate) const fn new(first: Duration, most: Duration, random: R) -> Self {
+        Self { first, most, next: first, random }
     }
 
     /// The next wait: between half of and the whole current step, so that the jitter also spreads those who
@@ -24,14 +24,14 @@ impl<R: Rng> Backoff<R> {
     /// where the server said how long.
     pub(crate) fn wait(&mut self, asked_for: Duration) -> Duration {
         let step = self.next;
-        self.next = step.saturating_mul(2).min(BACKOFF_MAX);
+        self.next = step.saturating_mul(2).min(self.most);
         let jittered = step.mul_f64(self.random.random_range(0.5..=1.0));
         jittered.max(asked_for.mul_f64(self.random.random_range(1.0..=1.25)))
     }
 
     /// Starts over, after a connection that held.
     pub(crate) const fn reset(&mut self) {
-        self.next = BACKOFF_FIRST;
+        self.next = self.first;
     }
 }
 
@@ -41,9 +41,10 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
 
     fn backoff(seed: u64) -> Backoff<StdRng> {
-        Backoff::new(StdRng::seed_from_u64(seed))
+        Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::seed_from_u64(seed))
     }
 
     #[test]

@@ -15,10 +15,10 @@ use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::receiver::ReceiverLock;
-use super::session::{Command, End, Session, SessionKind, tolerate};
+use super::session::{Command, End, Session, SessionKind};
 use super::sync::Sync;
 use super::vault_handle::VaultHandle;
-use crate::limits::BACKOFF_RESET;
+use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
 use crate::link::{Dialer, LinkError};
 use crate::vault::{Identity, Vault};
 
@@ -70,7 +70,7 @@ impl Driver {
 
     /// Runs until the caller drops its commands, or something fails for good.
     pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
-        let mut backoff = Backoff::new(StdRng::from_os_rng());
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
         loop {
             let started = Instant::now();
             let (error, asked) = match self.connection(&mut commands).await {
@@ -115,10 +115,10 @@ impl Driver {
         let log_entries_seen = claim.log_entries;
         let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
-        tolerate(sync.begin_session(&ready, log_entries_seen).await)?;
+        let begun = sync.begin_session(&ready, log_entries_seen).await?;
         let _ = self.out.send(ClientEvent::Connected).await;
         let kind = SessionKind { subscribed: subscribe, is_last: !self.reconnect };
-        Ok(Session::new(sync, events, &self.out, &ready, kind))
+        Ok(Session::new(sync, events, &self.out, &ready, begun, kind))
     }
 
     /// Waits for the next attempt. What is to be sent meanwhile is kept, if its conversation is known; `None` when

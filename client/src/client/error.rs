@@ -93,6 +93,28 @@ impl ClientError {
         }
     }
 
+    /// Whether it concerns one conversation or account alone: the connection serves the others as before.
+    #[must_use]
+    pub const fn is_confined(&self) -> bool {
+        match self {
+            Self::Link(LinkError::Refused(_)) | Self::Vault(VaultError::CountersUnresolved) | Self::Stuck(_) => true,
+            Self::Rejoin(RejoinError::Vault(error)) => matches!(error, VaultError::CountersUnresolved),
+            Self::Trust(error) => !matches!(error, TrustError::Vault(_)),
+            Self::Rejoin(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The error again where it is confined, or else as a failure.
+    pub(crate) fn confined(self) -> Result<Self, Self> {
+        if self.is_confined() { Ok(self) } else { Err(self) }
+    }
+
+    /// Whether the server asked to come later.
+    pub(crate) fn is_refused_for_now(&self) -> bool {
+        matches!(self, Self::Link(error @ LinkError::Refused(_)) if error.is_temporary())
+    }
+
     /// The server's code, if it is one of the server's answers.
     #[must_use]
     pub fn code(&self) -> Option<Code> {

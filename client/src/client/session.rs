@@ -1,23 +1,26 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
+mod outbox;
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready, Send, Sent};
+use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
-use super::sync::Sync;
+use super::sync::{Left, Sync};
 use crate::limits::{
-    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HISTORY_SEARCHED, NEED_REPEATS_MAX, WAITING_MAX,
-    WELCOME_PATIENCE,
+    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX, WAITING_MAX,
 };
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{
-    Contact, Conversation, Event, HistoryItem, Need, OutboxId, RejoinError, SentMessage, Settled, StoredEvent,
-};
+use crate::vault::{Contact, Conversation, Event, Need, OutboxId, SentMessage, StoredEvent};
 
 /// What a caller wants of a session.
 #[derive(Debug)]
@@ -78,6 +81,10 @@ pub(crate) struct Session<'a> {
     outbox_due: bool,
     outbox_again: Option<Instant>,
     join_at: Option<Instant>,
+    /// When to try again what was refused, and how long between such attempts.
+    mend_at: Option<Instant>,
+    mend_wait: Backoff<StdRng>,
+    upkeep_at: Instant,
     waiting: BTreeMap<OutboxId, Waiting>,
     /// Another process of this home has settled some of what this one sent.
     settled_elsewhere: bool,
@@ -101,9 +108,10 @@ impl<'a> Session<'a> {
         events: LinkEvents,
         out: &'a mpsc::Sender<ClientEvent>,
         ready: &Ready,
+        begun: Left,
         options: SessionKind,
     ) -> Self {
-        Self {
+        let mut session = Self {
             sync,
             events,
             out,
@@ -119,11 +127,17 @@ impl<'a> Session<'a> {
             outbox_due: true,
             outbox_again: None,
             join_at: None,
+            mend_at: None,
+            mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
+            upkeep_at: Instant::now() + upkeep::wait(begun),
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
             started: Instant::now(),
             drain: None,
-        }
+        };
+        // What an earlier connection left undone is not to wait for an event.
+        session.mend_later(begun.refused.unwrap_or_default());
+        session
     }
 
     /// Works until the connection or the caller ends it, then closes.
@@ -165,7 +179,7 @@ impl<'a> Session<'a> {
             self.on_command(command).await;
             return Ok(None);
         }
-        let (outbox_again, join_at) = (self.outbox_again, self.join_at);
+        let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
         let deferred_at = (!self.deferred.is_empty()).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -180,6 +194,8 @@ impl<'a> Session<'a> {
                 (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
             }
             () = at(join_at) => self.join_absent().await?,
+            () = at(mend_at) => self.mend().await?,
+            () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
         Ok(None)
@@ -254,68 +270,31 @@ impl<'a> Session<'a> {
             self.after_catching_up().await?;
         } else if has_joined && self.caught_up {
             // In the middle of a session; at its start that is done after catching up.
-            tolerate(self.sync.renew_keys().await)?;
+            let renewed = self.sync.renew_keys().await?;
+            self.mend_unless_done(renewed);
         }
         Ok(())
     }
 
-    async fn meet(&self, need: Need, stuck: &mut (Option<Need>, usize), frames: usize) -> Result<(), ClientError> {
+    /// Meets a need of the inbox. One that cannot be met now is no reason to end what serves all conversations: what waits
+    /// for it is passed, and the way forward is looked for again later.
+    async fn meet(&mut self, need: Need, stuck: &mut (Option<Need>, usize), frames: usize) -> Result<(), ClientError> {
         let repeats = if frames == 0 && stuck.0 == Some(need) { stuck.1 + 1 } else { 0 };
-        if repeats >= NEED_REPEATS_MAX {
-            return Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")));
-        }
         *stuck = (Some(need), repeats);
-        if let Some(error) = unless_rejoin_waits(self.sync.meet(need).await)? {
-            // The vault has noted it, and passes what waits for it as unreadable.
-            tracing::warn!(%error, ?need, "cannot rejoin a conversation");
+        let met = if repeats < NEED_REPEATS_MAX {
+            self.sync.meet(need).await
+        } else {
+            Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")))
+        };
+        let Err(error) = met else { return Ok(()) };
+        // A server that asks to come later has not said no: the inbox waits for the next connection.
+        if !error.is_confined() || error.is_refused_for_now() || repeats > NEED_REPEATS_MAX {
+            return Err(error);
         }
+        tracing::warn!(%error, ?need, "passing what waits for this");
+        self.sync.vault.run(move |vault| vault.give_up(need)).await?;
+        self.mend_later(error.retry_after());
         Ok(())
-    }
-
-    /// What waits until everything readable is read: state that no inbox entry brings any more.
-    async fn after_catching_up(&mut self) -> Result<(), ClientError> {
-        if std::mem::take(&mut self.epochs_differ) {
-            tolerate(self.sync.compare_conversations().await)?;
-        }
-        tolerate(self.sync.resubmit_commits().await)?;
-        self.expect_welcomes().await?;
-        tolerate(self.sync.renew_keys().await)?;
-        self.outbox_due = true;
-        Ok(())
-    }
-
-    /// A conversation begun elsewhere comes as a Welcome, soon; else this device joins without one.
-    async fn expect_welcomes(&mut self) -> Result<(), ClientError> {
-        if self.join_at.is_none() && !self.sync.absent().await?.is_empty() {
-            self.join_at = Some(Instant::now() + WELCOME_PATIENCE);
-        }
-        Ok(())
-    }
-
-    async fn join_absent(&mut self) -> Result<(), ClientError> {
-        self.join_at = None;
-        for conversation in self.sync.absent().await? {
-            if let Err(error) = self.sync.rejoin(conversation).await {
-                let error = tolerable(error)?;
-                tracing::warn!(%error, %conversation, "cannot join a conversation");
-                self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
-            }
-        }
-        self.outbox_due = true;
-        self.tell(ClientEvent::News).await;
-        Ok(())
-    }
-
-    /// Tells those who wait for some messages that these stay in the outbox for now.
-    fn keep_waiting_out(&mut self, which: impl Fn(&Waiting) -> bool, why: &str) {
-        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
-            if which(&waiting) {
-                let error = ClientError::Stuck(why.to_owned());
-                let _ = waiting.reply.send(Err(ClientError::Kept(Box::new(error))));
-            } else {
-                self.waiting.insert(outbox, waiting);
-            }
-        }
     }
 
     async fn tell_caught_up(&mut self) {
@@ -324,100 +303,6 @@ impl<'a> Session<'a> {
             self.caught_up_told = true;
             self.tell(ClientEvent::CaughtUp).await;
         }
-    }
-
-    /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
-    async fn flush(&mut self) -> Result<(), ClientError> {
-        while std::mem::take(&mut self.outbox_due) {
-            let after = self.handed_over;
-            let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
-            let sends = self.sync.vault.call(move |vault| vault.next_sends(after, limit)).await?;
-            let Some(highest) = sends.iter().map(|send| send.counter).max() else { return Ok(()) };
-            let sends = not_in_flight(sends, &self.in_flight);
-            let handed = if sends.is_empty() { Ok(()) } else { self.sync.link.send(&sends) };
-            match handed {
-                // The answers to those before make it due again.
-                Err(LinkError::Full) => return Ok(()),
-                result => result?,
-            }
-            self.handed_over = highest.max(self.handed_over);
-            self.in_flight.extend(sends.iter().map(|send| send.counter));
-            self.outbox_due = true;
-        }
-        Ok(())
-    }
-
-    async fn settle(&mut self, results: Vec<Sent>) -> Result<(), ClientError> {
-        for sent in results {
-            self.in_flight.remove(&sent.counter);
-            let refused = sent.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
-            match settled {
-                Settled::Sent(message) => {
-                    if let Some(waiting) = self.waiting.remove(&message.outbox) {
-                        let _ = waiting.reply.send(Ok(message.clone()));
-                    }
-                    self.tell(ClientEvent::Sent(message)).await;
-                }
-                Settled::Again { conversation, epoch } => {
-                    let met = self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await;
-                    if let Some(error) = unless_rejoin_waits(met)? {
-                        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
-                    }
-                }
-                Settled::Later { retry_after_ms } => {
-                    let wait = Duration::from_millis(retry_after_ms.max(100));
-                    self.outbox_again = Some(Instant::now() + wait);
-                    if self.options.is_last {
-                        self.keep_waiting_out(|_| true, &refused);
-                    }
-                }
-                Settled::Failed(Event::SendFailed { outbox, why, .. }) => {
-                    if let Some(waiting) = self.waiting.remove(&outbox) {
-                        let _ = waiting.reply.send(Err(ClientError::NotSent(why)));
-                    }
-                    self.tell(ClientEvent::News).await;
-                }
-                Settled::Failed(_) => self.tell(ClientEvent::News).await,
-                Settled::Nothing => self.settled_elsewhere = true,
-            }
-        }
-        self.outbox_due = true;
-        Ok(())
-    }
-
-    /// Answers those whose message another process of this home has sent and settled: it is in the history.
-    async fn answer_settled_elsewhere(&mut self) -> Result<(), ClientError> {
-        if self.waiting.is_empty() || !self.in_flight.is_empty() {
-            return Ok(());
-        }
-        let emptied = self.sync.vault.call(crate::vault::Vault::outbox_len).await? == 0;
-        if !std::mem::take(&mut self.settled_elsewhere) && !emptied {
-            return Ok(());
-        }
-        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
-            let to = waiting.to;
-            let history = self.sync.vault.call(move |vault| vault.history(Some(to), HISTORY_SEARCHED)).await?;
-            let sent = history.into_iter().rev().find_map(|item| match item {
-                HistoryItem::Message(message) if message.own && message.text == waiting.text => Some(SentMessage {
-                    outbox,
-                    to,
-                    conversation: message.conversation,
-                    message_id: message.message_id,
-                    server_time_ms: message.server_time_ms,
-                }),
-                _ => None,
-            });
-            match sent {
-                Some(sent) => drop(waiting.reply.send(Ok(sent))),
-                None if emptied => {
-                    let why = "the server refused it".to_owned();
-                    drop(waiting.reply.send(Err(ClientError::NotSent(why))));
-                }
-                None => drop(self.waiting.insert(outbox, waiting)),
-            }
-        }
-        Ok(())
     }
 
     async fn on_command(&mut self, command: Command) {
@@ -449,41 +334,6 @@ impl<'a> Session<'a> {
     async fn tell(&self, event: ClientEvent) {
         // Nobody may be listening.
         let _ = self.out.send(event).await;
-    }
-}
-
-/// Leaves out what this connection still owes an answer for: twice in flight, it would count twice.
-fn not_in_flight(mut sends: Vec<Send>, in_flight: &BTreeSet<u64>) -> Vec<Send> {
-    sends.retain(|send| !in_flight.contains(&send.counter));
-    sends
-}
-
-/// Upkeep that the server refuses is tried again on the next connection; what ends this one is an error.
-pub(crate) fn tolerate(result: Result<(), ClientError>) -> Result<(), ClientError> {
-    if let Err(error) = result {
-        tracing::warn!(error = %tolerable(error)?, "upkeep has to wait");
-    }
-    Ok(())
-}
-
-/// A conversation that cannot be rejoined now is no reason to end what serves all of them.
-fn unless_rejoin_waits(result: Result<(), ClientError>) -> Result<Option<ClientError>, ClientError> {
-    match result {
-        Ok(()) => Ok(None),
-        Err(error @ ClientError::Rejoin(_)) => tolerable(error).map(Some),
-        Err(error) => Err(error),
-    }
-}
-
-fn tolerable(error: ClientError) -> Result<ClientError, ClientError> {
-    match error {
-        ClientError::Link(LinkError::Refused(_))
-        | ClientError::Rejoin(
-            RejoinError::TooOften { .. } | RejoinError::Older { .. } | RejoinError::Raced | RejoinError::Refused(_),
-        )
-        | ClientError::Trust(_)
-        | ClientError::Stuck(_) => Ok(error),
-        _ => Err(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a device asks its server for: accounts, conversations, commits, and the way back into a conversation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gureum_proto::{
@@ -9,11 +10,12 @@ use gureum_proto::{
 };
 
 use super::error::ClientError;
-use super::session::tolerate;
 use super::vault_handle::VaultHandle;
 use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, LISTING_PAGES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX};
 use crate::link::{Link, LinkError};
-use crate::vault::{Applied, BeginError, Contact, Conversation, ConversationStatus, Identity, Need, RejoinError};
+use crate::vault::{
+    Applied, BeginError, Contact, Conversation, ConversationStatus, Identity, Need, RejoinError, Vault,
+};
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -21,6 +23,33 @@ pub(crate) struct Sync {
     pub(crate) link: Link,
     pub(crate) vault: VaultHandle,
     pub(crate) identity: Arc<Identity>,
+}
+
+/// What is left of several attempts of which none may hold up the others.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Left {
+    /// Something is refused still, and the server wants to be left alone for so long.
+    pub(crate) refused: Option<Duration>,
+    /// Anything was tried at all.
+    pub(crate) tried: bool,
+}
+
+impl Left {
+    /// Counts an attempt in; what ends the connection is an error.
+    fn note(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
+        self.tried = true;
+        if let Err(error) = result {
+            let error = error.confined()?;
+            tracing::warn!(%error, "this has to wait");
+            self.refused = self.refused.max(Some(error.retry_after()));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, other: Self) {
+        self.refused = self.refused.max(other.refused);
+        self.tried |= other.tried;
+    }
 }
 
 /// What became of a commit.
@@ -146,10 +175,11 @@ impl Sync {
                 self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
                 Ok(Submitted::Lost)
             }
-            // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
-            Err(error) if error.is_temporary() => Err(error.into()),
             Err(error) => {
-                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
+                if error.is_final() {
+                    self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                }
                 Err(error.into())
             }
         }
@@ -161,10 +191,10 @@ impl Sync {
         if peer == self.identity.account {
             return Err(BeginError::Oneself.into());
         }
-        let known = move |vault: &mut crate::vault::Vault| vault.conversation_with(peer);
+        let known = move |vault: &mut Vault| vault.conversation_with(peer);
         match self.vault.call(known).await? {
             Some(known) if known.state != ConversationStatus::Creating => return Ok(known),
-            Some(_) => self.confirm_creations().await?,
+            Some(begun) => self.confirm_creation(begun.id).await?,
             None => self.begin(peer).await?,
         }
         let begun = self.vault.call(known).await?;
@@ -205,90 +235,144 @@ impl Sync {
                 self.vault.call(move |vault| vault.conversation_existed(ours, conversation)).await
             }
             Ok(_) => Err(ClientError::Mismatched),
-            Err(error) if error.is_temporary() => Err(error.into()),
             Err(error) => {
-                let why = error.to_string();
-                self.vault.call(move |vault| vault.abandon_conversation(ours, &why)).await?;
+                // A connection that ended, for whatever reason, has not said no: it is asked for again on the next one.
+                if error.is_final() {
+                    let why = error.to_string();
+                    self.vault.call(move |vault| vault.abandon_conversation(ours, &why)).await?;
+                }
                 Err(error.into())
             }
         }
     }
 
     /// Asks again for what was asked for on a connection that broke.
-    pub(crate) async fn confirm_creations(&self) -> Result<(), ClientError> {
-        for create in self.vault.call(crate::vault::Vault::pending_creations).await? {
-            self.create(create).await?;
+    async fn confirm_creations(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        for create in self.vault.call(Vault::pending_creations).await? {
+            left.note(self.create(create).await)?;
         }
-        Ok(())
+        Ok(left)
+    }
+
+    async fn confirm_creation(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        let pending = self.vault.call(Vault::pending_creations).await?;
+        match pending.into_iter().find(|create| create.conversation == conversation) {
+            Some(create) => self.create(create).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends commits again whose answer is missing.
-    pub(crate) async fn resubmit_commits(&self) -> Result<(), ClientError> {
-        for commit in self.vault.call(crate::vault::Vault::pending_commits).await? {
-            self.submit(commit).await?;
+    pub(crate) async fn resubmit_commits(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        for commit in self.vault.call(Vault::pending_commits).await? {
+            left.note(self.submit(commit).await.map(drop))?;
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// Tries again what was refused: creations, commits, and the way forward in conversations that are behind; those
+    /// that this device is not in, if it is to join.
+    pub(crate) async fn mend(&self, joins: bool) -> Result<Left, ClientError> {
+        let mut left = self.confirm_creations().await?;
+        left.add(self.resubmit_commits().await?);
+        for need in self.vault.call(Vault::behind).await? {
+            if joins || !matches!(need, Need::Rejoin { .. }) {
+                let met = self.meet(need).await;
+                if met.is_err() {
+                    self.vault.run(move |vault| vault.give_up(need)).await?;
+                }
+                left.note(met)?;
+            }
+        }
+        if left.tried && left.refused.is_none() && !self.vault.call(Vault::behind).await?.is_empty() {
+            left.refused = Some(Duration::ZERO);
+        }
+        Ok(left)
     }
 
     /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.
-    pub(crate) async fn renew_keys(&self) -> Result<(), ClientError> {
-        for conversation in self.vault.call(crate::vault::Vault::self_updates_due).await? {
+    pub(crate) async fn renew_keys(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        for conversation in self.vault.call(Vault::self_updates_due).await? {
             let commit = self.vault.call(move |vault| vault.commit_self_update(conversation)).await?;
             if let Some(commit) = commit {
-                self.submit(commit).await?;
+                left.note(self.submit(commit).await.map(drop))?;
             }
         }
-        Ok(())
+        Ok(left)
     }
 
-    /// Fills the directory with KeyPackages when it runs low, so that others can begin conversations.
-    pub(crate) async fn fill_key_packages(&self, left: u32) -> Result<(), ClientError> {
-        if left >= KEY_PACKAGES_LOW {
-            return Ok(());
+    /// What runs out by time while a connection lasts.
+    pub(crate) async fn keep_up(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        // To put none is to ask how many there are.
+        match self.put_key_packages(Vec::new(), None).await {
+            Ok(stored) => left.note(self.fill_key_packages(stored).await)?,
+            Err(error) => left.note(Err(error))?,
         }
-        let count = usize::try_from(KEY_PACKAGES_FULL.saturating_sub(left)).unwrap_or(0);
+        Ok(left)
+    }
+
+    /// Fills the directory with KeyPackages when it runs low or they grow old, so that others can begin conversations.
+    async fn fill_key_packages(&self, left: u32) -> Result<(), ClientError> {
+        let are_old = self.vault.call(Vault::key_packages_due).await?;
+        let count = match (are_old, left < KEY_PACKAGES_LOW) {
+            (true, _) => KEY_PACKAGES_FULL,
+            (false, true) => KEY_PACKAGES_FULL.saturating_sub(left),
+            (false, false) => return Ok(()),
+        };
+        let count = usize::try_from(count).unwrap_or(0);
         let key_packages = self.vault.call(move |vault| vault.make_key_packages(count)).await?;
         self.put_key_packages(key_packages, None).await?;
         // By itself: a last resort that is refused must not cost the others.
-        let last_resort = self.vault.call(crate::vault::Vault::make_last_resort).await?;
-        self.put_key_packages(Vec::new(), Some(last_resort)).await
+        let last_resort = self.vault.call(Vault::make_last_resort).await?;
+        self.put_key_packages(Vec::new(), Some(last_resort)).await.map(drop)
     }
 
-    async fn put_key_packages(&self, key_packages: Vec<Bytes>, last_resort: Option<Bytes>) -> Result<(), ClientError> {
+    /// Returns how many the directory has now.
+    async fn put_key_packages(&self, key_packages: Vec<Bytes>, last_resort: Option<Bytes>) -> Result<u32, ClientError> {
         match self.link.request(&Request::PutKeyPackages { key_packages, last_resort }).await? {
-            Response::KeyPackagesStored { .. } => Ok(()),
+            Response::KeyPackagesStored { left } => Ok(left),
             _ => Err(ClientError::Mismatched),
         }
     }
 
     /// What a new connection asks first: nothing, mostly.
-    pub(crate) async fn begin_session(&self, ready: &Ready, log_entries_seen: u64) -> Result<(), ClientError> {
+    pub(crate) async fn begin_session(&self, ready: &Ready, log_entries_seen: u64) -> Result<Left, ClientError> {
+        let mut left = Left::default();
         if ready.log_entries > log_entries_seen {
-            self.learn_account(self.identity.account).await?;
+            left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
-        self.fill_key_packages(ready.key_packages_left).await?;
-        self.confirm_creations().await
+        left.note(self.fill_key_packages(ready.key_packages_left).await)?;
+        left.add(self.confirm_creations().await?);
+        Ok(left)
     }
 
     /// Compares conversations with the server's list, and fetches commits that the inbox no longer holds.
-    pub(crate) async fn compare_conversations(&self) -> Result<(), ClientError> {
-        let mut after = None;
+    pub(crate) async fn compare_conversations(&self) -> Result<Left, ClientError> {
+        let (mut after, mut left) = (None, Left::default());
         for _ in 0..LISTING_PAGES_MAX {
-            let answer = self.link.request(&Request::ListConversations { after }).await?;
-            let Response::Conversations { conversations, more } = answer else {
-                return Err(ClientError::Mismatched);
+            let (conversations, more) = match self.link.request(&Request::ListConversations { after }).await {
+                Ok(Response::Conversations { conversations, more }) => (conversations, more),
+                Ok(_) => return Err(ClientError::Mismatched),
+                Err(error) => {
+                    left.note(Err(error.into()))?;
+                    return Ok(left);
+                }
             };
             let last = conversations.last().map(|state| state.conversation);
             for state in conversations {
                 // One that cannot be brought forward now holds up no other.
-                tolerate(self.compare(state).await)?;
+                left.note(self.compare(state).await)?;
             }
             if !more || last <= after {
-                return Ok(());
+                return Ok(left);
             }
             after = last;
         }
-        Ok(())
+        Ok(left)
     }
 
     async fn compare(&self, state: gureum_proto::ConversationState) -> Result<(), ClientError> {
@@ -307,7 +391,7 @@ impl Sync {
 
     /// Conversations that the account is in and this device is not.
     pub(crate) async fn absent(&self) -> Result<Vec<ConversationId>, ClientError> {
-        let all = self.vault.call(crate::vault::Vault::conversations).await?;
+        let all = self.vault.call(Vault::conversations).await?;
         let absent = all.into_iter().filter(|known| known.state == ConversationStatus::Absent);
         Ok(absent.map(|known| known.id).collect())
     }

@@ -74,6 +74,17 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), MlsError> {
         .map_err(at("making the tables of the encryption"))
 }
 
+/// The references of the KeyPackages whose secrets are kept.
+pub(crate) fn key_packages(connection: &Connection) -> Result<Vec<Vec<u8>>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached("SELECT key_package_ref FROM openmls_key_packages")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Forgets the secrets of a KeyPackage.
+pub(crate) fn forget_key_package(connection: &Connection, reference: &[u8]) -> Result<(), rusqlite::Error> {
+    connection.execute("DELETE FROM openmls_key_packages WHERE key_package_ref = ?1", params![reference]).map(drop)
+}
+
 /// The records of one group, to be put into another database.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot(Vec<u8>);

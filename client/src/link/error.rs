@@ -4,6 +4,8 @@ use gureum_proto::{Code, Fault, Refusal};
 use gureum_wire::FrameError;
 use quinn::{ConnectionError, ReadError, WriteError};
 
+use crate::limits::RETRY_AFTER_MAX_MS;
+
 /// Why a connection, or a request on it, failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -91,10 +93,17 @@ impl LinkError {
         }
     }
 
-    /// How long the server wants to be left alone, in milliseconds; 0: it did not say.
+    /// Whether the server said no, and would again. A connection that ended has said nothing about a request on it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_)) && !self.is_temporary()
+    }
+
+    /// How long the server wants to be left alone, in milliseconds, within reason; 0: it did not say.
     #[must_use]
     pub const fn retry_after_ms(&self) -> u64 {
         match self {
+            Self::Refused(refusal) if refusal.retry_after_ms > RETRY_AFTER_MAX_MS => RETRY_AFTER_MAX_MS,
             Self::Refused(refusal) => refusal.retry_after_ms,
             _ => 0,
         }
@@ -175,6 +184,22 @@ mod tests {
         assert!(LinkError::Refused(refusal.clone()).is_temporary());
         assert_eq!(LinkError::Refused(refusal).retry_after_ms(), 50);
         assert!(!LinkError::Refused(Refusal::new(Code::LimitReached)).is_temporary());
+    }
+
+    #[test]
+    fn only_a_refusal_is_final() {
+        assert!(LinkError::Refused(Refusal::new(Code::CommitInvalid)).is_final());
+        assert!(!LinkError::Refused(Refusal::new(Code::Unavailable)).is_final());
+        for code in [Code::Displaced, Code::DeviceRevoked, Code::PayloadMalformed] {
+            assert!(!LinkError::of_code(u64::from(code.number()), b"").is_final(), "{code:?}");
+        }
+        assert!(!LinkError::Malformed(String::new()).is_final());
+    }
+
+    #[test]
+    fn no_server_sends_its_clients_away_for_ever() {
+        let refusal = Refusal::new(Code::RateLimited).retry_after_ms(u64::MAX);
+        assert_eq!(LinkError::Refused(refusal).retry_after_ms(), 3_600_000);
     }
 
     #[test]

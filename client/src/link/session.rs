@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::LinkError;
 use super::writer::Outgoing;
-use super::{Link, LinkEvent, LinkEvents};
+use super::{Link, LinkEvent, LinkEvents, bounds};
 use crate::limits::{COME_BACK_MAX, LINK_EVENTS_MAX, READ_CHUNKS};
 
 /// Starts the tasks. They end with the connection.
@@ -59,7 +59,7 @@ async fn read_session(
         let mut results = Vec::new();
         while let Some(frame) = decoder.next()? {
             match ServerFrame::decode(frame)? {
-                ServerFrame::Sent(sent) => results.push(sent),
+                ServerFrame::Sent(sent) => results.push(bounds::sent(sent)?),
                 ServerFrame::Drain { come_back_ms } => {
                     flush(&mut results, &events).await;
                     let come_back = Duration::from_millis(come_back_ms).min(COME_BACK_MAX);
@@ -89,7 +89,7 @@ async fn read_delivery(connection: Connection, events: Sender<LinkEvent>) -> Res
     let mut decoder = Decoder::new();
     while read_into(&mut stream, &mut decoder).await? {
         let next = || decoder.next().transpose();
-        let decode = |frame: Result<Frame, _>| Ok(DeliveryFrame::decode(frame?)?);
+        let decode = |frame: Result<Frame, _>| bounds::delivery(DeliveryFrame::decode(frame?)?);
         let frames = std::iter::from_fn(next).map(decode).collect::<Result<Vec<_>, LinkError>>()?;
         if !frames.is_empty() && events.send(LinkEvent::Delivery(frames)).await.is_err() {
             return Ok(());

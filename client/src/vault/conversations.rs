@@ -8,12 +8,12 @@ use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
 use super::outbox::fail_all;
-use super::work::{Judged, Row, Work, read_row};
+use super::work::{ABSENT, ACTIVE, Judged, Row, Work, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
 use crate::e2ee::rule::judge_leaf;
 use crate::limits::EPOCH_MAX;
 
-const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen FROM conversation";
+const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen";
 
 impl Vault {
     /// The conversation with an account; the most usable one if there are several.
@@ -24,7 +24,7 @@ impl Vault {
         self.read(|connection, _| {
             // Active, being created, absent, forked.
             let sql =
-                format!("{COLUMNS} WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
+                format!("{COLUMNS} FROM conversation WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
             let row = connection.query_row(&sql, params![peer.as_bytes()], read_row).optional()?;
             Ok(row.map(shown))
         })
@@ -44,9 +44,35 @@ impl Vault {
     /// The database failed.
     pub fn conversations(&mut self) -> Result<Vec<Conversation>, VaultError> {
         self.read(|connection, _| {
-            let mut statement = connection.prepare(&format!("{COLUMNS} ORDER BY id"))?;
+            let mut statement = connection.prepare(&format!("{COLUMNS} FROM conversation ORDER BY id"))?;
             let rows = statement.query_map([], read_row)?;
             rows.map(|row| Ok(shown(row?))).collect()
+        })
+    }
+
+    /// What would bring conversations forward that are behind, each as something to ask for: those in which messages
+    /// wait to be encrypted for a later epoch, those that were given up, and those that this device is not in.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn behind(&mut self) -> Result<Vec<Need>, VaultError> {
+        self.write(|work| {
+            let sql = format!(
+                "{COLUMNS}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
+                 AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch) FROM conversation
+                 WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
+            );
+            let mut statement = work.connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get::<_, bool>(5)?)))?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let need = |(row, is_stale): (Row, bool)| match row.state {
+                ConversationStatus::Absent => Some(Need::Rejoin { conversation: row.id }),
+                _ if is_stale || work.asked.is_given_up(row.id) => {
+                    Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })
+                }
+                _ => None,
+            };
+            Ok(rows.into_iter().filter_map(need).collect())
         })
     }
 

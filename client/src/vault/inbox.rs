@@ -57,6 +57,19 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// What was asked for cannot be had now: what waits for it is passed, as unreadable or refused, and holds up nothing
+    /// else. [`Self::behind`] names what is to be tried again.
+    pub fn give_up(&mut self, need: Need) {
+        match need {
+            Need::Account { account, .. } => self.asked.account_answered(account, false),
+            Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
+                self.asked.note_commits(conversation, Commits::GivenUp);
+            }
+        }
+    }
+}
+
 fn take_frame(
     work: &mut Work<'_>,
     frame: &DeliveryFrame,
@@ -118,7 +131,8 @@ fn take_message(
     let id = shared.conversation;
     let row = work.row(id)?;
     let Some(mut group) = work.group(id)? else {
-        return match work.need_rejoin(id)? {
+        let need = if work.asked.is_given_up(id) { None } else { work.need_rejoin(id)? };
+        return match need {
             Some(need) => Ok(Entry::Blocked(need)),
             None => unreadable(work, shared, seq, number, "this device is not in the conversation"),
         };
@@ -174,6 +188,7 @@ fn ahead(work: &mut Work<'_>, id: ConversationId, epoch: u64, stopped: bool) -> 
             Ok(None)
         }
         Some(Commits::Insufficient) => work.need_rejoin(id),
+        Some(Commits::GivenUp) => Ok(None),
     }
 }
 

@@ -8,7 +8,9 @@ use super::key::random;
 use super::work::{ACTIVE, Work};
 use super::{ConversationStatus, Event, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::{CONTENT_ID_BYTES, Content};
-use crate::limits::{COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_MS, TEXT_BYTES_MAX};
+use crate::limits::{
+    COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_AFTER_MAX_MS, RETRY_MS, TEXT_BYTES_MAX,
+};
 
 struct OutboxRow {
     id: i64,
@@ -183,7 +185,7 @@ fn refuse(work: &Work<'_>, row: &OutboxRow, refusal: &Refusal) -> Result<Settled
         }
         // A limit that is reached now is not reached for ever: the text is not to be lost over it.
         (Code::LimitReached, _) | (_, Fault::World | Fault::Server | Fault::None) => {
-            Ok(Settled::Later { retry_after_ms: refusal.retry_after_ms.max(RETRY_MS) })
+            Ok(Settled::Later { retry_after_ms: refusal.retry_after_ms.clamp(RETRY_MS, RETRY_AFTER_MAX_MS) })
         }
         (_, Fault::Client) => {
             let stored = fail(work, row.id, row.conversation, &refusal.to_string())?;

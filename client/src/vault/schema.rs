@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -102,6 +102,19 @@ CREATE TABLE event (
 );
 ";
 
+/// Since format 2: when the KeyPackages that are kept were made.
+const KEY_PACKAGES: &str = "
+CREATE TABLE key_package (
+    reference BLOB PRIMARY KEY,
+    made_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// What leads from each format to the next.
+const STEPS: [&str; 2] = [TABLES, KEY_PACKAGES];
+
+const _: () = assert!(STEPS.len() == 2 && FORMAT == 2, "a step for each format");
+
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -145,10 +158,11 @@ fn make_tables(connection: &mut Connection) -> Result<(), OpenError> {
     e2ee::migrate(connection).map_err(VaultError::from)?;
     let make = |connection: &mut Connection| -> Result<(), VaultError> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if format(&transaction)? < FORMAT {
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
+        let found = usize::try_from(format(&transaction)?).map_err(|_| VaultError::Damaged("format"))?;
+        for step in STEPS.iter().skip(found) {
+            transaction.execute_batch(step)?;
         }
+        transaction.pragma_update(None, "user_version", FORMAT)?;
         Ok(transaction.commit()?)
     };
     Ok(make(connection)?)

@@ -5,6 +5,7 @@
 mod attacks;
 mod holds;
 mod home;
+mod key_packages;
 mod relay;
 mod talk;
 

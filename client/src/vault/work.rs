@@ -27,6 +27,8 @@ pub(super) enum Commits {
     UpToDate,
     /// They cannot bring it there.
     Insufficient,
+    /// Nothing can, for now: what waits for it is passed.
+    GivenUp,
 }
 
 impl Asked {
@@ -42,7 +44,7 @@ impl Asked {
     /// An entry is dealt with: answers that concerned it are used up.
     pub(super) fn entry_done(&mut self) {
         self.accounts.retain(|_, answered| !*answered);
-        self.commits.retain(|_, state| *state == Commits::Insufficient);
+        self.commits.retain(|_, state| matches!(state, Commits::Insufficient | Commits::GivenUp));
     }
 
     /// The commit log has been applied to its end: that answers whoever waits for it, and nobody who comes later.
@@ -50,12 +52,16 @@ impl Asked {
         match self.commits.get_mut(&conversation) {
             Some(state @ Commits::Asked) => *state = Commits::UpToDate,
             Some(Commits::UpToDate) | None => {}
-            Some(Commits::Insufficient) => self.forget_commits(conversation),
+            Some(Commits::Insufficient | Commits::GivenUp) => self.forget_commits(conversation),
         }
     }
 
     pub(super) fn commits(&self, conversation: ConversationId) -> Option<Commits> {
         self.commits.get(&conversation).copied()
+    }
+
+    pub(super) fn is_given_up(&self, conversation: ConversationId) -> bool {
+        self.commits(conversation) == Some(Commits::GivenUp)
     }
 
     pub(super) fn note_commits(&mut self, conversation: ConversationId, state: Commits) {
@@ -305,12 +311,13 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 pub(super) const ACTIVE: i64 = 1;
+pub(super) const ABSENT: i64 = 2;
 
 const fn state_number(state: ConversationStatus) -> i64 {
     match state {
         ConversationStatus::Creating => 0,
         ConversationStatus::Active => ACTIVE,
-        ConversationStatus::Absent => 2,
+        ConversationStatus::Absent => ABSENT,
         ConversationStatus::Forked => 3,
     }
 }
@@ -319,7 +326,7 @@ const fn state_of(number: i64) -> ConversationStatus {
     match number {
         0 => ConversationStatus::Creating,
         ACTIVE => ConversationStatus::Active,
-        2 => ConversationStatus::Absent,
+        ABSENT => ConversationStatus::Absent,
         _ => ConversationStatus::Forked,
     }
 }

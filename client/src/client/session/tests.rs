@@ -2,33 +2,38 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
-use gureum_proto::Code;
+use gureum_proto::{Code, ConversationId, Refusal, Send};
 
+use super::outbox::not_in_flight;
 use super::*;
-use crate::vault::VaultError;
+use crate::vault::{RejoinError, TrustError, VaultError};
 
 #[track_caller]
-fn check_goes_on(error: RejoinError) {
-    let told = error.to_string();
-    let outcome = unless_rejoin_waits(Err(error.into())).unwrap();
-    assert_eq!(outcome.map(|error| error.to_string()), Some(told));
+fn check(error: impl Into<ClientError>, confined: bool) {
+    let error = error.into();
+    assert_eq!(error.is_confined(), confined, "{error}");
 }
 
 #[test]
-fn a_conversation_that_cannot_be_rejoined_does_not_end_the_session() {
-    check_goes_on(RejoinError::TooOften { retry_after_ms: 3_600_000 });
-    check_goes_on(RejoinError::Older { shown: 1, seen: 2 });
-    check_goes_on(RejoinError::Refused("it is of another epoch".to_owned()));
-    check_goes_on(RejoinError::Raced);
-    assert!(unless_rejoin_waits(Ok(())).unwrap().is_none());
+fn one_conversations_trouble_does_not_end_the_session() {
+    check(RejoinError::TooOften { retry_after_ms: 3_600_000 }, true);
+    check(RejoinError::Older { shown: 1, seen: 2 }, true);
+    check(RejoinError::Refused("it is of another epoch".to_owned()), true);
+    check(RejoinError::Raced, true);
+    check(RejoinError::Vault(VaultError::CountersUnresolved), true);
+    check(LinkError::Refused(Refusal::new(Code::NotMember)), true);
+    check(TrustError::Forked(AccountId::from_bytes([1; 16])), true);
+    check(ClientError::Stuck("a commit log without end".to_owned()), true);
 }
 
 #[test]
 fn a_failed_database_or_connection_ends_the_session() {
-    let database = RejoinError::Vault(VaultError::Random);
-    assert!(unless_rejoin_waits(Err(database.into())).is_err());
-    let lost = LinkError::Closed { code: Code::Stopping, reason: String::new() };
-    assert!(unless_rejoin_waits(Err(lost.into())).is_err());
+    check(RejoinError::Vault(VaultError::Random), false);
+    check(TrustError::Vault(VaultError::Random), false);
+    check(VaultError::Damaged("profile"), false);
+    check(LinkError::Closed { code: Code::Stopping, reason: String::new() }, false);
+    check(LinkError::Timeout("the answer to a request"), false);
+    check(ClientError::Mismatched, false);
 }
 
 #[test]

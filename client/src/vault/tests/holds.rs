@@ -204,3 +204,67 @@ fn news_of_one_conversation_are_found_behind_those_of_another() {
     assert_eq!(theirs.len(), 7);
     assert_eq!(b.vault.unreported_events(99).unwrap(), theirs);
 }
+
+#[test]
+fn what_is_given_up_holds_up_nothing_and_is_tried_again_later() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    let mut carol = Person::register(&mut relay, "carol");
+    let other = relay.begin(&mut carol, b.account);
+    b.take(&mut relay);
+    say_past_a_missed_commit(&mut relay, &mut a, &b, talk, "not now");
+    a.say(&mut relay, talk, "nor this");
+    carol.say(&mut relay, other, "hello");
+    let frames = relay.frames(&mut b);
+    let need = Need::Commits { conversation: talk, from_epoch: 1 };
+    assert_eq!(b.vault.take(&frames).unwrap().need, Some(need));
+    assert_eq!(b.vault.behind().unwrap(), []);
+    b.vault.give_up(need);
+    assert_eq!(b.take(&mut relay).len(), 3);
+    assert_eq!(b.history(), ["<unreadable>", "<unreadable>", "hello"]);
+    assert_eq!(b.vault.behind().unwrap(), [need]);
+    b.meet(&mut relay, need);
+    a.say(&mut relay, talk, "again");
+    b.take(&mut relay);
+    assert_eq!(b.history().last().unwrap(), "again");
+    assert_eq!(b.vault.behind().unwrap(), []);
+}
+
+#[test]
+fn what_waits_for_a_later_epoch_says_so_until_it_is_there() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    b.renew(&mut relay, talk);
+    a.queue(talk, "late");
+    let sends = a.vault.next_sends(0, 64).unwrap();
+    assert_eq!(a.vault.behind().unwrap(), []);
+    a.vault.settle(&Relay::refuse(&sends[0], gureum_proto::Code::EpochStale)).unwrap();
+    assert_eq!(a.vault.next_sends(0, 64).unwrap(), [], "of the same epoch it would be refused again");
+    a.reopen();
+    let need = Need::Commits { conversation: talk, from_epoch: 1 };
+    assert_eq!(a.vault.behind().unwrap(), [need]);
+    a.meet(&mut relay, need);
+    assert_eq!(a.vault.behind().unwrap(), []);
+    a.flush(&mut relay);
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["late"]);
+}
+
+#[test]
+fn a_conversation_given_up_without_a_group_is_one_to_join_later() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    b.inside(|work| {
+        let group = work.group(talk).unwrap().unwrap();
+        work.mls().delete(group).unwrap();
+        let row = work.row(talk).unwrap().unwrap();
+        work.put_row(&work::Row { state: ConversationStatus::Absent, epoch: 0, ..row }).unwrap();
+    });
+    a.say(&mut relay, talk, "unheard");
+    let frames = relay.frames(&mut b);
+    let need = Need::Rejoin { conversation: talk };
+    assert_eq!(b.vault.take(&frames).unwrap().need, Some(need));
+    b.vault.give_up(need);
+    assert_eq!(b.vault.take(&frames).unwrap().need, None);
+    assert_eq!(b.history(), ["<unreadable>"]);
+    assert_eq!(b.vault.behind().unwrap(), [need]);
+    b.rejoin(&mut relay, talk);
+    assert_eq!(b.vault.behind().unwrap(), []);
+}

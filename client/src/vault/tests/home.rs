@@ -67,6 +67,20 @@ fn a_passphrase_opens_its_home_and_another_does_not() {
 }
 
 #[test]
+fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    vault.make_key_packages(3).unwrap();
+    vault.connection.execute_batch("DROP TABLE key_package; PRAGMA user_version = 1").unwrap();
+    drop(vault);
+    let mut vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    assert_eq!(vault.identity().handle.as_str(), "alice");
+    assert!(!vault.key_packages_due().unwrap(), "those of unknown age count from now");
+    assert_eq!(crate::e2ee::key_packages(&vault.connection).unwrap().len(), 3);
+}
+
+#[test]
 fn a_newer_database_is_left_untouched() {
     let home = tempfile::tempdir().unwrap();
     let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
@@ -75,7 +89,7 @@ fn a_newer_database_is_left_untouched() {
     drop(vault);
     let before = fs::read(home.path().join(DATABASE)).unwrap();
     let newer = Vault::open(home.path(), &KeySource::File).map(drop);
-    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 1 })), "{newer:?}");
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 2 })), "{newer:?}");
     assert_eq!(fs::read(home.path().join(DATABASE)).unwrap(), before);
 }
 

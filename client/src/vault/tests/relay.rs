@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use gureum_proto::{
     Accepted, AccountFound, AccountId, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, Group,
     Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit,

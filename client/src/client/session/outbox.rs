@@ -1,0 +1,130 @@
+//! The way out: what is due is handed over, and answers are settled.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gureum_proto::{Send, Sent};
+use tokio::time::Instant;
+
+use super::{Session, Waiting};
+use crate::client::error::ClientError;
+use crate::client::event::ClientEvent;
+use crate::limits::HISTORY_SEARCHED;
+use crate::link::LinkError;
+use crate::vault::{Event, HistoryItem, Need, SentMessage, Settled, Vault};
+
+impl Session<'_> {
+    /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
+    pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
+        while std::mem::take(&mut self.outbox_due) {
+            let after = self.handed_over;
+            let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
+            let sends = self.sync.vault.call(move |vault| vault.next_sends(after, limit)).await?;
+            let Some(highest) = sends.iter().map(|send| send.counter).max() else { return Ok(()) };
+            let sends = not_in_flight(sends, &self.in_flight);
+            let handed = if sends.is_empty() { Ok(()) } else { self.sync.link.send(&sends) };
+            match handed {
+                // The answers to those before make it due again.
+                Err(LinkError::Full) => return Ok(()),
+                result => result?,
+            }
+            self.handed_over = highest.max(self.handed_over);
+            self.in_flight.extend(sends.iter().map(|send| send.counter));
+            self.outbox_due = true;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn settle(&mut self, results: Vec<Sent>) -> Result<(), ClientError> {
+        for sent in results {
+            self.in_flight.remove(&sent.counter);
+            let refused = sent.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
+            match settled {
+                Settled::Sent(message) => {
+                    if let Some(waiting) = self.waiting.remove(&message.outbox) {
+                        let _ = waiting.reply.send(Ok(message.clone()));
+                    }
+                    self.tell(ClientEvent::Sent(message)).await;
+                }
+                Settled::Again { conversation, epoch } => {
+                    let met = self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await;
+                    if let Err(error) = met {
+                        let error = error.confined()?;
+                        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+                        self.mend_later(error.retry_after());
+                    }
+                }
+                Settled::Later { retry_after_ms } => {
+                    let wait = Duration::from_millis(retry_after_ms.max(100));
+                    self.outbox_again = Some(Instant::now() + wait);
+                    if self.options.is_last {
+                        self.keep_waiting_out(|_| true, &refused);
+                    }
+                }
+                Settled::Failed(Event::SendFailed { outbox, why, .. }) => {
+                    if let Some(waiting) = self.waiting.remove(&outbox) {
+                        let _ = waiting.reply.send(Err(ClientError::NotSent(why)));
+                    }
+                    self.tell(ClientEvent::News).await;
+                }
+                Settled::Failed(_) => self.tell(ClientEvent::News).await,
+                Settled::Nothing => self.settled_elsewhere = true,
+            }
+        }
+        self.outbox_due = true;
+        Ok(())
+    }
+
+    /// Answers those whose message another process of this home has sent and settled: it is in the history.
+    pub(super) async fn answer_settled_elsewhere(&mut self) -> Result<(), ClientError> {
+        if self.waiting.is_empty() || !self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let emptied = self.sync.vault.call(Vault::outbox_len).await? == 0;
+        if !std::mem::take(&mut self.settled_elsewhere) && !emptied {
+            return Ok(());
+        }
+        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
+            let to = waiting.to;
+            let history = self.sync.vault.call(move |vault| vault.history(Some(to), HISTORY_SEARCHED)).await?;
+            let sent = history.into_iter().rev().find_map(|item| match item {
+                HistoryItem::Message(message) if message.own && message.text == waiting.text => Some(SentMessage {
+                    outbox,
+                    to,
+                    conversation: message.conversation,
+                    message_id: message.message_id,
+                    server_time_ms: message.server_time_ms,
+                }),
+                _ => None,
+            });
+            match sent {
+                Some(sent) => drop(waiting.reply.send(Ok(sent))),
+                None if emptied => {
+                    let why = "the server refused it".to_owned();
+                    drop(waiting.reply.send(Err(ClientError::NotSent(why))));
+                }
+                None => drop(self.waiting.insert(outbox, waiting)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for some messages that these stay in the outbox for now.
+    pub(super) fn keep_waiting_out(&mut self, which: impl Fn(&Waiting) -> bool, why: &str) {
+        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
+            if which(&waiting) {
+                let error = ClientError::Stuck(why.to_owned());
+                let _ = waiting.reply.send(Err(ClientError::Kept(Box::new(error))));
+            } else {
+                self.waiting.insert(outbox, waiting);
+            }
+        }
+    }
+}
+
+/// Leaves out what this connection still owes an answer for: twice in flight, it would count twice.
+pub(super) fn not_in_flight(mut sends: Vec<Send>, in_flight: &BTreeSet<u64>) -> Vec<Send> {
+    sends.retain(|send| !in_flight.contains(&send.counter));
+    sends
+}

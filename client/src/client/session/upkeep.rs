@@ -1,0 +1,101 @@
+//! What a session does by the clock: joining, renewing keys, and trying again what was refused.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::Session;
+use crate::client::error::ClientError;
+use crate::client::event::ClientEvent;
+use crate::client::sync::Left;
+use crate::limits::{UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
+
+impl Session<'_> {
+    /// What waits until everything readable is read: state that no inbox entry brings any more.
+    pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
+        if std::mem::take(&mut self.epochs_differ) {
+            let compared = self.sync.compare_conversations().await?;
+            self.mend_unless_done(compared);
+        }
+        let resubmitted = self.sync.resubmit_commits().await?;
+        self.mend_unless_done(resubmitted);
+        self.expect_welcomes().await?;
+        let renewed = self.sync.renew_keys().await?;
+        self.mend_unless_done(renewed);
+        self.outbox_due = true;
+        Ok(())
+    }
+
+    /// A conversation begun elsewhere comes as a Welcome, soon; else this device joins without one.
+    pub(super) async fn expect_welcomes(&mut self) -> Result<(), ClientError> {
+        if self.join_at.is_none() && !self.sync.absent().await?.is_empty() {
+            self.join_at = Some(Instant::now() + WELCOME_PATIENCE);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn join_absent(&mut self) -> Result<(), ClientError> {
+        self.join_at = None;
+        for conversation in self.sync.absent().await? {
+            if let Err(error) = self.sync.rejoin(conversation).await {
+                let error = error.confined()?;
+                tracing::warn!(%error, %conversation, "cannot join a conversation");
+                self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+                self.mend_later(error.retry_after());
+            }
+        }
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        Ok(())
+    }
+
+    /// Tries again what was refused, and says when to try once more what still is.
+    pub(super) async fn mend(&mut self) -> Result<(), ClientError> {
+        self.mend_at = None;
+        if self.options.subscribed && !self.tidied {
+            // Joining makes what was sent before it unreadable: the inbox comes first.
+            self.mend_later(Duration::ZERO);
+            return Ok(());
+        }
+        let left = self.sync.mend(self.join_at.is_none()).await?;
+        match left.refused {
+            Some(asked) => self.mend_later(asked),
+            None => self.mend_wait.reset(),
+        }
+        if left.tried {
+            self.outbox_due = true;
+            self.tell(ClientEvent::News).await;
+        }
+        Ok(())
+    }
+
+    /// Plans the next attempt, no sooner than the server asks for.
+    pub(super) fn mend_later(&mut self, asked: Duration) {
+        if self.mend_at.is_none() {
+            self.mend_at = Some(Instant::now() + self.mend_wait.wait(asked));
+        }
+    }
+
+    pub(super) fn mend_unless_done(&mut self, left: Left) {
+        if let Some(asked) = left.refused {
+            self.mend_later(asked);
+        }
+    }
+
+    /// What a connection that lasts for weeks must not leave to the next one.
+    pub(super) async fn upkeep(&mut self) -> Result<(), ClientError> {
+        let kept = self.sync.keep_up().await?;
+        self.upkeep_at = Instant::now() + wait(kept);
+        let renewed = self.sync.renew_keys().await?;
+        self.mend_unless_done(renewed);
+        self.outbox_due = true;
+        Ok(())
+    }
+}
+
+/// Until the next upkeep: jittered, so that those who came together do not come back together.
+pub(super) fn wait(left: Left) -> Duration {
+    let whole = left.refused.map_or(UPKEEP_EVERY, |asked| asked.max(UPKEEP_RETRY));
+    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

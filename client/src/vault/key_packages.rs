@@ -1,0 +1,72 @@
+//! KeyPackages: made in numbers, renewed before they are too old, and forgotten when nobody can use them any more.
+
+use bytes::Bytes;
+use rusqlite::params;
+
+use super::work::Work;
+use super::{Vault, VaultError};
+use crate::e2ee;
+use crate::limits::{KEY_PACKAGE_KEPT_MS, KEY_PACKAGE_RENEW_MS, KEY_PACKAGES_MADE_MAX};
+
+impl Vault {
+    /// Makes one-time KeyPackages; each is an MLSMessage.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn make_key_packages(&mut self, count: usize) -> Result<Vec<Bytes>, VaultError> {
+        self.write(|work| {
+            let make = |_| Ok(work.mls().key_package(false)?.into());
+            let made = (0..count.min(KEY_PACKAGES_MADE_MAX)).map(make).collect::<Result<_, VaultError>>()?;
+            note_age(work)?;
+            Ok(made)
+        })
+    }
+
+    /// Makes a last-resort KeyPackage.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn make_last_resort(&mut self) -> Result<Bytes, VaultError> {
+        self.write(|work| {
+            let made = work.mls().key_package(true)?.into();
+            note_age(work)?;
+            Ok(made)
+        })
+    }
+
+    /// Whether new KeyPackages should take the place of those made last, or of none. Forgets the secrets of those that
+    /// nobody can use any more.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn key_packages_due(&mut self) -> Result<bool, VaultError> {
+        self.write(|work| {
+            note_age(work)?;
+            forget_old(work)?;
+            let newest: Option<u64> =
+                work.connection.query_row("SELECT max(made_ms) FROM key_package", [], |row| row.get(0))?;
+            Ok(newest.is_none_or(|made_ms| made_ms.saturating_add(KEY_PACKAGE_RENEW_MS) <= work.now_ms))
+        })
+    }
+}
+
+/// Notes when the newest were made; those of unknown age, of a home from before this was noted, count from now.
+fn note_age(work: &Work<'_>) -> Result<(), VaultError> {
+    let mut statement =
+        work.connection.prepare_cached("INSERT OR IGNORE INTO key_package (reference, made_ms) VALUES (?1, ?2)")?;
+    for reference in e2ee::key_packages(work.connection)? {
+        statement.execute(params![reference, work.now_ms])?;
+    }
+    Ok(())
+}
+
+fn forget_old(work: &Work<'_>) -> Result<(), VaultError> {
+    let made_until = work.now_ms.saturating_sub(KEY_PACKAGE_KEPT_MS);
+    let mut statement = work.connection.prepare_cached("SELECT reference FROM key_package WHERE made_ms <= ?1")?;
+    let old = statement.query_map(params![made_until], |row| row.get(0))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
+    for reference in old {
+        e2ee::forget_key_package(work.connection, &reference)?;
+        work.connection.execute("DELETE FROM key_package WHERE reference = ?1", params![reference])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! KeyPackages over time: renewed while they are good, forgotten when they cannot be used any more.
+
+use super::*;
+use crate::limits::{KEY_PACKAGE_KEPT_MS, KEY_PACKAGE_RENEW_MS};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn kept(person: &Person) -> usize {
+    crate::e2ee::key_packages(&person.vault.connection).unwrap().len()
+}
+
+#[test]
+fn are_due_at_first_and_again_after_four_weeks() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &relay::profile()).unwrap();
+    assert!(vault.key_packages_due().unwrap());
+    vault.make_last_resort().unwrap();
+    assert!(!vault.key_packages_due().unwrap());
+    let mut person = Person::register(&mut Relay::default(), "alice");
+    person.moves_on(KEY_PACKAGE_RENEW_MS - DAY_MS);
+    assert!(!person.vault.key_packages_due().unwrap());
+    person.moves_on(2 * DAY_MS);
+    assert!(person.vault.key_packages_due().unwrap());
+    person.vault.make_key_packages(1).unwrap();
+    assert!(!person.vault.key_packages_due().unwrap());
+}
+
+#[test]
+fn their_secrets_are_forgotten_when_no_welcome_can_use_them_any_more() {
+    let mut person = Person::register(&mut Relay::default(), "alice");
+    assert_eq!(kept(&person), 5);
+    person.moves_on(KEY_PACKAGE_KEPT_MS - DAY_MS);
+    person.vault.make_key_packages(2).unwrap();
+    person.vault.key_packages_due().unwrap();
+    assert_eq!(kept(&person), 7, "a Welcome may be under way");
+    person.moves_on(2 * DAY_MS);
+    person.vault.key_packages_due().unwrap();
+    assert_eq!(kept(&person), 2);
+}
+
+#[test]
+fn one_that_was_used_is_not_counted_as_new_again() {
+    let (_, _, mut b, _) = Relay::with_a_pair();
+    assert_eq!(kept(&b), 4);
+    b.moves_on(KEY_PACKAGE_RENEW_MS + DAY_MS);
+    assert!(b.vault.key_packages_due().unwrap());
+}
