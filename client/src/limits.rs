@@ -173,13 +173,18 @@ const _: () = assert!(KEY_PACKAGES_FULL as usize <= gureum_proto::limits::KEY_PA
 // ---- load tester ----------------------------------------------------------------------------------------
 
 /// Pairs of one load tester; each holds two databases and two connections.
-pub(crate) const LOAD_PAIRS_MAX: usize = 5_000;
+pub const LOAD_PAIRS_MAX: usize = 5_000;
 /// Silent connections of one load tester.
-pub(crate) const LOAD_IDLE_MAX: usize = 60_000;
+pub const LOAD_IDLE_MAX: usize = 60_000;
 /// Accounts that register at once: more would measure the server's patience with strangers.
 pub(crate) const LOAD_SET_UP_AT_ONCE: usize = 16;
-/// Registrations of one account that may meet a server that asks to come later.
-pub(crate) const LOAD_REGISTER_TRIES_MAX: u64 = 50;
+/// Attempts to register or connect that one device makes.
+pub(crate) const LOAD_TRIES_MAX: u64 = 50;
+/// How long such attempts may take together.
+pub(crate) const LOAD_PATIENCE: Duration = Duration::from_secs(120);
+/// How long to look for a server at all: with the last attempt's own time-out, an address where there is none is
+/// known within 15 s.
+pub(crate) const LOAD_REACH: Duration = Duration::from_secs(8);
 /// Connections that share a UDP socket.
 pub(crate) const LOAD_CONNECTIONS_PER_SOCKET: usize = 16;
 /// Sets of histograms; each takes 0.4 MB.

@@ -6,7 +6,7 @@ mod error;
 mod session;
 mod sockets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod writer;
 

@@ -5,6 +5,7 @@ mod encrypted;
 mod idle;
 mod meter;
 mod pace;
+mod patience;
 mod sealed;
 mod setup;
 
@@ -20,7 +21,10 @@ pub use idle::{IdleOptions, IdleReport, run_idle};
 pub use meter::{Latency, Progress};
 
 use crate::client::ClientError;
-use crate::limits::{LOAD_PAIRS_MAX, LOAD_TAIL, TEXT_BYTES_MAX};
+use crate::limits::LOAD_TAIL;
+pub use crate::limits::{LOAD_IDLE_MAX, LOAD_PAIRS_MAX, TEXT_BYTES_MAX};
+pub use body::{SEALED_BYTES_MIN, TEXT_BYTES_MIN};
+pub use gureum_proto::limits::CIPHERTEXT_BYTES_MAX as SEALED_BYTES_MAX;
 use meter::Meter;
 use pace::Pace;
 
@@ -159,8 +163,8 @@ fn check(options: &LoadOptions) -> Result<(), LoadError> {
         return Err(LoadError::Pairs);
     }
     let (bytes, least, most) = match options.body {
-        LoadBody::Text(bytes) => (bytes, body::TEXT_BYTES_MIN, TEXT_BYTES_MAX),
-        LoadBody::Sealed(bytes) => (bytes, body::SEALED_BYTES_MIN, gureum_proto::limits::CIPHERTEXT_BYTES_MAX),
+        LoadBody::Text(bytes) => (bytes, TEXT_BYTES_MIN, TEXT_BYTES_MAX),
+        LoadBody::Sealed(bytes) => (bytes, SEALED_BYTES_MIN, SEALED_BYTES_MAX),
     };
     if (least..=most).contains(&bytes) { Ok(()) } else { Err(LoadError::Size { least, most }) }
 }
@@ -236,4 +240,31 @@ fn report(options: &LoadOptions, meter: &Meter, total: Duration) -> LoadReport {
 #[expect(clippy::cast_precision_loss, reason = "a rate has no more than three digits that mean anything")]
 fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_where_no_server_answers_is_known_within_15_s() {
+        // It hears everything and says nothing.
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server: ServerUrl = format!("gureum://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let options = LoadOptions {
+            server: server.clone(),
+            pairs: 2,
+            pace: LoadPace::Window(1),
+            duration: Duration::from_secs(1),
+            body: LoadBody::Sealed(256),
+        };
+        let started = Instant::now();
+        let error = Box::pin(run(options, |_| ())).await.unwrap_err();
+        assert!(error.to_string().contains("cannot reach"), "{error}");
+        assert!(started.elapsed() <= Duration::from_secs(15), "{:?}", started.elapsed());
+        let options = IdleOptions { server, connections: 2, duration: Duration::from_secs(1) };
+        let error = Box::pin(run_idle(options, |_| ())).await.unwrap_err();
+        assert!(error.to_string().contains("cannot reach"), "{error}");
+        assert!(started.elapsed() <= Duration::from_secs(30), "{:?}", started.elapsed());
+    }
 }

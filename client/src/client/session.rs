@@ -292,7 +292,7 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         tracing::warn!(%error, ?need, "passing what waits for this");
-        self.sync.vault.run(move |vault| vault.give_up(need)).await?;
+        self.sync.give_up(need).await?;
         self.mend_later(error.retry_after());
         Ok(())
     }

@@ -68,6 +68,17 @@ impl Sync {
         }
     }
 
+    /// Gives up for now what cannot be met, so that it holds up nothing else.
+    pub(crate) async fn give_up(&self, need: Need) -> Result<(), ClientError> {
+        self.vault.run(move |vault| vault.give_up(need)).await?;
+        match need {
+            Need::Account { .. } => Ok(()),
+            Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
+                self.vault.call(move |vault| vault.release_counters(conversation)).await
+            }
+        }
+    }
+
     /// The account of a handle: known here, or found.
     pub(crate) async fn contact(&self, handle: &Handle) -> Result<Contact, ClientError> {
         let known = handle.clone();
@@ -281,7 +292,7 @@ impl Sync {
             if joins || !matches!(need, Need::Rejoin { .. }) {
                 let met = self.meet(need).await;
                 if met.is_err() {
-                    self.vault.run(move |vault| vault.give_up(need)).await?;
+                    self.give_up(need).await?;
                 }
                 left.note(met)?;
             }
@@ -345,6 +356,8 @@ impl Sync {
         if ready.log_entries > log_entries_seen {
             left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
+        let server_time_ms = ready.server_time_ms;
+        self.vault.call(move |vault| vault.forget_key_packages(server_time_ms)).await?;
         left.note(self.fill_key_packages(ready.key_packages_left).await)?;
         left.add(self.confirm_creations().await?);
         Ok(left)

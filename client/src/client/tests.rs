@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
+mod refused;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;

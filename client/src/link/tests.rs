@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Bytes, BytesMut};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
     Envelope, EnvelopeBody, HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response,
@@ -29,7 +29,7 @@ fn device_key() -> SigningKey {
 }
 
 /// A server that does to its first connection what `serve` says.
-fn server<F>(serve: impl FnOnce(Peer) -> F + std::marker::Send + 'static) -> ServerUrl
+pub(crate) fn server<F>(serve: impl FnOnce(Peer) -> F + std::marker::Send + 'static) -> ServerUrl
 where
     F: Future<Output = ()> + std::marker::Send,
 {
@@ -60,8 +60,8 @@ where
     ServerUrl { host: "127.0.0.1".to_owned(), port, pin: Some(pin.as_ref().try_into().unwrap()), token: None }
 }
 
-struct Peer {
-    connection: Connection,
+pub(crate) struct Peer {
+    pub(crate) connection: Connection,
     send: SendStream,
     recv: RecvStream,
     decoder: Decoder,
@@ -72,7 +72,13 @@ impl Peer {
         ClientFrame::decode(read_frame(&mut self.recv, &mut self.decoder).await.unwrap()).unwrap()
     }
 
-    async fn say(&mut self, frames: &[ServerFrame]) {
+    /// The next frame, unless the connection has ended.
+    pub(crate) async fn next_unless_closed(&mut self) -> Option<ClientFrame> {
+        let frame = read_frame(&mut self.recv, &mut self.decoder).await.ok()?;
+        Some(ClientFrame::decode(frame).unwrap())
+    }
+
+    pub(crate) async fn say(&mut self, frames: &[ServerFrame]) {
         let mut out = BytesMut::new();
         for frame in frames {
             frame.put(&mut out);
@@ -82,14 +88,24 @@ impl Peer {
 
     /// Verifies the proof and says Ready.
     async fn welcome(&mut self) -> HelloClaim {
+        self.welcome_by(&device_key().verifying_key()).await
+    }
+
+    /// The same for a device with another key.
+    pub(crate) async fn welcome_by(&mut self, key: &VerifyingKey) -> HelloClaim {
         let ClientFrame::Hello(hello) = self.next().await else { panic!("no hello") };
         let mut exporter = [0; EXPORTER_BYTES];
         let context = exporter_context(hello.claim().account, hello.claim().device);
         self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context).unwrap();
-        let claim = hello.verify(&device_key().verifying_key(), &exporter).unwrap().clone();
+        let claim = hello.verify(key, &exporter).unwrap().clone();
         self.say(&[ServerFrame::Ready(Ready { key_packages_left: 9, ..Ready::default() })]).await;
         claim
     }
+}
+
+/// What is asked on a stream of its own.
+pub(crate) async fn request(stream: &mut RecvStream) -> Request {
+    Request::decode(read_frame(stream, &mut Decoder::new()).await.unwrap()).unwrap()
 }
 
 fn claim(subscribe: bool) -> HelloClaim {
@@ -194,8 +210,7 @@ async fn a_request_gets_its_answer_or_its_refusal() {
             Response::Refused(Refusal::with_detail(Code::RateLimited, "slower").retry_after_ms(70)),
         ] {
             let (mut send, mut recv) = peer.connection.accept_bi().await.unwrap();
-            let frame = read_frame(&mut recv, &mut Decoder::new()).await.unwrap();
-            assert!(matches!(Request::decode(frame).unwrap(), Request::PutKeyPackages { .. }));
+            assert!(matches!(request(&mut recv).await, Request::PutKeyPackages { .. }));
             let mut out = BytesMut::new();
             answer.put(&mut out);
             send.write_all(&out).await.unwrap();
@@ -204,9 +219,9 @@ async fn a_request_gets_its_answer_or_its_refusal() {
         peer.connection.closed().await;
     });
     let (link, _events, _) = connect(server).await.unwrap().prove(claim(false), &device_key()).await.unwrap();
-    let request = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
-    assert_eq!(link.request(&request).await, Ok(Response::KeyPackagesStored { left: 4 }));
-    let refused = link.request(&request).await.unwrap_err();
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    assert_eq!(link.request(&put).await, Ok(Response::KeyPackagesStored { left: 4 }));
+    let refused = link.request(&put).await.unwrap_err();
     assert_eq!((refused.code(), refused.retry_after_ms(), refused.is_temporary()), (Some(Code::RateLimited), 70, true));
     link.close().await;
 }

@@ -8,9 +8,9 @@ use gureum_proto::ConversationId;
 /// length, the epoch, the content type and the length of the authenticated data (RFC 9420 §6, §6.3.1).
 const TIME_AT: usize = 2 + 2 + 1 + 16 + 8 + 1 + 1;
 /// The smallest sealed body: the time, no sender data, a ciphertext's length and one byte of it.
-pub(super) const SEALED_BYTES_MIN: usize = TIME_AT + 8 + 1 + 4 + 1;
+pub const SEALED_BYTES_MIN: usize = TIME_AT + 8 + 1 + 4 + 1;
 /// The smallest text: the time in hexadecimal.
-pub(super) const TEXT_BYTES_MIN: usize = 16;
+pub const TEXT_BYTES_MIN: usize = 16;
 
 const FILLING: u8 = 0xA5;
 

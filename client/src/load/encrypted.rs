@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::body;
 use super::meter::SharedLane;
 use super::pace::Pace;
+use super::patience;
 use super::setup::Pair;
 use crate::client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionOptions};
 use crate::limits::LOAD_TAIL;
@@ -17,8 +18,9 @@ const EVENTS_AT_ONCE: usize = 256;
 
 /// Runs a pair to its end.
 pub(super) async fn run(pair: Pair, pace: Pace, lane: SharedLane, bytes: usize) -> Result<(), ClientError> {
-    let mut sender = pair.sender.session(SessionOptions { inbox: Inbox::Leave, reconnect: false })?;
-    let mut receiver = pair.receiver.session(SessionOptions { inbox: Inbox::Take, reconnect: false })?;
+    let mut sender = patience::session(&pair.sender, SessionOptions { inbox: Inbox::Leave, reconnect: false }).await?;
+    let mut receiver =
+        patience::session(&pair.receiver, SessionOptions { inbox: Inbox::Take, reconnect: false }).await?;
     let (accepted, expected) = watch::channel(None);
     let sending = async {
         let result = Box::pin(send(&mut sender, &pair, pace.clone(), &lane, bytes)).await;

@@ -10,9 +10,9 @@ use rand::Rng;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{LoadError, setup};
+use super::{LoadError, patience, setup};
 use crate::client::ClientError;
-use crate::limits::{LOAD_IDLE_MAX, LOAD_REGISTER_TRIES_MAX, LOAD_SET_UP_AT_ONCE};
+use crate::limits::{LOAD_IDLE_MAX, LOAD_SET_UP_AT_ONCE};
 use crate::link::{Dialer, Link, LinkError, LinkEvent, LinkEvents};
 
 /// How many connections, and for how long.
@@ -49,6 +49,7 @@ pub async fn run_idle(options: IdleOptions, mut progress: impl FnMut(usize)) -> 
     }
     let start = tokio::time::Instant::now();
     let dialers = setup::dialers(&options.server, options.connections)?;
+    setup::reach(&dialers).await?;
     let run = setup::run_name();
     let mut pending = JoinSet::new();
     let mut held = Vec::with_capacity(options.connections);
@@ -98,16 +99,7 @@ async fn connect(dialer: &Dialer, token: Option<Vec<u8>>, name: &str) -> Result<
         .map_err(|error| LinkError::Malformed(error.to_string()))?;
     let token = token.map_or_else(Bytes::new, Bytes::from);
     let register = Register { token, handle: name.to_owned(), root_entry };
-    let mut tries = 0;
-    loop {
-        match subscribe(dialer, &register, &proof).await {
-            Err(error) if error.is_temporary() && tries < LOAD_REGISTER_TRIES_MAX => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(error.retry_after_ms().max(100 * tries))).await;
-            }
-            result => return Ok(result?),
-        }
-    }
+    patience::in_time(|| async { Ok(subscribe(dialer, &register, &proof).await?) }).await
 }
 
 async fn subscribe(dialer: &Dialer, register: &Register, proof: &SigningKey) -> Result<Connected, LinkError> {

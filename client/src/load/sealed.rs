@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::body;
 use super::meter::SharedLane;
 use super::pace::Pace;
+use super::patience;
 use super::setup::Pair;
 use crate::client::ClientError;
 use crate::limits::LOAD_TAIL;
@@ -18,8 +19,8 @@ use crate::vault::Conversation;
 
 /// Runs a pair to its end.
 pub(super) async fn run(pair: Pair, pace: Pace, lane: SharedLane, bytes: usize) -> Result<(), ClientError> {
-    let (receiver_link, receiver_events, _) = pair.receiver.link(&pair.dialer, true).await?;
-    let (sender_link, sender_events, ready) = pair.sender.link(&pair.dialer, false).await?;
+    let (receiver_link, receiver_events, _) = patience::in_time(|| pair.receiver.link(&pair.dialer, true)).await?;
+    let (sender_link, sender_events, ready) = patience::in_time(|| pair.sender.link(&pair.dialer, false)).await?;
     let (accepted, expected) = watch::channel(None);
     let sender = Sender {
         link: &sender_link,

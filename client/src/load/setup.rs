@@ -8,9 +8,9 @@ use rand::Rng;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{LoadError, LoadOptions};
+use super::{LoadError, LoadOptions, patience};
 use crate::client::{Client, ClientError, NewAccount};
-use crate::limits::{LOAD_CONNECTIONS_PER_SOCKET, LOAD_REGISTER_TRIES_MAX, LOAD_SET_UP_AT_ONCE};
+use crate::limits::{LOAD_CONNECTIONS_PER_SOCKET, LOAD_SET_UP_AT_ONCE};
 use crate::link::Dialer;
 use crate::vault::{Conversation, KeySource};
 
@@ -44,6 +44,7 @@ pub(super) async fn pairs(options: &LoadOptions, homes: &Path) -> Result<Vec<Pai
     let accounts = options.pairs * 2;
     let run = run_name();
     let dialers = dialers(&options.server, options.pairs)?;
+    reach(&dialers).await?;
     let mut pending = JoinSet::new();
     let mut pairs = Vec::with_capacity(options.pairs);
     for index in 0..options.pairs {
@@ -67,6 +68,12 @@ pub(super) fn dialers(server: &ServerUrl, connections: usize) -> Result<Vec<Arc<
     (0..connections.div_ceil(LOAD_CONNECTIONS_PER_SOCKET).max(1))
         .map(|_| Dialer::new(server.clone()).map(Arc::new).map_err(|error| LoadError::Client(error.into())))
         .collect()
+}
+
+/// Fails where there is no server.
+pub(super) async fn reach(dialers: &[Arc<Dialer>]) -> Result<(), LoadError> {
+    let first = dialers.first().expect("there is at least one");
+    patience::reach(first).await.map_err(LoadError::Client)
 }
 
 async fn collect(
@@ -96,23 +103,13 @@ async fn pair(server: ServerUrl, dialer: Arc<Dialer>, name: &str, homes: &Path) 
     let (sender_handle, receiver_handle) = (handle("a")?, handle("b")?);
     let receiver = register(&server, &receiver_handle, homes).await?;
     let sender = register(&server, &sender_handle, homes).await?;
-    let conversation = sender.begin_conversation(&dialer, &receiver_handle).await?;
+    let conversation = patience::in_time(|| sender.begin_conversation(&dialer, &receiver_handle)).await?;
     Ok(Pair { sender, receiver, receiver_handle, conversation, dialer })
 }
 
 async fn register(server: &ServerUrl, handle: &Handle, homes: &Path) -> Result<Client, ClientError> {
     let home = homes.join(handle.as_str());
     let account = NewAccount { invite: server.clone(), handle: handle.clone(), device_name: "load".to_owned() };
-    let mut tries = 0;
-    loop {
-        match Client::register(&home, KeySource::File, account.clone()).await {
-            Ok(registration) => return Ok(registration.client),
-            Err(error) if error.is_temporary() && tries < LOAD_REGISTER_TRIES_MAX => {
-                tries += 1;
-                let wait = error.retry_after().max(std::time::Duration::from_millis(100 * tries));
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let registration = patience::in_time(|| Client::register(&home, KeySource::File, account.clone())).await?;
+    Ok(registration.client)
 }

@@ -149,11 +149,13 @@ impl Vault {
     /// The database failed.
     pub fn self_updates_due(&mut self) -> Result<Vec<ConversationId>, VaultError> {
         self.read(|connection, now_ms| {
-            let sql = "SELECT id FROM conversation WHERE state = 1 AND renewed_ms <= ?1
+            // A time ahead of now is that of a clock which has been put right since.
+            let sql = "SELECT id FROM conversation WHERE state = 1 AND (renewed_ms <= ?1 OR renewed_ms > ?2)
                        AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
             let mut statement = connection.prepare(sql)?;
             let before = now_ms.saturating_sub(SELF_UPDATE_MS);
-            let rows = statement.query_map(params![before], |row| row.get(0).map(ConversationId::from_bytes))?;
+            let rows =
+                statement.query_map(params![before, now_ms], |row| row.get(0).map(ConversationId::from_bytes))?;
             rows.map(|row| Ok(row?)).collect()
         })
     }

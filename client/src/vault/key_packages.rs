@@ -34,34 +34,43 @@ impl Vault {
         })
     }
 
-    /// Whether new KeyPackages should take the place of those made last, or of none. Forgets the secrets of those that
-    /// nobody can use any more.
+    /// Whether new KeyPackages should take the place of those made last, or of none.
     ///
     /// # Errors
     /// The database failed.
     pub fn key_packages_due(&mut self) -> Result<bool, VaultError> {
         self.write(|work| {
             note_age(work)?;
-            forget_old(work)?;
             let newest: Option<u64> =
                 work.connection.query_row("SELECT max(made_ms) FROM key_package", [], |row| row.get(0))?;
             Ok(newest.is_none_or(|made_ms| made_ms.saturating_add(KEY_PACKAGE_RENEW_MS) <= work.now_ms))
         })
     }
+
+    /// Forgets the secrets of KeyPackages that nobody can use any more, by this device's clock and by the server's:
+    /// neither alone can make it forget too early.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn forget_key_packages(&mut self, server_time_ms: u64) -> Result<(), VaultError> {
+        self.write(|work| forget_old(work, work.now_ms.min(server_time_ms)))
+    }
 }
 
-/// Notes when the newest were made; those of unknown age, of a home from before this was noted, count from now.
+/// Notes when the newest were made. Those of unknown age, of a home from before this was noted, count from now, and so
+/// do those that a clock dated ahead which has been put right since.
 fn note_age(work: &Work<'_>) -> Result<(), VaultError> {
     let mut statement =
         work.connection.prepare_cached("INSERT OR IGNORE INTO key_package (reference, made_ms) VALUES (?1, ?2)")?;
     for reference in e2ee::key_packages(work.connection)? {
         statement.execute(params![reference, work.now_ms])?;
     }
+    work.connection.execute("UPDATE key_package SET made_ms = ?1 WHERE made_ms > ?1", params![work.now_ms])?;
     Ok(())
 }
 
-fn forget_old(work: &Work<'_>) -> Result<(), VaultError> {
-    let made_until = work.now_ms.saturating_sub(KEY_PACKAGE_KEPT_MS);
+fn forget_old(work: &Work<'_>, now_ms: u64) -> Result<(), VaultError> {
+    let made_until = now_ms.saturating_sub(KEY_PACKAGE_KEPT_MS);
     let mut statement = work.connection.prepare_cached("SELECT reference FROM key_package WHERE made_ms <= ?1")?;
     let old = statement.query_map(params![made_until], |row| row.get(0))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
     for reference in old {

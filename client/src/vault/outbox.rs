@@ -76,6 +76,19 @@ impl Vault {
         })
     }
 
+    /// Messages that cannot be encrypted again for now give their counters back: as long as one is held, only so many
+    /// above it may be used, and all conversations share them. The server has refused these, and never accepts them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn release_counters(&mut self, conversation: ConversationId) -> Result<(), VaultError> {
+        self.write(|work| {
+            let sql = "UPDATE outbox SET counter = NULL WHERE conversation = ?1 AND ciphertext IS NULL AND failed = 0";
+            work.connection.execute(sql, params![conversation.as_bytes()])?;
+            Ok(())
+        })
+    }
+
     /// Rows that wait in the outbox.
     ///
     /// # Errors
@@ -108,6 +121,7 @@ fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, Vaul
     let sql = format!(
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
          AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
+         AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
          ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
     );
     let mut statement = work.connection.prepare_cached(&sql)?;

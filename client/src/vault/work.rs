@@ -243,17 +243,21 @@ impl<'a> Work<'a> {
     /// How long until the next attempt to rejoin may be made; `None`: now.
     pub(super) fn rejoin_waits_ms(&self, conversation: ConversationId) -> Result<Option<u64>, VaultError> {
         let since = self.now_ms.saturating_sub(REJOIN_WINDOW_MS);
-        let sql = "SELECT count(*), min(at_ms) FROM rejoin_attempt WHERE conversation = ?1 AND at_ms > ?2";
+        // An attempt ahead of now is one by a clock which has been put right since.
+        let sql =
+            "SELECT count(*), min(at_ms) FROM rejoin_attempt WHERE conversation = ?1 AND at_ms > ?2 AND at_ms <= ?3";
         let (attempts, first): (u32, Option<u64>) =
-            self.connection
-                .query_row(sql, params![conversation.as_bytes(), since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            self.connection.query_row(sql, params![conversation.as_bytes(), since, self.now_ms], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         let until = first.unwrap_or(0).saturating_add(REJOIN_WINDOW_MS);
         Ok((attempts >= REJOINS_MAX).then(|| until.saturating_sub(self.now_ms).max(1)))
     }
 
     pub(super) fn note_rejoin_attempt(&self, conversation: ConversationId) -> Result<(), VaultError> {
         let since = self.now_ms.saturating_sub(REJOIN_WINDOW_MS);
-        self.connection.execute("DELETE FROM rejoin_attempt WHERE at_ms <= ?1", params![since])?;
+        let sql = "DELETE FROM rejoin_attempt WHERE at_ms <= ?1 OR at_ms > ?2";
+        self.connection.execute(sql, params![since, self.now_ms])?;
         let sql = "INSERT INTO rejoin_attempt (conversation, at_ms) VALUES (?1, ?2)";
         self.connection.execute(sql, params![conversation.as_bytes(), self.now_ms])?;
         Ok(())

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use gureum_client::load::{
+    LOAD_IDLE_MAX, LOAD_PAIRS_MAX, SEALED_BYTES_MAX, SEALED_BYTES_MIN, TEXT_BYTES_MAX, TEXT_BYTES_MIN,
+};
 use gureum_proto::{Handle, ServerUrl};
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
@@ -159,7 +162,7 @@ pub(crate) struct LoadArgs {
     pub(crate) server: ServerUrl,
 
     /// Pairs of devices, one sending to the other
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within::<1, LOAD_PAIRS_MAX>)]
     pub(crate) pairs: usize,
 
     /// Closed loop: so many messages of each pair without an answer, at most 64
@@ -175,20 +178,31 @@ pub(crate) struct LoadArgs {
     pub(crate) duration: Duration,
 
     /// Bytes of text a message, encrypted as a conversation is
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = within::<TEXT_BYTES_MIN, TEXT_BYTES_MAX>)]
     pub(crate) size: usize,
 
     /// Opaque bodies of so many bytes instead, without encryption: loads the server alone
-    #[arg(long, value_name = "BYTES", conflicts_with = "size")]
+    #[arg(long, value_name = "BYTES", conflicts_with = "size", value_parser = within::<SEALED_BYTES_MIN, SEALED_BYTES_MAX>)]
     pub(crate) sealed_size: Option<usize>,
 
     /// Instead of pairs: so many connections that are subscribed and silent
-    #[arg(long, value_name = "N", conflicts_with_all = ["pairs", "rate", "window", "size", "sealed_size"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["pairs", "rate", "window", "size", "sealed_size"],
+        value_parser = within::<1, LOAD_IDLE_MAX>)]
     pub(crate) idle: Option<usize>,
 
     /// Threads of the load tester
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within::<1, LOAD_THREADS_MAX>)]
     pub(crate) threads: usize,
+}
+
+/// Threads of a load tester: more than any machine on which one makes sense has processors.
+const LOAD_THREADS_MAX: usize = 256;
+
+fn within<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (LEAST..=MOST).contains(&number) => Ok(number),
+        _ => Err(format!("from {LEAST} to {MOST}")),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -227,5 +241,13 @@ mod tests {
         check("gureum load --server a --rate 0", false);
         check("gureum load --server a --window 65", false);
         check("gureum load --server a --idle 3 --pairs 2", false);
+        check("gureum load --server a --pairs 5000 --size 49152 --threads 2", true);
+        check("gureum load --server a --pairs 5001", false);
+        check("gureum load --server a --pairs 0", false);
+        check("gureum load --server a --idle 60001", false);
+        check("gureum load --server a --size 15", false);
+        check("gureum load --server a --sealed-size 44", false);
+        check("gureum load --server a --sealed-size 65537", false);
+        check("gureum load --server a --threads 0", false);
     }
 }

@@ -36,6 +36,8 @@ impl Session<'_> {
     }
 
     pub(super) async fn settle(&mut self, results: Vec<Sent>) -> Result<(), ClientError> {
+        // Those that cannot be brought forward now: one attempt for all of their messages.
+        let mut behind = BTreeSet::new();
         for sent in results {
             self.in_flight.remove(&sent.counter);
             let refused = sent.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -48,10 +50,16 @@ impl Session<'_> {
                     self.tell(ClientEvent::Sent(message)).await;
                 }
                 Settled::Again { conversation, epoch } => {
+                    if behind.contains(&conversation) {
+                        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
+                        continue;
+                    }
                     let met = self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await;
                     if let Err(error) = met {
                         let error = error.confined()?;
+                        behind.insert(conversation);
                         self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+                        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
                         self.mend_later(error.retry_after());
                     }
                 }

@@ -268,3 +268,41 @@ fn a_conversation_given_up_without_a_group_is_one_to_join_later() {
     b.rejoin(&mut relay, talk);
     assert_eq!(b.vault.behind().unwrap(), []);
 }
+
+#[test]
+fn messages_that_wait_for_one_conversation_keep_no_counters_from_the_others() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    let carol = Person::register(&mut relay, "carol");
+    let other = relay.begin(&mut a, carol.account);
+    b.renew(&mut relay, talk);
+    (0..70).for_each(|number| a.queue(talk, &number.to_string()));
+    for send in a.vault.next_sends(0, 64).unwrap() {
+        a.vault.settle(&Relay::refuse(&send, gureum_proto::Code::EpochStale)).unwrap();
+    }
+    a.vault.release_counters(talk).unwrap();
+    (0..70).for_each(|number| a.queue(other, &number.to_string()));
+    let mut sent = 0;
+    loop {
+        let sends = a.vault.next_sends(0, 64).unwrap();
+        if sends.iter().all(|send| send.conversation == talk) {
+            break;
+        }
+        for send in sends {
+            if send.conversation == other {
+                let answer = relay.send(&a, &send);
+                assert!(matches!(a.vault.settle(&answer).unwrap(), Settled::Sent(_)));
+                sent += 1;
+            } else {
+                a.vault.settle(&Relay::refuse(&send, gureum_proto::Code::EpochStale)).unwrap();
+                a.vault.release_counters(talk).unwrap();
+            }
+        }
+    }
+    assert_eq!(sent, 70);
+    a.meet(&mut relay, Need::Commits { conversation: talk, from_epoch: 1 });
+    while a.vault.outbox_len().unwrap() > 0 {
+        a.flush(&mut relay);
+    }
+    b.take(&mut relay);
+    assert_eq!(b.history(), (0..70).map(|number| number.to_string()).collect::<Vec<_>>());
+}

@@ -31,10 +31,15 @@ fn their_secrets_are_forgotten_when_no_welcome_can_use_them_any_more() {
     assert_eq!(kept(&person), 5);
     person.moves_on(KEY_PACKAGE_KEPT_MS - DAY_MS);
     person.vault.make_key_packages(2).unwrap();
-    person.vault.key_packages_due().unwrap();
+    let now_ms = (person.vault.clock)();
+    person.vault.forget_key_packages(now_ms).unwrap();
     assert_eq!(kept(&person), 7, "a Welcome may be under way");
+    person.vault.forget_key_packages(u64::MAX).unwrap();
+    assert_eq!(kept(&person), 7, "a server alone cannot make it forget");
     person.moves_on(2 * DAY_MS);
-    person.vault.key_packages_due().unwrap();
+    person.vault.forget_key_packages(now_ms).unwrap();
+    assert_eq!(kept(&person), 7, "nor can a wrong clock");
+    person.vault.forget_key_packages(now_ms + 2 * DAY_MS).unwrap();
     assert_eq!(kept(&person), 2);
 }
 
@@ -44,4 +49,23 @@ fn one_that_was_used_is_not_counted_as_new_again() {
     assert_eq!(kept(&b), 4);
     b.moves_on(KEY_PACKAGE_RENEW_MS + DAY_MS);
     assert!(b.vault.key_packages_due().unwrap());
+}
+
+#[test]
+fn a_clock_that_is_put_right_again_leaves_nothing_dated_ahead() {
+    let (_, mut a, _, talk) = Relay::with_a_pair();
+    let right = a.vault.clock.clone();
+    a.moves_on(10 * 365 * DAY_MS);
+    a.vault.make_key_packages(1).unwrap();
+    a.inside(|work| {
+        work.note_renewed(talk).unwrap();
+        (0..3).for_each(|_| work.note_rejoin_attempt(talk).unwrap());
+    });
+    assert!(a.inside(|work| work.rejoin_waits_ms(talk)).unwrap().is_some());
+    a.vault.clock = right;
+    assert_eq!(a.inside(|work| work.rejoin_waits_ms(talk)).unwrap(), None);
+    assert_eq!(a.vault.self_updates_due().unwrap(), [talk]);
+    assert!(!a.vault.key_packages_due().unwrap());
+    a.moves_on(KEY_PACKAGE_RENEW_MS);
+    assert!(a.vault.key_packages_due().unwrap());
 }

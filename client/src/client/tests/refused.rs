@@ -1,0 +1,153 @@
+//! A session against a server of the test's making that refuses, for now or for good.
+
+use bytes::BytesMut;
+use gureum_proto::{
+    Accepted, AccountFound, ClientFrame, Code, DeliveryFrame, Refusal, Request, Response, Sent, ServerFrame,
+};
+use quinn::VarInt;
+
+use super::*;
+use crate::link::tests::{Peer, request, server};
+use crate::vault::ConversationStatus;
+
+/// What the server does with a conversation that is to be made.
+type Create = Box<dyn FnMut() -> Result<(), Answer> + Send>;
+
+enum Answer {
+    Refuse(Code),
+    Close(Code),
+}
+
+/// A home with a message for somebody, in a conversation that no server knows yet.
+fn home_with_a_message(home: &Path) -> Vault {
+    let profile =
+        |name: &str| NewProfile { server: "gureum://192.0.2.1:4433".parse().unwrap(), device_name: name.to_owned() };
+    let other = tempfile::tempdir().unwrap();
+    let (mut bob, draft) = Vault::create(other.path(), &KeySource::File, &profile("bob")).unwrap();
+    let (mut alice, _) = Vault::create(home, &KeySource::File, &profile("alice")).unwrap();
+    let registered = Registered { account: alice.identity().account, device: alice.identity().device };
+    alice.registered(&"alice".parse().unwrap(), registered).unwrap();
+    let (account, device) = (bob.identity().account, bob.identity().device);
+    let log_entries = vec![draft.root_entry];
+    let found = AccountFound { account, handle: "bob".parse().unwrap(), log_entries, log_length: 1 };
+    alice.learn_account(&found, 0).unwrap();
+    let package = bob.make_key_packages(1).unwrap().remove(0);
+    let create = alice.begin_conversation(account, &[(device, package)], &[]).unwrap();
+    alice.queue_text(create.conversation, "hello").unwrap();
+    alice
+}
+
+async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: Create) {
+    peer.welcome_by(&proof).await;
+    let mut delivery = peer.connection.open_uni().await.unwrap();
+    let mut out = BytesMut::new();
+    DeliveryFrame::CaughtUp { seq: 0 }.put(&mut out);
+    delivery.write_all(&out).await.unwrap();
+    let connection = peer.connection.clone();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => {
+                let Ok((mut send, mut recv)) = stream else { return };
+                let answer = match request(&mut recv).await {
+                    Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
+                    Request::CreateConversation(asked) => match create() {
+                        Ok(()) => Response::ConversationCreated {
+                            conversation: asked.conversation,
+                            existed: false,
+                            epoch: 1,
+                        },
+                        Err(Answer::Refuse(code)) => Response::Refused(Refusal::new(code)),
+                        Err(Answer::Close(code)) => {
+                            return connection.close(VarInt::from_u32(code.number()), b"");
+                        }
+                    },
+                    other => panic!("{other:?}"),
+                };
+                let mut out = BytesMut::new();
+                answer.put(&mut out);
+                send.write_all(&out).await.unwrap();
+                send.finish().unwrap();
+            }
+            frame = peer.next_unless_closed() => {
+                let Some(frame) = frame else { return };
+                let ClientFrame::Send(sent) = frame else { continue };
+                let accepted = Accepted { message_id: None, number: 1, repeated: false };
+                peer.say(&[ServerFrame::Sent(Sent { counter: sent.counter, result: Ok(accepted) })]).await;
+            }
+        }
+    }
+}
+
+/// A client whose server makes of its conversation what `create` says.
+async fn client_of(home: &Path, create: impl FnMut() -> Result<(), Answer> + Send + 'static) -> Client {
+    let vault = home_with_a_message(home);
+    let proof = vault.identity().proof.verifying_key();
+    let url = server(move |peer| serve(peer, proof, Box::new(create)));
+    let mut identity = vault.identity().clone();
+    identity.server = url;
+    Client::new(Ground::system(), home, vault, identity).unwrap()
+}
+
+const ONCE: SessionOptions = SessionOptions { inbox: Inbox::Take, reconnect: false };
+
+/// The states of the conversations that are known.
+async fn states(client: &Client) -> Vec<ConversationStatus> {
+    let known = client.vault.call(Vault::conversations).await.unwrap();
+    known.into_iter().map(|known| known.state).collect()
+}
+
+#[tokio::test]
+async fn a_conversation_refused_for_now_is_asked_for_again_on_the_same_connection() {
+    let home = tempfile::tempdir().unwrap();
+    let mut refusals = 2;
+    let create = move || {
+        refusals -= 1;
+        if refusals >= 0 { Err(Answer::Refuse(Code::Unavailable)) } else { Ok(()) }
+    };
+    let client = client_of(home.path(), create).await;
+    let mut session = client.session(ONCE).unwrap();
+    let sent = async {
+        loop {
+            match session.next().await.unwrap() {
+                ClientEvent::Sent(_) => return,
+                ClientEvent::Stopped(error) => panic!("{error}"),
+                _ => (),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
+    assert_eq!(states(&client).await, [ConversationStatus::Active]);
+    session.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_abandons_no_conversation() {
+    let home = tempfile::tempdir().unwrap();
+    let client = client_of(home.path(), || Err(Answer::Close(Code::Displaced))).await;
+    let mut session = client.session(ONCE).unwrap();
+    let Some(ClientEvent::Stopped(error)) = session.next().await else { panic!("not stopped") };
+    assert_eq!(error.code(), Some(Code::Displaced));
+    assert_eq!(states(&client).await, [ConversationStatus::Creating]);
+    assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_conversation_refused_for_good_fails_its_messages_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let client = client_of(home.path(), || Err(Answer::Refuse(Code::NotFound))).await;
+    let mut session = client.session(ONCE).unwrap();
+    let caught_up = async {
+        loop {
+            match session.next().await.unwrap() {
+                ClientEvent::CaughtUp => return,
+                ClientEvent::Stopped(error) => panic!("{error}"),
+                _ => (),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), caught_up).await.unwrap();
+    assert_eq!(states(&client).await, []);
+    let told = client.unreported_events(9).await.unwrap();
+    assert!(matches!(told.as_slice(), [StoredEvent { event: crate::vault::Event::SendFailed { .. }, .. }]), "{told:?}");
+    session.close().await;
+}
