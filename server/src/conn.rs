@@ -26,6 +26,7 @@ use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionC
 use crate::store::StoreError;
 use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
+use crate::work::Work;
 use mailbox::Mailbox;
 use streams::Outgoing;
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     /// What every session starts from.
     pub session: SessionConfig,
+    /// Where blocking work runs.
+    pub work: Work,
     /// The server is stopping; the sessions are told.
     pub stopping: CancellationToken,
     /// Every task of every connection.
@@ -282,10 +285,10 @@ impl Shell {
         let exported = self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context);
         let (account, device) = (claim.account, claim.device);
         let directory = Arc::clone(&self.shared.directory);
-        let facts = tokio::task::spawn_blocking(move || directory.facts(account, device)).await;
+        let facts = self.shared.work.run(move || directory.facts(account, device)).await;
         match (exported, facts) {
-            (Ok(()), Ok(Ok(facts))) => self.handle(Input::Facts { facts: facts.map(Box::new), exporter }),
-            (_, Ok(Err(error))) => {
+            (Ok(()), Some(Ok(facts))) => self.handle(Input::Facts { facts: facts.map(Box::new), exporter }),
+            (_, Some(Err(error))) => {
                 tracing::warn!(%error, "a device could not be looked up");
                 self.handle(Input::LookUpFailed);
             }
@@ -307,8 +310,8 @@ impl Shell {
         // A revocation between the look-up and this moment found no session to end: look again, now that any later
         // one does.
         let directory = Arc::clone(&self.shared.directory);
-        let log = tokio::task::spawn_blocking(move || directory.log(authority.account())).await;
-        let Ok(Ok(Some(log))) = log else { return Err(Closing(Code::Unavailable, String::new())) };
+        let log = self.shared.work.run(move || directory.log(authority.account())).await;
+        let Some(Ok(Some(log))) = log else { return Err(Closing(Code::Unavailable, String::new())) };
         if !log.is_active(authority.device()) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
         }
@@ -323,7 +326,7 @@ impl Shell {
             return self.handle(Input::Page(page));
         }
         let inboxes = self.shared.inboxes.clone();
-        self.reading = Some(tokio::task::spawn_blocking(move || inboxes.read_store(account, after)));
+        self.reading = Some(self.shared.work.start(move || inboxes.read_store(account, after)));
     }
 
     fn on_page(&mut self, page: Option<Result<Page, StoreError>>) {

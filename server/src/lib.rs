@@ -40,3 +40,5 @@ mod requests;
 pub mod seal;
 #[cfg(feature = "node")]
 mod tls;
+#[cfg(feature = "node")]
+pub mod work;

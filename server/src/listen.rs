@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::SockRef;
 use tokio::time::Instant;
@@ -43,24 +43,32 @@ pub(crate) enum ListenError {
     Tls(String),
 }
 
-/// Opens the UDP socket.
+/// Makes the endpoint on the given socket, or on a UDP socket that it opens.
 ///
 /// # Errors
 /// The address is taken or not this machine's, or TLS does not fit.
-pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> Result<Endpoint, ListenError> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    tls: &Tls,
+    socket: Option<Arc<dyn AsyncUdpSocket>>,
+) -> Result<Endpoint, ListenError> {
     let crypto =
         QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| ListenError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
-    let failed = |error| ListenError::Bind { address, error };
-    let socket = UdpSocket::bind(address).map_err(failed)?;
-    enlarge_buffers(&socket);
     let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
     let ids_key = ids_key(&tls.reset_key);
     endpoint
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
         .min_reset_interval(RESET_INTERVAL_MIN);
-    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
+    let made = match socket {
+        Some(socket) => Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime)),
+        None => UdpSocket::bind(address).and_then(|socket| {
+            enlarge_buffers(&socket);
+            Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+        }),
+    };
+    made.map_err(|error| ListenError::Bind { address, error })
 }
 
 /// Gives the one socket of all connections room for bursts: with the system's default of 208 KiB, 60,000 messages a

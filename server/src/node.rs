@@ -1,5 +1,6 @@
 //! The wiring of one server: everything is opened in order, and closed in the opposite one.
 
+mod ground;
 mod maintain;
 
 use std::net::SocketAddr;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use gureum_proto::MessageId;
+use metrics_exporter_prometheus::PrometheusHandle;
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,19 +25,24 @@ use crate::directory::Directory;
 use crate::files;
 use crate::inbox::{Inboxes, Open};
 use crate::invite::{InviteKey, ServerFile};
+use crate::limits::{
+    CONNECTIONS_MAX, REQUEST_STREAMS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, TAIL_BYTES_MAX, UNPROVEN_PER_ADDRESS_MAX,
+};
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::requests::Requests;
-use crate::router::{PlanConfig, Router, RouterParts, Seal};
+use crate::router::{PlanConfig, Router, RouterParts, Seal, WriterEnd};
 use crate::seal::{Keyring, SealError};
 use crate::session::SessionConfig;
 use crate::store::record::SealedMessage;
 use crate::store::rocks::RocksStore;
 use crate::store::{Expiry, Family, Store, StoreError, TakenFloors};
-use crate::time::{Clock, SystemClock, WallClock, load_last_known_ms};
+use crate::time::{Clock, ClockStatus, WallClock, load_last_known_ms};
 use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
+use crate::work::Work;
+pub use ground::{Ground, OpenStore, WrapWake};
 use maintain::Maintenance;
 
 /// How long clients are given to go by themselves when the server stops.
@@ -43,22 +50,53 @@ const DRAIN_GRACE: Duration = Duration::from_millis(1_500);
 /// How long tasks are given to end after their connections were closed.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// A running server.
-#[derive(Debug)]
+/// A running server. Dropped without [`Node::stop`] it ends as by a crash: its tasks are cancelled, nothing is written.
 pub struct Node {
     endpoint: Endpoint,
     listen: SocketAddr,
-    admin: SocketAddr,
+    admin: Option<SocketAddr>,
     url: String,
     shared: Option<Arc<Shared>>,
     readiness: Arc<Readiness>,
     stop_accepting: CancellationToken,
     stop_rest: CancellationToken,
     tasks: TaskTracker,
-    rest: TaskTracker,
-    writer: oneshot::Receiver<Result<(), StoreError>>,
-    store: Arc<RocksStore>,
+    /// Everything else that runs; what is left of it is cancelled when this is dropped.
+    rest: JoinSet<()>,
+    writer: WriterEnd,
+    store: Arc<dyn Store>,
     maintenance: Arc<Maintenance>,
+    rendered: PrometheusHandle,
+    work: Work,
+}
+
+/// What of a server's bounded memory is in use now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryUse {
+    /// Connections, proven or not.
+    pub connections: usize,
+    /// Tasks of connections and of their requests.
+    pub tasks: usize,
+    /// Bytes of the newest entries of inboxes.
+    pub tail_bytes: usize,
+    /// Submissions that wait for the writer.
+    pub queued: usize,
+    /// Bytes of messages that wait for the writer.
+    pub queued_bytes: usize,
+}
+
+impl MemoryUse {
+    /// Whether everything is within its limit.
+    #[must_use]
+    pub const fn is_within_limits(&self) -> bool {
+        // A connection that is refused or ends may still have its tasks for a moment, and a shard's tail is cut
+        // only when it has passed its share.
+        self.connections <= CONNECTIONS_MAX
+            && self.tasks <= self.connections * (1 + REQUEST_STREAMS_MAX as usize) + UNPROVEN_PER_ADDRESS_MAX
+            && self.tail_bytes <= TAIL_BYTES_MAX
+            && self.queued <= SUBMIT_QUEUE_MAX
+            && self.queued_bytes <= SUBMIT_BYTES_MAX
+    }
 }
 
 /// Runs a server until SIGTERM or SIGINT, or until its writer fails. Prints one JSON line when it is ready.
@@ -68,7 +106,7 @@ pub struct Node {
 pub async fn run(config: Config) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-    let mut node = Node::start(config, Arc::new(SystemClock::new())).await?;
+    let mut node = Node::start(config, Ground::system()).await?;
     println!("{}", node.ready_line());
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -88,44 +126,39 @@ impl Node {
     ///
     /// # Errors
     /// Something cannot be opened, or the data directory is not this program's.
-    pub async fn start(config: Config, wall: Arc<dyn WallClock>) -> Result<Self> {
+    pub async fn start(config: Config, ground: Ground) -> Result<Self> {
+        let Ground { wall, work, socket, store: open_store, wake: wrap_wake, serves_admin } = ground;
         let dir = config.data_dir.clone();
         files::make_private_dir(&dir)
             .with_context(|| format!("the data directory {} cannot be made", dir.display()))?;
-        let retention_ms = millis(config.retention);
-        let clock = Arc::new(Clock::resume(wall, retention_ms, load_last_known_ms(&dir)?)?);
-        let floors = Arc::new(TakenFloors::default());
-        let expiry = Expiry {
-            clock: Arc::clone(&clock),
-            retention_ms,
-            commit_retention_ms: millis(config.commit_retention),
-            floors: Arc::clone(&floors),
-        };
-        let (store, keyring) = open_storage(&dir, &config, expiry).await?;
+        let base = Base::open(&config, wall, work.clone(), open_store).await?;
+        let (store, keyring) = (Arc::clone(&base.store), Arc::clone(&base.keyring));
         let tls = load_tls(&dir, &config)?;
-        let endpoint = listen::bind(config.listen, &tls)?;
+        let endpoint = listen::bind(config.listen, &tls, socket)?;
         let listen = endpoint.local_addr()?;
-        let admin_listener = TcpListener::bind(config.admin).await.with_context(|| {
-            format!("cannot listen on {} for the admin pages; choose another with --admin", config.admin)
-        })?;
-        let admin = admin_listener.local_addr()?;
+        let admin_listener = if serves_admin { Some(bind_admin(config.admin).await?) } else { None };
+        let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let url = tls.url(config.public_address(listen)).to_string();
 
         let (metrics, rendered) = Metrics::new();
         let metrics = Arc::new(metrics);
         let hub = Arc::new(Hub::new());
-        let storage = Storage { store: Arc::clone(&store), keyring: Arc::clone(&keyring), clock, floors };
-        let (shared, writer) = share(&config, &dir, storage, &hub, &metrics)?;
+        let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
+        let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
+        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
         let readiness = Arc::new(Readiness::default());
-        let maintenance = Arc::new(Maintenance::new(&dir, store.clone(), keyring, &shared, Arc::clone(&readiness)));
+        let maintenance =
+            Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
         maintenance.save_clock()?;
 
-        let (stop_accepting, stop_rest, rest) =
-            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        rest.spawn(admin::serve(admin_listener, Arc::clone(&readiness), rendered, stop_rest.clone()));
+        let (stop_accepting, stop_rest, mut rest) =
+            (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
+        if let Some(listener) = admin_listener {
+            rest.spawn(serve_admin(listener, Arc::clone(&readiness), rendered.clone(), stop_rest.clone()));
+        }
         rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
-        tracing::info!(%listen, %admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
+        tracing::info!(%listen, ?admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
         ServerFile { listen, url: url.clone() }.write(&dir)?;
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
@@ -143,6 +176,8 @@ impl Node {
             writer,
             store,
             maintenance,
+            rendered,
+            work,
         })
     }
 
@@ -153,7 +188,7 @@ impl Node {
         struct ReadyLine<'a> {
             event: &'static str,
             listen: SocketAddr,
-            admin: SocketAddr,
+            admin: Option<SocketAddr>,
             url: &'a str,
         }
         let line = ReadyLine { event: "ready", listen: self.listen, admin: self.admin, url: &self.url };
@@ -166,18 +201,43 @@ impl Node {
         &self.url
     }
 
-    /// The address of the admin pages.
+    /// The address of the admin pages, if they are served.
     #[must_use]
-    pub const fn admin(&self) -> SocketAddr {
+    pub const fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The server's time, and how it stands to the system's.
+    #[must_use]
+    pub fn time(&self) -> (u64, ClockStatus) {
+        self.maintenance.time()
+    }
+
+    /// The metrics, as a collector reads them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.rendered.render()
+    }
+
+    /// What of the bounded memory is in use now.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        let shared = self.shared.as_ref();
+        MemoryUse {
+            connections: self.endpoint.open_connections(),
+            tasks: self.tasks.len(),
+            tail_bytes: shared.map_or(0, |shared| shared.hub.tail_bytes()),
+            queued: shared.map_or(0, |shared| shared.router.queued()),
+            queued_bytes: shared.map_or(0, |shared| shared.router.queued_bytes()),
+        }
     }
 
     /// Waits until the writer has failed.
     pub async fn failed(&mut self) -> String {
-        match (&mut self.writer).await {
-            Ok(Ok(())) => "the writer has ended".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the writer has panicked".to_owned(),
+        match self.writer.wait().await {
+            Some(Ok(())) => "the writer has ended".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "the writer has panicked".to_owned(),
         }
     }
 
@@ -198,41 +258,103 @@ impl Node {
             tracing::warn!("some connections did not end in time");
         }
         self.stop_rest.cancel();
-        self.rest.close();
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.rest.wait()).await;
+        let _ = tokio::time::timeout(CLOSE_GRACE, async { while self.rest.join_next().await.is_some() {} }).await;
         // The last way to the writer: it ends when its queue is empty.
         drop(shared);
-        let _ = tokio::time::timeout(CLOSE_GRACE, &mut self.writer).await;
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.writer.wait()).await;
         self.endpoint.wait_idle().await;
         self.maintenance.save_clock()?;
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.close()).await??;
+        self.work.run(move || store.close()).await.context("closing the store panicked")??;
         Ok(())
     }
 }
 
-struct Storage {
-    store: Arc<RocksStore>,
-    keyring: Arc<Keyring>,
-    clock: Arc<Clock>,
-    floors: Arc<TakenFloors>,
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("listen", &self.listen).field("memory", &self.memory()).finish_non_exhaustive()
+    }
 }
 
-async fn open_storage(dir: &Path, config: &Config, expiry: Expiry) -> Result<(Arc<RocksStore>, Arc<Keyring>)> {
-    let (dir, master) = (dir.to_owned(), config.master_key.clone());
-    tokio::task::spawn_blocking(move || {
-        let (clock, retention_ms) = (Arc::clone(&expiry.clock), expiry.retention_ms);
-        // The store first: it refuses a directory of another format before anything is written.
-        let store = RocksStore::open(&dir, expiry)?;
-        if let Some((newest, _)) = store.last(Family::Message, &[0; 16]..&[u8::MAX; 16])? {
-            clock.not_before(crate::store::key::message_time_ms(&newest).unwrap_or_default());
-        }
-        let keyring = Keyring::open(&dir.join("keys"), master.as_deref(), retention_ms)?;
-        keyring.destroy_expired(clock.now_ms())?;
-        keyring.tick(clock.now_ms())?;
-        Ok((Arc::new(store), Arc::new(keyring)))
-    })
-    .await?
+impl Drop for Node {
+    fn drop(&mut self) {
+        // After a stop there is nothing left to do. Without one the connections end with the endpoint, and the tasks
+        // that would go on by themselves with `rest` and `writer`.
+        self.stop_accepting.cancel();
+        self.endpoint.close(VarInt::from_u32(gureum_proto::Code::Stopping.number()), b"stopping");
+    }
+}
+
+/// What everything else of a server is built on.
+struct Base {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    wall: Arc<dyn WallClock>,
+    clock: Arc<Clock>,
+    floors: Arc<TakenFloors>,
+    work: Work,
+}
+
+impl Base {
+    async fn open(
+        config: &Config,
+        wall: Arc<dyn WallClock>,
+        work: Work,
+        open_store: Option<OpenStore>,
+    ) -> Result<Self> {
+        let retention_ms = millis(config.retention);
+        let last_known_ms = load_last_known_ms(&config.data_dir)?;
+        let clock = Arc::new(Clock::resume(Arc::clone(&wall), retention_ms, last_known_ms)?);
+        let floors = Arc::new(TakenFloors::default());
+        let expiry = Expiry {
+            clock: Arc::clone(&clock),
+            retention_ms,
+            commit_retention_ms: millis(config.commit_retention),
+            floors: Arc::clone(&floors),
+        };
+        let (dir, master) = (config.data_dir.clone(), config.master_key.clone());
+        let opened = work.run(move || open_storage(&dir, master.as_deref(), expiry, open_store)).await;
+        let (store, keyring) = opened.context("opening the store panicked")??;
+        Ok(Self { store, keyring, wall, clock, floors, work })
+    }
+}
+
+async fn serve_admin(
+    listener: TcpListener,
+    readiness: Arc<Readiness>,
+    rendered: PrometheusHandle,
+    stop: CancellationToken,
+) {
+    if let Err(error) = admin::serve(listener, readiness, rendered, stop).await {
+        tracing::error!(%error, "the admin pages have ended");
+    }
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for the admin pages; choose another with --admin"))
+}
+
+fn open_storage(
+    dir: &Path,
+    master: Option<&Path>,
+    expiry: Expiry,
+    open_store: Option<OpenStore>,
+) -> Result<(Arc<dyn Store>, Arc<Keyring>)> {
+    let (clock, retention_ms) = (Arc::clone(&expiry.clock), expiry.retention_ms);
+    // The store first: it refuses a directory of another format before anything is written.
+    let store: Arc<dyn Store> = match open_store {
+        Some(open) => open(expiry)?,
+        None => Arc::new(RocksStore::open(dir, expiry)?),
+    };
+    if let Some((newest, _)) = store.last(Family::Message, &[0; 16]..&[u8::MAX; 16])? {
+        clock.not_before(crate::store::key::message_time_ms(&newest).unwrap_or_default());
+    }
+    let keyring = Keyring::open(&dir.join("keys"), master, retention_ms)?;
+    keyring.destroy_expired(clock.now_ms())?;
+    keyring.tick(clock.now_ms())?;
+    Ok((store, Arc::new(keyring)))
 }
 
 fn load_tls(dir: &Path, config: &Config) -> Result<Tls> {
@@ -241,16 +363,14 @@ fn load_tls(dir: &Path, config: &Config) -> Result<Tls> {
     Ok(Tls::load(dir, config.tls.as_ref(), &host)?)
 }
 
-type Started = (Arc<Shared>, oneshot::Receiver<Result<(), StoreError>>);
+type Started = (Arc<Shared>, WriterEnd);
 
-fn share(config: &Config, dir: &Path, storage: Storage, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
-    let Storage { store, keyring, clock, floors } = storage;
+fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
+    let Base { store, keyring, wall, clock, floors, work } = base;
     let retention_ms = millis(config.retention);
-    let dyn_store: Arc<dyn Store> = store;
     let seal: Arc<Sealer> = Arc::new(Sealer(keyring));
-    let wake: Arc<dyn Wake> = Arc::<Hub>::clone(hub);
-    let (router, writer) = Router::start(RouterParts {
-        store: Arc::clone(&dyn_store),
+    let parts = RouterParts {
+        store: Arc::clone(&store),
         seal: Arc::<Sealer>::clone(&seal),
         clock: Arc::clone(&clock),
         wake,
@@ -261,22 +381,24 @@ fn share(config: &Config, dir: &Path, storage: Storage, hub: &Arc<Hub>, metrics:
             inbox_bytes_max: config.inbox_bytes_max,
         },
         metrics: Arc::clone(metrics),
-    })?;
-    let directory = Arc::new(Directory::new(Arc::clone(&dyn_store)));
+    };
+    let (router, writer) = Router::start(parts, &work)?;
+    let directory = Arc::new(Directory::new(Arc::clone(&store)));
     let invites = match config.registration {
-        Registration::Invite => Some(InviteKey::load(dir)?),
+        Registration::Invite => Some(InviteKey::load(&config.data_dir)?),
         Registration::Open => None,
     };
     let requests = Requests {
         directory: Arc::clone(&directory),
-        store: Arc::clone(&dyn_store),
+        store: Arc::clone(&store),
         router: router.clone(),
         clock: Arc::clone(&clock),
         commit_retention_ms: millis(config.commit_retention),
         invites,
-        quotas: Arc::new(Quotas::new()),
+        quotas: Arc::new(Quotas::new(&wall)),
+        work: work.clone(),
     };
-    let inboxes = Inboxes { store: dyn_store, hub: Arc::clone(hub), seal, clock: Arc::clone(&clock), retention_ms };
+    let inboxes = Inboxes { store, hub: Arc::clone(hub), seal, clock: Arc::clone(&clock), retention_ms };
     let session = SessionConfig {
         tls_server_name: None,
         proof_timeout_ms: millis(config.unproven_timeout),
@@ -292,6 +414,7 @@ fn share(config: &Config, dir: &Path, storage: Storage, hub: &Arc<Hub>, metrics:
         clock,
         metrics: Arc::clone(metrics),
         session,
+        work,
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
@@ -320,3 +443,6 @@ impl Open for Sealer {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

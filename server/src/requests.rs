@@ -21,6 +21,7 @@ use crate::session::Authenticated;
 use crate::store::record::{CommitRecord, ConversationHead, KeyPackageRecord, Member};
 use crate::store::{Family, Store, StoreError, decode, key};
 use crate::time::{Clock, is_expired};
+use crate::work::Work;
 
 /// Answers requests.
 pub(crate) struct Requests {
@@ -38,6 +39,8 @@ pub(crate) struct Requests {
     pub invites: Option<InviteKey>,
     /// What one account may ask how often.
     pub quotas: Arc<Quotas>,
+    /// Where blocking work runs.
+    pub work: Work,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -367,14 +370,14 @@ impl Requests {
         work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Refusal> {
         let this = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&this)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Failure::Refused(refusal))) => Err(refusal),
-            Ok(Err(Failure::Store(error))) => {
+        match self.work.run(move || work(&this)).await {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(Failure::Refused(refusal))) => Err(refusal),
+            Some(Err(Failure::Store(error))) => {
                 tracing::warn!(%error, "a request could not be answered");
                 Err(Refusal::new(Code::Unavailable))
             }
-            Err(_) => Err(Refusal::new(Code::Internal)),
+            None => Err(Refusal::new(Code::Internal)),
         }
     }
 }

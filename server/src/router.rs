@@ -8,4 +8,4 @@ mod submit;
 pub(crate) use plan::counts;
 pub use plan::{Change, Changed, CommitPlan, CreatePlan, LogPlan, Op, Plan, PlanConfig, Planner, RegisterPlan, Seal};
 #[cfg(feature = "node")]
-pub(crate) use submit::{Answers, Router, RouterParts, Submission};
+pub(crate) use submit::{Answers, Router, RouterParts, Submission, WriterEnd};

@@ -113,6 +113,13 @@ impl Hub {
         self.shard(account).accounts.get(&account)?.tail.after(after_seq, entries_max, bytes_max)
     }
 
+    /// Bytes that the tails of all accounts take.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        let bytes = |shard: &Mutex<Shard>| shard.lock().expect("no code panics while it holds a shard").tail_bytes;
+        self.shards.iter().map(bytes).sum()
+    }
+
     fn detach(&self, account: AccountId, listener: &Arc<dyn Listener>) {
         let mut shard = self.shard(account);
         let Some(presence) = shard.accounts.get_mut(&account) else { return };

@@ -15,24 +15,25 @@ use crate::quota::Quotas;
 use crate::seal::Keyring;
 use crate::store::Store;
 use crate::store::expiry::ReclaimPeriods;
-use crate::store::rocks::RocksStore;
-use crate::time::{Clock, save_last_known_ms};
+use crate::time::{Clock, ClockStatus, save_last_known_ms};
+use crate::work::Work;
 
 pub(super) struct Maintenance {
     data_dir: PathBuf,
-    store: Arc<RocksStore>,
+    store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     quotas: Arc<Quotas>,
+    work: Work,
     round: Duration,
 }
 
 impl Maintenance {
     pub(super) fn new(
         dir: &Path,
-        store: Arc<RocksStore>,
+        store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
         shared: &Shared,
         readiness: Arc<Readiness>,
@@ -47,6 +48,7 @@ impl Maintenance {
             metrics: Arc::clone(&shared.metrics),
             readiness,
             quotas: Arc::clone(&shared.requests.quotas),
+            work: shared.work.clone(),
             round: Duration::from_millis(round_ms),
         }
     }
@@ -61,11 +63,15 @@ impl Maintenance {
                 () = stop.cancelled() => return,
             }
             let this = Arc::clone(&self);
-            let round = tokio::task::spawn_blocking(move || this.round());
-            if round.await.is_err() {
+            if self.work.run(move || this.round()).await.is_none() {
                 tracing::error!("a round of maintenance panicked");
             }
         }
+    }
+
+    /// The server's time, and how it stands to the system's.
+    pub(super) fn time(&self) -> (u64, ClockStatus) {
+        (self.clock.now_ms(), self.clock.status())
     }
 
     /// Remembers the time, so that the next start does not begin before it.

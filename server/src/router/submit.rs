@@ -1,4 +1,4 @@
-//! The writer: a thread that takes whatever is queued, plans it as one batch, writes it with one fsync, and then
+//! The writer: takes whatever is queued, plans it as one batch, writes it with one fsync, and then
 //! answers and wakes. Batches grow with the load; a lone message waits for nobody.
 
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use gureum_proto::{AccountId, Code, Refusal, Send as SendFrame, Sent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
 use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, UNSYNCED_FLOORS_MAX};
@@ -14,8 +15,9 @@ use crate::session::Authenticated;
 use crate::store::{Durability, Store, StoreError, TakenFloors};
 use crate::time::Clock;
 use crate::wake::Wake;
+use crate::work::{Latency, Work, pause};
 
-/// Where the answers to a connection's sends go. Called from the writer's thread.
+/// Where the answers to a connection's sends go. Called from the writer.
 pub(crate) trait Answers: Send + Sync {
     /// Hands over answers, in the order of the sends.
     fn answer(&self, sent: Vec<Sent>);
@@ -81,19 +83,38 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// Starts the writer. It ends when the last [`Router`] is dropped and the queue is empty; the receiver then says
-    /// whether it ended well.
+    /// Starts the writer. It ends when the last [`Router`] is dropped and the queue is empty;
+    /// [`WriterEnd`] then says whether it ended well.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(parts: RouterParts) -> std::io::Result<(Self, oneshot::Receiver<Result<(), StoreError>>)> {
+    pub(crate) fn start(parts: RouterParts, work: &Work) -> std::io::Result<(Self, WriterEnd)> {
         let (queue, submissions) = mpsc::channel(SUBMIT_QUEUE_MAX);
         let (done, ended) = oneshot::channel();
-        std::thread::Builder::new().name("gureum-writer".to_owned()).spawn(move || {
-            // Whoever waits learns of an end by panic too: the sender is dropped unused.
-            let _ = done.send(Writer::new(parts).run(submissions));
-        })?;
-        Ok((Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) }, ended))
+        // Whoever waits learns of an end by panic too: the sender is dropped unused.
+        let task = match work {
+            Work::Threads => {
+                let run = move || drop(done.send(Writer::new(parts).run(submissions)));
+                std::thread::Builder::new().name("gureum-writer".to_owned()).spawn(run)?;
+                None
+            }
+            Work::Inline(latency) => {
+                let latency = Arc::clone(latency);
+                let run = async move { drop(done.send(Writer::new(parts).run_inline(submissions, &latency).await)) };
+                Some(AbortOnDropHandle::new(tokio::spawn(run)))
+            }
+        };
+        Ok((Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) }, WriterEnd { ended, _task: task }))
+    }
+
+    /// Bytes of messages that wait for the writer.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        SUBMIT_BYTES_MAX - self.bytes.available_permits()
+    }
+
+    /// Submissions that wait for the writer.
+    pub(crate) fn queued(&self) -> usize {
+        SUBMIT_QUEUE_MAX - self.queue.capacity()
     }
 
     /// Waits for room in the queue for so many bytes.
@@ -131,7 +152,23 @@ impl Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Router").field("queued", &(SUBMIT_QUEUE_MAX - self.queue.capacity())).finish_non_exhaustive()
+        f.debug_struct("Router").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
+/// How the writer ended. A writer that runs as a task ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct WriterEnd {
+    ended: oneshot::Receiver<Result<(), StoreError>>,
+    _task: Option<AbortOnDropHandle<()>>,
+}
+
+impl WriterEnd {
+    /// Waits for the end; `None` when the writer panicked.
+    ///
+    /// Cancel safety: nothing is lost before it has returned.
+    pub(crate) async fn wait(&mut self) -> Option<Result<(), StoreError>> {
+        (&mut self.ended).await.ok()
     }
 }
 
@@ -167,7 +204,29 @@ impl Writer {
             let mut rest = queued.drain(..).peekable();
             while rest.peek().is_some() {
                 let planned = self.plan_batch(&mut rest);
-                self.commit(planned)?;
+                let written = self.write(planned);
+                self.finish(written)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::run`], in a task: others run before and after each write, so that a crash may come between a write and
+    /// its answers.
+    async fn run_inline(
+        mut self,
+        mut submissions: mpsc::Receiver<Submission>,
+        latency: &Latency,
+    ) -> Result<(), StoreError> {
+        let mut queued = Vec::new();
+        while submissions.recv_many(&mut queued, BATCH_OPS_MAX).await > 0 {
+            let mut rest = queued.drain(..).peekable();
+            while rest.peek().is_some() {
+                let planned = self.plan_batch(&mut rest);
+                pause(latency).await;
+                let written = self.write(planned);
+                tokio::task::yield_now().await;
+                self.finish(written)?;
             }
         }
         Ok(())
@@ -213,18 +272,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes, then answers, then wakes. What was not written is answered with an error and forgotten.
-    fn commit(&mut self, planned: Result<(), StoreError>) -> Result<(), StoreError> {
+    /// Writes the batch.
+    fn write(&mut self, planned: Result<(), StoreError>) -> Result<(), StoreError> {
         self.plan.must_sync |= self.unsynced_floors.len() >= UNSYNCED_FLOORS_MAX;
         let durability = if self.plan.must_sync { Durability::Synced } else { Durability::Lazy };
         let started = Instant::now();
-        let written = planned.and_then(|()| match self.plan.batch.is_empty() {
-            true => Ok(()),
-            false => self.parts.store.write(&self.plan.batch, durability),
-        });
+        planned?;
+        if !self.plan.batch.is_empty() {
+            self.parts.store.write(&self.plan.batch, durability)?;
+        }
+        self.count_batch(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Answers what was written, then wakes. What was not written is answered with an error and forgotten.
+    fn finish(&mut self, written: Result<(), StoreError>) -> Result<(), StoreError> {
         let result = match written {
             Ok(()) => {
-                self.count_batch(started.elapsed().as_secs_f64());
                 self.succeed();
                 Ok(())
             }
