@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
         let patient_until = self.started + COMMANDS_PATIENCE;
         let defers = self.options.subscribed && !self.caught_up && Instant::now() < patient_until;
         if !defers && let Some(command) = self.deferred.pop_front() {
-            self.on_command(command).await;
+            self.on_command(command).await?;
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
@@ -305,17 +305,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn on_command(&mut self, command: Command) {
+    async fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
                 Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
                     self.outbox_due = true;
                     self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
+                    // From here on it is in the outbox: what fails concerns the session, and not this message.
+                    if self.caught_up || !self.options.subscribed {
+                        self.expect_welcomes().await?;
+                    }
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
         }
+        Ok(())
     }
 
     async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, Conversation), ClientError> {
@@ -325,9 +330,6 @@ impl<'a> Session<'a> {
         let conversation = self.sync.conversation(to).await?;
         let id = conversation.id;
         let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
-        if self.caught_up || !self.options.subscribed {
-            self.expect_welcomes().await?;
-        }
         Ok((outbox, conversation))
     }
 

@@ -288,8 +288,9 @@ impl Sync {
     pub(crate) async fn mend(&self, joins: bool) -> Result<Left, ClientError> {
         let mut left = self.confirm_creations().await?;
         left.add(self.resubmit_commits().await?);
+        let is_wanted = |need: &Need| joins || !matches!(need, Need::Rejoin { .. });
         for need in self.vault.call(Vault::behind).await? {
-            if joins || !matches!(need, Need::Rejoin { .. }) {
+            if is_wanted(&need) {
                 let met = self.meet(need).await;
                 if met.is_err() {
                     self.give_up(need).await?;
@@ -297,7 +298,7 @@ impl Sync {
                 left.note(met)?;
             }
         }
-        if left.tried && left.refused.is_none() && !self.vault.call(Vault::behind).await?.is_empty() {
+        if left.tried && left.refused.is_none() && self.vault.call(Vault::behind).await?.iter().any(is_wanted) {
             left.refused = Some(Duration::ZERO);
         }
         Ok(left)

@@ -58,7 +58,9 @@ impl Session<'_> {
             self.mend_later(Duration::ZERO);
             return Ok(());
         }
-        let left = self.sync.mend(self.join_at.is_none()).await?;
+        // A Welcome may be on its way, or in an inbox that another process takes: it makes more readable than joining does.
+        let joins = self.options.subscribed && self.join_at.is_none();
+        let left = self.sync.mend(joins).await?;
         match left.refused {
             Some(asked) => self.mend_later(asked),
             None => self.mend_wait.reset(),
