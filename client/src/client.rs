@@ -51,7 +51,7 @@ pub struct Client {
 pub struct Registration {
     /// The home, ready for use.
     pub client: Client,
-    /// The recovery key as words. They are nowhere else.
+    /// The recovery key as words. Call [`Client::recovery_words_shown`] when they are; then they are nowhere else.
     pub recovery_words: Zeroizing<String>,
 }
 
@@ -99,14 +99,14 @@ impl Client {
         let (clock, directory) = (Arc::clone(&ground.clock), home.to_owned());
         let create = move || Vault::create_by(clock, &directory, &key, &profile);
         let (mut vault, draft) = ground.work.run(create).await??;
-        let token = invite.token.map_or_else(Bytes::new, Bytes::from);
-        let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry };
-        let registered = unproven.register(&register).await?;
-        let complete = move || {
-            let identity = vault.registered(&handle, registered)?;
-            Ok::<_, ClientError>((vault, identity))
-        };
-        let (vault, identity) = ground.work.run(complete).await??;
+        if draft.handle.is_none() {
+            let token = invite.token.map_or_else(Bytes::new, Bytes::from);
+            let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry };
+            let registered = unproven.register(&register).await?;
+            let complete = move || vault.registered(&handle, registered).map(|_| vault);
+            vault = ground.work.run(complete).await??;
+        }
+        let identity = vault.identity().clone();
         let client = Self::new(ground, home, vault, identity)?;
         // The account exists whatever happens now, and the next connection fills what is missing.
         let _ = client.first_connection(unproven).await;
@@ -165,6 +165,15 @@ impl Client {
     fn new(ground: Ground, home: &Path, vault: Vault, identity: Identity) -> Result<Self, ClientError> {
         let vault = VaultHandle::start(vault, ground.work)?;
         Ok(Self { ground, home: home.to_owned(), vault, identity: Arc::new(identity) })
+    }
+
+    /// Forgets the recovery words, which a person has seen now. Until then [`Self::register`] shows them again: a
+    /// process that ended too early must not cost an account its last resort.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn recovery_words_shown(&self) -> Result<(), ClientError> {
+        self.vault.call(Vault::recovery_words_shown).await
     }
 
     /// Who this device is.

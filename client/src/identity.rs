@@ -20,6 +20,8 @@ pub struct NewProfile {
 pub struct RegistrationDraft {
     /// Entry 0 of the device log, signed: for `Register`. The same again after a lost answer.
     pub root_entry: Bytes,
+    /// The handle, where the server has said yes before and the words were perhaps not seen.
+    pub handle: Option<Handle>,
     /// The recovery key as twelve words: to be shown once, after the server's yes.
     pub recovery_words: Zeroizing<String>,
 }

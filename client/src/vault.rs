@@ -96,7 +96,7 @@ impl Vault {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(VaultError::from)?;
             match Profile::load(&transaction)? {
-                Some(profile) if profile.is_registered() => return Err(OpenError::Exists(home.to_owned())),
+                Some(profile) if profile.is_complete() => return Err(OpenError::Exists(home.to_owned())),
                 Some(_) => Profile::redirect(&transaction, new)?,
                 None => Profile::make(&transaction, new, clock())?,
             }

@@ -30,7 +30,7 @@ pub(super) struct Profile {
 }
 
 impl Vault {
-    /// The server has made the account: from here on the home is complete, and the recovery key is forgotten.
+    /// The server has made the account: from here on the home is complete.
     ///
     /// # Errors
     /// The database failed, or the server answered for another account.
@@ -42,7 +42,7 @@ impl Vault {
         self.identity.handle = handle.clone();
         self.write(|work| {
             let account = own.0.as_bytes();
-            let sql = "UPDATE profile SET handle = ?1, recovery_entropy = NULL";
+            let sql = "UPDATE profile SET handle = ?1";
             work.connection.execute(sql, params![handle.as_str()])?;
             let sql = "INSERT OR REPLACE INTO contact (account, handle) VALUES (?1, ?2)";
             work.connection.execute(sql, params![account, handle.as_str()])?;
@@ -51,6 +51,17 @@ impl Vault {
             Ok::<_, VaultError>(())
         })?;
         Ok(self.identity.clone())
+    }
+
+    /// The recovery words have been seen: they are forgotten here. Until then a second registration shows them again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn recovery_words_shown(&mut self) -> Result<(), VaultError> {
+        self.write(|work| {
+            work.connection.execute("UPDATE profile SET recovery_entropy = NULL WHERE handle IS NOT NULL", [])?;
+            Ok(())
+        })
     }
 
     /// The claim of the next Hello.
@@ -153,9 +164,15 @@ impl Profile {
         self.handle.is_some()
     }
 
+    /// Whether nothing of the registration is left to be done.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.is_registered() && self.entropy.is_none()
+    }
+
     pub(super) fn draft(&self) -> Result<RegistrationDraft, VaultError> {
         let entropy = self.entropy.as_ref().ok_or(VaultError::Damaged("recovery key"))?;
-        Ok(RegistrationDraft { root_entry: self.root_entry.clone(), recovery_words: words::words(entropy) })
+        let (root_entry, handle) = (self.root_entry.clone(), self.handle.clone());
+        Ok(RegistrationDraft { root_entry, handle, recovery_words: words::words(entropy) })
     }
 
     /// Who the device is; of an unfinished registration, with a handle that stands for none.

@@ -23,7 +23,7 @@ CREATE TABLE profile (
     device_name TEXT NOT NULL,
     proof_seed BLOB NOT NULL,
     mls_seed BLOB NOT NULL,
-    recovery_entropy BLOB,             -- until the registration is done
+    recovery_entropy BLOB,             -- until its words were shown
     root_entry BLOB NOT NULL,
     account BLOB NOT NULL,
     device BLOB NOT NULL,

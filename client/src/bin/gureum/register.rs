@@ -28,7 +28,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyh
         name = printable(&identity.device_name),
         directory = directory.display(),
     );
-    output.print_either(&line, &text)
+    output.print_either(&line, &text)?;
+    Ok(registration.client.recovery_words_shown().await?)
 }
 
 fn host_name() -> String {

@@ -27,7 +27,11 @@ fn an_unfinished_registration_goes_on_with_the_same_entry_and_words() {
     assert_eq!((again.recovery_words.split(' ').count(), &again.recovery_words), (12, &first.recovery_words));
     let other = Registered { account: gureum_proto::AccountId::from_bytes([0; 16]), device: vault.identity().device };
     assert!(vault.registered(&"alice".parse().unwrap(), other).is_err());
+    assert_eq!(again.handle, None);
     finish(&mut vault);
+    let (mut vault, unseen) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    assert_eq!((unseen.handle.unwrap().as_str(), unseen.recovery_words), ("alice", first.recovery_words));
+    vault.recovery_words_shown().unwrap();
     assert!(matches!(Vault::create(home.path(), &KeySource::File, &profile()), Err(OpenError::Exists(_))));
     let vault = Vault::open(home.path(), &KeySource::File).unwrap();
     assert_eq!(vault.identity().handle.as_str(), "alice");
