@@ -61,6 +61,12 @@ pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How soon that is tried again after a refusal, before jitter.
 pub(crate) const UPKEEP_RETRY: Duration = Duration::from_secs(600);
 
+/// How often within [`DISPLACED_WINDOW`] a session comes back after a newer connection took over: it may have been one of
+/// its own that was given up and arrived late, but a copy of the home elsewhere would do the same for ever.
+pub(crate) const DISPLACED_MAX: usize = 3;
+/// The window of [`DISPLACED_MAX`].
+pub(crate) const DISPLACED_WINDOW: Duration = Duration::from_secs(3600);
+
 // ---- vault and encryption -------------------------------------------------------------------------------
 
 /// The longest text of one message, in bytes: padded, encrypted and framed it stays below

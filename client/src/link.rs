@@ -138,10 +138,8 @@ async fn read_frame(stream: &mut RecvStream, decoder: &mut Decoder) -> Result<Fr
         }
         match stream.read_chunk(crate::limits::READ_BYTES, true).await? {
             Some(chunk) => decoder.push(chunk.bytes),
-            None => {
-                decoder.finish()?;
-                return Err(LinkError::Malformed("a stream ended before its answer".to_owned()));
-            }
+            // A process that ends lets go of its streams, and they end wherever they stand.
+            None => return Err(LinkError::Lost("a stream ended before its answer".to_owned())),
         }
     }
 }

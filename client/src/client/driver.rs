@@ -1,5 +1,6 @@
 //! Connects, works, and connects again: the life of a session from the first attempt to the last.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::receiver::ReceiverLock;
 use super::session::{Command, End, Session, SessionKind};
 use super::sync::Sync;
 use super::vault_handle::VaultHandle;
-use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET};
+use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
 use crate::link::{Dialer, LinkError};
 use crate::vault::{Identity, Vault};
 
@@ -71,6 +72,7 @@ impl Driver {
     /// Runs until the caller drops its commands, or something fails for good.
     pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
+        let mut displaced = Displaced::default();
         loop {
             let started = Instant::now();
             let (error, asked) = match self.connection(&mut commands).await {
@@ -81,7 +83,9 @@ impl Driver {
                     (error, asked)
                 }
             };
-            if !self.reconnect || !error.is_temporary() {
+            let comes_back =
+                error.is_temporary() || (error.code() == Some(Code::Displaced) && displaced.comes_back(Instant::now()));
+            if !self.reconnect || !comes_back {
                 let _ = self.out.send(ClientEvent::Stopped(error)).await;
                 return;
             }
@@ -155,6 +159,39 @@ impl Driver {
     }
 }
 
+/// When newer connections took over.
+#[derive(Debug, Default)]
+struct Displaced {
+    at: VecDeque<Instant>,
+}
+
+impl Displaced {
+    /// Whether to come back once more: the newer one may be a connection of our own that was given up and arrived late.
+    fn comes_back(&mut self, now: Instant) -> bool {
+        self.at.retain(|at| now.duration_since(*at) < DISPLACED_WINDOW);
+        let may = self.at.len() < DISPLACED_MAX;
+        if may {
+            self.at.push_back(now);
+        }
+        may
+    }
+}
+
 fn stopping() -> ClientError {
     ClientError::Link(LinkError::Closed { code: Code::Stopping, reason: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_displaced_comes_back_a_few_times_an_hour() {
+        let (mut displaced, start) = (Displaced::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        let came_back: Vec<_> = (0..6).map(|minutes| displaced.comes_back(start + minute * minutes)).collect();
+        assert_eq!(came_back, [true, true, true, false, false, false]);
+        assert!(displaced.comes_back(start + DISPLACED_WINDOW));
+        assert!(!displaced.comes_back(start + DISPLACED_WINDOW));
+    }
 }

@@ -120,12 +120,7 @@ impl Dialer {
         if self.pin_failed.load(Ordering::Relaxed) {
             return LinkError::WrongPin { address };
         }
-        match error {
-            quinn::ConnectionError::TransportError(error) => LinkError::Tls { address, reason: error.to_string() },
-            quinn::ConnectionError::ConnectionClosed(close) => LinkError::Tls { address, reason: close.to_string() },
-            quinn::ConnectionError::ApplicationClosed(_) => error.into(),
-            other => self.unreachable(other.to_string()),
-        }
+        LinkError::of_handshake(error, address)
     }
 
     fn unreachable(&self, reason: String) -> LinkError {

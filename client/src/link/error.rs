@@ -2,9 +2,12 @@
 
 use gureum_proto::{Code, Fault, Refusal};
 use gureum_wire::FrameError;
-use quinn::{ConnectionError, ReadError, WriteError};
+use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 
 use crate::limits::RETRY_AFTER_MAX_MS;
+
+/// The codes in which QUIC carries the alerts of TLS (RFC 9001 §4.8).
+const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
 
 /// Why a connection, or a request on it, failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +112,24 @@ impl LinkError {
         }
     }
 
+    /// Why a handshake with an address failed.
+    pub(super) fn of_handshake(error: ConnectionError, address: String) -> Self {
+        let (code, reason) = match &error {
+            ConnectionError::TransportError(error) => (error.code, error.to_string()),
+            ConnectionError::ConnectionClosed(close) => (close.error_code, close.to_string()),
+            ConnectionError::ApplicationClosed(_) => return error.into(),
+            other => return Self::Unreachable { address, reason: other.to_string() },
+        };
+        match code {
+            TransportErrorCode::CONNECTION_REFUSED => {
+                let reason = "it takes no more connections now".to_owned();
+                Self::Unreachable { address, reason }
+            }
+            code if TLS_ALERTS.contains(&u64::from(code)) => Self::Tls { address, reason },
+            _ => Self::Unreachable { address, reason },
+        }
+    }
+
     fn of_code(number: u64, reason: &[u8]) -> Self {
         let reason = String::from_utf8_lossy(reason).chars().filter(|c| !c.is_control()).collect();
         match Code::from_number(number) {
@@ -176,6 +197,23 @@ mod tests {
         check(Code::DeviceUnknown, false);
         check(Code::VersionUnsupported, false);
         check(Code::ProofInvalid, false);
+    }
+
+    #[test]
+    fn a_server_without_room_is_tried_again_and_one_without_trust_is_not() {
+        let closed = |error_code| {
+            ConnectionError::ConnectionClosed(quinn::ConnectionClose {
+                error_code,
+                frame_type: None,
+                reason: bytes::Bytes::new(),
+            })
+        };
+        let handshake = |error| LinkError::of_handshake(error, "here".to_owned());
+        assert!(handshake(closed(TransportErrorCode::CONNECTION_REFUSED)).is_temporary());
+        assert!(handshake(closed(TransportErrorCode::INTERNAL_ERROR)).is_temporary());
+        assert!(handshake(ConnectionError::TimedOut).is_temporary());
+        let unknown_issuer = closed(TransportErrorCode::crypto(48));
+        assert!(matches!(handshake(unknown_issuer), LinkError::Tls { .. }));
     }
 
     #[test]

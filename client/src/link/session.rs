@@ -98,13 +98,11 @@ async fn read_delivery(connection: Connection, events: Sender<LinkEvent>) -> Res
     Ok(())
 }
 
-/// Hands the decoder everything that has come; `false` at the end of the stream.
+/// Hands the decoder everything that has come; `false` at the end of the stream. A process that ends lets go of its streams,
+/// and they end wherever they stand: what was cut off comes again on the next connection.
 async fn read_into(stream: &mut RecvStream, decoder: &mut Decoder) -> Result<bool, LinkError> {
     let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
-    let Some(count) = stream.read_chunks(&mut chunks).await? else {
-        decoder.finish()?;
-        return Ok(false);
-    };
+    let Some(count) = stream.read_chunks(&mut chunks).await? else { return Ok(false) };
     for chunk in chunks.into_iter().take(count) {
         decoder.push(chunk);
     }

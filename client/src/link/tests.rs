@@ -241,6 +241,31 @@ async fn the_servers_close_code_reaches_the_caller() {
 }
 
 #[tokio::test]
+async fn streams_that_a_server_lets_go_of_are_a_lost_connection_and_no_broken_protocol() {
+    let server = server(|mut peer| async move {
+        peer.welcome().await;
+        let (mut send, mut recv) = peer.connection.accept_bi().await.unwrap();
+        request(&mut recv).await;
+        let mut out = BytesMut::new();
+        Response::KeyPackagesStored { left: 4 }.put(&mut out);
+        send.write_all(&out[..out.len() - 1]).await.unwrap();
+        send.finish().unwrap();
+        let mut delivery = peer.connection.open_uni().await.unwrap();
+        let mut out = BytesMut::new();
+        envelope(1).put(&mut out);
+        delivery.write_all(&out[..out.len() - 1]).await.unwrap();
+        delivery.finish().unwrap();
+        peer.connection.closed().await;
+    });
+    let (link, mut events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    let cut_off = link.request(&put).await.unwrap_err();
+    assert!(matches!(cut_off, LinkError::Lost(_)), "{cut_off}");
+    let LinkEvent::Closed(error) = events.next().await else { panic!("not closed") };
+    assert!(error.is_temporary(), "{error}");
+}
+
+#[tokio::test]
 async fn a_link_that_is_dropped_leaves_no_task_behind() {
     let server = server(|mut peer| async move {
         peer.welcome().await;

@@ -151,3 +151,13 @@ async fn a_conversation_refused_for_good_fails_its_messages_and_nothing_else() {
     assert!(matches!(told.as_slice(), [StoredEvent { event: crate::vault::Event::SendFailed { .. }, .. }]), "{told:?}");
     session.close().await;
 }
+
+#[tokio::test]
+async fn a_session_that_is_to_last_comes_back_after_a_newer_connection_took_over() {
+    let home = tempfile::tempdir().unwrap();
+    let client = client_of(home.path(), || Err(Answer::Close(Code::Displaced))).await;
+    let mut session = client.session(TAKE).unwrap();
+    let Some(ClientEvent::Disconnected { error, .. }) = session.next().await else { panic!("it has ended") };
+    assert_eq!(error.code(), Some(Code::Displaced));
+    session.abort().await;
+}
