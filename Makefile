@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo prove clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -12,6 +12,8 @@ export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
 
 # Seconds for each fuzz target.
 TIME ?= 60
+# Which proof, with its options.
+WHAT ?= --help
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +51,11 @@ fuzz: setup-fuzz
 ## make bench    the criterion benches
 bench: setup
 	cargo bench --package gureum-benches
+
+## make prove    a proof at scale, WHAT="network --messages 400"; WHAT=--help lists them
+prove: setup
+	cargo build --release --workspace --bins
+	target/release/prove $(WHAT)
 
 ## make clean    removes what was built and the server in ./run
 clean:

@@ -14,10 +14,12 @@ pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for what is written to arrive when a connection is closed.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// NAT bindings for UDP die at about 30 s; a server that is gone shows within three of these.
+/// NAT bindings for UDP die at about 30 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Three keep-alives lost in a row are a lost connection.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A keep-alive starts this anew, and is itself sent again and again meanwhile: a server that is gone shows at the
+/// latest after the two together. The server has the same patience (the shorter of both counts), so that one that hears
+/// nothing, but is heard as it repeats itself, shows within twice this.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Addresses of one host name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 4;
 /// Unread bytes of one stream: the largest frame needs more, and gets it as it is read.

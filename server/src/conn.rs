@@ -2,6 +2,7 @@
 //! One task owns all of it.
 
 mod mailbox;
+mod pace;
 mod request;
 mod streams;
 
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
-use crate::limits::{READ_BYTES_MAX, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
+use crate::limits::{CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
 use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
@@ -28,6 +29,7 @@ use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
 use crate::work::Work;
 use mailbox::Mailbox;
+use pace::Pace;
 use streams::Outgoing;
 
 /// What all connections share.
@@ -92,6 +94,7 @@ struct Shell {
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
+    requests: Pace,
 }
 
 /// The connection is to be closed with a code and a detail for people.
@@ -128,6 +131,7 @@ impl Shell {
             reading: None,
             sends: Vec::new(),
             sends_bytes: 0,
+            requests: Pace::new(Instant::now()),
         })
     }
 
@@ -183,6 +187,7 @@ impl Shell {
         let outgoing = [Some(&self.answers), self.delivery.as_ref()];
         let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
         let stall_end = stalled_at.map(|since| since + Duration::from_millis(WRITE_STALL_MS));
+        let requests_open_at = self.requests.opens_at(Instant::now()).filter(|_| self.attached.is_some());
         tokio::select! {
             // Answers and writes first: they make room for what the client sends next.
             biased;
@@ -209,8 +214,9 @@ impl Shell {
             },
             // Requests count only from the proof on; those that came before it wait. There are never more tasks than
             // streams that the transport allows.
-            stream = self.connection.accept_bi(), if self.attached.is_some() => {
+            stream = self.connection.accept_bi(), if self.attached.is_some() && requests_open_at.is_none() => {
                 let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
+                self.requests.take(Instant::now());
                 if let Some(from) = self.session.authority() {
                     self.shared.tasks.spawn(request::answer(output, input, from, Arc::clone(&self.shared)));
                 }
@@ -224,6 +230,7 @@ impl Shell {
             () = tokio::time::sleep(Duration::from_millis(deadline.unwrap_or_default())), if deadline.is_some() => {
                 self.handle(Input::Tick);
             }
+            () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
             () = streams::sleep_until(stall_end), if stall_end.is_some() => {
                 return Err(Closing(Code::TooSlow, String::new()));
             }
@@ -298,6 +305,7 @@ impl Shell {
 
     async fn attach(&mut self, authority: Authenticated, subscribes: bool) -> Result<(), Closing> {
         self.shared.metrics.proofs_ok.increment(1);
+        self.connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
         if subscribes {
             let limit = Duration::from_millis(self.shared.session.proof_timeout_ms);
             let opened = tokio::time::timeout(limit, self.connection.open_uni()).await;

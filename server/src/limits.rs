@@ -152,8 +152,48 @@ pub const CONNECTIONS_MAX: usize = 100_000;
 /// Connections of one address that have not proven themselves yet.
 pub const UNPROVEN_PER_ADDRESS_MAX: usize = 512;
 
+/// Connections of all addresses that have not proven themselves yet. At 3 s each this lets thousands a second in.
+pub const UNPROVEN_MAX: usize = 8_192;
+
+/// Handshakes in flight whose address may be a lie; at this many who connects must prove its address first. Honest ones
+/// last for a round trip: so many at once are a flood, or everybody coming back after a restart.
+pub const UNVALIDATED_HANDSHAKES_MAX: usize = 256;
+
+/// Retries in a second that are no flood any more.
+pub const RETRY_CALM_PER_TICK: usize = 64;
+
+/// Seconds of calm in a row after which addresses are believed again.
+pub const RETRY_CALM_TICKS: u32 = 5;
+
+/// First packets that wait to be looked at. Each is looked at as soon as the task that accepts runs.
+pub const INCOMING_MAX: usize = 1_024;
+
+/// Bytes of packets that wait behind one of them.
+pub const INCOMING_ONE_BYTES_MAX: u64 = 32 * 1024;
+
+/// Bytes of packets that wait behind all of them.
+pub const INCOMING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes that all streams of a connection may have under way before its proof: the longest registration, with room for
+/// what a client sends without waiting for the answer.
+pub const UNPROVEN_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Sessions of one device; a newer one displaces the oldest. A network that changes often leaves some behind until
+/// they time out, and commands of one home run side by side.
+pub const DEVICE_SESSIONS_MAX: usize = 16;
+
+const _: () = assert!(UNVALIDATED_HANDSHAKES_MAX < UNPROVEN_PER_ADDRESS_MAX, "liars leave room to who has the address");
+const _: () = assert!(UNPROVEN_WINDOW_BYTES as usize >= 2 * gureum_wire::limits::REGISTER_BYTES_MAX);
+
 /// Request streams that one connection may have open.
 pub const REQUEST_STREAMS_MAX: u32 = 8;
+
+/// Requests of one connection that are taken as fast as they come: a device that was away asks about each of its
+/// conversations.
+pub const REQUESTS_AT_ONCE_MAX: u32 = 1_024;
+
+/// After those, one in so many milliseconds: far more than any client needs, and under a twentieth of a processor.
+pub const REQUEST_INTERVAL_MS: u64 = 2;
 
 /// Bytes that one stream of a client may have under way: four reads ahead of what the session takes.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -191,6 +231,25 @@ pub const fn connection_memory_bytes_max() -> usize {
         + READ_BYTES_MAX
         + 2 * PAGE_BYTES_MAX
         + REQUEST_STREAMS_MAX as usize * gureum_wire::limits::REQUEST_BYTES_MAX
+}
+
+/// What one connection takes beside its windows and buffers: quinn's state, TLS, its task. An idle one was measured at
+/// 47 KiB; a handshake in flight takes as much, with its certificate and key shares.
+pub const CONNECTION_STATE_BYTES: usize = 96 * 1024;
+
+/// The most memory of a connection that has not proven itself.
+#[must_use]
+pub const fn unproven_memory_bytes_max() -> usize {
+    CONNECTION_STATE_BYTES + UNPROVEN_WINDOW_BYTES as usize + READ_BYTES_MAX
+}
+
+/// The most memory of a process with so many connections, proven and not.
+#[must_use]
+pub const fn process_memory_bytes_max(proven: usize, unproven: usize) -> usize {
+    shared_memory_bytes_max()
+        + INCOMING_BYTES_MAX as usize
+        + proven * (CONNECTION_STATE_BYTES + connection_memory_bytes_max())
+        + unproven * unproven_memory_bytes_max()
 }
 
 /// The most memory of what all connections share.

@@ -1,8 +1,10 @@
 //! The endpoint: accepts connections within bounds and hands each to a task of its own.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+mod places;
+mod pressure;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -16,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Accepted, Shared};
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, IDLE_TIMEOUT_MS, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES,
-    SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNPROVEN_PER_ADDRESS_MAX,
+    CONNECTIONS_MAX, IDLE_TIMEOUT_MS, INCOMING_BYTES_MAX, INCOMING_MAX, INCOMING_ONE_BYTES_MAX, REQUEST_STREAMS_MAX,
+    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNPROVEN_WINDOW_BYTES,
 };
+use crate::metrics::Metrics;
 use crate::tls::Tls;
+use places::{Admission, Place, Places};
+use pressure::Turn;
 
 /// Derives the key of connection ids from that of stateless resets.
 const IDS_CONTEXT: &str = "gureum 2026-11 connection ids v1";
@@ -55,7 +60,11 @@ pub(crate) fn bind(
     let crypto =
         QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| ListenError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    config
+        .transport_config(Arc::new(transport()))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_ONE_BYTES_MAX)
+        .incoming_buffer_size_total(INCOMING_BYTES_MAX);
     let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
     let ids_key = ids_key(&tls.reset_key);
     endpoint
@@ -103,99 +112,95 @@ fn transport() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1 + REQUEST_STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        // Raised by the proof.
+        .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         .send_window(u64::from(SEND_WINDOW_BYTES))
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()));
     transport
 }
 
+/// Between two looks at whether the pressure has gone.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Accepts connections until `stop`.
 pub(crate) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, stop: CancellationToken) {
-    let unproven = Arc::new(Unproven::default());
+    let places = Arc::<Places>::default();
+    let mut ticks = tokio::time::interval(TICK);
     loop {
-        let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
+        tokio::select! {
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { return };
+                if let Some((incoming, place)) = admit(incoming, &endpoint, &places, &shared.metrics) {
+                    shared.metrics.connections_accepted.increment(1);
+                    shared.tasks.spawn(serve(incoming, Arc::clone(&shared), place));
+                }
+            }
+            _ = ticks.tick() => {
+                report(places.tick(), &shared.metrics);
+                shared.metrics.handshakes_unvalidated.set(f64::from(u32::try_from(places.unvalidated()).unwrap_or(u32::MAX)));
+            }
             () = stop.cancelled() => return,
-        };
-        let Some(incoming) = incoming else { return };
-        if endpoint.open_connections() >= CONNECTIONS_MAX {
-            incoming.refuse();
-            continue;
         }
-        let Some(place) = unproven.enter(incoming.remote_address().ip()) else {
-            shared.metrics.closes.increment(Code::RateLimited);
-            incoming.refuse();
-            continue;
-        };
-        shared.metrics.connections_accepted.increment(1);
-        let task = serve(incoming, Arc::clone(&shared), place);
-        shared.tasks.spawn(task);
     }
 }
 
-async fn serve(incoming: Incoming, shared: Arc<Shared>, place: Place) {
+/// Whoever may begin a handshake; the others are answered here.
+fn admit(
+    incoming: Incoming,
+    endpoint: &Endpoint,
+    places: &Arc<Places>,
+    metrics: &Metrics,
+) -> Option<(Incoming, Place)> {
+    if endpoint.open_connections() >= CONNECTIONS_MAX {
+        metrics.closes.increment(Code::Unavailable);
+        incoming.refuse();
+        return None;
+    }
+    let (admission, turn) = places.enter(incoming.remote_address().ip(), incoming.remote_address_validated());
+    report(turn, metrics);
+    match admission {
+        Admission::Enter(place) => Some((incoming, place)),
+        Admission::Validate => {
+            metrics.retries.increment(1);
+            // It fails only for an address that is proven, and such a one is never asked.
+            let _ = incoming.retry();
+            None
+        }
+        Admission::Full => {
+            metrics.closes.increment(Code::RateLimited);
+            incoming.refuse();
+            None
+        }
+    }
+}
+
+fn report(turn: Option<Turn>, metrics: &Metrics) {
+    match turn {
+        None => (),
+        Some(Turn::On) => {
+            metrics.address_validation.set(1.0);
+            tracing::warn!(
+                "too many handshakes are begun and not finished: who connects must prove its address first (QUIC Retry)"
+            );
+        }
+        Some(Turn::Off) => {
+            metrics.address_validation.set(0.0);
+            tracing::info!("handshakes are finished again: addresses are no longer asked for");
+        }
+    }
+}
+
+async fn serve(incoming: Incoming, shared: Arc<Shared>, mut place: Place) {
     let limit = Duration::from_millis(shared.session.proof_timeout_ms);
     let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
     let Ok(connecting) = incoming.accept() else { return };
     match tokio::time::timeout_at(accepted.proof_by, connecting).await {
-        Ok(Ok(connection)) => conn::serve(connection, shared, accepted, place).await,
+        Ok(Ok(connection)) => {
+            place.validated();
+            conn::serve(connection, shared, accepted, place).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake took too long"),
-    }
-}
-
-/// How many connections of each address have not proven themselves yet.
-#[derive(Debug, Default)]
-struct Unproven {
-    addresses: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Unproven {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut addresses = self.addresses.lock().expect("no code panics while it holds the addresses");
-        let count = addresses.entry(address).or_default();
-        if *count >= UNPROVEN_PER_ADDRESS_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Place { unproven: Arc::clone(self), address })
-    }
-}
-
-/// A place among those who have not proven themselves; given back when dropped.
-struct Place {
-    unproven: Arc<Unproven>,
-    address: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut addresses = self.unproven.addresses.lock().expect("no code panics while it holds the addresses");
-        if let Some(count) = addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_proves_nothing_takes_no_more_places_than_its_share() {
-        let unproven = Arc::new(Unproven::default());
-        let (greedy, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let mut places: Vec<_> = (0..UNPROVEN_PER_ADDRESS_MAX).filter_map(|_| unproven.enter(greedy)).collect();
-        assert_eq!(places.len(), UNPROVEN_PER_ADDRESS_MAX);
-        assert!(unproven.enter(greedy).is_none());
-        assert!(unproven.enter(other).is_some());
-        places.pop();
-        assert!(unproven.enter(greedy).is_some());
-        places.clear();
-        assert!(unproven.addresses.lock().unwrap().is_empty(), "nothing is kept of an address that is gone");
     }
 }

@@ -46,6 +46,12 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections ever accepted.
     pub(crate) connections_accepted: Counter,
+    /// Handshakes in flight whose address is not proven.
+    pub(crate) handshakes_unvalidated: Gauge,
+    /// 1 while addresses must be proven.
+    pub(crate) address_validation: Gauge,
+    /// Retries sent.
+    pub(crate) retries: Counter,
     /// Connections and streams that ended with an error.
     pub(crate) closes: CodeCounter,
     /// Delivery subscriptions that are open now.
@@ -130,6 +136,9 @@ impl Metrics {
         Self {
             connections: gauge!("gureum_connections"),
             connections_accepted: counter!("gureum_connections_accepted_total"),
+            handshakes_unvalidated: gauge!("gureum_handshakes_unvalidated"),
+            address_validation: gauge!("gureum_address_validation"),
+            retries: counter!("gureum_retries_total"),
             closes: by_code("gureum_closes_total"),
             subscriptions: gauge!("gureum_subscriptions"),
             proofs_ok: counter!("gureum_proofs_ok_total"),
@@ -166,6 +175,12 @@ fn describe() {
     describe_gauge!("gureum_build_info", "1, with the version of the server as a label");
     describe_gauge!("gureum_connections", "connections that are open now");
     describe_counter!("gureum_connections_accepted_total", "connections ever accepted");
+    describe_gauge!("gureum_handshakes_unvalidated", "handshakes in flight whose address is not proven");
+    describe_gauge!(
+        "gureum_address_validation",
+        "1 while whoever connects must prove its address first, because too many handshakes are not finished"
+    );
+    describe_counter!("gureum_retries_total", "connections that were asked to prove their address (QUIC Retry)");
     describe_counter!("gureum_closes_total", "connections and streams that ended with an error, by code");
     describe_gauge!("gureum_subscriptions", "delivery subscriptions that are open now");
     describe_counter!("gureum_proofs_ok_total", "devices that proved themselves");

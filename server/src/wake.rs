@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use gureum_proto::{AccountId, DeviceId, MessageId, Position};
 
-use crate::limits::{TAIL_BYTES_MAX, WAKE_SHARDS};
+use crate::limits::{DEVICE_SESSIONS_MAX, TAIL_BYTES_MAX, WAKE_SHARDS};
 use tail::Tail;
 
 /// Tells the sessions of accounts that their inboxes have grown. A wake may be lost, doubled or late: the reader
@@ -75,7 +75,8 @@ impl Hub {
     }
 
     /// Registers a proven session until the returned guard is dropped. One that subscribes displaces an older
-    /// subscription of the same device.
+    /// subscription of the same device; one too many of a device displaces the oldest that does not
+    /// subscribe.
     #[must_use]
     pub fn attach(
         self: &Arc<Self>,
@@ -94,6 +95,13 @@ impl Hub {
                 }
                 !is_older
             });
+        }
+        let of_device = presence.sessions.iter().filter(|session| session.device == device).count();
+        let may_go = |session: &Session| session.device == device && !session.subscribes;
+        if of_device >= DEVICE_SESSIONS_MAX
+            && let Some(oldest) = presence.sessions.iter().position(may_go)
+        {
+            presence.sessions.remove(oldest).listener.displace();
         }
         presence.sessions.push(Session { device, listener: Arc::clone(&listener), subscribes });
         drop(shard);

@@ -44,8 +44,10 @@ struct State {
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("a test runs in target/PROFILE/deps");
-    let path = profile.join(name);
+    let folder = test.parent().expect("a program lies in a folder");
+    // Tests run in target/PROFILE/deps, programs in target/PROFILE.
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let path = profile.expect("below target").join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
     path
 }

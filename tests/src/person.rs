@@ -21,6 +21,8 @@ pub struct Person {
     pub name: String,
     /// Their home.
     pub home: PathBuf,
+    /// What their command lines begin with, to run them elsewhere.
+    pub within: Vec<String>,
 }
 
 /// How a command ended.
@@ -40,14 +42,15 @@ impl Person {
     /// Somebody who will have this home.
     #[must_use]
     pub fn new(name: &str, home: PathBuf) -> Self {
-        Self { name: name.to_owned(), home }
+        Self { name: name.to_owned(), home, within: Vec::new() }
     }
 
     /// The command line of this home, with `--json`.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("gureum"));
-        command.arg("--home").arg(&self.home).arg("--json").args(args);
+        let mut words = self.within.iter().map(PathBuf::from).chain([binary("gureum")]);
+        let mut command = Command::new(words.next().expect("the program itself"));
+        command.args(words).arg("--home").arg(&self.home).arg("--json").args(args);
         command
     }
 

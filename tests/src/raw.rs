@@ -82,15 +82,26 @@ impl Raw {
         transport.max_concurrent_uni_streams(VarInt::from_u32(4));
         // So that only the server's patience ends a connection that does nothing.
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
+        let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let mut config = client_config();
+        config.transport_config(Arc::new(transport));
+        soon("a connection", Self::connect(&endpoint, url, config)).await.unwrap()
+    }
+
+    /// Connects from a socket that others use as well, to a server that may refuse.
+    ///
+    /// # Errors
+    /// It does, or does not answer.
+    pub async fn dial_on(endpoint: &Endpoint, url: &str) -> Result<Self, ConnectionError> {
+        Self::connect(endpoint, url, client_config()).await
+    }
+
+    async fn connect(endpoint: &Endpoint, url: &str, config: ClientConfig) -> Result<Self, ConnectionError> {
         let url: ServerUrl = url.parse().unwrap();
         let address = SocketAddr::new(url.host.parse().unwrap(), url.port);
-        let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls()).unwrap()));
-        config.transport_config(Arc::new(transport));
-        let connection =
-            soon("a connection", endpoint.connect_with(config, address, &url.host).unwrap()).await.unwrap();
-        let (output, stream) = connection.open_bi().await.unwrap();
-        Self { connection, endpoint, output, input: Frames::of(stream) }
+        let connection = endpoint.connect_with(config, address, &url.host).unwrap().await?;
+        let (output, stream) = connection.open_bi().await?;
+        Ok(Self { connection, endpoint: endpoint.clone(), output, input: Frames::of(stream) })
     }
 
     /// The secret that a proof on this connection covers.
@@ -239,6 +250,12 @@ fn varint(value: u64, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&bytes[8 - width..]);
     out[start] |= mark;
+}
+
+/// What a client needs to connect to any server of Gureum, whatever its certificate.
+#[must_use]
+pub fn client_config() -> ClientConfig {
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls()).unwrap()))
 }
 
 fn tls() -> rustls::ClientConfig {

@@ -1,10 +1,20 @@
-//! A wire between clients and a server that can be listened to and cut.
+//! A wire between clients and a server that can be listened to, cut, and spoiled.
+//!
+//! It is a program of its own on loopback rather than a rule of the kernel, so that it works on every machine, without
+//! rights, and does the same with the same seed.
+
+mod post;
+mod weather;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use post::Post;
+use weather::Wire;
+pub use weather::{Counts, Weather};
 
 /// Clients that one relay serves at most.
 const CLIENTS_MAX: usize = 256;
@@ -20,23 +30,64 @@ pub struct Relay {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    server: SocketAddr,
     answers_cut: AtomicBool,
     requests_cut: AtomicBool,
     over: AtomicBool,
     passed: Mutex<Vec<u8>>,
+    /// Of requests and of answers, so that one direction does not change what happens to the other.
+    wires: [Mutex<Wire>; 2],
+    post: Post,
+    clients: Mutex<Clients>,
+}
+
+/// Where the datagrams of each client go out.
+#[derive(Debug)]
+struct Clients {
+    upstream: HashMap<SocketAddr, Upstream>,
+    /// From where the server sees them come.
+    seen_from: IpAddr,
+}
+
+#[derive(Debug, Clone)]
+struct Upstream {
+    socket: Arc<UdpSocket>,
+    gone: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Request,
+    Answer,
 }
 
 impl Relay {
     /// Starts one in front of a server.
     #[must_use]
     pub fn start(server: SocketAddr) -> Self {
-        let socket = listening();
+        Self::with_seed(server, 1)
+    }
+
+    /// Starts one whose weather comes from a seed.
+    #[must_use]
+    pub fn with_seed(server: SocketAddr, seed: u64) -> Self {
+        let socket = Arc::new(listening(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let address = socket.local_addr().unwrap();
-        let shared = Arc::<Shared>::default();
-        let there = Arc::clone(&shared);
-        std::thread::spawn(move || there.forward(&socket, server));
+        let shared = Arc::new(Shared {
+            server,
+            answers_cut: AtomicBool::default(),
+            requests_cut: AtomicBool::default(),
+            over: AtomicBool::default(),
+            passed: Mutex::default(),
+            wires: [seed, !seed].map(|seed| Mutex::new(Wire::new(seed))),
+            post: Post::default(),
+            clients: Mutex::new(Clients { upstream: HashMap::new(), seen_from: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
+        });
+        let (there, post) = (Arc::clone(&shared), Arc::clone(&shared));
+        std::thread::spawn(move || there.forward(&socket));
+        std::thread::spawn(move || post.post.run());
         Self { address, shared }
     }
 
@@ -56,10 +107,39 @@ impl Relay {
         self.shared.requests_cut.store(true, Ordering::SeqCst);
     }
 
-    /// Everything passes again.
+    /// Everything passes again, in fair weather.
     pub fn mend(&self) {
+        self.set_weather(Weather::default());
         self.shared.requests_cut.store(false, Ordering::SeqCst);
         self.shared.answers_cut.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on this happens to what passes.
+    pub fn set_weather(&self, weather: Weather) {
+        self.shared.wires.iter().for_each(|wire| wire.lock().unwrap().weather = weather);
+    }
+
+    /// What has happened so far, both ways together.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let [requests, answers] = self.shared.wires.each_ref().map(|wire| wire.lock().unwrap().counts);
+        Counts {
+            came: requests.came + answers.came,
+            lost: requests.lost + answers.lost,
+            too_long: requests.too_long + answers.too_long,
+            cut: requests.cut + answers.cut,
+            doubled: requests.doubled + answers.doubled,
+            altered: requests.altered + answers.altered,
+            held_back: requests.held_back + answers.held_back,
+        }
+    }
+
+    /// From now on the server sees every client come from this address, and from another port: what happens to a phone
+    /// that leaves the house. What is sent to the old addresses is lost.
+    pub fn change_address(&self, seen_from: IpAddr) {
+        let mut clients = self.shared.clients.lock().unwrap();
+        clients.seen_from = seen_from;
+        clients.upstream.drain().for_each(|(_, upstream)| upstream.gone.store(true, Ordering::SeqCst));
     }
 
     /// Everything that passed so far.
@@ -72,39 +152,56 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::SeqCst);
+        self.shared.post.end();
     }
 }
 
 impl Shared {
-    fn forward(self: Arc<Self>, socket: &UdpSocket, server: SocketAddr) {
-        let mut clients: HashMap<SocketAddr, UdpSocket> = HashMap::new();
+    fn forward(self: Arc<Self>, socket: &Arc<UdpSocket>) {
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         while !self.over.load(Ordering::SeqCst) {
             let Ok((length, from)) = socket.recv_from(&mut datagram) else { continue };
-            if !clients.contains_key(&from) && clients.len() < CLIENTS_MAX {
-                let upstream = listening();
-                upstream.connect(server).unwrap();
-                let (back, shared) = (upstream.try_clone().unwrap(), Arc::clone(&self));
-                let front = socket.try_clone().unwrap();
-                std::thread::spawn(move || shared.backward(&back, &front, from));
-                clients.insert(from, upstream);
-            }
-            self.keep(&datagram[..length]);
-            if let Some(upstream) = clients.get(&from).filter(|_| !self.requests_cut.load(Ordering::SeqCst)) {
-                let _ = upstream.send(&datagram[..length]);
-            }
+            let Some(upstream) = self.upstream(from, socket) else { continue };
+            self.pass(Way::Request, &upstream.socket, self.server, &mut datagram[..length]);
         }
     }
 
-    fn backward(&self, back: &UdpSocket, front: &UdpSocket, client: SocketAddr) {
-        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
-        while !self.over.load(Ordering::SeqCst) {
-            let Ok(length) = back.recv(&mut datagram) else { continue };
-            self.keep(&datagram[..length]);
-            if !self.answers_cut.load(Ordering::SeqCst) {
-                let _ = front.send_to(&datagram[..length], client);
-            }
+    fn upstream(self: &Arc<Self>, client: SocketAddr, front: &Arc<UdpSocket>) -> Option<Upstream> {
+        let mut clients = self.clients.lock().unwrap();
+        if let Some(upstream) = clients.upstream.get(&client) {
+            return Some(upstream.clone());
         }
+        if clients.upstream.len() >= CLIENTS_MAX {
+            return None;
+        }
+        let socket = Arc::new(listening(clients.seen_from));
+        let upstream = Upstream { socket, gone: Arc::default() };
+        let (shared, back, front) = (Arc::clone(self), upstream.clone(), Arc::clone(front));
+        std::thread::spawn(move || shared.backward(&back, &front, client));
+        clients.upstream.insert(client, upstream.clone());
+        Some(upstream)
+    }
+
+    fn backward(&self, back: &Upstream, front: &Arc<UdpSocket>, client: SocketAddr) {
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+        while !self.over.load(Ordering::SeqCst) && !back.gone.load(Ordering::SeqCst) {
+            let Ok((length, _)) = back.socket.recv_from(&mut datagram) else { continue };
+            self.pass(Way::Answer, front, client, &mut datagram[..length]);
+        }
+    }
+
+    fn pass(&self, way: Way, socket: &Arc<UdpSocket>, to: SocketAddr, datagram: &mut [u8]) {
+        self.keep(datagram);
+        let (wire, cut) = match way {
+            Way::Request => (&self.wires[0], &self.requests_cut),
+            Way::Answer => (&self.wires[1], &self.answers_cut),
+        };
+        if cut.load(Ordering::SeqCst) {
+            wire.lock().unwrap().counts.cut += 1;
+            return;
+        }
+        let arrivals = wire.lock().unwrap().pass(datagram);
+        arrivals.into_iter().for_each(|delay| self.post.send(socket, to, datagram, delay));
     }
 
     fn keep(&self, datagram: &[u8]) {
@@ -115,8 +212,8 @@ impl Shared {
     }
 }
 
-fn listening() -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+fn listening(address: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
     // So that a thread sees the end of its relay.
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     socket

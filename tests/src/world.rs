@@ -1,6 +1,6 @@
 //! A server with a data directory of its own, started, killed and started again as the real program.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub struct Options {
     pub flags: Vec<&'static str>,
     /// The data directory, if it is not to be a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// The server's program, if it is not the one that lies beside this.
+    pub program: Option<PathBuf>,
+    /// Where it listens, if not on loopback.
+    pub listen: Option<IpAddr>,
 }
 
 /// A server and the homes of those who use it.
@@ -66,7 +70,8 @@ impl World {
         let homes = tempfile::tempdir().unwrap();
         let data_dir = options.data_dir.clone().unwrap_or_else(|| homes.path().join("server"));
         let mut world = Self { options, data_dir, homes, server: None, addresses: None, log: Vec::new() };
-        world.launch("127.0.0.1:0", "127.0.0.1:0");
+        let listen = world.options.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        world.launch(&SocketAddr::new(listen, 0).to_string(), "127.0.0.1:0");
         world
     }
 
@@ -85,7 +90,7 @@ impl World {
     }
 
     fn command(&self, listen: &str, admin: &str) -> Command {
-        let mut command = Command::new(binary("gureumd"));
+        let mut command = Command::new(self.program());
         command.arg("serve").arg("--data-dir").arg(&self.data_dir).args(["--listen", listen, "--admin", admin]);
         for (flag, value) in
             [("--retention", self.options.retention), ("--commit-retention", self.options.commit_retention)]
@@ -96,6 +101,10 @@ impl World {
         }
         command.args(&self.options.flags);
         command
+    }
+
+    fn program(&self) -> PathBuf {
+        self.options.program.clone().unwrap_or_else(|| binary("gureumd"))
     }
 
     fn server(&self) -> &Server {
@@ -132,10 +141,16 @@ impl World {
         self.homes.path().join(name)
     }
 
+    /// The server's process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.server().process.id()
+    }
+
     /// Its resident memory, in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server().process.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
@@ -190,7 +205,7 @@ impl World {
     /// Makes an invite.
     #[must_use]
     pub fn invite(&self, uses: u32) -> String {
-        let output = Command::new(binary("gureumd"))
+        let output = Command::new(self.program())
             .arg("invite")
             .arg("--data-dir")
             .arg(&self.data_dir)

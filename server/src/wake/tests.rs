@@ -96,3 +96,20 @@ fn tails_stay_under_their_bounds() {
     let held: usize = hub.shard(ACCOUNT).accounts[&ACCOUNT].tail.entries_weight();
     assert_eq!(bytes, held);
 }
+
+#[test]
+fn a_device_has_so_many_sessions_and_a_newer_one_displaces_the_oldest_that_does_not_subscribe() {
+    let hub = Arc::new(Hub::new());
+    let ears: Vec<_> = (0..DEVICE_SESSIONS_MAX + 2).map(|_| Arc::new(Ear::default())).collect();
+    let sibling = Arc::new(Ear::default());
+    let _sibling = hub.attach(ACCOUNT, DeviceId::from_bytes([3; 16]), false, Arc::<Ear>::clone(&sibling));
+    let _attached: Vec<_> = ears
+        .iter()
+        .enumerate()
+        .map(|(index, ear)| hub.attach(ACCOUNT, DEVICE, index == 0, Arc::<Ear>::clone(ear)))
+        .collect();
+    let displaced: Vec<_> = ears.iter().map(|ear| ear.displaced.load(Ordering::Relaxed)).collect();
+    assert_eq!(displaced[..4], [0, 1, 1, 0]);
+    assert_eq!(displaced.iter().sum::<u32>(), 2);
+    assert_eq!(sibling.displaced.load(Ordering::Relaxed), 0);
+}

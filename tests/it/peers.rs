@@ -1,0 +1,42 @@
+//! Bad peers, few of them and for seconds: what the proof does at scale.
+
+use std::time::Duration;
+
+use gureum_tests::World;
+use gureum_tests::prove::peers::{Force, KINDS, Options, run, spoof};
+use gureum_tests::wait::eventually;
+
+#[test]
+fn good_users_talk_on_and_the_server_keeps_its_bounds_among_bad_peers_of_every_kind() {
+    let force = Force { connections: 600, connections_per_s: 300, devices: 2, datagrams_per_s: 1_000 };
+    let report = run(&Options {
+        kinds: KINDS.to_vec(),
+        rounds: 1,
+        phase: Duration::from_secs(1),
+        force,
+        pairs: 4,
+        every: Duration::from_millis(20),
+        tells: false,
+    });
+    println!("{report:#?}");
+    for seen in &report.kinds {
+        assert!(seen.done_per_s > 0.0, "they did nothing: {seen:#?}");
+        // Other tests run beside this one; how much slower it gets is for the proof to say, on a quiet machine.
+        assert!(seen.attack_p99_us < 5_000_000 && seen.newcomer_max_us < 10_000_000, "{seen:#?}");
+    }
+}
+
+#[test]
+fn handshakes_from_addresses_that_nobody_has_cost_no_memory_and_honest_clients_get_in() {
+    let world = World::start();
+    let (retries, grown_kib) = spoof(&world, 2_000, Duration::from_secs(4));
+    println!("{retries} retries, {grown_kib} KiB");
+    assert!(retries > 500, "{retries} asked for their address");
+    // 256 handshakes in flight, and the allocator's own.
+    assert!(grown_kib < 48 * 1024, "{grown_kib} KiB");
+    assert!(world.log().contains("must prove its address"), "the operator is told");
+    let admin = world.admin();
+    eventually("it is over when the flood is", Duration::from_secs(20), || {
+        (admin.count("gureum_address_validation") == 0).then_some(())
+    });
+}

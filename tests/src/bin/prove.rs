@@ -1,0 +1,139 @@
+//! Runs a proof at the size one likes: progress on standard error, what was seen as JSON at the end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use gureum_tests::prove::{network, peers, soak};
+
+/// Proves what Gureum promises, against the real programs and a real disk.
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Loss, disorder, cuts, moves: every message arrives, once, in order.
+    Network(Network),
+    /// Bad peers of every kind at scale: good users talk on, memory and descriptors stay within their bounds.
+    Peers(Peers),
+    /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
+    Soak(Soak),
+}
+
+#[derive(Debug, Args)]
+struct Network {
+    /// The seed of the weather.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Messages of each of the two in each case.
+    #[arg(long, default_value_t = 400)]
+    messages: usize,
+}
+
+#[derive(Debug, Args)]
+struct Peers {
+    /// A calm phase and an attack so often for each kind.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each phase is.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    phase: Duration,
+    /// Connections without a proof at one time.
+    #[arg(long, default_value_t = 4_000)]
+    connections: usize,
+    /// New ones a second.
+    #[arg(long, default_value_t = 600)]
+    connections_per_s: u32,
+    /// Bad peers that prove themselves.
+    #[arg(long, default_value_t = 8)]
+    devices: usize,
+    /// Spoofed handshakes, and datagrams of noise, a second.
+    #[arg(long, default_value_t = 2_000)]
+    datagrams_per_s: u32,
+    /// Pairs of good users, each of which sends 20 messages a second.
+    #[arg(long, default_value_t = 20)]
+    pairs: usize,
+    /// Only these kinds, by their place in the list, from 0.
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<usize>,
+}
+
+#[derive(Debug, Args)]
+struct Soak {
+    /// How long.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+    /// Messages a second.
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
+    /// Pairs that send them.
+    #[arg(long, default_value_t = 50)]
+    pairs: usize,
+    /// The server's retention.
+    #[arg(long, default_value = "2m")]
+    retention: String,
+    /// Between two samples.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    every: Duration,
+    /// The server's program, if it is not the one that lies beside this.
+    #[arg(long)]
+    server: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let report = match Command::parse().what {
+        What::Network(args) => {
+            let options =
+                network::Options { seed: args.seed, messages: args.messages, cases: network::all(), tells: true };
+            let cable = network::run_on_a_cable(args.messages, Duration::from_secs(10));
+            serde_json::json!({ "relay": network::run(&options), "cable": cable })
+        }
+        What::Peers(args) => serde_json::to_value(peers::run(&args.options()))?,
+        What::Soak(args) => serde_json::to_value(soak::run(&args.options()?))?,
+    };
+    println!("{report:#}");
+    Ok(())
+}
+
+impl Peers {
+    fn options(&self) -> peers::Options {
+        let chosen = self.kinds.iter().filter_map(|index| peers::KINDS.get(*index).copied()).collect();
+        peers::Options {
+            kinds: if self.kinds.is_empty() { peers::KINDS.to_vec() } else { chosen },
+            rounds: self.rounds,
+            phase: self.phase,
+            force: peers::Force {
+                connections: self.connections,
+                connections_per_s: self.connections_per_s,
+                devices: self.devices,
+                datagrams_per_s: self.datagrams_per_s,
+            },
+            pairs: self.pairs,
+            every: Duration::from_millis(50),
+            tells: true,
+        }
+    }
+}
+
+impl Soak {
+    fn options(self) -> anyhow::Result<soak::Options> {
+        let retention = humantime::parse_duration(&self.retention)?;
+        let duration = Duration::from_secs(60 * self.minutes);
+        // Three lives of a message, in which its table files come and go; but never more than half of the time.
+        let warm_up = (3 * retention).min(duration / 2);
+        Ok(soak::Options {
+            duration,
+            rate: self.rate,
+            pairs: self.pairs,
+            // One setting of one process.
+            retention: Box::leak(self.retention.into_boxed_str()),
+            warm_up,
+            every: self.every,
+            server: self.server,
+            tells: true,
+        })
+    }
+}

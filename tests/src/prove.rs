@@ -1,0 +1,8 @@
+//! Proofs at scale, each a function that returns what it saw or panics with what broke. The tests run them small, the
+//! program `prove` runs them as large as one likes.
+
+mod good;
+pub mod network;
+pub mod peers;
+pub mod process;
+pub mod soak;
