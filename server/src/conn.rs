@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
-use crate::limits::{CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
+use crate::limits::{CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REREAD_MS, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
 use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
@@ -31,6 +31,9 @@ use crate::work::Work;
 use mailbox::Mailbox;
 use pace::Pace;
 use streams::Outgoing;
+
+/// How long a wake may be lost before the session finds out by itself.
+const REREAD: Duration = Duration::from_millis(REREAD_MS);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -92,6 +95,9 @@ struct Shell {
     mailbox: Arc<Mailbox>,
     attached: Option<Attached>,
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
+    /// When to look into the store, whether or not there was a wake.
+    reread_at: Instant,
+    skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
     requests: Pace,
@@ -129,6 +135,8 @@ impl Shell {
             mailbox: Arc::default(),
             attached: None,
             reading: None,
+            reread_at: Instant::now() + REREAD,
+            skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
             requests: Pace::new(Instant::now()),
@@ -188,6 +196,8 @@ impl Shell {
         let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
         let stall_end = stalled_at.map(|since| since + Duration::from_millis(WRITE_STALL_MS));
         let requests_open_at = self.requests.opens_at(Instant::now()).filter(|_| self.attached.is_some());
+        let reread_at = self.delivery.as_ref().map(|_| self.reread_at);
+        let look_at = stall_end.into_iter().chain(reread_at).min();
         tokio::select! {
             // Answers and writes first: they make room for what the client sends next.
             biased;
@@ -231,8 +241,13 @@ impl Shell {
                 self.handle(Input::Tick);
             }
             () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
-            () = streams::sleep_until(stall_end), if stall_end.is_some() => {
-                return Err(Closing(Code::TooSlow, String::new()));
+            () = streams::sleep_until(look_at), if look_at.is_some() => {
+                if stall_end.is_some_and(|end| end <= Instant::now()) {
+                    return Err(Closing(Code::TooSlow, String::new()));
+                }
+                self.skips_tail = true;
+                self.reread_at = Instant::now() + REREAD;
+                self.handle(Input::Woken);
             }
         }
         Ok(())
@@ -329,7 +344,9 @@ impl Shell {
     /// Reads the tail at once, or starts a read of the store.
     fn read(&mut self, from: Authenticated, after: gureum_proto::Position) {
         let account = from.account();
-        if let Some(page) = self.shared.inboxes.read_tail(account, after) {
+        self.reread_at = Instant::now() + REREAD;
+        let skips_tail = std::mem::take(&mut self.skips_tail);
+        if !skips_tail && let Some(page) = self.shared.inboxes.read_tail(account, after) {
             self.shared.metrics.deliveries_tail.increment(envelopes(&page));
             return self.handle(Input::Page(page));
         }

@@ -1,7 +1,9 @@
 //! The store: families of ordered keys and values, atomic durable batches, and expiry by rule.
 
+pub mod audit;
 #[cfg(test)]
 pub mod conformance;
+pub mod disk;
 pub mod expiry;
 pub mod faulty;
 pub mod key;

@@ -153,6 +153,10 @@ impl Shard {
         if !presence.sessions.iter().any(|session| session.subscribes) {
             return;
         }
+        if presence.tail.holds_past(&delivery) {
+            // A wake that comes twice, or late: the tail goes on from its newest entry.
+            return;
+        }
         if !presence.tail.continues_with(&delivery) {
             self.tail_bytes -= presence.tail.clear();
         }

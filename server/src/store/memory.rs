@@ -11,42 +11,77 @@ use crate::limits::SCAN_ENTRIES_MAX;
 
 type Map = BTreeMap<Bytes, Bytes>;
 
+/// What stands in every family.
+#[derive(Debug, Clone)]
+pub(super) struct Families(BTreeMap<Family, Map>);
+
+impl Families {
+    pub(super) fn new() -> Self {
+        Self(Family::ALL.into_iter().map(|family| (family, Map::new())).collect())
+    }
+
+    pub(super) fn apply(&mut self, batch: &Batch) {
+        for change in batch.changes() {
+            match change {
+                Change::Put { family, key, value } => {
+                    self.map_mut(family).insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))
+                }
+                Change::Delete { family, key } => self.map_mut(family).remove(key),
+            };
+        }
+    }
+
+    /// Drops what has expired; returns how many records that were.
+    pub(super) fn reclaim(&mut self, expiry: &Expiry) -> u64 {
+        let mut dropped = 0_usize;
+        for (family, map) in &mut self.0 {
+            let mut judge = expiry.judge(family.options().expiry);
+            let before = map.len();
+            map.retain(|key, value| !judge.is_expired(key, value));
+            dropped += before - map.len();
+        }
+        u64::try_from(dropped).unwrap_or(u64::MAX)
+    }
+
+    fn map(&self, family: Family) -> &Map {
+        self.0.get(&family).expect("every family has its map")
+    }
+
+    fn map_mut(&mut self, family: Family) -> &mut Map {
+        self.0.get_mut(&family).expect("every family has its map")
+    }
+}
+
 /// A store that lives as long as the process.
 #[derive(Debug)]
 pub struct MemoryStore {
     expiry: Expiry,
-    families: RwLock<BTreeMap<Family, Map>>,
+    families: RwLock<Families>,
 }
 
 impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(expiry: Expiry) -> Self {
-        let families = Family::ALL.into_iter().map(|family| (family, Map::new())).collect();
+        Self::holding(Families::new(), expiry)
+    }
+
+    pub(super) fn holding(families: Families, expiry: Expiry) -> Self {
         Self { expiry, families: RwLock::new(families) }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Family, Map>> {
+    fn read(&self) -> RwLockReadGuard<'_, Families> {
         self.families.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, family: Family, look: impl FnOnce(&Map) -> T) -> T {
-        look(self.read().get(&family).expect("every family has its map"))
+        look(self.read().map(family))
     }
 }
 
 impl Store for MemoryStore {
     fn write(&self, batch: &Batch, _durability: Durability) -> Result<(), StoreError> {
-        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        for change in batch.changes() {
-            match change {
-                Change::Put { family, key, value } => families
-                    .entry(family)
-                    .or_default()
-                    .insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
-                Change::Delete { family, key } => families.entry(family).or_default().remove(key),
-            };
-        }
+        self.families.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
         Ok(())
     }
 
@@ -72,15 +107,7 @@ impl Store for MemoryStore {
     }
 
     fn reclaim(&self) -> Result<Reclaimed, StoreError> {
-        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        let mut dropped = 0_u64;
-        for (family, map) in families.iter_mut() {
-            let mut judge = self.expiry.judge(family.options().expiry);
-            let before = map.len();
-            map.retain(|key, value| !judge.is_expired(key, value));
-            let gone = before.saturating_sub(map.len());
-            dropped = dropped.saturating_add(u64::try_from(gone).unwrap_or(u64::MAX));
-        }
+        let dropped = self.families.write().unwrap_or_else(PoisonError::into_inner).reclaim(&self.expiry);
         Ok(Reclaimed { flushed: false, dropped, compacted: 0 })
     }
 

@@ -24,6 +24,11 @@ impl Tail {
         self.entries.back().is_none_or(|last| last.position.seq + 1 == delivery.position.seq)
     }
 
+    /// Whether it has come to this entry or further.
+    pub(super) fn holds_past(&self, delivery: &Delivery) -> bool {
+        self.entries.back().is_some_and(|last| last.position.seq >= delivery.position.seq)
+    }
+
     #[cfg(test)]
     pub(super) fn entries_weight(&self) -> usize {
         self.entries.iter().map(weight).sum()

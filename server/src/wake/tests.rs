@@ -69,6 +69,17 @@ fn a_hole_empties_the_tail() {
 }
 
 #[test]
+fn a_wake_that_comes_twice_or_late_takes_nothing_back() {
+    let hub = Arc::new(Hub::new());
+    let _attached = hub.attach(ACCOUNT, DEVICE, true, Arc::new(Ear::default()));
+    hub.deliver(&mut vec![delivery(5), delivery(6)]);
+    hub.deliver(&mut vec![delivery(6), delivery(5), delivery(4)]);
+    assert_eq!(seqs(&hub, 5), Some(vec![6]), "a reader at 5 would else be told that nothing follows");
+    hub.deliver(&mut vec![delivery(7)]);
+    assert_eq!(seqs(&hub, 4), Some(vec![5, 6, 7]));
+}
+
+#[test]
 fn a_newer_subscription_displaces_the_older_of_the_same_device_only() {
     let hub = Arc::new(Hub::new());
     let (first, other, sender) = (Arc::new(Ear::default()), Arc::new(Ear::default()), Arc::new(Ear::default()));

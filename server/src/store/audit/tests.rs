@@ -1,0 +1,210 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::store::conformance::{ACCOUNT, OTHER, START_MS, expiry};
+use crate::store::memory::MemoryStore;
+use crate::store::record::{ConversationKind, Mark, SealedMessage, SentResult};
+use crate::store::{Durability, Expiry};
+use crate::time::ManualClock;
+
+const CONVERSATION: ConversationId = ConversationId::from_bytes([0xc1; 16]);
+const DEVICE: DeviceId = DeviceId::from_bytes([0xd1; 16]);
+
+/// A store in which one message stands in one inbox, sent and taken by one device.
+struct Desk {
+    store: MemoryStore,
+    expiry: Expiry,
+    _time: Arc<ManualClock>,
+}
+
+fn id(number: u64) -> MessageId {
+    MessageId::new(START_MS, u128::from(number))
+}
+
+/// The batch of the message with this number, as the planner writes it.
+fn message(number: u64) -> Batch {
+    let mut batch = Batch::new();
+    let sealed = SealedMessage { key_id: 1, nonce: [0; 12], ciphertext: Bytes::from_static(b"sealed") };
+    batch.put_record(Family::Message, key::message(&id(number)), &sealed);
+    put_entry(&mut batch, number, number, id(number));
+    put_head(&mut batch, number, number);
+    batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Number), &number);
+    put_window(&mut batch, 1..=number, 0);
+    batch
+}
+
+fn put_entry(batch: &mut Batch, seq: u64, count: u64, id: MessageId) {
+    let entry = InboxEntry { id, count, bytes_total: seq, body: InboxBody::Message };
+    batch.put_record(Family::Inbox, key::inbox(&ACCOUNT, seq), &entry);
+}
+
+fn put_head(batch: &mut Batch, seq: u64, count: u64) {
+    let head = InboxHead { seq, count, bytes_total: seq, ..InboxHead::default() };
+    batch.put_record(Family::InboxHead, key::inbox_head(&ACCOUNT), &head);
+}
+
+fn put_window(batch: &mut Batch, counters: std::ops::RangeInclusive<u64>, shift: u64) {
+    let recent = counters.clone().map(|counter| SentResult { counter, id: id(counter + shift), number: counter });
+    let window = SenderWindow { highest: *counters.end(), recent: recent.collect() };
+    batch.put_record(Family::Cursor, key::cursor(&OTHER, &DEVICE, CursorTag::SenderWindow), &window);
+}
+
+fn put_cursor(batch: &mut Batch, seq: u64) {
+    let cursor = Cursor { seq, count: seq };
+    batch.put_record(Family::Cursor, key::cursor(&ACCOUNT, &DEVICE, CursorTag::Cursor), &cursor);
+}
+
+fn put_group(batch: &mut Batch, epoch: u64) {
+    let head = ConversationHead { epoch, created_ms: START_MS, kind: ConversationKind::Direct, members: Vec::new() };
+    batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Head), &head);
+}
+
+fn put_commit(batch: &mut Batch, epoch: u64) {
+    let commit = Bytes::from_static(b"commit");
+    let record = CommitRecord { time_ms: START_MS, account: ACCOUNT, device: DEVICE, counter: epoch, commit };
+    batch.put_record(Family::Commit, key::commit(&CONVERSATION, epoch), &record);
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (time, expiry) = expiry();
+        let desk = Self { store: MemoryStore::new(expiry.clone()), expiry, _time: time };
+        let mut first = message(1);
+        put_cursor(&mut first, 1);
+        put_group(&mut first, 1);
+        desk.accept(&first);
+        desk
+    }
+
+    #[track_caller]
+    fn accept(&self, written: &Batch) {
+        assert_eq!(batch(&self.store, written, &self.expiry), Ok(Vec::new()));
+        self.store.write(written, Durability::Synced).unwrap();
+        assert_eq!(whole(&self.store, &self.expiry), Ok(Vec::new()));
+    }
+
+    #[track_caller]
+    fn refuse(&self, fill: impl FnOnce(&mut Batch), expected: &[Violation]) {
+        let mut written = Batch::new();
+        fill(&mut written);
+        assert_eq!(batch(&self.store, &written, &self.expiry).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_the_planner_writes_is_in_order() {
+    let desk = Desk::new();
+    desk.accept(&message(2));
+    let mut next = message(3);
+    put_cursor(&mut next, 3);
+    put_group(&mut next, 2);
+    put_commit(&mut next, 1);
+    desk.accept(&next);
+}
+
+#[test]
+fn positions_are_dense_and_used_once() {
+    let skips = |seq| vec![Violation::SeqNotNext { account: ACCOUNT, next: 2, seq }];
+    for (seq, found) in [(1, skips(1)), (3, skips(3))] {
+        Desk::new().refuse(
+            |batch| {
+                put_entry(batch, seq, 2, id(1));
+                put_head(batch, seq, 2);
+            },
+            &found,
+        );
+    }
+}
+
+#[test]
+fn sums_run_and_the_head_follows_the_last_entry() {
+    let desk = Desk::new();
+    desk.refuse(
+        |batch| {
+            put_entry(batch, 2, 3, id(1));
+            put_head(batch, 2, 3);
+        },
+        &[Violation::CountWrong { account: ACCOUNT, seq: 2 }],
+    );
+    let at = |seq| InboxHead { seq, count: seq, bytes_total: seq, ..InboxHead::default() };
+    let wrong = |after| [Violation::HeadWrong { account: ACCOUNT, before: at(1), after }];
+    desk.refuse(|batch| put_entry(batch, 2, 2, id(1)), &wrong(at(1)));
+    desk.refuse(|batch| put_head(batch, 0, 0), &wrong(at(0)));
+    let ahead = InboxHead { floor: Mark { seq: 2, count: 2, bytes_total: 2 }, ..at(1) };
+    desk.refuse(|batch| batch.put_record(Family::InboxHead, key::inbox_head(&ACCOUNT), &ahead), &wrong(ahead));
+}
+
+#[test]
+fn cursors_go_up_to_the_head_and_not_back() {
+    let desk = Desk::new();
+    let (account, device) = (ACCOUNT, DEVICE);
+    desk.refuse(|batch| put_cursor(batch, 0), &[Violation::CursorWentBack { account, device }]);
+    desk.refuse(|batch| put_cursor(batch, 2), &[Violation::CursorPastHead { account, device }]);
+}
+
+#[test]
+fn an_entry_has_its_body_and_a_message_its_number() {
+    let desk = Desk::new();
+    desk.refuse(
+        |batch| {
+            put_entry(batch, 2, 2, id(2));
+            put_head(batch, 2, 2);
+        },
+        &[Violation::BodyMissing { account: ACCOUNT, seq: 2 }],
+    );
+    let body = Bytes::from_static(b"\x01sealed");
+    let wrong = Violation::NumbersWrong { numbers: Some(0), messages: 1 };
+    desk.refuse(|batch| batch.put(Family::Message, key::message(&id(2)), &body), std::slice::from_ref(&wrong));
+    let replaced = Violation::MessageReplaced(id(1));
+    desk.refuse(|batch| batch.put(Family::Message, key::message(&id(1)), &body), &[replaced, wrong]);
+}
+
+#[test]
+fn a_counter_has_one_result_for_ever() {
+    let desk = Desk::new();
+    let wrong = [Violation::WindowWrong { account: OTHER, device: DEVICE }];
+    desk.refuse(|batch| put_window(batch, 1..=1, 5), &wrong);
+    desk.refuse(|batch| put_window(batch, 2..=2, 0), &wrong);
+    desk.refuse(|batch| put_window(batch, 1..=2, 0), &[]);
+}
+
+#[test]
+fn an_epoch_ends_once_and_by_one_commit() {
+    let desk = Desk::new();
+    let conversation = CONVERSATION;
+    let skipped = |after| Violation::EpochNotNext { conversation, before: 1, after };
+    let wrong = |epoch| Violation::CommitWrong { conversation, epoch };
+    desk.refuse(|batch| put_group(batch, 2), &[skipped(2)]);
+    desk.refuse(|batch| put_group(batch, 0), &[skipped(0)]);
+    desk.refuse(|batch| put_commit(batch, 1), &[wrong(1)]);
+    let mut commit = Batch::new();
+    put_group(&mut commit, 2);
+    put_commit(&mut commit, 1);
+    desk.accept(&commit);
+    desk.refuse(|batch| put_commit(batch, 1), &[wrong(1)]);
+}
+
+#[test]
+fn nothing_is_of_the_future() {
+    let future = MessageId::new(START_MS + 1, 0);
+    let late = |family| Violation::FromTheFuture { family, time_ms: START_MS + 1, now_ms: START_MS };
+    Desk::new().refuse(
+        |batch| batch.put(Family::Message, key::message(&future), b"\x01"),
+        &[late(Family::Message), Violation::NumbersWrong { numbers: Some(0), messages: 1 }],
+    );
+}
+
+#[test]
+fn a_store_with_a_hole_or_without_a_body_is_found() {
+    let desk = Desk::new();
+    for number in 2..=3 {
+        desk.accept(&message(number));
+    }
+    let mut batch = Batch::new();
+    batch.delete(Family::Inbox, key::inbox(&ACCOUNT, 2));
+    batch.delete(Family::Message, key::message(&id(3)));
+    desk.store.write(&batch, Durability::Synced).unwrap();
+    let (account, hole) = (ACCOUNT, Violation::Hole { account: ACCOUNT, seq: 2 });
+    let found = whole(&desk.store, &desk.expiry).unwrap();
+    assert_eq!(found, [hole, Violation::BodyMissing { account, seq: 3 }]);
+}
