@@ -19,7 +19,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::record::{
     ConversationHead, ConversationKind, Cursor, InboxBody, InboxEntry, InboxHead, Member, SealedMessage,
 };
-use crate::store::{Durability, Family};
+use crate::store::{Durability, Expiry, Family, audit};
 use crate::time::ManualClock;
 
 const ALICE: AccountId = AccountId::from_bytes([0xa1; 16]);
@@ -53,6 +53,7 @@ fn member(device: Authenticated) -> Member {
 struct Bench {
     store: Arc<FaultyStore<MemoryStore>>,
     time: Arc<ManualClock>,
+    expiry: Expiry,
     planner: Planner,
     config: PlanConfig,
     now_ms: u64,
@@ -65,10 +66,10 @@ impl Bench {
 
     fn bounded(inbox_entries_max: u64, inbox_bytes_max: u64) -> Self {
         let (time, expiry) = expiry();
-        let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry)));
+        let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry.clone())));
         let config = PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max, inbox_bytes_max };
         let planner = planner(&store, config);
-        Self { store, time, planner, config, now_ms: START_MS }
+        Self { store, time, expiry, planner, config, now_ms: START_MS }
     }
 
     /// A conversation of Alice with one device and Bob with one device.
@@ -121,6 +122,8 @@ impl Bench {
     }
 
     fn write(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let broken = audit::batch(self.store.as_ref(), &plan.batch, &self.expiry).unwrap();
+        assert_eq!(broken, [], "no plan breaks an invariant of the store");
         let written = self.store.write(&plan.batch, Durability::Synced);
         if written.is_err() {
             self.planner.forget();
