@@ -172,7 +172,7 @@ pub const INCOMING_MAX: usize = 1_024;
 pub const INCOMING_ONE_BYTES_MAX: u64 = 32 * 1024;
 
 /// Bytes of packets that wait behind all of them.
-pub const INCOMING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const INCOMING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes that all streams of a connection may have under way before its proof: the longest registration, with room for
 /// what a client sends without waiting for the answer.
@@ -251,7 +251,7 @@ pub const fn unproven_memory_bytes_max() -> usize {
 #[must_use]
 pub const fn process_memory_bytes_max(proven: usize, unproven: usize) -> usize {
     shared_memory_bytes_max()
-        + INCOMING_BYTES_MAX as usize
+        + INCOMING_BYTES_MAX
         + proven * (CONNECTION_STATE_BYTES + connection_memory_bytes_max())
         + unproven * unproven_memory_bytes_max()
 }

@@ -64,7 +64,7 @@ pub(crate) fn bind(
         .transport_config(Arc::new(transport()))
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_ONE_BYTES_MAX)
-        .incoming_buffer_size_total(INCOMING_BYTES_MAX);
+        .incoming_buffer_size_total(u64::try_from(INCOMING_BYTES_MAX).unwrap_or(u64::MAX));
     let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
     let ids_key = ids_key(&tls.reset_key);
     endpoint
