@@ -109,14 +109,18 @@ fn a_sync_that_failed_is_not_seen_and_may_be_there_after_a_crash() {
 
 #[test]
 fn a_failed_batch_is_gone_once_the_store_has_written_again() {
-    let disk = disk(&[0, 1]);
-    let store = disk.open(expiry().1).unwrap();
-    disk.set_rates(FaultRates { syncs: 1_000, ..FaultRates::default() });
-    put(&*store, "a", Durability::Synced).unwrap_err();
-    disk.set_rates(FaultRates::default());
-    put(&*store, "b", Durability::Synced).unwrap();
-    disk.crash();
-    assert_eq!(names(&*disk.open(expiry().1).unwrap()), "b");
+    for durability in [Durability::Synced, Durability::Lazy] {
+        // A crash keeps the oldest of what is not synced.
+        let disk = SimDisk::new(|| 1);
+        let store = disk.open(expiry().1).unwrap();
+        disk.set_rates(FaultRates { syncs: 1_000, ..FaultRates::default() });
+        put(&*store, "a", Durability::Synced).unwrap_err();
+        disk.set_rates(FaultRates::default());
+        put(&*store, "b", durability).unwrap();
+        disk.crash();
+        assert_eq!(names(&*disk.open(expiry().1).unwrap()), "b", "{durability:?}");
+        assert_eq!(disk.counts().reappeared, 0);
+    }
 }
 
 #[test]
