@@ -52,6 +52,9 @@ pub const STORE_OPEN_FILES_MAX: i32 = 384;
 /// RocksDB's own log: two files of this size.
 pub const STORE_LOG_BYTES_MAX: usize = 1024 * 1024;
 
+/// The list of the store's tables, at which it is begun anew. A table is named in about 200 bytes.
+pub const STORE_MANIFEST_BYTES_MAX: usize = 1024 * 1024;
+
 /// The most memory that the store takes: caches, memtables, and the floors.
 #[must_use]
 pub const fn store_memory_bytes_max() -> usize {

@@ -3,6 +3,8 @@
 //! Handles are looked up once, here, so that counting a message costs one atomic. The recorder belongs to one server
 //! and not to the process: two of them in one process count apart.
 
+mod store;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +13,13 @@ use metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use store::StoreMetrics;
 
 /// From a write into a preallocated file on an NVMe disk to a disk that hangs.
 const SECONDS_BUCKETS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// From a round that finds nothing to one that rewrites the inboxes of millions.
+const ROUND_BUCKETS: &[f64] = &[0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Up to the most that one batch takes in.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 
@@ -92,21 +97,28 @@ pub(crate) struct Metrics {
     gaps_overflow: Counter,
     /// Application messages that a gap told of.
     pub(crate) messages_missed: Counter,
-    /// The age of the oldest message of which a byte may be on the disk.
-    pub(crate) oldest_physical_age_seconds: Gauge,
+    /// The room on the disk, and how it goes.
+    pub(crate) store: StoreMetrics,
     /// Keys of the keyring that are not destroyed.
     pub(crate) keys_live: Gauge,
+    /// How long ago the period of the oldest of them began.
+    pub(crate) oldest_key_age_seconds: Gauge,
     /// How far the system clock is ahead without being believed.
     pub(crate) clock_held_seconds: Gauge,
-    /// 1 while the store can write.
-    pub(crate) store_healthy: Gauge,
+    /// How far the system clock is behind the time that counts.
+    pub(crate) clock_behind_seconds: Gauge,
 }
 
 impl Metrics {
     /// The handles, and what renders them for a collector.
     #[must_use]
     pub(crate) fn new() -> (Self, PrometheusHandle) {
-        let builder = [("gureum_fsync_seconds", SECONDS_BUCKETS), ("gureum_batch_size", BATCH_BUCKETS)]
+        let buckets = [
+            ("gureum_fsync_seconds", SECONDS_BUCKETS),
+            ("gureum_reclaim_seconds", ROUND_BUCKETS),
+            ("gureum_batch_size", BATCH_BUCKETS),
+        ];
+        let builder = buckets
             .into_iter()
             .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
                 builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
@@ -160,10 +172,11 @@ impl Metrics {
             gaps_expired: counter!("gureum_gaps_total", "reason" => "expired"),
             gaps_overflow: counter!("gureum_gaps_total", "reason" => "overflow"),
             messages_missed: counter!("gureum_messages_missed_total"),
-            oldest_physical_age_seconds: gauge!("gureum_oldest_physical_age_seconds"),
+            store: StoreMetrics::register(),
             keys_live: gauge!("gureum_keys_live"),
+            oldest_key_age_seconds: gauge!("gureum_oldest_key_age_seconds"),
             clock_held_seconds: gauge!("gureum_clock_held_seconds"),
-            store_healthy: gauge!("gureum_store_healthy"),
+            clock_behind_seconds: gauge!("gureum_clock_behind_seconds"),
         }
     }
 }
@@ -198,13 +211,11 @@ fn describe() {
     describe_histogram!("gureum_fsync_seconds", "the durable write of a batch");
     describe_counter!("gureum_gaps_total", "gaps told to devices, by reason");
     describe_counter!("gureum_messages_missed_total", "application messages that gaps told of");
-    describe_gauge!(
-        "gureum_oldest_physical_age_seconds",
-        "age of the oldest message of which a byte may be on the disk: stays near the retention"
-    );
+    store::describe();
     describe_gauge!("gureum_keys_live", "message keys that are not destroyed");
     describe_gauge!("gureum_clock_held_seconds", "how far the system clock is ahead without being believed");
-    describe_gauge!("gureum_store_healthy", "1 while the store can write");
+    describe_gauge!("gureum_clock_behind_seconds", "how far the system clock is behind the time that counts");
+    describe_gauge!("gureum_oldest_key_age_seconds", "how long ago the period of the oldest message key began");
 }
 
 #[cfg(test)]

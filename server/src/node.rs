@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use gureum_proto::MessageId;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
@@ -23,7 +21,7 @@ use crate::config::{Config, Registration};
 use crate::conn::Shared;
 use crate::directory::Directory;
 use crate::files;
-use crate::inbox::{Inboxes, Open};
+use crate::inbox::Inboxes;
 use crate::invite::{InviteKey, ServerFile};
 use crate::limits::{
     CONNECTIONS_MAX, REQUEST_STREAMS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, TAIL_BYTES_MAX, UNPROVEN_PER_ADDRESS_MAX,
@@ -32,12 +30,11 @@ use crate::listen;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::requests::Requests;
-use crate::router::{PlanConfig, Router, RouterParts, Seal, WriterEnd};
-use crate::seal::{Keyring, SealError};
+use crate::router::{PlanConfig, Router, RouterParts, WriterEnd};
+use crate::seal::Keyring;
 use crate::session::SessionConfig;
-use crate::store::record::SealedMessage;
 use crate::store::rocks::RocksStore;
-use crate::store::{Expiry, Family, Store, StoreError, TakenFloors};
+use crate::store::{Expiry, Family, Store, TakenFloors};
 use crate::time::{Clock, ClockStatus, WallClock, load_last_known_ms};
 use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
@@ -368,10 +365,9 @@ type Started = (Arc<Shared>, WriterEnd);
 fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
     let Base { store, keyring, wall, clock, floors, work } = base;
     let retention_ms = millis(config.retention);
-    let seal: Arc<Sealer> = Arc::new(Sealer(keyring));
     let parts = RouterParts {
         store: Arc::clone(&store),
-        seal: Arc::<Sealer>::clone(&seal),
+        seal: Arc::<Keyring>::clone(&keyring),
         clock: Arc::clone(&clock),
         wake,
         floors,
@@ -398,7 +394,7 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
         quotas: Arc::new(Quotas::new(&wall)),
         work: work.clone(),
     };
-    let inboxes = Inboxes { store, hub: Arc::clone(hub), seal, clock: Arc::clone(&clock), retention_ms };
+    let inboxes = Inboxes { store, hub: Arc::clone(hub), seal: keyring, clock: Arc::clone(&clock), retention_ms };
     let session = SessionConfig {
         tls_server_name: None,
         proof_timeout_ms: millis(config.unproven_timeout),
@@ -419,25 +415,6 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
         tasks: TaskTracker::new(),
     };
     Ok((Arc::new(shared), writer))
-}
-
-/// The keyring, as the writer and the readers see it.
-struct Sealer(Arc<Keyring>);
-
-impl Seal for Sealer {
-    fn seal(&self, id: MessageId, plain: &[u8], _now_ms: u64) -> Result<SealedMessage, StoreError> {
-        self.0.seal(&id, plain).map_err(|error| StoreError::Io(error.to_string()))
-    }
-}
-
-impl Open for Sealer {
-    fn open(&self, id: MessageId, sealed: &SealedMessage) -> Result<Option<Bytes>, StoreError> {
-        match self.0.open_message(&id, sealed) {
-            Ok(plain) => Ok(Some(plain)),
-            Err(SealError::KeyGone { .. }) => Ok(None),
-            Err(error) => Err(StoreError::Corrupt { family: Family::Message, what: error.to_string() }),
-        }
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

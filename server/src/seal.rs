@@ -2,6 +2,7 @@
 
 mod cipher;
 mod files;
+mod ports;
 #[cfg(test)]
 mod tests;
 

@@ -190,6 +190,25 @@ pub struct Reclaimed {
     pub compacted: u64,
 }
 
+/// What a store takes on its disk, and what it has done since it was opened. A store without a disk has zeroes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of all its files.
+    pub disk_bytes: u64,
+    /// About how many of them are of records that can still be read.
+    pub live_bytes: u64,
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+    /// Bytes written to new tables.
+    pub flush_bytes: u64,
+    /// Bytes written in rewriting tables.
+    pub compaction_bytes: u64,
+    /// Expired or taken records that were left out in rewriting.
+    pub entries_filtered: u64,
+    /// Expired records that went with their whole table.
+    pub entries_dropped: u64,
+}
+
 /// Key and value, in the order of keys.
 pub type Entry = (Bytes, Bytes);
 
@@ -232,11 +251,19 @@ pub trait Store: Send + Sync + 'static {
     /// When the disk refuses; the next round tries again.
     fn reclaim(&self) -> Result<Reclaimed, StoreError>;
 
-    /// The time of the oldest message of which a byte may still be on the disk.
+    /// The time of the oldest message of which a byte may still be on the disk: of its body or of a pointer to it.
     ///
     /// # Errors
     /// When the disk refuses.
     fn oldest_physical_ms(&self) -> Result<Option<u64>, StoreError>;
+
+    /// What it takes and has done, for the metrics.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn footprint(&self) -> Result<Footprint, StoreError> {
+        Ok(Footprint::default())
+    }
 
     /// Whether the store can write. After a failed write this tries again, so that it turns well by itself.
     ///

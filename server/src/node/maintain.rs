@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
@@ -53,8 +53,13 @@ impl Maintenance {
         }
     }
 
-    /// Runs rounds until `stop`. A round that takes long delays the next one.
+    /// Runs rounds until `stop`. Reclaiming a large store may take minutes: keys, clock and health do not wait for it.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.repeat(&stop, Self::round), self.repeat(&stop, Self::reclaim));
+    }
+
+    /// Does a step in every round. One that takes long delays its next one.
+    async fn repeat(self: &Arc<Self>, stop: &CancellationToken, step: fn(&Self)) {
         let mut ticks = tokio::time::interval(self.round);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -62,8 +67,8 @@ impl Maintenance {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let this = Arc::clone(&self);
-            if self.work.run(move || this.round()).await.is_none() {
+            let this = Arc::clone(self);
+            if self.work.run(move || step(&this)).await.is_none() {
                 tracing::error!("a round of maintenance panicked");
             }
         }
@@ -88,9 +93,6 @@ impl Maintenance {
         if let Err(error) = self.keyring.destroy_expired(now_ms) {
             tracing::warn!(%error, "an expired key could not be destroyed");
         }
-        if let Err(error) = self.store.reclaim() {
-            tracing::warn!(%error, "expired messages could not be reclaimed");
-        }
         if let Err(error) = self.save_clock() {
             tracing::warn!(%error, "the time could not be remembered");
         }
@@ -98,19 +100,28 @@ impl Maintenance {
         self.watch(now_ms);
     }
 
+    fn reclaim(&self) {
+        let started = Instant::now();
+        match self.store.reclaim() {
+            Ok(_) => self.metrics.store.reclaim_seconds.record(started.elapsed().as_secs_f64()),
+            Err(error) => tracing::warn!(%error, "expired messages could not be reclaimed"),
+        }
+    }
+
     fn watch(&self, now_ms: u64) {
         match self.store.healthy() {
             Ok(()) => {
-                self.metrics.store_healthy.set(1.0);
+                self.metrics.store.healthy.set(1.0);
                 self.readiness.pass(Condition::Store);
             }
             Err(error) => {
-                self.metrics.store_healthy.set(0.0);
+                self.metrics.store.healthy.set(0.0);
                 self.readiness.fail(Condition::Store, error.to_string());
             }
         }
         let held_ms = self.clock.status().held_jump_ms;
         self.metrics.clock_held_seconds.set(seconds(held_ms));
+        self.metrics.clock_behind_seconds.set(seconds(self.clock.status().behind_ms));
         if held_ms > 0 {
             let why = format!(
                 "the system clock jumped {} s ahead and is not believed; correct it, or restart the server to accept it",
@@ -123,8 +134,13 @@ impl Maintenance {
         }
         if let Ok(oldest) = self.store.oldest_physical_ms() {
             let age_ms = oldest.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
-            self.metrics.oldest_physical_age_seconds.set(seconds(age_ms));
+            self.metrics.store.oldest_physical_age_seconds.set(seconds(age_ms));
         }
+        if let Ok(footprint) = self.store.footprint() {
+            self.metrics.store.show(&footprint);
+        }
+        let key_age_ms = self.keyring.oldest_key_ms().map_or(0, |start_ms| now_ms.saturating_sub(start_ms));
+        self.metrics.oldest_key_age_seconds.set(seconds(key_age_ms));
         self.metrics.keys_live.set(f64::from(u32::try_from(self.keyring.len()).unwrap_or(u32::MAX)));
     }
 }

@@ -294,7 +294,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::warn!(%error, "a batch was not written; its senders are told to try again");
-                self.parts.metrics.store_healthy.set(0.0);
+                self.parts.metrics.store.healthy.set(0.0);
                 self.fail();
                 // What may pass leaves the writer running: the next batch tries the disk again.
                 if error.may_pass() || matches!(error, StoreError::Corrupt { .. }) { Ok(()) } else { Err(error) }

@@ -49,6 +49,7 @@ impl Expiry {
             commit_retention_ms: self.commit_retention_ms,
             floors: Arc::clone(&self.floors),
             latest_floor: None,
+            oldest_kept_ms: None,
         }
     }
 
@@ -74,23 +75,33 @@ pub struct Judge {
     commit_retention_ms: u64,
     floors: Arc<TakenFloors>,
     latest_floor: Option<(AccountId, u64)>,
+    oldest_kept_ms: Option<u64>,
 }
 
 impl Judge {
     /// Whether a record has expired. One that can't be read has not: it is for the reader to report.
     pub fn is_expired(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let age_over = |time_ms: Option<u64>, retention_ms| {
-            time_ms.is_some_and(|time_ms| is_expired(time_ms, retention_ms, self.now_ms))
-        };
-        match self.rule {
-            ExpiryRule::Never => false,
-            ExpiryRule::MessageAge => age_over(key::message_time_ms(key), self.retention_ms),
-            ExpiryRule::InboxAgeOrTaken => {
-                age_over(InboxEntry::peek_time_ms(value), self.retention_ms) || self.is_taken(key)
+        let (time_ms, retention_ms) = match self.rule {
+            ExpiryRule::Never => return false,
+            ExpiryRule::MessageAge => (key::message_time_ms(key), self.retention_ms),
+            ExpiryRule::InboxAgeOrTaken => (InboxEntry::peek_time_ms(value), self.retention_ms),
+            ExpiryRule::CommitAge => (CommitRecord::peek_time_ms(value), self.commit_retention_ms),
+            ExpiryRule::InviteEnd => {
+                return InviteRecord::peek_expires_ms(value).is_some_and(|end| end <= self.now_ms);
             }
-            ExpiryRule::CommitAge => age_over(CommitRecord::peek_time_ms(value), self.commit_retention_ms),
-            ExpiryRule::InviteEnd => InviteRecord::peek_expires_ms(value).is_some_and(|end| end <= self.now_ms),
+        };
+        let is_over = time_ms.is_some_and(|time_ms| is_expired(time_ms, retention_ms, self.now_ms))
+            || self.rule == ExpiryRule::InboxAgeOrTaken && self.is_taken(key);
+        if !is_over && let Some(time_ms) = time_ms {
+            self.oldest_kept_ms = Some(self.oldest_kept_ms.map_or(time_ms, |oldest_ms| oldest_ms.min(time_ms)));
         }
+        is_over
+    }
+
+    /// The time of the oldest record that has not expired, of those that have a time.
+    #[must_use]
+    pub const fn oldest_kept_ms(&self) -> Option<u64> {
+        self.oldest_kept_ms
     }
 
     fn is_taken(&mut self, key: &[u8]) -> bool {
@@ -143,7 +154,9 @@ pub struct ReclaimPeriods {
     pub flush_ms: u64,
     /// How long a table may hold expired messages beside living ones before it is rewritten.
     pub rewrite_ms: u64,
-    /// Between two compactions of the inboxes.
+    /// How long the tables of inboxes may hold expired entries before they are rewritten.
+    pub pointer_ms: u64,
+    /// The longest time between two compactions of the inboxes, whatever has expired: entries that were taken go then.
     pub inbox_ms: u64,
     /// Between two compactions of the commit log.
     pub commit_ms: u64,
@@ -162,8 +175,10 @@ impl ReclaimPeriods {
             round_ms: clamp(retention_ms / 24, SECOND_MS / 4, 300 * SECOND_MS),
             flush_ms: clamp(retention_ms / 24, SECOND_MS / 4, HOUR_MS),
             rewrite_ms: clamp(retention_ms / 24, SECOND_MS / 4, HOUR_MS),
-            // An entry has no content, and each pass rewrites all that lives: a quarter of the retention
-            // bounds the waste of room to a quarter.
+            // Each pass rewrites every entry that lives: four hours at three days, so that with the log, the
+            // round and the pass itself nothing is left six hours after its retention.
+            pointer_ms: clamp(retention_ms / 18, SECOND_MS / 4, 4 * HOUR_MS),
+            // A quarter of the retention bounds the waste of room to a quarter.
             inbox_ms: clamp(retention_ms / 4, SECOND_MS, 24 * HOUR_MS),
             commit_ms: clamp(commit_retention_ms / 16, SECOND_MS, 48 * HOUR_MS),
             invite_ms: clamp(retention_ms / 4, SECOND_MS, 24 * HOUR_MS),

@@ -1,6 +1,7 @@
 //! The store on RocksDB: one write-ahead log, one fsync a batch, expiry by filter, whole files and flushes.
 
 mod filter;
+mod footprint;
 mod format;
 mod options;
 #[cfg(test)]
@@ -14,13 +15,16 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use rocksdb::{
-    ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, Options, ReadOptions, WriteBatch,
+    WriteOptions, properties,
 };
 
-use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Reclaimed, Store, StoreError, key};
+use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError, key};
 use crate::limits::SCAN_ENTRIES_MAX;
+use crate::store::record::InboxEntry;
+use filter::{Tallies, Tally};
 
-/// No write is waiting to be flushed.
+/// A time of what there is none of.
 const NOTHING: u64 = u64::MAX;
 
 /// The key of [`Family::Meta`] that is written to see whether writing works again.
@@ -32,9 +36,16 @@ pub struct RocksStore {
     expiry: Expiry,
     /// When the oldest write went into the log that still holds it.
     unflushed_write_ms: AtomicU64,
-    /// The time of the oldest message in that log.
+    /// The time of the oldest message or pointer in that log.
     unflushed_message_ms: AtomicU64,
+    /// No entry in the tables of inboxes is older.
+    oldest_pointer_ms: AtomicU64,
     compacted_ms: Mutex<CompactedMs>,
+    tallies: Tallies,
+    /// Records that went with their tables.
+    entries_dropped: AtomicU64,
+    /// Holds the database's counters.
+    options: Options,
     has_failed: AtomicBool,
     /// Held as long as the database is open; declared after it, so that it is let go last.
     _lock: File,
@@ -51,15 +62,20 @@ impl RocksStore {
     /// process has it open; else what the disk says.
     pub fn open(directory: &Path, expiry: Expiry) -> Result<Self, StoreError> {
         let lock = format::claim(directory)?;
-        let families = options::families(&expiry);
-        let db = DB::open_cf_descriptors(&options::database(), directory.join("db"), families).map_err(world)?;
-        let now_ms = expiry.clock.now_ms();
+        let (options, tallies) = (options::database(), Family::ALL.map(|_| Tally::new()));
+        let families = options::families(&expiry, &tallies);
+        let db = DB::open_cf_descriptors(&options, directory.join("db"), families).map_err(world)?;
         Ok(Self {
             db,
             expiry,
             unflushed_write_ms: AtomicU64::new(NOTHING),
             unflushed_message_ms: AtomicU64::new(NOTHING),
-            compacted_ms: Mutex::new([now_ms; Family::ALL.len()]),
+            oldest_pointer_ms: AtomicU64::new(NOTHING),
+            // How old what lies in the tables is nobody knows: the first round is a pass over all.
+            compacted_ms: Mutex::new([0; Family::ALL.len()]),
+            tallies,
+            entries_dropped: AtomicU64::new(0),
+            options,
             has_failed: AtomicBool::new(false),
             _lock: lock,
         })
@@ -87,6 +103,7 @@ impl RocksStore {
             self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
             world(error)
         })?;
+        self.oldest_pointer_ms.fetch_min(message_ms, Ordering::AcqRel);
         Ok(true)
     }
 
@@ -106,17 +123,19 @@ impl RocksStore {
         let is_expired = |file: &LiveFile| span_ms(file).1 <= expired_ms;
         let files = self.message_files()?;
         // Whole files go without being read, but only from below level 0.
-        let whole = files.iter().filter(|file| file.level > 0 && is_expired(file)).count();
-        if whole > 0 {
+        let whole: Vec<u64> =
+            files.iter().filter(|file| file.level > 0 && is_expired(file)).map(|file| file.num_entries).collect();
+        if !whole.is_empty() {
             self.db.delete_file_in_range_cf(self.handle(Family::Message), &start, &end).map_err(world)?;
-            done.dropped = u64::try_from(whole).unwrap_or(u64::MAX);
+            done.dropped = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+            self.entries_dropped.fetch_add(whole.iter().sum(), Ordering::Relaxed);
         }
         let rewrite_ms = self.expiry.periods().rewrite_ms;
         let is_stale = |file: &LiveFile| {
             let (first_ms, _) = span_ms(file);
             is_expired(file) || first_ms.saturating_add(rewrite_ms) <= expired_ms
         };
-        let left = if whole > 0 { self.message_files()? } else { files };
+        let left = if whole.is_empty() { files } else { self.message_files()? };
         if left.iter().any(is_stale) {
             self.compact(Family::Message, Some(&start), Some(&end));
             done.compacted = 1;
@@ -131,13 +150,46 @@ impl RocksStore {
         let mut compacted = 0_u64;
         for (family, last_ms) in Family::ALL.into_iter().zip(compacted_ms.iter_mut()) {
             let Some(period_ms) = periods.compaction_ms(family) else { continue };
-            if now_ms.saturating_sub(*last_ms) >= period_ms {
-                self.compact(family, None, None);
-                *last_ms = now_ms;
+            let is_late = family == Family::Inbox && self.holds_expired_pointers(now_ms);
+            if is_late || now_ms.saturating_sub(*last_ms) >= period_ms {
+                if self.compact_whole(family) {
+                    *last_ms = now_ms;
+                }
                 compacted = compacted.saturating_add(1);
             }
         }
         compacted
+    }
+
+    /// Whether the tables of inboxes may hold entries that expired longer ago than they may stay.
+    fn holds_expired_pointers(&self, now_ms: u64) -> bool {
+        let stays_ms = self.expiry.retention_ms.saturating_add(self.expiry.periods().pointer_ms);
+        self.oldest_pointer_ms.load(Ordering::Acquire).saturating_add(stays_ms) <= now_ms
+    }
+
+    /// Passes all of a family through its filter; says whether that went well.
+    fn compact_whole(&self, family: Family) -> bool {
+        let tally = self.tally(family);
+        let is_inbox = family == Family::Inbox;
+        let before_ms = if is_inbox { self.oldest_pointer_ms.swap(NOTHING, Ordering::AcqRel) } else { NOTHING };
+        tally.take_oldest_kept_ms();
+        let errors = self.background_errors();
+        self.compact(family, None, None);
+        // The call itself does not say whether it succeeded.
+        let is_done = self.background_errors() == errors;
+        if is_inbox {
+            let kept_ms = if is_done { tally.take_oldest_kept_ms() } else { before_ms };
+            self.oldest_pointer_ms.fetch_min(kept_ms, Ordering::AcqRel);
+        }
+        is_done
+    }
+
+    fn tally(&self, family: Family) -> &Tally {
+        self.tallies.get(family as usize).expect("a family's number is its place in ALL")
+    }
+
+    fn background_errors(&self) -> u64 {
+        self.db.property_int_value(properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or_default()
     }
 
     fn compact(&self, family: Family, start: Option<&[u8]>, end: Option<&[u8]>) {
@@ -169,9 +221,7 @@ impl Store for RocksStore {
         for change in batch.changes() {
             match change {
                 Change::Put { family, key, value } => {
-                    if family == Family::Message {
-                        message_ms = message_ms.min(key::message_time_ms(key).unwrap_or(NOTHING));
-                    }
+                    message_ms = message_ms.min(time_ms(family, key, value).unwrap_or(NOTHING));
                     changes.put_cf(handle(family), key, value);
                 }
                 Change::Delete { family, key } => changes.delete_cf(handle(family), key),
@@ -239,8 +289,12 @@ impl Store for RocksStore {
         // The log first: what moves from it to a table meanwhile is then seen there.
         let in_log_ms = self.unflushed_message_ms.load(Ordering::Acquire);
         let in_files_ms = self.message_files()?.iter().map(|file| span_ms(file).0).min().unwrap_or(NOTHING);
-        let oldest_ms = in_log_ms.min(in_files_ms);
+        let oldest_ms = in_log_ms.min(in_files_ms).min(self.oldest_pointer_ms.load(Ordering::Acquire));
         Ok((oldest_ms != NOTHING).then_some(oldest_ms))
+    }
+
+    fn footprint(&self) -> Result<Footprint, StoreError> {
+        self.measure()
     }
 
     fn healthy(&self) -> Result<(), StoreError> {
@@ -261,6 +315,15 @@ impl Store for RocksStore {
 impl std::fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RocksStore").field("path", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+/// The time of a message or of a pointer to one; `None` for everything else.
+fn time_ms(family: Family, key: &[u8], value: &[u8]) -> Option<u64> {
+    match family {
+        Family::Message => key::message_time_ms(key),
+        Family::Inbox => InboxEntry::peek_time_ms(value),
+        _ => None,
     }
 }
 

@@ -1,11 +1,14 @@
 //! The settings of RocksDB, and why each is not the default.
 
+use std::sync::Arc;
+
+use rocksdb::statistics::StatsLevel;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options,
     SliceTransform,
 };
 
-use super::filter::ExpiryFilters;
+use super::filter::{ExpiryFilters, Tallies, Tally};
 use crate::limits;
 use crate::store::{Access, Expiry, ExpiryRule, Family};
 
@@ -42,20 +45,27 @@ pub(super) fn database() -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(limits::STORE_LOG_BYTES_MAX);
     options.set_keep_log_file_num(2);
+    // The list of tables names their first and last keys, those of tables that are gone included, until it is begun anew.
+    options.set_max_manifest_file_size(limits::STORE_MANIFEST_BYTES_MAX);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
+    // Counters alone, for the metrics: bytes written, by what.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options
 }
 
 /// All families with their settings; `default`, which RocksDB insists on, stays empty.
-pub(super) fn families(expiry: &Expiry) -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn families(expiry: &Expiry, tallies: &Tallies) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(limits::BLOCK_CACHE_BYTES);
-    let named =
-        Family::ALL.into_iter().map(|name| ColumnFamilyDescriptor::new(name.name(), family(name, expiry, &cache)));
+    let named = Family::ALL
+        .into_iter()
+        .zip(tallies)
+        .map(|(name, tally)| ColumnFamilyDescriptor::new(name.name(), family(name, expiry, &cache, tally)));
     std::iter::once(ColumnFamilyDescriptor::new("default", Options::default())).chain(named).collect()
 }
 
-fn family(family: Family, expiry: &Expiry, cache: &Cache) -> Options {
+fn family(family: Family, expiry: &Expiry, cache: &Cache, tally: &Arc<Tally>) -> Options {
     let data = family.options();
     let mut options = Options::default();
     // Bodies are ciphertext and entries are mostly random ids: nothing would shrink.
@@ -80,8 +90,10 @@ fn family(family: Family, expiry: &Expiry, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table);
 
     if data.expiry != ExpiryRule::Never {
-        options.set_compaction_filter_factory(ExpiryFilters { expiry: expiry.clone(), rule: data.expiry });
-        options.set_periodic_compaction_seconds(rewrite_seconds(family, expiry));
+        let rewrite_after = rewrite_seconds(family, expiry);
+        let (expiry, tally) = (expiry.clone(), Arc::clone(tally));
+        options.set_compaction_filter_factory(ExpiryFilters { expiry, rule: data.expiry, tally });
+        options.set_periodic_compaction_seconds(rewrite_after);
     }
     options
 }

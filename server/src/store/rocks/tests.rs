@@ -113,6 +113,84 @@ fn an_idle_store_forgets_as_well() {
 }
 
 #[test]
+fn expired_entries_of_an_idle_inbox_leave_the_disk_as_messages_do() {
+    let mut bench = bench();
+    let periods = bench.expiry.periods();
+    let round = || {
+        bench.time.advance(periods.round_ms);
+        bench.store.reclaim().unwrap();
+    };
+    // So that it expires right after one of the passes that come in any case, and long before the next.
+    (0..2).for_each(|_| round());
+    let written_ms = bench.expiry.clock.now_ms();
+    put_entry(&*bench.store, &ACCOUNT, 1, written_ms);
+    let bound_ms = RETENTION_MS + periods.pointer_ms + 2 * periods.round_ms;
+    for _ in 0..bound_ms / periods.round_ms {
+        assert_eq!(bench.store.oldest_physical_ms().unwrap().unwrap_or(written_ms), written_ms);
+        round();
+    }
+    let directory = bench.directory.take().unwrap();
+    assert_eq!(bench.store.oldest_physical_ms(), Ok(None));
+    drop(bench.store);
+    let tables = names(&directory.path().join("db")).into_iter().filter(|name| name.ends_with(".sst"));
+    let with_account =
+        tables.filter(|name| files_with(&directory.path().join("db").join(name), ACCOUNT.as_bytes()) > 0);
+    assert_eq!(with_account.count(), 0);
+}
+
+#[test]
+fn inboxes_are_not_rewritten_before_an_entry_can_have_expired() {
+    let bench = bench();
+    let periods = bench.expiry.periods();
+    put_entry(&*bench.store, &ACCOUNT, 1, START_MS);
+    // The first round does not know what lies in the tables.
+    assert!(bench.store.reclaim().unwrap().compacted > 0);
+    for _ in 0..(periods.inbox_ms - 1) / periods.round_ms {
+        bench.time.advance(periods.round_ms);
+        assert_eq!(bench.store.reclaim().unwrap().compacted, 0);
+    }
+}
+
+#[test]
+fn a_restart_forgets_no_expired_entry() {
+    let (time, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        put_entry(&store, &ACCOUNT, 1, START_MS);
+        store.close().unwrap();
+        store.reclaim().unwrap();
+    }
+    time.advance(RETENTION_MS);
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    store.reclaim().unwrap();
+    assert!(store.message_files().unwrap().is_empty());
+    assert_eq!(store.scan(Family::Inbox, &[0; 24]..&[0xff; 24], 10).unwrap(), []);
+}
+
+#[test]
+fn the_footprint_tells_what_is_written_and_removed() {
+    let (time, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    let body = [7; 10_000];
+    for at in 0..10 {
+        put_message(&store, START_MS + at, &body);
+        put_entry(&store, &ACCOUNT, at + 1, START_MS + at);
+    }
+    let full = store.footprint().unwrap();
+    assert!(full.log_bytes > 100_000 && full.disk_bytes > 100_000 && full.live_bytes > 100_000, "{full:?}");
+    store.close().unwrap();
+    store.compact(Family::Message, None, None);
+    time.advance(RETENTION_MS + 10);
+    store.reclaim().unwrap();
+    let empty = store.footprint().unwrap();
+    assert!(empty.flush_bytes > 100_000 && empty.compaction_bytes > 100_000, "{empty:?}");
+    assert!(empty.live_bytes < full.live_bytes / 2, "{full:?} {empty:?}");
+    assert_eq!((empty.entries_dropped, empty.entries_filtered), (10, 10));
+}
+
+#[test]
 fn a_restart_in_between_does_not_keep_expired_bytes() {
     let (time, rules) = expiry();
     let directory = tempfile::tempdir().unwrap();
