@@ -1,8 +1,13 @@
 //! Proofs at scale, each a function that returns what it saw or panics with what broke. The tests run them small, the
 //! program `prove` runs them as large as one likes.
 
+pub mod cost;
+pub mod expiry;
 mod good;
+pub mod keys;
 pub mod network;
 pub mod peers;
 pub mod process;
+pub mod raw;
+pub mod reclaim;
 pub mod soak;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use gureum_tests::prove::{network, peers, soak};
+use gureum_tests::prove::{expiry, keys, network, peers, reclaim, soak};
 
 /// Proves what Gureum promises, against the real programs and a real disk.
 #[derive(Debug, Parser)]
@@ -15,12 +15,48 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Millions of messages over simulated days: nothing expired is served or stays on the disk.
+    Expiry(Expiry),
+    /// Copies of a data directory from before and after an expiry: what each opens with which keys.
+    Keys {
+        /// Messages in all.
+        #[arg(long, default_value_t = 100_000)]
+        messages: u64,
+    },
+    /// The latency of durable writes at rest and while a large store is reclaimed.
+    Reclaim {
+        /// Messages in the store.
+        #[arg(long, default_value_t = 4_000_000)]
+        messages: u64,
+    },
     /// Loss, disorder, cuts, moves: every message arrives, once, in order.
     Network(Network),
     /// Bad peers of every kind at scale: good users talk on, memory and descriptors stay within their bounds.
     Peers(Peers),
     /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
     Soak(Soak),
+}
+
+#[derive(Debug, Args)]
+struct Expiry {
+    /// Messages in all.
+    #[arg(long, default_value_t = 20_000_000)]
+    messages: u64,
+    /// Simulated days.
+    #[arg(long, default_value_t = 10)]
+    days: u64,
+    /// Accounts.
+    #[arg(long, default_value_t = 4_000)]
+    accounts: usize,
+    /// Bytes of each body.
+    #[arg(long, default_value_t = 256)]
+    body_bytes: usize,
+    /// The seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the data directory is made.
+    #[arg(long)]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +121,9 @@ struct Soak {
 
 fn main() -> anyhow::Result<()> {
     let report = match Command::parse().what {
+        What::Expiry(args) => serde_json::to_value(expiry::run(&args.options()))?,
+        What::Keys { messages } => serde_json::to_value(keys::run(messages))?,
+        What::Reclaim { messages } => serde_json::to_value(reclaim::run(messages))?,
         What::Network(args) => {
             let options =
                 network::Options { seed: args.seed, messages: args.messages, cases: network::all(), tells: true };
@@ -96,6 +135,13 @@ fn main() -> anyhow::Result<()> {
     };
     println!("{report:#}");
     Ok(())
+}
+
+impl Expiry {
+    fn options(self) -> expiry::Options {
+        let Self { messages, days, accounts, body_bytes, seed, directory } = self;
+        expiry::Options { messages, days, accounts, body_bytes, seed, directory, tells: true }
+    }
 }
 
 impl Peers {
