@@ -1,3 +1,5 @@
+//! The auditor finds each broken invariant, and nothing in what the planner writes.
+
 use std::sync::Arc;
 
 use super::*;

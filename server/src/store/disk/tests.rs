@@ -1,3 +1,5 @@
+//! What a crash takes, what a failure leaves, and the suite that every store passes.
+
 use super::*;
 use crate::store::conformance::{ACCOUNT, Bench, conformance_tests, expiry, put_entry, put_message};
 use crate::store::key;
