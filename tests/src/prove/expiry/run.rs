@@ -224,7 +224,7 @@ impl Run {
             assert!(!accepted.repeated, "a send is new");
             assert_eq!(accepted.number, number, "the number in the conversation");
             self.watch.sampled += 1;
-            if self.watch.sampled % self.sampled_every == 0 {
+            if self.watch.sampled.is_multiple_of(self.sampled_every) {
                 let id = accepted.message_id.expect("a new message has an id");
                 let sealed = self.machine.sealed(id);
                 self.samples.add(&sealed[sealed.len() - NEEDLE_BYTES..]);
