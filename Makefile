@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo prove clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -12,6 +12,9 @@ export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
 
 # Seconds for each fuzz target.
 TIME ?= 60
+
+# Seeds of simulations.
+SEEDS ?= 200
 # Which proof, with its options.
 WHAT ?= --help
 
@@ -29,6 +32,7 @@ test: setup-fuzz lint docs
 	cargo build --workspace --bins
 	cargo test --workspace --doc --quiet
 	scripts/check.sh
+	target/debug/simulate --seeds 24 --days 5
 
 ## make check    the tests alone, without the set-up and the lints
 check:
@@ -51,6 +55,11 @@ fuzz: setup-fuzz
 ## make bench    the criterion benches
 bench: setup
 	cargo bench --package gureum-benches
+
+## make simulate simulated weeks under faults, SEEDS=200 of them; a failure prints how to replay it
+simulate: setup
+	cargo build --package gureum-tests --bin simulate
+	target/debug/simulate --seeds $(SEEDS) --days 14
 
 ## make prove    a proof at scale, WHAT="network --messages 400"; WHAT=--help lists them
 prove: setup

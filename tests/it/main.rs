@@ -18,6 +18,7 @@ mod proof;
 mod restart;
 mod retention;
 mod secrecy;
+mod simulation;
 mod soak;
 mod talk;
 mod tidy;

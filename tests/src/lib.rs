@@ -17,6 +17,7 @@ pub mod person;
 pub mod prove;
 pub mod raw;
 pub mod relay;
+pub mod sim;
 pub mod wait;
 pub mod world;
 

@@ -1,0 +1,138 @@
+//! Everything that happens in a simulated world, with how often: what people do, and what goes wrong.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+/// One kind of happening. A new capability of the system adds its kinds here, and says in `World::act` what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Happening {
+    /// Somebody writes one message.
+    Message,
+    /// Two people write back and forth, a few messages.
+    Exchange,
+    /// Somebody writes many messages at once.
+    Burst,
+    /// Everybody writes at the same time.
+    Commotion,
+    /// A device is closed for minutes to hours.
+    ShortAbsence,
+    /// A device is away for longer than the retention.
+    LongAbsence,
+    /// A client ends where it stands, in the middle of what it does, and comes back.
+    ClientCrash,
+    /// The server ends where it stands, in the middle of what it does, and comes back.
+    ServerCrash,
+    /// The server is restarted in order.
+    ServerRestart,
+    /// The network is bad for a while.
+    BadWeather,
+    /// Nothing arrives anywhere for a while.
+    Outage,
+    /// One device cannot be reached, or reaches nobody, or both.
+    Partition,
+    /// A device's address changes in the middle of its connection.
+    NewAddress,
+    /// The server's wall clock moves by seconds.
+    ClockSlip,
+    /// It moves by hours, ahead or back.
+    ClockLeap,
+    /// It moves by years.
+    ClockMadness,
+    /// Wakes get lost and come twice for a while.
+    LostWakes,
+    /// The disk takes nothing for a while.
+    FullDisk,
+    /// Some writes, syncs and reads fail for a while.
+    BadDisk,
+    /// Each call of the disk takes long for a while.
+    SlowDisk,
+}
+
+impl Happening {
+    /// All of them, with how often each happens where nothing else is said.
+    pub const ALL: [(Self, u32); 20] = [
+        (Self::Message, 60),
+        (Self::Exchange, 40),
+        (Self::Burst, 20),
+        (Self::Commotion, 10),
+        (Self::ShortAbsence, 25),
+        (Self::LongAbsence, 2),
+        (Self::ClientCrash, 12),
+        (Self::ServerCrash, 8),
+        (Self::ServerRestart, 4),
+        (Self::BadWeather, 10),
+        (Self::Outage, 3),
+        (Self::Partition, 8),
+        (Self::NewAddress, 8),
+        (Self::ClockSlip, 3),
+        (Self::ClockLeap, 2),
+        (Self::ClockMadness, 1),
+        (Self::LostWakes, 4),
+        (Self::FullDisk, 3),
+        (Self::BadDisk, 4),
+        (Self::SlowDisk, 4),
+    ];
+
+    /// Whether it is what people do, and happens in every run.
+    #[must_use]
+    pub const fn is_life(self) -> bool {
+        matches!(
+            self,
+            Self::Message | Self::Exchange | Self::Burst | Self::Commotion | Self::ShortAbsence | Self::LongAbsence
+        )
+    }
+}
+
+/// What kind of run a seed is: small choices that make runs differ as much as they can.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// How many people there are.
+    pub people: usize,
+    /// How long a message is kept, in milliseconds.
+    pub retention_ms: u64,
+    /// The mean time between two happenings by day, in milliseconds.
+    pub pause_ms: u64,
+    /// What happens, and how often.
+    pub weights: Vec<(Happening, u32)>,
+}
+
+/// Retentions of runs: mostly the usual one.
+const RETENTIONS_MS: [u64; 5] = [3 * DAY_MS, 3 * DAY_MS, 3 * DAY_MS, 6 * HOUR_MS, HOUR_MS];
+
+/// A minute, in milliseconds.
+pub const MINUTE_MS: u64 = 60_000;
+/// An hour, in milliseconds.
+pub const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// A day, in milliseconds.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+
+impl Profile {
+    /// Draws a run. Each fault is left out of half of the runs, because some hide what others would find.
+    pub fn draw(random: &mut StdRng) -> Self {
+        let weights =
+            Happening::ALL.into_iter().filter(|(kind, _)| kind.is_life() || random.random_bool(0.5)).collect();
+        Self {
+            people: random.random_range(2..=4),
+            retention_ms: *RETENTIONS_MS.choose(random).expect("there are some"),
+            pause_ms: random.random_range(10..=60) * MINUTE_MS,
+            weights,
+        }
+    }
+
+    /// The next happening.
+    pub fn next(&self, random: &mut StdRng) -> Happening {
+        let choice = self.weights.choose_weighted(random, |(_, weight)| *weight);
+        choice.map_or(Happening::Message, |(kind, _)| *kind)
+    }
+
+    /// How long until it, in milliseconds: less happens at night.
+    pub fn pause_ms(&self, random: &mut StdRng, at_ms: u64) -> u64 {
+        let is_night = at_ms / HOUR_MS % 24 < 6;
+        let mean_ms = if is_night { self.pause_ms * 5 } else { self.pause_ms };
+        // Exponential, so that things come together as well as alone.
+        let share = -random.random_range(0.000_001_f64..1.0).ln();
+        let pause = std::time::Duration::from_millis(mean_ms).mul_f64(share.min(8.0));
+        u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}

@@ -1,0 +1,151 @@
+//! The simulated server: the real node on a simulated network, disk and clock, crashed and started again at will.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gureum_proto::ServerUrl;
+use gureum_server::config::{Config, Flags};
+use gureum_server::limits::MAINTENANCE_MS_MAX;
+use gureum_server::node::{Ground, Node};
+use gureum_server::store::disk::SimDisk;
+use gureum_server::time::ClockStatus;
+use gureum_server::work::Work;
+
+use super::clock::SimClock;
+use super::journal::Journal;
+use super::net::SimNet;
+use super::wake::WakeFaults;
+
+/// Where the server is.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4433);
+
+/// What a crash can make the server forget of the time, where the wall clock is behind: it writes down how late it is
+/// once in every round of maintenance.
+const FORGETS_MS: u64 = MAINTENANCE_MS_MAX + 1_000;
+
+/// A server and everything that outlives its process.
+pub struct Server {
+    journal: Journal,
+    net: SimNet,
+    /// Its machine's clock.
+    pub clock: SimClock,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// How its wakes fare.
+    pub wakes: WakeFaults,
+    flags: Flags,
+    node: Option<Node>,
+    url: Option<ServerUrl>,
+    /// The latest time that it has told.
+    told_ms: u64,
+    /// How far back it may go when it is asked next.
+    forgets_ms: u64,
+}
+
+impl Server {
+    /// A server that does not run yet.
+    #[must_use]
+    pub fn new(parts: (Journal, SimNet, SimClock), disk: SimDisk, wakes: WakeFaults, dir: &Path, flags: Flags) -> Self {
+        let (journal, net, clock) = parts;
+        let flags = Flags {
+            data_dir: Some(text(dir.to_owned())),
+            listen: Some(SERVER.to_string()),
+            registration: Some("open".to_owned()),
+            ..flags
+        };
+        Self { journal, net, clock, disk, wakes, flags, node: None, url: None, told_ms: 0, forgets_ms: 0 }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Its process, while it runs.
+    #[must_use]
+    pub const fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn url(&self) -> ServerUrl {
+        self.url.clone().expect("the server was started once")
+    }
+
+    /// Starts it; one that runs stays as it is.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        if self.runs() {
+            return Ok(());
+        }
+        let config = Config::load(&self.flags, |_| None, |_| Err(std::io::ErrorKind::NotFound.into()))?;
+        let (wakes, disk) = (self.wakes.clone(), self.disk.clone());
+        let ground = Ground {
+            wall: Arc::new(self.clock.clone()),
+            work: Work::Inline(self.disk.latency()),
+            socket: Some(self.net.bind(SERVER)),
+            store: Some(Box::new(move |expiry| disk.open(expiry))),
+            wake: Some(Box::new(move |to| wakes.before(to))),
+            serves_admin: false,
+        };
+        let node = Node::start(config, ground).await?;
+        self.url = Some(node.url().parse()?);
+        self.node = Some(node);
+        self.journal.note("server: started");
+        Ok(())
+    }
+
+    /// Ends it where it stands: what its disk has not kept is gone, and its socket is dead.
+    pub fn crash(&mut self) {
+        self.net.unplug(SERVER.ip());
+        self.disk.crash();
+        drop(self.node.take());
+        self.forgets_ms = FORGETS_MS;
+        self.journal.note("server: crashed");
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// What it could not finish.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.node.take() else { return Ok(()) };
+        self.journal.note("server: stops");
+        let stopped = node.stop().await;
+        self.net.unplug(SERVER.ip());
+        self.disk.crash();
+        stopped
+    }
+
+    /// Its time and how that stands to its machine's, while it runs. It is checked to never go back.
+    pub fn time(&mut self) -> Option<(u64, ClockStatus)> {
+        let (now_ms, status) = self.node.as_ref()?.time();
+        let (told_ms, forgets_ms) = (self.told_ms, std::mem::take(&mut self.forgets_ms));
+        self.journal.check(now_ms + forgets_ms >= told_ms, "the server's time never goes back", || {
+            format!("{} ms back", told_ms - now_ms)
+        });
+        self.told_ms = now_ms;
+        Some((now_ms, status))
+    }
+
+    /// The latest time that it has told.
+    #[must_use]
+    pub const fn told_ms(&self) -> u64 {
+        self.told_ms
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("runs", &self.runs()).finish_non_exhaustive()
+    }
+}
+
+fn text(path: PathBuf) -> String {
+    path.into_os_string().into_string().expect("a temporary directory has a name in UTF-8")
+}

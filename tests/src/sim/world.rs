@@ -1,0 +1,292 @@
+//! A simulated world: people, a server, a network, and a director who decides by the seed what happens next.
+
+mod acts;
+mod calm;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::Path;
+use std::time::Duration;
+
+use gureum_server::config::Flags;
+use gureum_server::store::disk::{DiskCounts, FaultRates, SimDisk};
+use gureum_server::time::WallClock;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+use super::clock::SimClock;
+use super::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
+use super::journal::Journal;
+use super::model::{Counts, Model};
+use super::net::{SimNet, Traffic, Weather};
+use super::person::{Leave, Parts, Person};
+use super::server::{SERVER, Server};
+use super::wake::WakeFaults;
+
+/// What is to end later, and when.
+const DUE_MAX: usize = 1_000;
+/// How often the world is looked at while nothing happens, in milliseconds.
+const LOOK_EVERY_MS: u64 = 10 * MINUTE_MS;
+
+/// What a run is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The seed: equal seeds, equal runs.
+    pub seed: u64,
+    /// How many days pass.
+    pub days: u64,
+    /// Whether all events are printed.
+    pub verbose: bool,
+}
+
+/// What a run was.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// The seed.
+    pub seed: u64,
+    /// Days that passed in it.
+    pub days: u64,
+    /// People in it.
+    pub people: usize,
+    /// The retention, in milliseconds.
+    pub retention_ms: u64,
+    /// What happened, and how often.
+    pub happenings: BTreeMap<Happening, u64>,
+    /// Messages.
+    pub messages: Counts,
+    /// Datagrams.
+    pub traffic: Traffic,
+    /// Wakes that were lost and that came twice.
+    pub wakes: (u64, u64),
+    /// Writes, faults and crashes of the server's disk.
+    pub disk: BTreeMap<String, u64>,
+    /// Events in the journal.
+    pub events: u64,
+    /// Their digest: equal for equal runs.
+    pub digest: u64,
+}
+
+/// A world under way.
+#[derive(Debug)]
+pub struct World {
+    options: Options,
+    random: StdRng,
+    profile: Profile,
+    journal: Journal,
+    net: SimNet,
+    model: Model,
+    server: Server,
+    people: Vec<Person>,
+    due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
+    order: u64,
+    happened: BTreeMap<Happening, u64>,
+}
+
+/// Something that ends, or comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Come(usize),
+    Register(usize),
+    StartServer,
+    FineWeather,
+    Reach(usize),
+    Wakes,
+    Clock,
+    Disk,
+}
+
+impl World {
+    /// A world before its first moment.
+    #[must_use]
+    pub fn new(options: Options, journal: &Journal, directory: &Path) -> Self {
+        let mut random = StdRng::seed_from_u64(options.seed);
+        let profile = Profile::draw(&mut random);
+        let clock = SimClock::new();
+        let server_clock = clock.of_another_machine();
+        let net = SimNet::new(random.random());
+        let model = Model::new(journal.clone(), clock.clone(), profile.people, profile.retention_ms);
+        let flags = Flags { retention: Some(format!("{}s", profile.retention_ms / 1_000)), ..Flags::default() };
+        let parts = (journal.clone(), net.clone(), server_clock);
+        let wakes = WakeFaults::new(random.random());
+        let mut of_disk = StdRng::seed_from_u64(random.random());
+        let disk = SimDisk::new(move || of_disk.random());
+        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags);
+        let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone() };
+        let people = (0..profile.people).map(|index| Person::new(index, directory, parts.clone())).collect();
+        journal.note(format!("profile: {profile:?}"));
+        Self {
+            options,
+            random,
+            profile,
+            journal: journal.clone(),
+            net,
+            model,
+            server,
+            people,
+            due: BinaryHeap::new(),
+            order: 0,
+            happened: BTreeMap::new(),
+        }
+    }
+
+    /// Runs it to its end, or to the first violation, which is in the journal then.
+    pub async fn run(mut self) -> Summary {
+        self.begin().await;
+        let end = Instant::now() + Duration::from_millis(self.options.days * DAY_MS);
+        let mut next = self.next_happening();
+        let mut look = Instant::now();
+        while Instant::now() < end && self.journal.violation().is_none() {
+            let due = self.due.peek().map_or(end, |Reverse((at, ..))| *at);
+            tokio::time::sleep_until(next.min(due).min(look).min(end)).await;
+            let now = Instant::now();
+            if now >= due {
+                if let Some(Reverse((_, _, due))) = self.due.pop() {
+                    self.end_of(due).await;
+                }
+            } else if now >= next {
+                let kind = self.profile.next(&mut self.random);
+                *self.happened.entry(kind).or_default() += 1;
+                self.act(kind).await;
+                next = self.next_happening();
+            }
+            self.look();
+            look = Instant::now() + Duration::from_millis(LOOK_EVERY_MS);
+        }
+        if self.journal.violation().is_none() {
+            self.calm().await;
+        }
+        self.summary()
+    }
+
+    async fn begin(&mut self) {
+        if let Err(error) = self.server.start().await {
+            return self.journal.violate("the server starts", format!("{error:#}"));
+        }
+        self.look();
+        for person in 0..self.people.len() {
+            // The first two are there from the start; the others come in the middle of everything.
+            if person < 2 {
+                self.register(person).await;
+            } else {
+                let within_ms = self.options.days * DAY_MS / 2;
+                let after_ms = self.random.random_range(0..within_ms.max(1));
+                self.later(after_ms, Due::Register(person));
+            }
+        }
+    }
+
+    async fn register(&mut self, person: usize) {
+        let url = self.server.url();
+        self.people[person].register(url).await;
+        if self.people[person].is_registered() {
+            self.people[person].come().await;
+        } else {
+            self.later(MINUTE_MS, Due::Register(person));
+        }
+    }
+
+    fn next_happening(&mut self) -> Instant {
+        let pause_ms = self.profile.pause_ms(&mut self.random, self.journal.now_ms());
+        Instant::now() + Duration::from_millis(pause_ms)
+    }
+
+    fn later(&mut self, after_ms: u64, due: Due) {
+        assert!(self.due.len() < DUE_MAX, "everything that begins also ends");
+        self.order += 1;
+        self.due.push(Reverse((Instant::now() + Duration::from_millis(after_ms), self.order, due)));
+    }
+
+    async fn end_of(&mut self, due: Due) {
+        match due {
+            Due::Come(person) => self.people[person].come().await,
+            Due::Register(person) => {
+                if !self.people[person].is_registered() {
+                    self.register(person).await;
+                }
+            }
+            Due::StartServer => self.start_server().await,
+            Due::FineWeather => {
+                self.journal.note("network: fine");
+                self.net.set_weather(Weather::fine());
+            }
+            Due::Reach(person) => {
+                self.journal.note(format!("network: person{person} can be reached"));
+                self.net.set_reach(self.people[person].address(), true, true);
+            }
+            Due::Wakes => self.server.wakes.set(0.0, 0.0),
+            Due::Disk => self.mend_disk(),
+            Due::Clock => {
+                self.journal.note("clock: put right");
+                self.server.clock.mend();
+            }
+        }
+    }
+
+    fn mend_disk(&self) {
+        self.journal.note("disk: well");
+        self.server.disk.set_rates(FaultRates::default());
+        self.server.disk.fail_writes(None);
+        self.server.disk.fail_reads(None);
+        self.server.disk.set_latency(Duration::ZERO..=Duration::ZERO);
+    }
+
+    async fn start_server(&mut self) {
+        let faults = self.server.disk.counts().faults;
+        let Err(error) = self.server.start().await else { return };
+        if self.server.disk.counts().faults > faults {
+            self.journal.note("server: its disk keeps it from starting");
+            return self.later(MINUTE_MS, Due::StartServer);
+        }
+        // A clock that is years ahead is for the operator to look at.
+        let is_mad = format!("{error:#}").contains("ahead of the last time") && self.server.clock.off_ms() != 0;
+        self.journal.check(is_mad, "the server starts", || format!("{error:#}"));
+        self.journal.note("server: refused to start by its clock; put right");
+        self.server.clock.mend();
+        if let Err(error) = self.server.start().await {
+            self.journal.violate("the server starts", format!("{error:#}"));
+        }
+    }
+
+    /// Looks at what must hold at any moment.
+    fn look(&mut self) {
+        if let Some((now_ms, status)) = self.server.time() {
+            self.model.server_time(now_ms);
+            let wall_ms = self.server.clock.wall_ms();
+            let held = status.held_jump_ms > 0 || wall_ms <= now_ms;
+            self.journal.check(held, "a clock that is not obeyed is said to be held", || format!("{status:?}"));
+        }
+        for broken in self.server.disk.take_violations() {
+            self.journal.violate("the store holds together", format!("{broken:?}"));
+        }
+        if let Some(node) = self.server.node() {
+            let memory = node.memory();
+            self.journal.check(memory.is_within_limits(), "memory stays under its bound", || format!("{memory:?}"));
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let disk: DiskCounts = self.server.disk.counts();
+        Summary {
+            seed: self.options.seed,
+            days: self.options.days,
+            people: self.people.len(),
+            retention_ms: self.profile.retention_ms,
+            happenings: self.happened.clone(),
+            messages: self.model.counts(),
+            traffic: self.net.traffic(),
+            wakes: self.server.wakes.counts(),
+            disk: [
+                ("writes", disk.writes),
+                ("faults", disk.faults),
+                ("crashes", disk.crashes),
+                ("batches_lost", disk.lost),
+                ("batches_reappeared", disk.reappeared),
+            ]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
+            events: self.journal.events(),
+            digest: self.journal.digest(),
+        }
+    }
+}
