@@ -95,6 +95,9 @@ pub enum GapReason {
     Expired,
     /// The inbox was over its bound.
     Overflow,
+    /// The server lost them, by damage of its disk or by going back to a backup: `missed` counts what is known, and
+    /// more may be gone.
+    Lost,
 }
 
 impl SharedEnvelope {
@@ -197,6 +200,7 @@ impl Gap {
         let reason = match self.reason {
             GapReason::Expired => schema::GapReason::Expired,
             GapReason::Overflow => schema::GapReason::Overflow,
+            GapReason::Lost => schema::GapReason::Lost,
         };
         schema::Gap {
             from_seq: self.from_seq,
@@ -212,6 +216,7 @@ impl Gap {
         let reason = match message.reason() {
             schema::GapReason::Expired => GapReason::Expired,
             schema::GapReason::Overflow => GapReason::Overflow,
+            schema::GapReason::Lost => GapReason::Lost,
             schema::GapReason::Unspecified => return Err(PayloadError::Invalid("reason")),
         };
         if message.from_seq == 0 || message.to_seq < message.from_seq || message.missed > message.count {

@@ -78,6 +78,10 @@ impl Inboxes {
             }
             if !live.is_empty() {
                 page.page.more = self.fill(account, &live, &mut page)? || !is_last;
+                if !page.page.more {
+                    // After a restore nothing stands between the last entry and the head.
+                    page.gap_until(Position { seq: head.seq, count: head.count });
+                }
                 return Ok(page.page);
             }
             if is_last {
@@ -98,21 +102,40 @@ impl Inboxes {
     ) -> Result<bool, StoreError> {
         let ids: Vec<_> = entries.iter().map(|(_, entry)| key::message(&entry.id)).collect();
         let keys: Vec<&[u8]> = ids.iter().map(AsRef::as_ref).collect();
-        let bodies = self.store.get_many(Family::Message, &keys)?;
+        let bodies = self.bodies(&keys)?;
         let mut bytes = 0;
         for ((seq, entry), body) in entries.iter().zip(bodies) {
             if bytes >= PAGE_BYTES_MAX {
                 return Ok(true);
             }
-            // A body that is gone has expired since: the entry becomes part of a gap.
-            if let Some(shared) = self.shared(account, entry, body.as_ref())? {
-                bytes += shared.len();
-                page.push_after_gap(Position { seq: *seq, count: entry.count }, counts(&entry.body), shared);
-            } else {
-                page.gap_until(Position { seq: *seq, count: entry.count });
+            let (position, counts) = (Position { seq: *seq, count: entry.count }, counts(&entry.body));
+            match body.and_then(|body| self.shared(account, entry, body.as_ref())) {
+                Ok(Some(shared)) => {
+                    bytes += shared.len();
+                    page.push_after_gap(position, counts, shared);
+                }
+                // A body that is gone has expired since: the entry becomes part of a gap.
+                Ok(None) => page.gap_until(position),
+                // Damage of one entry holds up no others, and is never handed out.
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(id = %entry.id, %error, "a message is damaged and lost; see `gureumd check`");
+                    page.lose_after_gap(position, counts);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
+    }
+
+    /// The bodies of many keys; where one is damaged, each by itself.
+    fn bodies(&self, keys: &[&[u8]]) -> Result<Vec<Result<Option<Bytes>, StoreError>>, StoreError> {
+        match self.store.get_many(Family::Message, keys) {
+            Ok(bodies) => Ok(bodies.into_iter().map(Ok).collect()),
+            Err(error) if is_damage(&error) => {
+                Ok(keys.iter().map(|key| self.store.get(Family::Message, key)).collect())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn shared(&self, reader: AccountId, entry: &InboxEntry, body: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
@@ -188,12 +211,19 @@ impl PageBuilder {
         self.push(position, shared);
     }
 
+    fn lose_after_gap(&mut self, position: Position, counts: bool) {
+        let before = Position { seq: position.seq - 1, count: position.count - u64::from(counts) };
+        self.gap_until(before);
+        self.gap(position, GapReason::Lost);
+    }
+
     fn gap_until(&mut self, to: Position) {
         let overflow = Position { seq: self.head.overflow.seq, count: self.head.overflow.count };
         if overflow.seq > self.end.seq {
             self.gap(if overflow.seq < to.seq { overflow } else { to }, GapReason::Overflow);
         }
-        self.gap(to, GapReason::Expired);
+        let is_restored = key::inbox_life(self.end.seq) != key::inbox_life(to.seq);
+        self.gap(to, if is_restored { GapReason::Lost } else { GapReason::Expired });
     }
 
     fn gap(&mut self, to: Position, reason: GapReason) {
@@ -211,6 +241,10 @@ impl PageBuilder {
         }
         self.end = to;
     }
+}
+
+const fn is_damage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. } | StoreError::Damaged(_))
 }
 
 fn weight(entries: &[Delivery]) -> usize {

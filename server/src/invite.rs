@@ -76,6 +76,12 @@ pub struct ServerFile {
     pub listen: SocketAddr,
     /// The address with the certificate's pin, as clients take it.
     pub url: String,
+    /// How long messages live there.
+    #[serde(default)]
+    pub retention_ms: Option<u64>,
+    /// How long commits live there.
+    #[serde(default)]
+    pub commit_retention_ms: Option<u64>,
 }
 
 impl ServerFile {
@@ -242,7 +248,9 @@ mod tests {
         assert!(!dir.path().join(KEY_FILE).exists(), "a wrong directory stays as it was");
 
         let listen = "127.0.0.1:4433".parse().unwrap();
-        ServerFile { listen, url: "gureum://h:1".into() }.write(dir.path()).unwrap();
+        ServerFile { listen, url: "gureum://h:1".into(), retention_ms: None, commit_retention_ms: None }
+            .write(dir.path())
+            .unwrap();
         let first = mint(dir.path(), 2, 5).unwrap();
         let second = mint(dir.path(), 2, 5).unwrap();
         assert_eq!((first.host.as_str(), first.port), ("h", 1));

@@ -15,9 +15,15 @@ pub mod wake;
 #[cfg(feature = "node")]
 mod admin;
 #[cfg(feature = "node")]
+pub mod backup;
+#[cfg(feature = "node")]
+pub mod check;
+#[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 mod conn;
+#[cfg(feature = "node")]
+mod control;
 #[cfg(feature = "node")]
 mod directory;
 #[cfg(feature = "node")]

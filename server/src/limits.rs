@@ -124,6 +124,16 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 /// How long one of them may last, in milliseconds: whoever holds one open makes room for the others.
 pub const ADMIN_CONNECTION_MS_MAX: u64 = 10_000;
 
+/// A request on the control socket: its one word is far shorter.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 64;
+
+/// How long such a request may take to arrive, in milliseconds.
+pub const CONTROL_REQUEST_MS_MAX: u64 = 10_000;
+
+/// How long a copy of the database for a backup stays in the data directory, in milliseconds. It keeps expired
+/// ciphertext on the disk meanwhile, so it is far below the bound of that.
+pub const CHECKPOINT_MS_MAX: u64 = 30 * 60 * 1_000;
+
 // ---- directory and requests ----
 
 /// Device logs kept in memory; one of a few entries takes about 1 KB.

@@ -95,6 +95,7 @@ pub(crate) struct Metrics {
     pub(crate) fsync_seconds: Histogram,
     gaps_expired: Counter,
     gaps_overflow: Counter,
+    gaps_lost: Counter,
     /// Application messages that a gap told of.
     pub(crate) messages_missed: Counter,
     /// The room on the disk, and how it goes.
@@ -138,6 +139,7 @@ impl Metrics {
         match reason {
             GapReason::Expired => &self.gaps_expired,
             GapReason::Overflow => &self.gaps_overflow,
+            GapReason::Lost => &self.gaps_lost,
         }
     }
 
@@ -171,6 +173,7 @@ impl Metrics {
             fsync_seconds: histogram!("gureum_fsync_seconds"),
             gaps_expired: counter!("gureum_gaps_total", "reason" => "expired"),
             gaps_overflow: counter!("gureum_gaps_total", "reason" => "overflow"),
+            gaps_lost: counter!("gureum_gaps_total", "reason" => "lost"),
             messages_missed: counter!("gureum_messages_missed_total"),
             store: StoreMetrics::register(),
             keys_live: gauge!("gureum_keys_live"),

@@ -1,5 +1,6 @@
 //! The wiring of one server: everything is opened in order, and closed in the opposite one.
 
+mod clock;
 mod ground;
 mod maintain;
 
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Condition, Readiness};
 use crate::config::{Config, Registration};
 use crate::conn::Shared;
+use crate::control;
 use crate::directory::Directory;
 use crate::files;
 use crate::inbox::Inboxes;
@@ -35,7 +37,7 @@ use crate::seal::Keyring;
 use crate::session::SessionConfig;
 use crate::store::rocks::RocksStore;
 use crate::store::{Expiry, Family, Store, TakenFloors};
-use crate::time::{Clock, ClockStatus, WallClock, load_last_known_ms};
+use crate::time::{Clock, ClockStatus, WallClock};
 use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
 use crate::work::Work;
@@ -128,35 +130,44 @@ impl Node {
         let dir = config.data_dir.clone();
         files::make_private_dir(&dir)
             .with_context(|| format!("the data directory {} cannot be made", dir.display()))?;
-        let base = Base::open(&config, wall, work.clone(), open_store).await?;
-        let (store, keyring) = (Arc::clone(&base.store), Arc::clone(&base.keyring));
-        let tls = load_tls(&dir, &config)?;
-        let endpoint = listen::bind(config.listen, &tls, socket)?;
-        let listen = endpoint.local_addr()?;
         let admin_listener = if serves_admin { Some(bind_admin(config.admin).await?) } else { None };
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let url = tls.url(config.public_address(listen)).to_string();
-
         let (metrics, rendered) = Metrics::new();
-        let metrics = Arc::new(metrics);
-        let hub = Arc::new(Hub::new());
-        let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
-        let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
-        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
-        let readiness = Arc::new(Readiness::default());
-        let maintenance =
-            Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
-        maintenance.save_clock()?;
-
+        let (metrics, readiness) = (Arc::new(metrics), Arc::new(Readiness::default()));
         let (stop_accepting, stop_rest, mut rest) =
             (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         if let Some(listener) = admin_listener {
             rest.spawn(serve_admin(listener, Arc::clone(&readiness), rendered.clone(), stop_rest.clone()));
         }
+        let clock = clock::resume(&dir, Arc::clone(&wall), millis(config.retention), &readiness, &metrics).await?;
+        let base = Base::open(&config, wall, clock, work.clone(), open_store).await?;
+        let (store, keyring) = (Arc::clone(&base.store), Arc::clone(&base.keyring));
+        let tls = load_tls(&dir, &config)?;
+        let endpoint = listen::bind(config.listen, &tls, socket)?;
+        let listen = endpoint.local_addr()?;
+        let url = tls.url(config.public_address(listen)).to_string();
+
+        let hub = Arc::new(Hub::new());
+        let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
+        let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
+        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
+        let maintenance =
+            Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
+        maintenance.save_clock()?;
+
+        if serves_admin {
+            serve_control(&mut rest, &dir, &store, &stop_rest);
+        }
         rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
         tracing::info!(%listen, ?admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
-        ServerFile { listen, url: url.clone() }.write(&dir)?;
+        ServerFile {
+            listen,
+            url: url.clone(),
+            retention_ms: Some(millis(config.retention)),
+            commit_retention_ms: Some(millis(config.commit_retention)),
+        }
+        .write(&dir)?;
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
         Ok(Self {
@@ -296,12 +307,11 @@ impl Base {
     async fn open(
         config: &Config,
         wall: Arc<dyn WallClock>,
+        clock: Arc<Clock>,
         work: Work,
         open_store: Option<OpenStore>,
     ) -> Result<Self> {
         let retention_ms = millis(config.retention);
-        let last_known_ms = load_last_known_ms(&config.data_dir)?;
-        let clock = Arc::new(Clock::resume(Arc::clone(&wall), retention_ms, last_known_ms)?);
         let floors = Arc::new(TakenFloors::default());
         let expiry = Expiry {
             clock: Arc::clone(&clock),
@@ -313,6 +323,16 @@ impl Base {
         let opened = work.run(move || open_storage(&dir, master.as_deref(), expiry, open_store)).await;
         let (store, keyring) = opened.context("opening the store panicked")??;
         Ok(Self { store, keyring, wall, clock, floors, work })
+    }
+}
+
+fn serve_control(rest: &mut JoinSet<()>, dir: &Path, store: &Arc<dyn Store>, stop: &CancellationToken) {
+    match control::bind(dir) {
+        Ok(control) => {
+            rest.spawn(control::serve(control, dir.to_owned(), Arc::clone(store), stop.clone()));
+        }
+        // A path too long for a socket, say: nothing that anybody's messages need.
+        Err(error) => tracing::warn!(%error, "no control socket: no backup can be made while the server runs"),
     }
 }
 

@@ -113,6 +113,33 @@ impl Keyring {
         })
     }
 
+    /// Reads a keyring without changing its directory: what opens, and what does not.
+    ///
+    /// # Errors
+    /// When the directory or the master key can't be read.
+    pub fn inspect(
+        directory: &Path,
+        master: Option<&Path>,
+        retention_ms: u64,
+    ) -> Result<(Self, Vec<KeyringError>), KeyringError> {
+        let (files, opened) = KeyFiles::inspect(directory, master)?;
+        let (mut ring, mut damaged) = (Ring::new(), Vec::new());
+        for (period, cipher) in opened {
+            match cipher {
+                Ok(cipher) => drop(ring.insert(period.id(), Arc::new(PeriodKey { period, cipher }))),
+                Err(error) => damaged.push(error),
+            }
+        }
+        let keyring = Self {
+            files,
+            retention_ms,
+            period_ms: period_ms(retention_ms),
+            ring: RwLock::new(Arc::new(ring)),
+            changing: Mutex::new(()),
+        };
+        Ok((keyring, damaged))
+    }
+
     /// Seals a message's header and body for its id, with the key of the id's time.
     ///
     /// Waits for the disk only when that key does not exist yet: call [`Keyring::tick`] ahead of it.
@@ -232,6 +259,18 @@ impl Keyring {
         change(&mut ring);
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
+}
+
+/// The id of the key that a file of a keyring holds, as its name says; `None` for any other file.
+#[must_use]
+pub fn key_id_of_file(path: &Path) -> Option<u64> {
+    Period::parse(path).map(Period::id)
+}
+
+/// The end of the time for which a key file's key was used; `None` for any other file.
+#[must_use]
+pub fn key_end_ms_of_file(path: &Path) -> Option<u64> {
+    Period::parse(path).map(|period| period.end_ms)
 }
 
 /// Says what it holds and shows no key.

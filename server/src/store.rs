@@ -13,6 +13,7 @@ pub mod record;
 pub mod rocks;
 
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -153,7 +154,7 @@ pub enum StoreError {
         what: String,
     },
     /// The database itself is damaged.
-    #[error("the database is damaged: {0}")]
+    #[error("the database is damaged: {0} (`gureumd check` tells what is hit; `gureumd restore` puts a backup back)")]
     Damaged(String),
     /// The data directory is of another format (the operator's).
     #[error("the data directory has format `{found}`; this program knows `{known}`: use the version that wrote it")]
@@ -270,6 +271,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Why it cannot.
     fn healthy(&self) -> Result<(), StoreError>;
+
+    /// Copies the store as it stands at one moment into a new directory, with hard links where the disk allows.
+    ///
+    /// # Errors
+    /// When the disk refuses, or the store is not on one.
+    fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Io(format!("this store is on no disk, and cannot be copied to {}", to.display())))
+    }
 
     /// Brings everything to the disk, so that the next start has nothing to replay.
     ///

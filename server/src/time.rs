@@ -1,12 +1,14 @@
 //! The clock that decides what has expired: it never runs backwards, and a leap forward is not believed.
 
 mod file;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use file::{load_last_known_ms, save_last_known_ms};
+pub use settle::{Settled, Settling};
 
 /// The least leap that is held: below it, stepping is ordinary work of time synchronisation.
 const JUMP_MS_MIN: u64 = 1_000;
@@ -19,8 +21,8 @@ const JUMP_MS_MAX: u64 = 5 * 60 * 1_000;
 /// slews by at most 500 ppm.
 const DRIFT_DIVISOR: u64 = 1_000;
 
-/// The longest time off after which a start believes the clock: a server may rest for a year.
-const TIME_OFF_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
+/// The longest time off after which a start believes the clock without an operator's word.
+const TIME_OFF_MS_MAX: u64 = 40 * 24 * 60 * 60 * 1_000;
 
 /// Where time comes from.
 pub trait WallClock: Send + Sync + 'static {
@@ -312,9 +314,9 @@ mod tests {
     fn a_restart_after_a_long_time_off_is_believed_up_to_a_bound() {
         let source = Arc::new(ManualClock::at(START_MS));
         let resume = |last_ms| Clock::resume(Arc::clone(&source) as _, RETENTION_MS, Some(last_ms));
-        assert_eq!(resume(START_MS - 30 * DAY_MS).map(|clock| clock.now_ms()), Ok(START_MS));
-        let error = resume(START_MS - 401 * DAY_MS).map(|clock| clock.now_ms()).expect_err("too far");
-        assert_eq!(error, ClockError::TooFarAhead { days: 401 });
+        assert_eq!(resume(START_MS - 40 * DAY_MS).map(|clock| clock.now_ms()), Ok(START_MS));
+        let error = resume(START_MS - 41 * DAY_MS).map(|clock| clock.now_ms()).expect_err("too far");
+        assert_eq!(error, ClockError::TooFarAhead { days: 41 });
         assert!(error.to_string().contains("remove the file `clock`"));
     }
 

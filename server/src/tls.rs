@@ -166,6 +166,12 @@ pub(crate) fn spki_pin(certificate: &CertificateDer<'_>) -> Result<[u8; 32], rus
     pin.map_err(|_| rustls::Error::General("SHA-256 has 32 bytes".into()))
 }
 
+/// Whether bytes are a certificate or a private key, as PEM.
+pub(crate) fn is_pem(bytes: &[u8]) -> bool {
+    let is_chain = CertificateDer::pem_slice_iter(bytes).next().is_some_and(|first| first.is_ok());
+    is_chain || PrivateKeyDer::from_pem_slice(bytes).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]

@@ -3,9 +3,13 @@
 
 mod abuse;
 mod away;
+mod backup;
+mod check;
 mod cli;
+mod clock;
 mod commits;
 mod crash;
+mod damage;
 mod delivery;
 mod disk;
 mod expiry;

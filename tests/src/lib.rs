@@ -13,6 +13,7 @@ pub mod child;
 pub mod device;
 pub mod disk;
 pub mod netns;
+pub mod operator;
 pub mod person;
 pub mod prove;
 pub mod raw;

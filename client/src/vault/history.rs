@@ -140,11 +140,16 @@ pub(super) const fn reason_number(reason: GapReason) -> i64 {
     match reason {
         GapReason::Expired => 0,
         GapReason::Overflow => 1,
+        GapReason::Lost => 2,
     }
 }
 
 const fn reason_of(number: i64) -> GapReason {
-    if number == 0 { GapReason::Expired } else { GapReason::Overflow }
+    match number {
+        0 => GapReason::Expired,
+        2 => GapReason::Lost,
+        _ => GapReason::Overflow,
+    }
 }
 
 fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {

@@ -1,6 +1,8 @@
 //! The inbox: each entry is decrypted, kept, and passed by the cursor in one transaction, exactly once.
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, Position, SharedEnvelope};
+use gureum_proto::{
+    AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, Position, SharedEnvelope,
+};
 use rusqlite::params;
 
 use super::commits::{Outcome, accounts, take_commit};
@@ -324,7 +326,8 @@ fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) ->
 }
 
 fn take_gap(work: &Work<'_>, gap: &Gap) -> Result<Vec<StoredEvent>, VaultError> {
-    if gap.missed == 0 {
+    // After a restore nobody knows how many are gone: none that is known may be some.
+    if gap.missed == 0 && gap.reason != GapReason::Lost {
         return Ok(Vec::new());
     }
     // It stands right after what came before it, and so before what comes now, which may be days old itself.

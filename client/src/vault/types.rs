@@ -325,11 +325,13 @@ mod as_reason {
 
     const EXPIRED: &str = "expired";
     const OVERFLOW: &str = "overflow";
+    const LOST: &str = "lost";
 
     pub(super) fn serialize<S: Serializer>(reason: &GapReason, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match reason {
             GapReason::Expired => EXPIRED,
             GapReason::Overflow => OVERFLOW,
+            GapReason::Lost => LOST,
         })
     }
 
@@ -337,6 +339,7 @@ mod as_reason {
         match String::deserialize(from)?.as_str() {
             EXPIRED => Ok(GapReason::Expired),
             OVERFLOW => Ok(GapReason::Overflow),
+            LOST => Ok(GapReason::Lost),
             _ => Err(D::Error::custom("no reason of a gap")),
         }
     }

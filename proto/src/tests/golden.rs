@@ -172,6 +172,7 @@ fn delivery_frames_have_these_bytes() {
     let gap = |reason| DeliveryFrame::Gap(Gap { from_seq: 301, to, missed: 2, reason });
     delivery(gap(GapReason::Expired), "110c08ad0210ae02180220042801");
     delivery(gap(GapReason::Overflow), "110c08ad0210ae02180220042802");
+    delivery(gap(GapReason::Lost), "110c08ad0210ae02180220042803");
     delivery(DeliveryFrame::CaughtUp { seq: 302 }, "120308ae02");
 }
 

@@ -1,4 +1,4 @@
-//! The server's command: `gureumd serve` and `gureumd invite`.
+//! The server's command: `gureumd serve`, `invite`, `check`, `backup` and `restore`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use gureum_server::check::CheckError;
 use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
 use gureum_server::time::{SystemClock, WallClock};
-use gureum_server::{invite, node};
+use gureum_server::{backup, check, invite, node};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The exit code that clap has for wrong usage; wrong settings are the same, wherever they come from.
 const WRONG_USAGE: u8 = 2;
+
+/// The retention of a directory that does not say it.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// The Gureum server: keeps end-to-end encrypted messages for devices that are away, and relays at once to those
 /// that are not.
@@ -29,7 +33,10 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   gureumd serve --data-dir ./data
   gureumd invite --data-dir ./data                one person may register with the URL printed
-  gureumd invite --data-dir ./data --uses 20 --expires 2d";
+  gureumd invite --data-dir ./data --uses 20 --expires 2d
+  gureumd backup --data-dir ./data --to ./backup  while the server runs, or while it does not
+  gureumd check ./backup
+  gureumd restore --from ./backup --data-dir ./data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -39,6 +46,15 @@ enum Command {
     /// Print a URL by which somebody may register; works while the server runs
     #[command(after_help = INVITE_HELP)]
     Invite(Invite),
+    /// Audit a data directory that no server uses, or a backup; changes nothing
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+    /// Copy everything but the message keys; works while the server runs
+    #[command(after_help = BACKUP_HELP)]
+    Backup(Backup),
+    /// Make a data directory from a backup
+    #[command(after_help = RESTORE_HELP)]
+    Restore(Restore),
 }
 
 const SERVE_HELP: &str = "Every option may also be given as an environment variable (GUREUM_ and its name: \
@@ -57,6 +73,71 @@ Examples:
 const INVITE_HELP: &str = "Examples:
   gureumd invite --data-dir ./data
   gureumd invite --data-dir ./data --uses 20 --expires 2d";
+
+const CHECK_HELP: &str =
+    "The exit code is 0 when all is in order, 1 when something was found, 2 when there is nothing to \
+audit. Of a server that runs, audit a backup.
+
+Examples:
+  gureumd check ./data
+  gureumd check ./backup --json";
+
+const BACKUP_HELP: &str =
+    "The backup holds accounts, conversations and sealed messages, the certificate and the key of \
+invites. It holds no key of a message: without the keyring of the server (keys/) nobody reads a message in it.
+
+Examples:
+  gureumd backup --data-dir ./data --to /mnt/backup/2027-01-31";
+
+const RESTORE_HELP: &str =
+    "The data directory must have no database. If it still has its keys/, messages whose keys are \
+there are delivered; for the others devices are told of gaps.
+
+Examples:
+  gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./data
+  gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./new --keys ./old/keys";
+
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// The data directory, or the backup
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// How long messages live [default: as the server had it that last used the directory]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    retention: Option<Duration>,
+    /// How long commits live [default: likewise]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    commit_retention: Option<Duration>,
+    /// The master key, if it is kept elsewhere
+    #[arg(long, value_name = "FILE", env = "GUREUM_MASTER_KEY")]
+    master_key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Backup {
+    /// The data directory of the server
+    #[arg(long, value_name = "DIR", env = "GUREUM_DATA_DIR")]
+    data_dir: PathBuf,
+    /// The directory to make; it must not exist
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Restore {
+    /// The backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The data directory to make
+    #[arg(long, value_name = "DIR", env = "GUREUM_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Message keys that survived, the directory keys/ of the old server
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+}
 
 #[derive(Debug, clap::Args)]
 struct Serve {
@@ -82,14 +163,21 @@ struct Invite {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(serve) => run_serve(&serve),
-        Command::Invite(invite) => run_invite(&invite),
+        Command::Serve(serve) => run_serve(&serve).map(|()| ExitCode::SUCCESS),
+        Command::Invite(invite) => run_invite(&invite).map(|()| ExitCode::SUCCESS),
+        Command::Check(check) => run_check(&check),
+        Command::Backup(backup) => run_backup(&backup).map(|()| ExitCode::SUCCESS),
+        Command::Restore(restore) => run_restore(&restore).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gureumd: {error:#}");
-            if error.is::<ConfigError>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+            if error.is::<ConfigError>() || error.is::<CheckError>() {
+                ExitCode::from(WRONG_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -112,6 +200,41 @@ fn run_invite(invite: &Invite) -> Result<()> {
     };
     let url = invite::mint(&invite.data_dir, invite.uses, expires_ms)?;
     Ok(writeln!(std::io::stdout(), "{url}")?)
+}
+
+fn run_check(check: &Check) -> Result<ExitCode> {
+    let known = invite::ServerFile::read(&check.directory).ok().flatten();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let of_server = known.as_ref().and_then(|server| server.retention_ms);
+    let retention_ms = check.retention.map(millis).or(of_server).unwrap_or_else(|| millis(DEFAULT_RETENTION));
+    let of_server = known.as_ref().and_then(|server| server.commit_retention_ms);
+    let commit_retention_ms =
+        check.commit_retention.map(millis).or(of_server).unwrap_or(retention_ms.saturating_mul(10));
+    let options = check::Options {
+        now_ms: SystemClock::new().wall_ms(),
+        retention_ms,
+        commit_retention_ms,
+        master_key: check.master_key.as_deref(),
+    };
+    let report = check::check(&check.directory, &options)?;
+    let mut out = std::io::stdout();
+    if check.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_backup(backup: &Backup) -> Result<()> {
+    let manifest = backup::take(&backup.data_dir, &backup.to, SystemClock::new().wall_ms())?;
+    let (files, bytes) = (manifest.files.len(), manifest.bytes());
+    Ok(writeln!(std::io::stdout(), "{files} files of {bytes} bytes are in {}", backup.to.display())?)
+}
+
+fn run_restore(restore: &Restore) -> Result<()> {
+    let restored = backup::restore(&restore.from, &restore.data_dir, restore.keys.as_deref())?;
+    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&restored)?)?)
 }
 
 fn start_log(config: &Config) {

@@ -11,7 +11,7 @@ use crate::session::Authenticated;
 use crate::store::conformance::{RETENTION_MS, START_MS, expiry};
 use crate::store::key::{ConversationTag, CursorTag};
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationHead, ConversationKind, Cursor, Member};
+use crate::store::record::{ConversationHead, ConversationKind, Cursor, Mark, Member};
 use crate::store::{Batch, Durability};
 use crate::time::ManualClock;
 use crate::wake::{Attached, Listener, Wake};
@@ -126,6 +126,12 @@ impl Bench {
         self.write(plan);
     }
 
+    /// The planner forgets what it had read.
+    fn restart(&mut self) {
+        let config = PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100_000, inbox_bytes_max: 1 << 30 };
+        self.planner = Planner::new(Arc::clone(&self.store) as _, Arc::new(Plain), config, Box::new(|| 0));
+    }
+
     fn write(&mut self, mut plan: Plan) {
         self.planner.finish(&mut plan);
         self.store.write(&plan.batch, Durability::Synced).unwrap();
@@ -158,12 +164,17 @@ fn at(seq: u64, count: u64) -> Position {
     Position { seq, count }
 }
 
-/// A short form: `5` for the envelope at 5, `-3..4 x2` for a gap of two messages that expired, `!` for an overflow.
+/// A short form: `5` for the envelope at 5, `-3..4 x2` for a gap of two messages that expired, `!` for an
+/// overflow, `?` for what was lost.
 fn short(items: &[Item]) -> Vec<String> {
     let short = |item: &Item| match item {
         Item::Envelope { position, .. } => position.seq.to_string(),
         Item::Gap(Gap { from_seq, to, missed, reason }) => {
-            let sign = if *reason == GapReason::Expired { '-' } else { '!' };
+            let sign = match reason {
+                GapReason::Expired => '-',
+                GapReason::Overflow => '!',
+                GapReason::Lost => '?',
+            };
             format!("{sign}{from_seq}..{} x{missed}", to.seq)
         }
         Item::CaughtUp { seq } => format!("caught up {seq}"),
@@ -300,6 +311,46 @@ fn a_body_whose_key_was_destroyed_becomes_part_of_a_gap() {
         bench.send(body);
     }
     check(&bench, at(0, 0), &["-1..1 x1", "2", "-3..4 x2"]);
+}
+
+#[test]
+fn a_damaged_body_is_lost_and_holds_up_no_others() {
+    let mut bench = Bench::new();
+    bench.messages(4);
+    let entries = bench.store.scan(Family::Message, &[]..&[0xff; 17], 10).unwrap();
+    let mut batch = Batch::new();
+    batch.put(Family::Message, &entries[1].0, b"garbage");
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    check(&bench, at(0, 0), &["1", "?2..2 x1", "3", "4"]);
+}
+
+#[test]
+fn after_a_restore_every_device_is_told_once_and_misses_nothing_new() {
+    let mut bench = Bench::new();
+    bench.messages(3);
+    // The backup had the first three; one device has taken five.
+    let head: InboxHead = read(bench.store.as_ref(), Family::InboxHead, &key::inbox_head(&BOB)).unwrap().unwrap();
+    let seq = key::next_life(head.seq);
+    let mut batch = Batch::new();
+    batch.put_record(
+        Family::InboxHead,
+        key::inbox_head(&BOB),
+        &InboxHead { seq, floor: Mark { seq, ..head.last() }, ..head },
+    );
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    bench.restart();
+    let life = format!("{seq} x0");
+    check(&bench, at(3, 3), &[&format!("?4..{life}")]);
+    check(&bench, at(5, 5), &[&format!("?6..{life}")]);
+    check(&bench, at(1, 1), &["2", "3", &format!("?4..{life}")]);
+    bench.messages(1);
+    let new = (seq + 1).to_string();
+    check(&bench, at(1, 1), &["2", "3", &format!("?4..{life}"), &new]);
+    check(&bench, at(5, 5), &[&format!("?6..{life}"), &new]);
+    check(&bench, at(seq, 3), &[&new]);
+    bench.time.advance(RETENTION_MS);
+    check(&bench, at(seq, 3), &[&format!("-{new}..{new} x1")]);
+    check(&bench, at(1, 1), &[&format!("?2..{new} x3")]);
 }
 
 #[test]

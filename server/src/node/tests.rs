@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::*;
 use crate::config::Flags;
 use crate::store::memory::MemoryStore;
+use crate::time::load_last_known_ms;
 
 /// Of virtual time; each round of maintenance in it writes a real file.
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -26,6 +26,9 @@ pub(super) struct Period {
     pub(super) end_ms: u64,
 }
 
+/// Keys of periods, or why they do not open.
+type Inspected = Vec<(Period, Result<Cipher, KeyringError>)>;
+
 /// The directory of the keys, and the master that wraps them.
 pub(super) struct KeyFiles {
     directory: PathBuf,
@@ -62,6 +65,21 @@ impl KeyFiles {
             .into_iter()
             .map(|period| files.unwrap_key(period).map(|cipher| (period, cipher)))
             .collect::<Result<_, _>>()?;
+        Ok((files, keys))
+    }
+
+    /// Reads the directory as it is: each key, or why it does not open.
+    pub(super) fn inspect(directory: &Path, master: Option<&Path>) -> Result<(Self, Inspected), KeyringError> {
+        let mut periods = Vec::new();
+        for entry in fs::read_dir(directory).map_err(|source| failed("list", directory, source))? {
+            periods.extend(Period::parse(&entry.map_err(|source| failed("list", directory, source))?.path()));
+            if periods.len() > KEYRING_KEYS_MAX {
+                return Err(KeyringError::TooManyKeys);
+            }
+        }
+        let master = read_master(&master.map_or_else(|| directory.join(MASTER), Path::to_path_buf))?;
+        let files = Self { directory: directory.to_path_buf(), master: Cipher::new(&master)? };
+        let keys = periods.into_iter().map(|period| (period, files.unwrap_key(period))).collect();
         Ok((files, keys))
     }
 
@@ -142,7 +160,7 @@ impl Period {
         format!("{}-{}.key", self.start_ms, self.end_ms)
     }
 
-    fn parse(path: &Path) -> Option<Self> {
+    pub(super) fn parse(path: &Path) -> Option<Self> {
         let (start, end) = path.file_name()?.to_str()?.strip_suffix(".key")?.split_once('-')?;
         let period = Self { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
         // Only names as this program writes them: `007-8.key` would be looked for under another name, and

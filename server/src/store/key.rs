@@ -147,6 +147,26 @@ pub fn inbox(account: &AccountId, seq: u64) -> Key {
     Key::of(&[account.as_bytes(), &seq.to_be_bytes()])
 }
 
+/// The bits of a seq that count positions; those above count how often the server has gone back to a backup.
+const LIFE_BITS: u32 = 40;
+
+/// Which life of its inbox a position belongs to: zero until a backup is restored.
+#[must_use]
+pub const fn inbox_life(seq: u64) -> u64 {
+    seq >> LIFE_BITS
+}
+
+/// Where an inbox, or the numbers of a conversation, go on after a restore, so that nothing is used twice: devices
+/// may have seen positions that the backup knows nothing of, but none of a later life. Saturates.
+#[must_use]
+pub const fn next_life(seq: u64) -> u64 {
+    let life = inbox_life(seq).saturating_add(1);
+    if life > SEQ_MAX >> LIFE_BITS { SEQ_MAX } else { life << LIFE_BITS }
+}
+
+/// The highest seq that goes over the wire.
+const SEQ_MAX: u64 = (1 << 62) - 1;
+
 /// The positions of an inbox after `after_seq`.
 #[must_use]
 pub fn inbox_after(account: &AccountId, after_seq: u64) -> KeyRange {
@@ -247,6 +267,18 @@ pub fn key_packages(account: &AccountId, device: &DeviceId, kind: KeyPackageKind
     KeyRange {
         start: Key::of(&[account.as_bytes(), device.as_bytes(), &[kind as u8]]),
         end: Key::of(&[account.as_bytes(), device.as_bytes(), &[next]]),
+    }
+}
+
+/// Whether a KeyPackage's key says that it may be claimed once, or again and again.
+#[must_use]
+pub fn key_package_kind(key: &[u8]) -> Option<KeyPackageKind> {
+    let (_, rest) = split_id(key)?;
+    let (_, rest) = split_id(rest)?;
+    match rest.split_first()? {
+        (0, hash) if hash.len() == 32 => Some(KeyPackageKind::OneTime),
+        (1, hash) if hash.len() == 32 => Some(KeyPackageKind::LastResort),
+        _ => None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The store on RocksDB: one write-ahead log, one fsync a batch, expiry by filter, whole files and flushes.
 
+pub(crate) mod fence;
 mod filter;
 mod footprint;
-mod format;
+pub(crate) mod format;
+pub(crate) mod log;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, Options, ReadOptions, WriteBatch,
     WriteOptions, properties,
@@ -22,6 +25,7 @@ use rocksdb::{
 use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError, key};
 use crate::limits::SCAN_ENTRIES_MAX;
 use crate::store::record::InboxEntry;
+use fence::Fence;
 use filter::{Tallies, Tally};
 
 /// A time of what there is none of.
@@ -47,6 +51,7 @@ pub struct RocksStore {
     /// Holds the database's counters.
     options: Options,
     has_failed: AtomicBool,
+    fence: Fence,
     /// Held as long as the database is open; declared after it, so that it is let go last.
     _lock: File,
 }
@@ -62,9 +67,11 @@ impl RocksStore {
     /// process has it open; else what the disk says.
     pub fn open(directory: &Path, expiry: Expiry) -> Result<Self, StoreError> {
         let lock = format::claim(directory)?;
+        log::refuse_damage(&directory.join("db"), true, fence::known(directory))?;
         let (options, tallies) = (options::database(), Family::ALL.map(|_| Tally::new()));
         let families = options::families(&expiry, &tallies);
         let db = DB::open_cf_descriptors(&options, directory.join("db"), families).map_err(world)?;
+        let fence = Fence::verify(directory, db.latest_sequence_number())?;
         Ok(Self {
             db,
             expiry,
@@ -77,6 +84,7 @@ impl RocksStore {
             entries_dropped: AtomicU64::new(0),
             options,
             has_failed: AtomicBool::new(false),
+            fence,
             _lock: lock,
         })
     }
@@ -235,6 +243,10 @@ impl Store for RocksStore {
         self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
         self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
         self.has_failed.store(result.is_err(), Ordering::Release);
+        if result.is_ok() && durability == Durability::Synced {
+            // A lazy write that came in between is in no way promised; there is one writer, so none does.
+            self.fence.raise(self.db.latest_sequence_number());
+        }
         result
     }
 
@@ -306,9 +318,16 @@ impl Store for RocksStore {
         self.write(&batch, Durability::Synced)
     }
 
+    fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(world)?;
+        checkpoint.create_checkpoint(to).map_err(world)
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.flush_older_than(0)?;
-        self.db.flush_wal(true).map_err(world)
+        self.db.flush_wal(true).map_err(world)?;
+        self.fence.raise(self.db.latest_sequence_number());
+        self.fence.sync()
     }
 }
 
@@ -345,7 +364,7 @@ fn shares_prefix(family: Family, range: &Range<&[u8]>) -> bool {
 }
 
 /// What RocksDB says, by whose fault it is.
-fn world(error: rocksdb::Error) -> StoreError {
+pub(crate) fn world(error: rocksdb::Error) -> StoreError {
     let kind = error.kind();
     let text = error.into_string();
     if text.contains("No space left on device") {

@@ -186,6 +186,7 @@ const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> 
     let reason = match reason {
         GapReason::Expired => "expired",
         GapReason::Overflow => "overflow",
+        GapReason::Lost => "lost",
     };
     Line::Gap { from_seq, to_seq, count, reason }
 }
@@ -218,8 +219,10 @@ fn gap_text(count: u64, reason: GapReason) -> String {
     let why = match reason {
         GapReason::Expired => "the server keeps messages only for a while",
         GapReason::Overflow => "more came than the server keeps for one account",
+        GapReason::Lost => "the server lost them, and maybe more: it was damaged, or went back to a backup",
     };
     match count {
+        0 => format!("· messages may be missing: {why}"),
         1 => format!("· 1 message is gone: {why}"),
         _ => format!("· {count} messages are gone: {why}"),
     }

@@ -353,7 +353,10 @@ fn a_gap_without_messages_is_silent_and_a_hole_is_an_error() {
     let gap = Gap { from_seq: 2, to, missed: 0, reason: GapReason::Overflow };
     let taken = b.vault.take(&[DeliveryFrame::Gap(gap), DeliveryFrame::CaughtUp { seq: 4 }]).unwrap();
     assert_eq!((taken.ack, taken.events.len(), taken.caught_up, taken.frames), (Some(to), 0, true, 2));
-    let far = Gap { from_seq: 6, to: Position { seq: 6, count: 1 }, missed: 1, reason: GapReason::Expired };
+    let to = Position { seq: 5, count: 0 };
+    let lost = Gap { from_seq: 5, to, missed: 0, reason: GapReason::Lost };
+    assert_eq!(b.vault.take(&[DeliveryFrame::Gap(lost)]).unwrap().events.len(), 1, "nobody knows how many are lost");
+    let far = Gap { from_seq: 7, to: Position { seq: 7, count: 1 }, missed: 1, reason: GapReason::Expired };
     let hole = b.vault.take(&[DeliveryFrame::Gap(far)]);
-    assert!(matches!(hole, Err(VaultError::Hole { expected: 5, got: 6 })), "{hole:?}");
+    assert!(matches!(hole, Err(VaultError::Hole { expected: 6, got: 7 })), "{hole:?}");
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 use crate::store::StoreError;
 
 /// What the file `FORMAT` of a data directory says.
-pub(super) const FORMAT: &str = "gureum-store 1";
+pub(crate) const FORMAT: &str = "gureum-store 1";
 
 /// As much of an unknown format as an error repeats.
 const FOUND_BYTES_MAX: u64 = 64;
 
 /// Checks the directory's format, claims the directory for this process, and marks a new one.
-pub(super) fn claim(directory: &Path) -> Result<File, StoreError> {
+pub(crate) fn claim(directory: &Path) -> Result<File, StoreError> {
     let found = check(directory)?;
     fs::create_dir_all(directory).map_err(world)?;
     let lock = lock(directory)?;
@@ -28,7 +28,7 @@ pub(super) fn claim(directory: &Path) -> Result<File, StoreError> {
 }
 
 /// `None` when there is nothing yet.
-fn check(directory: &Path) -> Result<Option<()>, StoreError> {
+pub(crate) fn check(directory: &Path) -> Result<Option<()>, StoreError> {
     let mut text = Vec::new();
     match File::open(directory.join("FORMAT")) {
         Ok(file) => file.take(FOUND_BYTES_MAX).read_to_end(&mut text).map_err(world)?,
@@ -47,7 +47,8 @@ fn check(directory: &Path) -> Result<Option<()>, StoreError> {
     Err(StoreError::UnknownFormat { found: found.trim_end().to_owned(), known: FORMAT })
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// Claims a directory for this process, as long as the file is held.
+pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("LOCK")).map_err(world)?;
     match file.try_lock() {
@@ -57,7 +58,21 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn mark(directory: &Path) -> io::Result<()> {
+/// Claims a directory that must stay as it is: one that has no lock, as a backup, is not given one.
+pub(crate) fn hold(directory: &Path) -> Result<Option<File>, StoreError> {
+    match File::open(directory.join("LOCK")) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(world(error)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(world(error)),
+    }
+}
+
+/// Says that the directory is of this format.
+pub(crate) fn mark(directory: &Path) -> io::Result<()> {
     let temporary = directory.join("FORMAT.new");
     let mut file = File::create(&temporary)?;
     file.write_all(format!("{FORMAT}\n").as_bytes())?;

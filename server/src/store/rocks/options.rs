@@ -25,8 +25,10 @@ pub(super) fn database() -> Options {
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
 
-    // The log. What was synced is never given up: recovery stops at the first record that does not fit, and
-    // refuses damage before the end. A recycled or archived log would keep expired ciphertext.
+    // The log. What was synced is never given up: recovery stops at the first record that does not fit, which after a
+    // power cut is the end of what was synced. The modes that refuse damage refuse such an end as well, and this one
+    // forgets what follows damage: so `log` looks first, and tells them apart. A recycled or archived log would keep
+    // expired ciphertext.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_manual_wal_flush(false);
     options.set_recycle_log_file_num(0);

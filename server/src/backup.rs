@@ -1,0 +1,144 @@
+//! Backups: a copy of everything but the message keys, made while the server runs or while it does not, and the way
+//! back from one.
+
+mod copy;
+mod manifest;
+mod restore;
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::control::{Answer, CHECKPOINT, SOCKET};
+use crate::files::{make_private_dir, read_small};
+use crate::limits::CHECKPOINT_MS_MAX;
+use crate::store::StoreError;
+use crate::store::rocks::format;
+pub use manifest::{BackedFile, Manifest};
+pub use restore::{Restored, restore};
+
+/// What lies beside the database and goes with it. No message key, and no master key: they stay with the server.
+const BESIDE: [&str; 5] = ["invite.key", "clock", "server.json", "tls/cert.pem", "tls/key.pem"];
+
+/// Why there is no backup, or no way back from it.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The directory to write is there already.
+    #[error("{0} exists already: give a directory that does not")]
+    Exists(PathBuf),
+    /// The directory to restore into has a server.
+    #[error("{0} holds a database already: move it away first, or restore into another directory")]
+    Occupied(PathBuf),
+    /// The directory is none of a server.
+    #[error("{0} holds no Gureum database")]
+    NoServer(PathBuf),
+    /// The directory is no backup.
+    #[error("{0} is no backup: it has no whole file `backup.json`")]
+    NoBackup(PathBuf),
+    /// The backup is not what was written.
+    #[error("the backup is damaged, and nothing was restored: {0}; use another one")]
+    Damaged(String),
+    /// The running server could not make the copy.
+    #[error("the running server made no copy: {0}")]
+    Server(String),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl BackupError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Makes a backup of a data directory at `to`, which is there whole or not at all.
+///
+/// # Errors
+/// When `to` exists, the directory is none of a server, or a disk refuses; then nothing stays at `to`.
+pub fn take(data_dir: &Path, to: &Path, now_ms: u64) -> Result<Manifest, BackupError> {
+    if to.exists() {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    if format::check(data_dir)?.is_none() {
+        return Err(BackupError::NoServer(data_dir.to_owned()));
+    }
+    let new = copy::beside(to, ".new");
+    copy::remove(&new)?;
+    let made = write(data_dir, &new, now_ms).and_then(|manifest| {
+        std::fs::rename(&new, to).and_then(|()| copy::sync_parent(to)).map_err(BackupError::at(to))?;
+        Ok(manifest)
+    });
+    if made.is_err() {
+        let _ = copy::remove(&new);
+    }
+    made
+}
+
+fn write(data_dir: &Path, new: &Path, now_ms: u64) -> Result<Manifest, BackupError> {
+    make_private_dir(new).map_err(BackupError::at(new))?;
+    let source = Source::open(data_dir)?;
+    copy::database(&source.path(data_dir), &new.join("db"))?;
+    drop(source);
+    for name in BESIDE {
+        let from = data_dir.join(name);
+        if let Some(bytes) = read_small(&from).map_err(BackupError::at(&from))? {
+            copy::write(&new.join(name), &bytes)?;
+        }
+    }
+    format::mark(new).map_err(BackupError::at(new))?;
+    let manifest = Manifest::of(new, now_ms)?;
+    manifest.write(new)?;
+    Ok(manifest)
+}
+
+/// Where the files of the database stand still.
+enum Source {
+    /// In a copy that the running server made; it goes with the connection.
+    Running { copy: PathBuf, _connection: UnixStream },
+    /// In the directory itself, of which no server can take possession meanwhile.
+    Stopped { _lock: std::fs::File },
+}
+
+impl Source {
+    fn open(data_dir: &Path) -> Result<Self, BackupError> {
+        match format::lock(data_dir) {
+            Ok(lock) => Ok(Self::Stopped { _lock: lock }),
+            Err(StoreError::InUse(_)) => Self::ask(data_dir),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn ask(data_dir: &Path) -> Result<Self, BackupError> {
+        let path = data_dir.join(SOCKET);
+        let ask = || -> io::Result<(UnixStream, Answer)> {
+            let mut connection = UnixStream::connect(&path)?;
+            connection.set_read_timeout(Some(Duration::from_millis(CHECKPOINT_MS_MAX)))?;
+            connection.write_all(CHECKPOINT.as_bytes())?;
+            let mut line = String::new();
+            BufReader::new(&connection).read_line(&mut line)?;
+            let answer = serde_json::from_str(&line)?;
+            Ok((connection, answer))
+        };
+        match ask().map_err(BackupError::at(&path))? {
+            (connection, Answer::Path(copy)) => Ok(Self::Running { copy, _connection: connection }),
+            (_, Answer::Error(why)) => Err(BackupError::Server(why)),
+        }
+    }
+
+    fn path(&self, data_dir: &Path) -> PathBuf {
+        match self {
+            Self::Running { copy, .. } => copy.clone(),
+            Self::Stopped { .. } => data_dir.join("db"),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The files beside the database.
+
+use std::fs;
+use std::path::Path;
+
+use super::report::{Kind, Report};
+use super::rules::Times;
+use crate::backup::Manifest;
+use crate::seal::{key_end_ms_of_file, key_id_of_file};
+use crate::store::rocks::{fence, format, log};
+use crate::time::load_last_known_ms;
+
+/// A start refuses a directory that was not in use for longer, until somebody has looked.
+const USED_MS_MAX: u64 = 40 * 24 * 60 * 60 * 1_000;
+
+/// The length of a wrapped key.
+const KEY_FILE_BYTES: u64 = 61;
+
+/// The files of a backup, against its list.
+pub(super) fn backup(directory: &Path, manifest: &Manifest, report: &mut Report) {
+    report.count("files of the backup", u64::try_from(manifest.files.len()).unwrap_or(u64::MAX));
+    match manifest.differences(directory) {
+        Ok(differences) => {
+            for (path, what) in differences {
+                report.find(Kind::File, path.display().to_string(), &[], format!("the file {what}"));
+            }
+        }
+        Err(error) => report.find(Kind::File, "backup.json", &[], error.to_string()),
+    }
+}
+
+/// The files of a data directory.
+pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report: &mut Report) {
+    match format::check(directory) {
+        Ok(Some(())) => {}
+        Ok(None) => report.find(Kind::File, "FORMAT", &[], "the file is missing"),
+        Err(error) => report.find(Kind::File, "FORMAT", &[], error.to_string()),
+    }
+    for name in ["tls/cert.pem", "tls/key.pem", "invite.key", "server.json"] {
+        small(directory, name, report);
+    }
+    match load_last_known_ms(directory) {
+        Ok(None) if !is_backup => report.find(Kind::File, "clock", &[], "the last known time is missing"),
+        Ok(Some(last_ms)) if times.is_in_the_future(last_ms) => {
+            let ahead_s = (last_ms - times.now_ms) / 1_000;
+            report.find(
+                Kind::Time,
+                "clock",
+                &[],
+                format!("the last known time is {ahead_s} s ahead of the system clock"),
+            );
+        }
+        Ok(Some(last_ms)) if !is_backup && times.now_ms.saturating_sub(last_ms) > USED_MS_MAX => {
+            let days = (times.now_ms - last_ms) / (24 * 60 * 60 * 1_000);
+            report.find(
+                Kind::Time,
+                "clock",
+                &[],
+                format!("the directory was last in use {days} days ago, or the file is damaged"),
+            );
+        }
+        Ok(_) => {}
+        Err(error) => report.find(Kind::File, "clock", &[], error.to_string()),
+    }
+    keys(&directory.join("keys"), times, report);
+    if let Err(error) = log::refuse_damage(&directory.join("db"), !is_backup, fence::known(directory)) {
+        report.find(Kind::Database, "db", &[], error.to_string());
+    }
+}
+
+fn small(directory: &Path, name: &str, report: &mut Report) {
+    let Ok(bytes) = fs::read(directory.join(name)) else { return };
+    let is_whole = match name {
+        "invite.key" => bytes.len() == 32,
+        "server.json" => serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(),
+        _ => crate::tls::is_pem(&bytes),
+    };
+    if !is_whole {
+        report.find(Kind::File, name, &[], "the file is not what the server wrote");
+    }
+}
+
+fn keys(directory: &Path, times: &Times, report: &mut Report) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let place = format!("keys/{name}");
+        let bytes = entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        if name == "master.key" {
+            continue;
+        }
+        if key_id_of_file(&path).is_none() {
+            let is_left_over = name.ends_with(".new") || name.ends_with(".gone");
+            if !is_left_over {
+                report.find(Kind::File, place, &[], "the name is none of a key");
+            }
+            continue;
+        }
+        report.count("keys", 1);
+        if bytes != KEY_FILE_BYTES {
+            report.find(
+                Kind::File,
+                place.as_str(),
+                &[],
+                format!("the key has {bytes} bytes instead of {KEY_FILE_BYTES}"),
+            );
+        }
+        if key_end_ms_of_file(&path).is_some_and(|end_ms| times.is_overdue(end_ms)) {
+            report.find(Kind::KeyPastItsTime, place, &[], "all messages of this key have expired");
+        }
+    }
+}

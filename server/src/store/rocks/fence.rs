@@ -1,0 +1,117 @@
+//! The fence: how far the database has certainly come, written beside it, so that a start notices a database that has
+//! lost its end. RocksDB takes a cut list of files, or a log that is cut or missing, for what a crash leaves.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::files::{read_small, write_private};
+use crate::store::StoreError;
+
+/// The file's name in a data directory.
+const NAME: &str = "sequence";
+
+/// As many digits as any number has, so that a number is overwritten in place.
+const DIGITS: usize = 20;
+
+/// The highest sequence number that is on the disk.
+#[derive(Debug)]
+pub(super) struct Fence {
+    file: File,
+    written: AtomicU64,
+}
+
+/// The number that a data directory's file says, if there is one.
+pub(crate) fn read(directory: &Path) -> io::Result<Option<u64>> {
+    let Some(bytes) = read_small(&directory.join(NAME))? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let number = text.strip_suffix('\n').filter(|digits| digits.len() == DIGITS).and_then(|digits| digits.parse().ok());
+    let no_number =
+        || io::Error::new(io::ErrorKind::InvalidData, "the file `sequence` of the data directory is damaged");
+    number.map(Some).ok_or_else(no_number)
+}
+
+/// The same, or nothing where the file is missing or damaged, which [`Fence::verify`] reports.
+pub(crate) fn known(directory: &Path) -> Option<u64> {
+    read(directory).ok().flatten()
+}
+
+impl Fence {
+    /// Compares the database with what it had come to.
+    pub(super) fn verify(directory: &Path, found: u64) -> Result<Self, StoreError> {
+        let path = directory.join(NAME);
+        let written = match read(directory) {
+            Ok(Some(written)) => written,
+            Ok(None) => write_private(&path, &text(found)).map(|()| found).map_err(|error| world(&error))?,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(StoreError::Damaged(format!("{error}: remove it if an audit finds nothing else")));
+            }
+            Err(error) => return Err(world(&error)),
+        };
+        if found < written {
+            return Err(StoreError::Damaged(format!(
+                "it ends at change {found}, and had come to {written}: its log or its list of files is cut or missing. \
+                 Restore a backup; or, to go on without what is gone, make a backup of the directory and restore that, so \
+                 that no position is used twice"
+            )));
+        }
+        let file = OpenOptions::new().write(true).open(&path).map_err(|error| world(&error))?;
+        let fence = Self { file, written: AtomicU64::new(written) };
+        fence.raise(found);
+        Ok(fence)
+    }
+
+    /// Everything up to this number is on the disk. Not synced: what a power cut leaves may be older, and then says
+    /// less; a process that is killed leaves the newest. A disk that refuses says so where it matters.
+    pub(super) fn raise(&self, sequence: u64) {
+        if self.written.fetch_max(sequence, Ordering::AcqRel) < sequence {
+            let _ = self.file.write_at(&text(sequence), 0);
+        }
+    }
+
+    /// Brings it to the disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_all().map_err(|error| world(&error))
+    }
+}
+
+fn text(sequence: u64) -> Vec<u8> {
+    format!("{sequence:0DIGITS$}\n").into_bytes()
+}
+
+fn world(error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => StoreError::Full(error.to_string()),
+        _ => StoreError::Io(format!("the file `sequence`: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_has_lost_its_end_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fence = Fence::verify(directory.path(), 3).expect("new");
+        fence.raise(10);
+        fence.raise(7);
+        fence.sync().expect("writable");
+        assert_eq!(read(directory.path()).expect("readable"), Some(10));
+        assert!(Fence::verify(directory.path(), 10).is_ok());
+        let error = Fence::verify(directory.path(), 9).expect_err("lost").to_string();
+        assert!(error.contains("ends at change 9, and had come to 10"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_by_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for damaged in ["", "00000", "0000000000000000001x\n"] {
+            std::fs::write(directory.path().join(NAME), damaged).expect("writable");
+            let error = Fence::verify(directory.path(), 9).expect_err("damaged").to_string();
+            assert!(error.contains("`sequence`"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Flipped bits, and files cut, emptied or missing, of every kind in a data directory: refused at the start with what to
+//! do, or confined to the records concerned; never served as messages, never silent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gureum_proto::{DeliveryFrame, EnvelopeBody, GapReason, Position};
+use gureum_tests::child::{Running, binary};
+use gureum_tests::disk::files;
+use gureum_tests::operator::gureumd;
+use gureum_tests::raw::Raw;
+use gureum_tests::wait::SOON;
+use gureum_tests::{Options, World};
+
+use crate::delivery::Two;
+
+const START: Position = Position { seq: 0, count: 0 };
+const MESSAGES: u64 = 30;
+
+fn body(index: u64) -> Vec<u8> {
+    format!("body {index:04} ").repeat(20).into_bytes()
+}
+
+/// What can happen to a file.
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    /// A bit flips, at so many hundredths of the file.
+    Flip(usize),
+    Cut,
+    Empty,
+    Missing,
+}
+
+fn harm(path: &Path, harm: Harm) {
+    let mut bytes = fs::read(path).unwrap();
+    match harm {
+        Harm::Flip(hundredths) => {
+            let at = bytes.len() * hundredths / 100;
+            bytes[at] ^= 0x20;
+        }
+        Harm::Cut => bytes.truncate(bytes.len() / 2),
+        Harm::Empty => bytes.clear(),
+        Harm::Missing => return fs::remove_file(path).unwrap(),
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for (path, bytes) in files(from) {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, bytes).unwrap();
+    }
+}
+
+/// A directory with messages in tables, and later ones in the log.
+async fn used() -> Two {
+    let mut two = Two::start().await;
+    for index in 0..MESSAGES / 2 {
+        two.send(&[&body(index)]).await;
+    }
+    assert!(two.world.stop().success());
+    two.world.restart();
+    let (raw, _) = two.alice.connect(two.world.url(), false, START).await;
+    two.raw = raw;
+    for index in MESSAGES / 2..MESSAGES {
+        two.send(&[&body(index)]).await;
+    }
+    two.world.kill();
+    two
+}
+
+/// How a server came out of it.
+#[derive(Debug)]
+enum Outcome {
+    /// It did not start, and said this.
+    Refused(String),
+    /// It serves: so many messages as they were sent, and so many lost and said to be.
+    Served { whole: u64, lost: u64 },
+    /// It serves others; this device is told to try again.
+    Unavailable,
+}
+
+/// Starts a server of a damaged directory and reads Bob's inbox. Whatever is handed out must be what was sent.
+async fn outcome(two: &Two, directory: &Path) -> Outcome {
+    let mut command = std::process::Command::new(binary("gureumd"));
+    command.arg("serve").arg("--data-dir").arg(directory);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut process = Running::start(&mut command);
+    let url = process.out.find(SOON, |line| {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(event["url"].as_str()?.to_owned())
+    });
+    let Some(url) = url else {
+        let status = process.wait(SOON);
+        let said = process.err.all().join("\n");
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        return Outcome::Refused(said);
+    };
+    let mut raw = Raw::dial(&url).await;
+    let hello = two.bob.hello(&raw, &two.bob.claim(true, START));
+    let closed = raw.connection.clone();
+    let read = async {
+        raw.write(&hello).await;
+        let _ = raw.frame().await;
+        let mut frames = raw.delivery().await;
+        let (mut whole, mut lost) = (0, 0);
+        loop {
+            match frames.delivery().await {
+                DeliveryFrame::Envelope(envelope) => {
+                    if let EnvelopeBody::Message { ciphertext, .. } = envelope.shared.body {
+                        assert_eq!(ciphertext, body(envelope.position.count - 1), "never another body");
+                        whole += 1;
+                    }
+                }
+                DeliveryFrame::Gap(gap) => {
+                    assert_eq!(gap.reason, GapReason::Lost);
+                    lost += gap.missed;
+                }
+                DeliveryFrame::CaughtUp { .. } => return Outcome::Served { whole, lost },
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        // First: what is read of a closed connection is an error, and no outcome.
+        biased;
+        _ = closed.closed() => Outcome::Unavailable,
+        outcome = read => outcome,
+    };
+    assert!(!process.err.all().join("\n").contains("panicked"));
+    process.kill();
+    outcome
+}
+
+/// The files of a kind in a used directory, as paths relative to it.
+fn of_kind(directory: &Path, is_of_kind: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let relative = |path: PathBuf| path.strip_prefix(directory).unwrap().to_owned();
+    let found: Vec<_> =
+        files(directory).into_iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(path, _)| relative(path)).collect();
+    found.into_iter().filter(|path| is_of_kind(path.to_str().unwrap())).collect()
+}
+
+/// Harms each file of a kind in each way, and hands the outcomes with what the audit says to `judge`.
+async fn each(
+    two: &Two,
+    is_of_kind: impl Fn(&str) -> bool,
+    harms: &[Harm],
+    mut judge: impl FnMut(&str, Harm, &Outcome, bool),
+) {
+    let paths = of_kind(two.world.data_dir(), is_of_kind);
+    assert!(!paths.is_empty(), "there are files of the kind");
+    for path in paths {
+        for kind in harms {
+            let work = tempfile::tempdir().unwrap();
+            let directory = work.path().join("d");
+            copy(two.world.data_dir(), &directory);
+            harm(&directory.join(&path), *kind);
+            let audit = gureumd(["check", directory.to_str().unwrap()]);
+            assert!(!audit.err.contains("panicked"), "{audit:?}");
+            let is_found = audit.code == Some(1);
+            let outcome = outcome(two, &directory).await;
+            println!("{} {kind:?}: {outcome:?}, found: {is_found}", path.display());
+            judge(path.to_str().unwrap(), *kind, &outcome, is_found);
+        }
+    }
+}
+
+/// Nothing may be missing without a word: all whole, or lost and said, or refused, or to be tried again.
+fn assert_nothing_is_silent(path: &str, harm: Harm, outcome: &Outcome, is_found: bool) {
+    match outcome {
+        Outcome::Served { whole, lost } => {
+            assert_eq!(whole + lost, MESSAGES, "{path} {harm:?}");
+            assert!(*lost == 0 || is_found, "{path} {harm:?}: lost, and the audit finds nothing");
+        }
+        Outcome::Refused(said) => {
+            assert!(is_found, "{path} {harm:?}: refused, and the audit finds nothing: {said}");
+        }
+        Outcome::Unavailable => assert!(is_found, "{path} {harm:?}"),
+    }
+}
+
+const ALL: [Harm; 6] = [Harm::Flip(1), Harm::Flip(30), Harm::Flip(60), Harm::Cut, Harm::Empty, Harm::Missing];
+
+#[tokio::test]
+async fn damage_of_tables_is_never_silent_and_never_served() {
+    let two = used().await;
+    each(&two, |path| path.ends_with(".sst"), &ALL, assert_nothing_is_silent).await;
+}
+
+#[tokio::test]
+async fn damage_of_the_log_is_told_from_a_torn_end_and_refused() {
+    let two = used().await;
+    each(
+        &two,
+        |path| path.ends_with(".log"),
+        &ALL,
+        |path, harm, outcome, is_found| {
+            assert!(is_found, "{path} {harm:?}");
+            let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
+            assert!(said.contains("estore a backup"), "{said}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn damage_of_the_databases_own_lists_is_refused() {
+    let two = used().await;
+    let is_list = |path: &str| path.contains("MANIFEST") || path.ends_with("CURRENT");
+    each(&two, is_list, &ALL, assert_nothing_is_silent).await;
+}
+
+#[tokio::test]
+async fn damage_of_files_that_hold_nothing_is_harmless() {
+    let two = used().await;
+    let is_idle = |path: &str| path.contains("OPTIONS") || path.ends_with("IDENTITY") || path.ends_with("server.json");
+    each(&two, is_idle, &[Harm::Flip(30), Harm::Empty, Harm::Missing], |path, harm, outcome, _| {
+        let all = matches!(outcome, Outcome::Served { whole: MESSAGES, lost: 0 });
+        assert!(all, "{path} {harm:?}: {outcome:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn damage_of_the_small_files_is_refused_by_name() {
+    let two = used().await;
+    let names = ["FORMAT", "clock", "tls/key.pem", "tls/cert.pem", "invite.key", "sequence"];
+    each(
+        &two,
+        |path| names.contains(&path),
+        &[Harm::Cut, Harm::Empty],
+        |path, harm, outcome, is_found| {
+            assert!(is_found, "{path} {harm:?}");
+            let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
+            let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+            assert!(said.contains(name) || said.contains("format"), "{path} {harm:?}: {said}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn damage_of_the_keyring_is_refused_by_name_and_a_missing_key_is_a_gap() {
+    let two = used().await;
+    let harms = [Harm::Flip(50), Harm::Cut, Harm::Empty];
+    each(
+        &two,
+        |path| path.starts_with("keys/"),
+        &harms,
+        |path, harm, outcome, is_found| {
+            assert!(is_found, "{path} {harm:?}");
+            let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
+            assert!(said.contains("key"), "{path} {harm:?}: {said}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_way_out_of_a_damaged_log_is_the_one_that_the_message_says() {
+    let two = used().await;
+    let log = of_kind(two.world.data_dir(), |path| path.ends_with(".log")).remove(0);
+    let log = two.world.data_dir().join(log);
+    harm(&log, Harm::Flip(50));
+    let (_, said) = World::fail_to_start(two.world.data_dir(), SOON);
+    let offset = said.split("truncate -s ").nth(1).and_then(|rest| rest.split(' ').next()).expect("how to cut it");
+    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(offset.parse().unwrap()).unwrap();
+    let (backup, elsewhere) = (two.world.directory("backup"), two.world.directory("elsewhere"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let _ = gureumd(["backup", "--data-dir", &path(two.world.data_dir()), "--to", &path(&backup)]).ok();
+    let keys = path(&two.world.data_dir().join("keys"));
+    let arguments = ["restore", "--from", &path(&backup), "--data-dir", &path(&elsewhere), "--keys", &keys];
+    let _ = gureumd(arguments).ok();
+    let world = World::start_with(Options { data_dir: Some(elsewhere), ..Options::default() });
+    let (raw, _) = two.bob.connect(world.url(), true, START).await;
+    let mut frames = raw.delivery().await;
+    let mut whole = 0;
+    let gap = loop {
+        match frames.delivery().await {
+            DeliveryFrame::Envelope(envelope) => whole = envelope.position.count,
+            DeliveryFrame::Gap(gap) => break gap,
+            DeliveryFrame::CaughtUp { .. } => panic!("the loss is not told"),
+        }
+    };
+    assert!((MESSAGES / 2..MESSAGES).contains(&whole), "{whole}");
+    assert_eq!(gap.reason, GapReason::Lost);
+}
