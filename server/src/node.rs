@@ -22,6 +22,7 @@ use crate::config::{Config, Registration};
 use crate::conn::Shared;
 use crate::control;
 use crate::directory::Directory;
+use crate::fault::{self, step};
 use crate::files;
 use crate::inbox::Inboxes;
 use crate::invite::{InviteKey, ServerFile};
@@ -105,6 +106,7 @@ impl MemoryUse {
 pub async fn run(config: Config) -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let _faults = fault::begin();
     let mut node = Node::start(config, Ground::system()).await?;
     println!("{}", node.ready_line());
     let failed = tokio::select! {
@@ -113,10 +115,12 @@ pub async fn run(config: Config) -> Result<()> {
         failure = node.failed() => Some(failure),
     };
     tracing::info!("stopping");
-    node.stop().await?;
+    let stopped = node.stop().await;
     match failed {
-        Some(failure) => bail!("the server stopped because its store failed: {failure}"),
-        None => Ok(()),
+        Some(failure) => {
+            bail!("the server ended because its store failed, and goes on when it is started again: {failure}")
+        }
+        None => stopped,
     }
 }
 
@@ -140,11 +144,14 @@ impl Node {
             rest.spawn(serve_admin(listener, Arc::clone(&readiness), rendered.clone(), stop_rest.clone()));
         }
         let clock = clock::resume(&dir, Arc::clone(&wall), millis(config.retention), &readiness, &metrics).await?;
+        step("start::clock");
         let base = Base::open(&config, wall, clock, work.clone(), open_store).await?;
         let (store, keyring) = (Arc::clone(&base.store), Arc::clone(&base.keyring));
+        step("start::keys");
         let tls = load_tls(&dir, &config)?;
         let endpoint = listen::bind(config.listen, &tls, socket)?;
         let listen = endpoint.local_addr()?;
+        step("start::bound");
         let url = tls.url(config.public_address(listen)).to_string();
 
         let hub = Arc::new(Hub::new());
@@ -168,6 +175,7 @@ impl Node {
             commit_retention_ms: Some(millis(config.commit_retention)),
         }
         .write(&dir)?;
+        step("start::serving");
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
         Ok(Self {
@@ -240,13 +248,18 @@ impl Node {
         }
     }
 
-    /// Waits until the writer has failed.
+    /// Waits until the store has failed for good, which `/readyz` then says as long as anybody answers there.
     pub async fn failed(&mut self) -> String {
-        match self.writer.wait().await {
-            Some(Ok(())) => "the writer has ended".to_owned(),
-            Some(Err(error)) => error.to_string(),
-            None => "the writer has panicked".to_owned(),
-        }
+        let why = tokio::select! {
+            ended = self.writer.wait() => match ended {
+                Some(Ok(())) => "the writer has ended".to_owned(),
+                Some(Err(error)) => error.to_string(),
+                None => "the writer has panicked".to_owned(),
+            },
+            why = self.maintenance.failed() => why,
+        };
+        self.readiness.fail(Condition::Store, why.clone());
+        why
     }
 
     /// Stops: accept nobody, tell the clients, finish what is queued, close the store.
@@ -368,6 +381,7 @@ fn open_storage(
     if let Some((newest, _)) = store.last(Family::Message, &[0; 16]..&[u8::MAX; 16])? {
         clock.not_before(crate::store::key::message_time_ms(&newest).unwrap_or_default());
     }
+    step("start::store");
     let keyring = Keyring::open(&dir.join("keys"), master, retention_ms)?;
     keyring.destroy_expired(clock.now_ms())?;
     keyring.tick(clock.now_ms())?;

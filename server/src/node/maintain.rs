@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Condition, Readiness};
@@ -28,6 +29,8 @@ pub(super) struct Maintenance {
     quotas: Arc<Quotas>,
     work: Work,
     round: Duration,
+    /// Why the store has failed for good.
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Maintenance {
@@ -50,6 +53,7 @@ impl Maintenance {
             quotas: Arc::clone(&shared.requests.quotas),
             work: shared.work.clone(),
             round: Duration::from_millis(round_ms),
+            failed: watch::Sender::new(None),
         }
     }
 
@@ -79,6 +83,15 @@ impl Maintenance {
         (self.clock.now_ms(), self.clock.status())
     }
 
+    /// Waits until the store has failed for good: then only another start helps.
+    ///
+    /// Cancel safety: nothing is lost.
+    pub(super) async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        let why = failed.wait_for(Option::is_some).await.map(|why| why.clone());
+        why.ok().flatten().unwrap_or_default()
+    }
+
     /// Remembers the time, so that the next start does not begin before it.
     pub(super) fn save_clock(&self) -> Result<()> {
         save_last_known_ms(&self.data_dir, self.clock.now_ms())
@@ -93,10 +106,13 @@ impl Maintenance {
         if let Err(error) = self.keyring.destroy_expired(now_ms) {
             tracing::warn!(%error, "an expired key could not be destroyed");
         }
-        if let Err(error) = self.save_clock() {
-            tracing::warn!(%error, "the time could not be remembered");
+        // The one thing that every round writes: an idle server learns from it that its disk takes nothing.
+        let saved = self.save_clock();
+        if let Err(error) = &saved {
+            tracing::warn!("the time could not be remembered: {error:#}");
         }
         self.quotas.forget_rested();
+        self.watch_store(saved);
         self.watch(now_ms);
     }
 
@@ -104,21 +120,35 @@ impl Maintenance {
         let started = Instant::now();
         match self.store.reclaim() {
             Ok(_) => self.metrics.store.reclaim_seconds.record(started.elapsed().as_secs_f64()),
-            Err(error) => tracing::warn!(%error, "expired messages could not be reclaimed"),
+            Err(error) => {
+                tracing::warn!(%error, "expired messages could not be reclaimed");
+                if !error.may_pass() {
+                    self.failed.send_replace(Some(error.to_string()));
+                }
+            }
         }
     }
 
-    fn watch(&self, now_ms: u64) {
-        match self.store.healthy() {
+    fn watch_store(&self, saved: Result<()>) {
+        let healthy = self.store.healthy();
+        if let Err(error) = &healthy
+            && !error.may_pass()
+        {
+            self.failed.send_replace(Some(error.to_string()));
+        }
+        match healthy.map_err(anyhow::Error::from).and(saved) {
             Ok(()) => {
                 self.metrics.store.healthy.set(1.0);
                 self.readiness.pass(Condition::Store);
             }
             Err(error) => {
                 self.metrics.store.healthy.set(0.0);
-                self.readiness.fail(Condition::Store, error.to_string());
+                self.readiness.fail(Condition::Store, format!("{error:#}"));
             }
         }
+    }
+
+    fn watch(&self, now_ms: u64) {
         let held_ms = self.clock.status().held_jump_ms;
         self.metrics.clock_held_seconds.set(seconds(held_ms));
         self.metrics.clock_behind_seconds.set(seconds(self.clock.status().behind_ms));

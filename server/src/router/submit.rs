@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
+use crate::fault::step;
 use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, UNSYNCED_FLOORS_MAX};
 use crate::metrics::Metrics;
 use crate::session::Authenticated;
@@ -104,7 +105,10 @@ impl Router {
                 Some(AbortOnDropHandle::new(tokio::spawn(run)))
             }
         };
-        Ok((Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) }, WriterEnd { ended, _task: task }))
+        Ok((
+            Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) },
+            WriterEnd { ended: Some(ended), _task: task },
+        ))
     }
 
     /// Bytes of messages that wait for the writer.
@@ -159,16 +163,19 @@ impl std::fmt::Debug for Router {
 /// How the writer ended. A writer that runs as a task ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct WriterEnd {
-    ended: oneshot::Receiver<Result<(), StoreError>>,
+    /// `None` once its end was told.
+    ended: Option<oneshot::Receiver<Result<(), StoreError>>>,
     _task: Option<AbortOnDropHandle<()>>,
 }
 
 impl WriterEnd {
-    /// Waits for the end; `None` when the writer panicked.
+    /// Waits for the end; `None` when the writer panicked, or its end was told before.
     ///
     /// Cancel safety: nothing is lost before it has returned.
     pub(crate) async fn wait(&mut self) -> Option<Result<(), StoreError>> {
-        (&mut self.ended).await.ok()
+        let ended = self.ended.as_mut()?.await.ok();
+        self.ended = None;
+        ended
     }
 }
 
@@ -234,6 +241,7 @@ impl Writer {
 
     /// Plans until a change or the end: a change reads what the batch before it wrote.
     fn plan_batch(&mut self, rest: &mut impl Iterator<Item = Submission>) -> Result<(), StoreError> {
+        step("writer::queued");
         let now_ms = self.parts.clock.now_ms();
         let mut planned = Ok(());
         let mut last = false;
@@ -243,6 +251,7 @@ impl Writer {
             planned = planned.and(step);
         }
         self.planner.finish(&mut self.plan);
+        step("writer::planned");
         planned
     }
 
@@ -305,6 +314,7 @@ impl Writer {
     }
 
     fn succeed(&mut self) {
+        step("writer::written");
         let mut sent = self.plan.sent.drain(..);
         for waiting in self.waiting.drain(..) {
             match waiting {
@@ -313,7 +323,9 @@ impl Writer {
                 }
                 Waiting::Change { answer, result } => drop(answer.send(result)),
             }
+            step("writer::some_answered");
         }
+        step("writer::answered");
         self.unsynced_floors.append(&mut self.plan.floors);
         if self.plan.must_sync {
             for (account, seq) in self.unsynced_floors.drain(..) {
@@ -324,6 +336,7 @@ impl Writer {
         for (account, device) in self.plan.revoked.drain(..) {
             self.parts.wake.revoke(account, device);
         }
+        step("writer::woken");
     }
 
     fn count_batch(&self, write_seconds: f64) {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::KeyringError;
 use super::cipher::{Cipher, KEY_BYTES, KeyBytes, NONCE_BYTES, TAG_BYTES, generate};
+use crate::fault::{is_wanted, step};
 use crate::limits::KEYRING_KEYS_MAX;
 
 const MASTER: &str = "master.key";
@@ -92,6 +93,7 @@ impl KeyFiles {
         file.extend_from_slice(&nonce);
         file.extend_from_slice(&wrapped);
         write_new(&self.directory, &period.name(), &file)?;
+        step("key::created");
         Cipher::new(&bytes)
     }
 
@@ -102,7 +104,10 @@ impl KeyFiles {
         let gone = path.with_extension("gone");
         // A crash from here on leaves a file that says it is to be erased, not a damaged key.
         match fs::rename(&path, &gone) {
-            Ok(()) => sync_directory(&self.directory)?,
+            Ok(()) => {
+                sync_directory(&self.directory)?;
+                step("key::marked");
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed("rename", &path, source)),
         }
@@ -202,11 +207,16 @@ fn write_new(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), KeyringEr
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
+        if !is_wanted("key::unsynced") {
+            file.sync_all()?;
+        }
+        step("key::written");
+        fs::rename(&new, &path)?;
+        step("key::renamed");
+        Ok(())
     };
     write().map_err(|source| failed("write", &path, source))?;
-    sync_directory(directory)
+    if is_wanted("key::unsynced") { Ok(()) } else { sync_directory(directory) }
 }
 
 /// Overwrites and removes a file, if it is there.
@@ -216,7 +226,10 @@ fn erase(path: &Path) -> Result<(), KeyringError> {
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(FILE_BYTES).min(4_096);
         file.write_all(&vec![0; len])?;
         file.sync_all()?;
-        fs::remove_file(path)
+        step("key::overwritten");
+        fs::remove_file(path)?;
+        step("key::removed");
+        Ok(())
     };
     match erase() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("erase", path, error)),

@@ -23,6 +23,7 @@ use rocksdb::{
 };
 
 use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError, key};
+use crate::fault::{is_wanted, step};
 use crate::limits::SCAN_ENTRIES_MAX;
 use crate::store::record::InboxEntry;
 use fence::Fence;
@@ -106,12 +107,15 @@ impl RocksStore {
         let handles = Family::ALL.map(|family| self.handle(family));
         let mut options = FlushOptions::default();
         options.set_wait(true);
+        step("store::flush");
         self.db.flush_cfs_opt(&handles.each_ref(), &options).map_err(|error| {
             self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
             self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
-            world(error)
+            self.has_failed.store(true, Ordering::Release);
+            unwritten(error)
         })?;
         self.oldest_pointer_ms.fetch_min(message_ms, Ordering::AcqRel);
+        step("store::flushed");
         Ok(true)
     }
 
@@ -134,7 +138,9 @@ impl RocksStore {
         let whole: Vec<u64> =
             files.iter().filter(|file| file.level > 0 && is_expired(file)).map(|file| file.num_entries).collect();
         if !whole.is_empty() {
+            step("store::drop");
             self.db.delete_file_in_range_cf(self.handle(Family::Message), &start, &end).map_err(world)?;
+            step("store::dropped");
             done.dropped = u64::try_from(whole.len()).unwrap_or(u64::MAX);
             self.entries_dropped.fetch_add(whole.iter().sum(), Ordering::Relaxed);
         }
@@ -201,6 +207,7 @@ impl RocksStore {
     }
 
     fn compact(&self, family: Family, start: Option<&[u8]>, end: Option<&[u8]>) {
+        step("store::compact");
         let mut options = CompactOptions::default();
         // RocksDB goes on with its own compactions meanwhile, so that writes don't stall behind this one.
         options.set_exclusive_manual_compaction(false);
@@ -236,9 +243,10 @@ impl Store for RocksStore {
             }
         }
         let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Synced);
+        options.set_sync(durability == Durability::Synced && !is_wanted("store::unsynced"));
+        step("store::write");
         let write_ms = self.expiry.clock.now_ms();
-        let result = self.db.write_opt(changes, &options).map_err(world);
+        let result = self.db.write_opt(changes, &options).map_err(unwritten);
         // A failed write may have left bytes in the log as well.
         self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
         self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
@@ -360,6 +368,16 @@ fn shares_prefix(family: Family, range: &Range<&[u8]>) -> bool {
             prefix.is_some() && prefix == range.end.get(..prefix_bytes)
         }
         Access::Point | Access::Range { .. } => false,
+    }
+}
+
+/// What RocksDB says when it could not write. On a disk that has no room it goes on by itself as soon as there is some.
+/// After any other failure, an fsync's above all, nobody knows what of the log is on the disk, and RocksDB takes
+/// nothing until it is opened again.
+fn unwritten(error: rocksdb::Error) -> StoreError {
+    match world(error) {
+        StoreError::Io(text) => StoreError::Poisoned(text),
+        other => other,
     }
 }
 

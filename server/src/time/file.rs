@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::fault::step;
+
 /// As the error of [`super::ClockError::TooFarAhead`] names it.
 const NAME: &str = "clock";
 
@@ -30,8 +32,12 @@ pub fn save_last_known_ms(directory: &Path, time_ms: u64) -> io::Result<()> {
     let mut file = File::create(&new)?;
     file.write_all(format!("{time_ms}\n").as_bytes())?;
     file.sync_all()?;
+    step("clock::written");
     fs::rename(&new, directory.join(NAME))?;
-    File::open(directory)?.sync_all()
+    step("clock::renamed");
+    File::open(directory)?.sync_all()?;
+    step("clock::saved");
+    Ok(())
 }
 
 #[cfg(test)]
