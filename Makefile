@@ -10,6 +10,9 @@ SHELL := bash
 # would make cargo believe that everything has changed.
 export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
 
+# What people run. Named, so that what only the tests turn on in the server is never in it.
+PRODUCT := --package gureum-server --package gureum-client
+
 # Seconds for each fuzz target.
 TIME ?= 60
 
@@ -23,7 +26,7 @@ help:
 
 ## make run      installs what is missing, builds, starts a server in ./run and says what to type next
 run: setup
-	cargo build --release --bins
+	cargo build --release $(PRODUCT) --bins
 	exec scripts/run.sh
 
 ## make test     every check: format, lints, docs, each fuzz target for 10 s, all tests
@@ -41,11 +44,11 @@ check:
 
 ## make build    the release binaries, in ./target/release
 build: setup
-	cargo build --release --bins
+	cargo build --release $(PRODUCT) --bins
 
 ## make demo     plays the whole story with the real binaries and shows what they print
 demo: setup
-	cargo build --release --bins
+	cargo build --release $(PRODUCT) --bins
 	exec scripts/demo.sh
 
 ## make fuzz     each fuzz target for TIME=60 seconds
@@ -63,8 +66,8 @@ simulate: setup
 
 ## make prove    a proof at scale, WHAT="network --messages 400"; WHAT=--help lists them
 prove: setup
-	cargo build --release --workspace --bins
-	target/release/prove $(WHAT)
+	cargo build --release --workspace --bins --target-dir target/prove
+	target/prove/release/prove $(WHAT)
 
 ## make clean    removes what was built and the server in ./run
 clean:

@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 
 # clang and libclang read RocksDB's headers, g++ compiles it; libssl-dev is for SQLCipher.
 readonly NEEDED=(clang libclang-dev g++ make pkg-config libssl-dev)
-# Makes every build of RocksDB after the first a matter of a minute.
-readonly USEFUL=(ccache)
+# ccache makes every build of RocksDB after the first a matter of a minute.
+# The tests cut the power of disks of their own: xfsprogs does it, e2fsprogs and util-linux make and mount them.
+readonly USEFUL=(ccache xfsprogs e2fsprogs)
 readonly RUST_MIN=1.95
 
 say() { printf 'setup: %s\n' "$*" >&2; }

@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use gureum_proto::{Code, Position, Sent};
-use gureum_tests::disk::{SmallDisk, files};
+use gureum_tests::disk::{FileSystem, SmallDisk, files};
+use gureum_tests::prove::disk;
 use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::{Options, World};
 
@@ -76,4 +77,33 @@ fn a_directory_in_use_is_refused_and_the_one_who_uses_it_goes_on() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(!said.is_empty());
     assert!(world.admin().ready().0);
+}
+
+#[test]
+fn a_full_disk_with_a_real_file_system_refuses_and_the_same_process_recovers() {
+    let Some(seen) = disk::full() else { return };
+    assert!(seen.tally.refused > 0);
+}
+
+#[test]
+fn a_disk_that_turns_read_only_ends_the_server_until_it_is_mended() {
+    let _ = disk::read_only_by_error();
+}
+
+#[test]
+fn a_start_on_a_read_only_disk_is_refused_in_words() {
+    let Some(said) = disk::read_only_start() else { return };
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+fn an_fsync_that_fails_ends_the_server_and_a_repeat_afterwards_doubles_nothing() {
+    let Some(seen) = disk::failing_sync(FileSystem::Ext4) else { return };
+    // What was in flight was written but not acknowledged, or not written: the tally has seen each once.
+    assert_eq!(seen.tally.sent, seen.tally.delivered);
+}
+
+#[test]
+fn a_device_that_fails_under_its_file_system_ends_the_server() {
+    let _ = disk::broken_device();
 }

@@ -203,6 +203,35 @@ fn crates_depend_downwards_only() {
 }
 
 #[test]
+fn what_people_run_has_no_failpoints() {
+    let metadata = metadata();
+    let mut users: Vec<String> = Vec::new();
+    for package in packages(&metadata) {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let server = dependencies.filter(|dependency| dependency["name"] == "gureum-server");
+        let mut features = server.flat_map(|dependency| dependency["features"].as_array().unwrap());
+        if features.any(|feature| feature == "failpoints") {
+            users.push(package["name"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(users, ["gureum-tests"], "only the tests make the server fail");
+    let server = packages(&metadata).iter().find(|package| package["name"] == "gureum-server").unwrap();
+    let default = server["features"]["default"].as_array().unwrap();
+    assert!(default.iter().all(|feature| feature != "failpoints"), "{default:?}");
+    // Features of packages that are built together unite: a release is built of the product's packages alone.
+    for name in ["Makefile", "scripts/run.sh", "scripts/demo.sh", "scripts/setup.sh"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let builds = text.lines().filter(|line| line.contains("cargo build") && line.contains("--release"));
+        let offences =
+            builds.filter(|line| !line.contains("$(PRODUCT)") && !line.contains("--target-dir target/prove"));
+        nothing(
+            offences.map(|line| format!("{name}: {line}")),
+            "a release names its packages, or lies where no one runs it",
+        );
+    }
+}
+
+#[test]
 fn fuzzing_compiles_no_rocksdb() {
     let lock = std::fs::read_to_string(root().join("fuzz/Cargo.lock")).unwrap();
     let heavy = |line: &&str| ["rocksdb", "openmls\"", "quinn\"", "tokio\""].iter().any(|name| line.contains(name));

@@ -92,6 +92,13 @@ impl Running {
         assert!(status.success(), "no signal could be sent to {}", self.name);
     }
 
+    /// How it has ended, if it has; then all it wrote is read.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().unwrap()?;
+        eventually(&self.name, SOON, || (self.out.has_ended() && self.err.has_ended()).then_some(()));
+        Some(status)
+    }
+
     /// Waits until it has ended by itself, and all it wrote is read.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {

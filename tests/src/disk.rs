@@ -1,4 +1,4 @@
-//! Looking at a directory's bytes, and a disk that can be full.
+//! Looking at a directory's bytes, and disks that can be full, fail, or lose their power.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::wait::{SOON, eventually};
 
 /// Every file below a directory with its content. A file that goes away meanwhile is left out.
 #[must_use]
@@ -78,11 +80,7 @@ impl SmallDisk {
 
     /// Takes all the room that is left.
     pub fn fill(&self) {
-        let chunk = vec![1; 64 * 1024];
-        let mut file = fs::File::create(self.ballast()).unwrap();
-        while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
-        // The last pages that a whole chunk does not fit into.
-        while std::io::Write::write_all(&mut file, &chunk[..1]).is_ok() {}
+        fill(&self.ballast());
     }
 
     /// Gives the room back.
@@ -99,4 +97,137 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.directory.path()).status();
     }
+}
+
+/// A file system of a disk of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// Ext4, which turns read-only when it finds an error.
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+/// A disk in a file, behind a loop device, with a real file system: it can lose its power, fill up and fail.
+#[derive(Debug)]
+pub struct LoopDisk {
+    kind: FileSystem,
+    image: PathBuf,
+    mount: TempDir,
+    _directory: TempDir,
+}
+
+impl LoopDisk {
+    /// Makes one; `None`, with a line that says so, where this process may not mount.
+    #[must_use]
+    pub fn make(kind: FileSystem, megabytes: u64) -> Option<Self> {
+        Self::make_in(&std::env::temp_dir(), kind, megabytes)
+    }
+
+    /// As [`Self::make`], with its bytes in a directory that may have less room than it promises.
+    #[must_use]
+    pub fn make_in(place: &Path, kind: FileSystem, megabytes: u64) -> Option<Self> {
+        let directory = tempfile::tempdir_in(place).unwrap();
+        let image = directory.path().join("image");
+        fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let made = match kind {
+            FileSystem::Ext4 => run(Command::new("mkfs.ext4").arg("-q").arg(&image)),
+            FileSystem::Xfs => run(Command::new("mkfs.xfs").arg("-q").arg(&image)),
+        };
+        let disk = Self { kind, image, mount: tempfile::tempdir().unwrap(), _directory: directory };
+        match made.and_then(|()| disk.try_mount()) {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "CI must be able to mount a disk, or it proves nothing: {why}"
+                );
+                println!("skipped: a disk of its own needs the right to mount one ({why})");
+                None
+            }
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.mount.path()
+    }
+
+    /// Cuts its power: whatever was not synced is gone, and every call fails from now on.
+    pub fn cut(&self) {
+        run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path())).unwrap();
+    }
+
+    /// Its power is back: mounts it anew, as after a boot. Nobody may use it meanwhile.
+    pub fn come_back(&self) {
+        eventually("the disk is let go", SOON, || run(Command::new("umount").arg(self.path())).ok());
+        self.try_mount().unwrap();
+    }
+
+    /// The file system finds an error in itself, and turns read-only.
+    ///
+    /// # Panics
+    /// On any other than ext4.
+    pub fn find_error(&self) {
+        assert_eq!(self.kind, FileSystem::Ext4, "only ext4 finds errors on demand");
+        let source = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(self.path()).output().unwrap();
+        let device = String::from_utf8(source.stdout).unwrap();
+        let device = device.trim().trim_start_matches("/dev/");
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
+    }
+
+    /// Remounts it so that nobody may write, or may again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let options = if is_read_only { "remount,ro" } else { "remount,rw" };
+        eventually("the disk is remounted", SOON, || {
+            run(Command::new("mount").args(["-o", options]).arg(self.path())).ok()
+        });
+    }
+
+    /// Takes all the room that is left.
+    pub fn fill(&self) {
+        fill(&self.ballast());
+    }
+
+    /// Gives the room back.
+    pub fn make_room(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    fn try_mount(&self) -> Result<(), String> {
+        // The device goes by itself when it is no longer mounted.
+        let options = match self.kind {
+            FileSystem::Ext4 => "loop,errors=remount-ro",
+            FileSystem::Xfs => "loop",
+        };
+        run(Command::new("mount").args(["-o", options]).arg(&self.image).arg(self.path()))
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(format!("{command:?}: {error}")),
+    }
+}
+
+fn fill(path: &Path) {
+    let chunk = vec![1; 64 * 1024];
+    let mut file = fs::File::create(path).unwrap();
+    while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
+    // The last pages that a whole chunk does not fit into.
+    while std::io::Write::write_all(&mut file, &chunk[..1]).is_ok() {}
 }

@@ -129,6 +129,16 @@ impl Raw {
         ServerFrame::decode(frame.expect("the stream goes on")).unwrap()
     }
 
+    /// The next frame of the session stream, however long it takes.
+    ///
+    /// Cancel safety: nothing is lost.
+    ///
+    /// # Errors
+    /// The stream or the connection ended.
+    pub async fn next_frame(&mut self) -> Result<ServerFrame, ReadError> {
+        self.input.next().await.map(|frame| ServerFrame::decode(frame).unwrap())
+    }
+
     /// Sends messages and waits for all answers.
     pub async fn send(&mut self, sends: &[Send]) -> Vec<Sent> {
         let mut out = BytesMut::new();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::admin::Admin;
 use crate::child::{Running, binary};
 use crate::person::Person;
-use crate::wait::SOON;
+use crate::wait::{SOON, eventually};
 
 /// How a server is set up.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Where it listens, if not on loopback.
     pub listen: Option<IpAddr>,
+    /// The environment variable FAILPOINTS: at which steps the server is to fail.
+    pub failpoints: Option<String>,
 }
 
 /// A server and the homes of those who use it.
@@ -75,9 +77,32 @@ impl World {
         world
     }
 
+    /// Starts the server again, which may end before it is ready.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        let (listen, admin) = self.addresses.expect("it has run before");
+        let mut process = Running::start(&mut self.command(&listen.to_string(), &admin.to_string()));
+        let ended = eventually("the server is ready or has ended", SOON, || {
+            let is_ready = process.out.all().iter().any(|line| line.contains("ready"));
+            if is_ready { Some(None) } else { process.has_ended().map(Some) }
+        });
+        match ended {
+            Some(status) => Err(status),
+            None => {
+                self.serve(process);
+                Ok(())
+            }
+        }
+    }
+
     fn launch(&mut self, listen: &str, admin: &str) {
-        let mut command = self.command(listen, admin);
-        let mut process = Running::start(&mut command);
+        let process = Running::start(&mut self.command(listen, admin));
+        self.serve(process);
+    }
+
+    fn serve(&mut self, mut process: Running) {
         let ready = process.wait_for("the server is ready", |line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             (event["event"] == "ready").then_some(event)
@@ -100,6 +125,9 @@ impl World {
             }
         }
         command.args(&self.options.flags);
+        if let Some(failpoints) = &self.options.failpoints {
+            command.env("FAILPOINTS", failpoints);
+        }
         command
     }
 
@@ -200,6 +228,34 @@ impl World {
     pub fn restart(&mut self) {
         let (listen, admin) = self.addresses.expect("it has run before");
         self.launch(&listen.to_string(), &admin.to_string());
+    }
+
+    /// Whether its messages live for another time than usual.
+    #[must_use]
+    pub const fn has_retention(&self) -> bool {
+        self.options.retention.is_some()
+    }
+
+    /// At which steps the server is to fail from its next start on.
+    pub fn fail_at(&mut self, failpoints: Option<String>) {
+        self.options.failpoints = failpoints;
+    }
+
+    /// Starts the server again, which is expected to end before it is ready; how it ended and what it said.
+    #[track_caller]
+    pub fn restart_in_vain(&mut self) -> (ExitStatus, String) {
+        let (listen, admin) = self.addresses.expect("it has run before");
+        let mut process = Running::start(&mut self.command(&listen.to_string(), &admin.to_string()));
+        let status = process.wait(SOON);
+        (status, process.err.all().join("\n"))
+    }
+
+    /// How the server has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.server.as_mut().expect("it was started").process.has_ended()?;
+        let server = self.server.take().expect("it was there just now");
+        self.log.extend(server.process.err.all());
+        Some(status)
     }
 
     /// Makes an invite.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use gureum_tests::prove::{expiry, keys, network, peers, reclaim, soak};
+use gureum_tests::disk::FileSystem;
+use gureum_tests::prove::{disk, expiry, keys, kill, network, peers, power, reclaim, soak};
 
 /// Proves what Gureum promises, against the real programs and a real disk.
 #[derive(Debug, Parser)]
@@ -35,6 +36,29 @@ enum What {
     Peers(Peers),
     /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
     Soak(Soak),
+    /// SIGKILL under load, at random and at every step of a commit: what was acknowledged is there, once.
+    Kill {
+        /// How often.
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+        /// How often with a retention of seconds, so that keys and tables come and go.
+        #[arg(long, default_value_t = 100)]
+        short_rounds: u32,
+    },
+    /// Power cuts under load on ext4 and xfs: what was not synced is gone, what was acknowledged is there, once.
+    Power {
+        /// How often, on each file system.
+        #[arg(long, default_value_t = 70)]
+        rounds: u32,
+        /// How often on each with a retention of seconds.
+        #[arg(long, default_value_t = 30)]
+        short_rounds: u32,
+        /// Cuts after the first messages of a fresh server, on each.
+        #[arg(long, default_value_t = 5)]
+        first_starts: u32,
+    },
+    /// A disk that is full, read-only, does not sync or breaks: what the server says, and how it recovers.
+    Disk,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +155,14 @@ fn main() -> anyhow::Result<()> {
             serde_json::json!({ "relay": network::run(&options), "cable": cable })
         }
         What::Peers(args) => serde_json::to_value(peers::run(&args.options()))?,
+        What::Kill { rounds, short_rounds } => {
+            serde_json::to_value(kill::run(&kill::Options { rounds, short_rounds, tells: true }))?
+        }
+        What::Power { rounds, short_rounds, first_starts } => {
+            let on = vec![FileSystem::Ext4, FileSystem::Xfs];
+            serde_json::to_value(power::run(&power::Options { rounds, short_rounds, first_starts, on, tells: true }))?
+        }
+        What::Disk => serde_json::to_value(disk::run())?,
         What::Soak(args) => serde_json::to_value(soak::run(&args.options()?))?,
     };
     println!("{report:#}");

@@ -1,0 +1,153 @@
+//! A disk that fills up, turns read-only, refuses to sync or breaks under its file system: what the server then says and does.
+
+use std::time::Duration;
+
+use super::books::Tally;
+use super::crash::Crashes;
+use crate::World;
+use crate::disk::{FileSystem, LoopDisk, SmallDisk};
+use crate::wait::{SOON, eventually};
+
+/// Room of a disk that is filled, or whose promise its memory does not keep.
+const MEGABYTES: u64 = 320;
+
+/// Bodies that fill the room that a log has set aside for itself, and those of other times.
+const LARGE_BYTES: usize = 60 * 1024;
+const SMALL_BYTES: usize = 200;
+
+/// How long a server may take to be ready again once there is room.
+const RECOVERED: Duration = Duration::from_secs(60);
+
+/// What was seen.
+#[derive(Debug, serde::Serialize)]
+pub struct Report {
+    /// What happened to the disk, what the server said when it ended or on `/readyz`, and the books at the end.
+    pub seen: Vec<Seen>,
+}
+
+/// One fault.
+#[derive(Debug, serde::Serialize)]
+pub struct Seen {
+    /// What happened to the disk.
+    pub fault: &'static str,
+    /// What the server said of it.
+    pub said: String,
+    /// Whether the same process went on when the fault had passed; else it ended with exit code 1 and was started anew.
+    pub same_process: bool,
+    /// The books at the end.
+    pub tally: Tally,
+}
+
+/// Runs all of it; `None` where no disk can be mounted.
+///
+/// # Panics
+/// When the server acknowledges what it can't store, says nothing, stays when it should end, or does not recover.
+#[must_use]
+pub fn run() -> Option<Report> {
+    let seen = vec![
+        full()?,
+        read_only_by_error()?,
+        failing_sync(FileSystem::Ext4)?,
+        failing_sync(FileSystem::Xfs)?,
+        broken_device()?,
+    ];
+    Some(Report { seen })
+}
+
+/// A full disk: refusals, not ready, and the same process goes on when there is room.
+#[must_use]
+pub fn full() -> Option<Seen> {
+    let mut crashes = Crashes::start(Some(LoopDisk::make(FileSystem::Ext4, MEGABYTES)?), None);
+    crashes.acknowledge(20);
+    crashes.disk().fill();
+    // The log has some room of its own left.
+    crashes.fleet().send_bodies_of(LARGE_BYTES);
+    eventually("sends are refused", RECOVERED, || (crashes.fleet().books().refusals() > 0).then_some(()));
+    let said = eventually("not ready", SOON, || {
+        let (is_ready, said) = crashes.world().admin().ready();
+        (!is_ready && said.contains("No space left")).then_some(said)
+    });
+    let healthy = eventually("the metric says so", SOON, || {
+        let healthy = crashes.world().admin().count("gureum_store_healthy");
+        (healthy == 0).then_some(healthy)
+    });
+    assert_eq!(healthy, 0);
+    crashes.fleet().send_bodies_of(SMALL_BYTES);
+    crashes.disk().make_room();
+    eventually("ready again", RECOVERED, || crashes.world().admin().ready().0.then_some(()));
+    Some(Seen { fault: "full", said, same_process: true, tally: crashes.settle() })
+}
+
+/// Ext4 finds an error and turns read-only: the server ends, can't be started, and can when the disk is mended.
+#[must_use]
+pub fn read_only_by_error() -> Option<Seen> {
+    let mut crashes = Crashes::start(Some(LoopDisk::make(FileSystem::Ext4, MEGABYTES)?), None);
+    crashes.acknowledge(20);
+    crashes.disk().find_error();
+    let said = ends_by_itself(&mut crashes);
+    assert!(said.contains("Read-only file system") || said.contains("Input/output error"), "{said}");
+    let (status, said_at_start) = crashes.world_mut().restart_in_vain();
+    assert_eq!(status.code(), Some(1), "{said_at_start}");
+    assert!(said_at_start.contains("Read-only file system"), "{said_at_start}");
+    crashes.disk().come_back();
+    crashes.restart();
+    Some(Seen { fault: "read-only by an error of ext4", said, same_process: false, tally: crashes.settle() })
+}
+
+/// A disk that is mounted read-only is refused at start, in one sentence.
+#[must_use]
+pub fn read_only_start() -> Option<String> {
+    let disk = LoopDisk::make(FileSystem::Ext4, MEGABYTES)?;
+    let data_dir = disk.path().join("server");
+    let mut world = World::start_with(crate::Options { data_dir: Some(data_dir), ..crate::Options::default() });
+    assert!(world.stop().success());
+    disk.set_read_only(true);
+    let (status, said) = world.restart_in_vain();
+    assert_eq!(status.code(), Some(1), "{said}");
+    disk.set_read_only(false);
+    world.restart();
+    assert!(world.admin().ready().0);
+    drop(world);
+    Some(said)
+}
+
+/// An fsync that fails: nothing is acknowledged after it, and the server ends, for nobody knows what is on the disk.
+#[must_use]
+pub fn failing_sync(file_system: FileSystem) -> Option<Seen> {
+    let mut crashes = Crashes::start(Some(LoopDisk::make(file_system, 2_048)?), None);
+    crashes.acknowledge(20);
+    crashes.disk().cut();
+    let said = ends_by_itself(&mut crashes);
+    assert!(said.contains("Input/output error"), "{said}");
+    crashes.disk().come_back();
+    crashes.restart();
+    Some(Seen { fault: "an fsync that fails", said, same_process: false, tally: crashes.settle() })
+}
+
+/// A device that fails under its file system, since what it lies on has less room than it promises.
+#[must_use]
+pub fn broken_device() -> Option<Seen> {
+    let below = SmallDisk::mount(160)?;
+    let mut crashes = Crashes::start(Some(LoopDisk::make_in(below.path(), FileSystem::Ext4, MEGABYTES)?), None);
+    crashes.acknowledge(20);
+    below.fill();
+    let said = ends_by_itself(&mut crashes);
+    below.make_room();
+    crashes.disk().come_back();
+    crashes.restart();
+    let seen = Seen { fault: "a device that fails", said, same_process: false, tally: crashes.settle() };
+    // The file system before the one that it lies on.
+    drop(crashes);
+    drop(below);
+    Some(seen)
+}
+
+/// The server ends with exit code 1 and says why.
+fn ends_by_itself(crashes: &mut Crashes) -> String {
+    let status = crashes.wait_for_end();
+    let log = crashes.world().log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let said = log.lines().rev().find(|line| line.contains("its store failed")).unwrap_or_default().to_owned();
+    assert!(!said.is_empty(), "{log}");
+    said
+}
