@@ -48,7 +48,6 @@ pub fn run() -> Option<Report> {
         full()?,
         read_only_by_error()?,
         failing_sync(FileSystem::Xfs)?,
-        failing_sync(FileSystem::Xfs)?,
         broken_device()?,
     ];
     Some(Report { seen })
