@@ -44,12 +44,7 @@ pub struct Seen {
 /// When the server acknowledges what it can't store, says nothing, stays when it should end, or does not recover.
 #[must_use]
 pub fn run() -> Option<Report> {
-    let seen = vec![
-        full()?,
-        read_only_by_error()?,
-        failing_sync(FileSystem::Xfs)?,
-        broken_device()?,
-    ];
+    let seen = vec![full()?, read_only_by_error()?, failing_sync(FileSystem::Xfs)?, broken_device()?];
     Some(Report { seen })
 }
 
