@@ -66,6 +66,9 @@ pub struct Report {
     pub samples: Vec<Sample>,
 }
 
+/// For so long nothing may arrive at all: a busy machine lets everybody wait for a second now and then.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Whether one thing stayed flat: the last quarter is not above the first by more than the factor and the spare.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
@@ -124,7 +127,10 @@ pub fn run(options: &Options) -> Report {
             continue;
         }
         let timed = good.messages(from, now);
-        assert!(!timed.is_empty(), "nothing arrives any more\n{}", world.log());
+        if timed.is_empty() {
+            assert!(now - from < SILENCE_MAX, "nothing arrives any more\n{}", world.log());
+            continue;
+        }
         samples.push(sample(&world, (now - start).as_secs_f64(), accepted() - set_up, &timed));
         from = now;
         if options.tells {
