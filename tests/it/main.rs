@@ -18,6 +18,7 @@ mod keys;
 mod kill;
 mod metrics;
 mod network;
+mod papers;
 mod peers;
 mod power;
 mod proof;
