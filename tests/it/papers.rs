@@ -25,7 +25,9 @@ fn quoted(text: &str) -> Vec<&str> {
 
 /// `file::name` or `crate: name`, as where to look and the name.
 fn claim(text: &str) -> Option<(PathBuf, &str)> {
-    let is_name = |name: &str| name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let is_name = |name: &str| {
+        name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
     if let Some((file, name)) = text.split_once("::") {
         return is_name(name).then(|| (root().join("tests/it").join(file).with_extension("rs"), name));
     }
