@@ -19,6 +19,8 @@ pub enum Happening {
     ShortAbsence,
     /// A device is away for longer than the retention.
     LongAbsence,
+    /// A device comes back when what was written to it is just about to expire, or just has.
+    BrinkAbsence,
     /// A client ends where it stands, in the middle of what it does, and comes back.
     ClientCrash,
     /// The server ends where it stands, in the middle of what it does, and comes back.
@@ -51,13 +53,14 @@ pub enum Happening {
 
 impl Happening {
     /// All of them, with how often each happens where nothing else is said.
-    pub const ALL: [(Self, u32); 20] = [
+    pub const ALL: [(Self, u32); 21] = [
         (Self::Message, 60),
         (Self::Exchange, 40),
         (Self::Burst, 20),
         (Self::Commotion, 10),
         (Self::ShortAbsence, 25),
         (Self::LongAbsence, 2),
+        (Self::BrinkAbsence, 5),
         (Self::ClientCrash, 12),
         (Self::ServerCrash, 8),
         (Self::ServerRestart, 4),
@@ -79,7 +82,13 @@ impl Happening {
     pub const fn is_life(self) -> bool {
         matches!(
             self,
-            Self::Message | Self::Exchange | Self::Burst | Self::Commotion | Self::ShortAbsence | Self::LongAbsence
+            Self::Message
+                | Self::Exchange
+                | Self::Burst
+                | Self::Commotion
+                | Self::ShortAbsence
+                | Self::LongAbsence
+                | Self::BrinkAbsence
         )
     }
 }
@@ -91,6 +100,8 @@ pub struct Profile {
     pub people: usize,
     /// How long a message is kept, in milliseconds.
     pub retention_ms: u64,
+    /// Entries that an inbox may hold, where that is few.
+    pub inbox_entries_max: Option<u64>,
     /// The mean time between two happenings by day, in milliseconds.
     pub pause_ms: u64,
     /// What happens, and how often.
@@ -115,6 +126,7 @@ impl Profile {
         Self {
             people: random.random_range(2..=4),
             retention_ms: *RETENTIONS_MS.choose(random).expect("there are some"),
+            inbox_entries_max: random.random_bool(0.2).then(|| random.random_range(20..200)),
             pause_ms: random.random_range(10..=60) * MINUTE_MS,
             weights,
         }

@@ -13,6 +13,7 @@ use gureum_client::vault::{Event, HistoryItem, SentMessage, StoredEvent};
 use gureum_proto::{AccountId, ConversationId, MessageId};
 
 use super::clock::SimClock;
+use super::faults::Profile;
 use super::journal::Journal;
 
 /// How long what the server has handed to the network may take to a client: a connection is given up after a minute of
@@ -33,6 +34,8 @@ struct Inner {
     /// Texts are never repeated, so that each is the name of its message.
     handed: BTreeMap<String, Handed>,
     people: Vec<Seen>,
+    /// Inboxes are so small that they may be too full.
+    may_overflow: bool,
     /// How far the server's time was ahead of the true one, and when that was seen.
     server_ahead_ms: VecDeque<(u64, i64)>,
     counts: Counts,
@@ -95,11 +98,12 @@ struct SeenGap {
 }
 
 impl Model {
-    /// A model of so many people.
+    /// A model of a run.
     #[must_use]
-    pub fn new(journal: Journal, clock: SimClock, people: usize, retention_ms: u64) -> Self {
-        let inner = Inner { people: (0..people).map(|_| Seen::default()).collect(), ..Inner::default() };
-        Self { journal, clock, retention_ms, inner: Arc::new(Mutex::new(inner)) }
+    pub fn new(journal: Journal, clock: SimClock, profile: &Profile) -> Self {
+        let people = (0..profile.people).map(|_| Seen::default()).collect();
+        let inner = Inner { people, may_overflow: profile.inbox_entries_max.is_some(), ..Inner::default() };
+        Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Somebody has an account.

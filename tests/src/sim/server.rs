@@ -9,7 +9,7 @@ use gureum_server::config::{Config, Flags};
 use gureum_server::limits::MAINTENANCE_MS_MAX;
 use gureum_server::node::{Ground, Node};
 use gureum_server::store::disk::SimDisk;
-use gureum_server::time::ClockStatus;
+use gureum_server::time::{ClockStatus, WallClock};
 use gureum_server::work::Work;
 
 use super::clock::SimClock;
@@ -23,6 +23,9 @@ pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0
 /// What a crash can make the server forget of the time, where the wall clock is behind: it writes down how late it is
 /// once in every round of maintenance.
 const FORGETS_MS: u64 = MAINTENANCE_MS_MAX + 1_000;
+
+/// The greatest step of the wall clock that a server follows.
+const OBEYED_MS_MAX: u64 = 5 * 60 * 1_000;
 
 /// A server and everything that outlives its process.
 pub struct Server {
@@ -39,6 +42,8 @@ pub struct Server {
     url: Option<ServerUrl>,
     /// The latest time that it has told.
     told_ms: u64,
+    /// When that was on the monotonic clock, if it was since the start.
+    told_at_ms: Option<u64>,
     /// How far back it may go when it is asked next.
     forgets_ms: u64,
 }
@@ -54,7 +59,19 @@ impl Server {
             registration: Some("open".to_owned()),
             ..flags
         };
-        Self { journal, net, clock, disk, wakes, flags, node: None, url: None, told_ms: 0, forgets_ms: 0 }
+        Self {
+            journal,
+            net,
+            clock,
+            disk,
+            wakes,
+            flags,
+            node: None,
+            url: None,
+            told_ms: 0,
+            told_at_ms: None,
+            forgets_ms: 0,
+        }
     }
 
     /// Whether it runs.
@@ -96,6 +113,7 @@ impl Server {
         let node = Node::start(config, ground).await?;
         self.url = Some(node.url().parse()?);
         self.node = Some(node);
+        self.told_at_ms = None;
         self.journal.note("server: started");
         Ok(())
     }
@@ -125,6 +143,15 @@ impl Server {
     /// Its time and how that stands to its machine's, while it runs. It is checked to never go back.
     pub fn time(&mut self) -> Option<(u64, ClockStatus)> {
         let (now_ms, status) = self.node.as_ref()?.time();
+        let at_ms = self.clock.monotonic_ms();
+        if let Some(before_ms) = self.told_at_ms.replace(at_ms) {
+            // Once in a life of the process the clock may follow a step, and all the time a drift.
+            let passed_ms = at_ms - before_ms;
+            let most_ms = self.told_ms + passed_ms + passed_ms / 1_000 + OBEYED_MS_MAX;
+            self.journal.check(now_ms <= most_ms, "a leap of the wall clock is not obeyed", || {
+                format!("{} ms ahead", now_ms - most_ms)
+            });
+        }
         let (told_ms, forgets_ms) = (self.told_ms, std::mem::take(&mut self.forgets_ms));
         self.journal.check(now_ms + forgets_ms >= told_ms, "the server's time never goes back", || {
             format!("{} ms back", told_ms - now_ms)

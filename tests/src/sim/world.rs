@@ -105,8 +105,12 @@ impl World {
         let clock = SimClock::new();
         let server_clock = clock.of_another_machine();
         let net = SimNet::new(random.random());
-        let model = Model::new(journal.clone(), clock.clone(), profile.people, profile.retention_ms);
-        let flags = Flags { retention: Some(format!("{}s", profile.retention_ms / 1_000)), ..Flags::default() };
+        let model = Model::new(journal.clone(), clock.clone(), &profile);
+        let flags = Flags {
+            retention: Some(format!("{}s", profile.retention_ms / 1_000)),
+            inbox_entries_max: profile.inbox_entries_max.map(|entries| entries.to_string()),
+            ..Flags::default()
+        };
         let parts = (journal.clone(), net.clone(), server_clock);
         let wakes = WakeFaults::new(random.random());
         let mut of_disk = StdRng::seed_from_u64(random.random());

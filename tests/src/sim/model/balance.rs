@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gureum_client::vault::{HistoryItem, Message};
-use gureum_proto::{ConversationId, MessageId};
+use gureum_proto::{ConversationId, GapReason, MessageId};
 
 use super::{Fate, Inner, name_of};
 
@@ -113,14 +113,14 @@ fn check_losses(
             }
         }
     }
-    let gaps: BTreeMap<u64, u64> = history
+    let gaps: BTreeMap<u64, (u64, GapReason)> = history
         .iter()
         .filter_map(|item| match item {
-            HistoryItem::Gap { from_seq, count, .. } => Some((*from_seq, *count)),
+            HistoryItem::Gap { from_seq, count, reason, .. } => Some((*from_seq, (*count, *reason))),
             _ => None,
         })
         .collect();
-    let told: u64 = gaps.values().sum();
+    let told: u64 = gaps.values().map(|(count, _)| count).sum();
     if told != u64::try_from(missing.len()).unwrap_or(u64::MAX) {
         let first = missing.values().next().map_or("", |message| name_of(&message.text));
         open.push(format!("person {person} misses {} messages (from {first}) and was told of {told}", missing.len()));
@@ -128,7 +128,11 @@ fn check_losses(
     }
     // Ids rise in the order of the inbox, and so the gaps cover the missing ones in order.
     let mut missing = missing.values();
-    for (from_seq, count) in gaps {
+    for (from_seq, (count, reason)) in gaps {
+        let may_be = reason == GapReason::Expired || (reason == GapReason::Overflow && model.may_overflow);
+        if !may_be {
+            open.push(format!("person {person} has a gap that cannot be: {reason:?}"));
+        }
         let Some(seen) = model.people[person].gaps.get(&from_seq).copied() else {
             open.push(format!("person {person} has a gap from {from_seq} that was not told"));
             return;
@@ -137,7 +141,8 @@ fn check_losses(
             open.push(format!("person {person} was told of {} in the gap of {count} from {from_seq}", seen.count));
         }
         for message in missing.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)) {
-            if message.server_time_ms + retention_ms > seen.server_ms + CLOCK_SLACK_MS {
+            let is_due = reason == GapReason::Expired;
+            if is_due && message.server_time_ms + retention_ms > seen.server_ms + CLOCK_SLACK_MS {
                 let early_ms = message.server_time_ms + retention_ms - seen.server_ms;
                 open.push(format!("{} went missing {early_ms} ms before its time", name_of(&message.text)));
             }

@@ -29,6 +29,7 @@ impl World {
                 let for_ms = self.random.random_range(retention_ms / 2..retention_ms * 2);
                 self.absence(for_ms).await;
             }
+            Happening::BrinkAbsence => self.brink_absence().await,
             Happening::ClientCrash => self.client_crash().await,
             Happening::ServerCrash => self.server_crash().await,
             Happening::ServerRestart => self.server_restart().await,
@@ -126,7 +127,7 @@ impl World {
     }
 
     /// Waits up to so long, and then for some other tasks, so that what follows comes at any step of theirs.
-    async fn pause(&mut self, most_ms: u64) {
+    pub(super) async fn pause(&mut self, most_ms: u64) {
         let pause = Duration::from_millis(self.random.random_range(0..=most_ms));
         tokio::time::sleep(pause).await;
         for _ in 0..self.random.random_range(0..30) {
@@ -139,6 +140,20 @@ impl World {
         let how = if self.random.random_bool(0.5) { Leave::Closed } else { Leave::Crashed };
         self.people[person].leave(how).await;
         self.later(for_ms, Due::Come(person));
+    }
+
+    async fn brink_absence(&mut self) {
+        let Some((from, to)) = self.pair() else { return };
+        if !self.people[to].is_online() {
+            return;
+        }
+        self.people[to].leave(Leave::Closed).await;
+        for _ in 0..self.random.random_range(1..5) {
+            self.say(from, to, 2);
+            self.pause(4 * MINUTE_MS).await;
+        }
+        let for_ms = self.profile.retention_ms - 5 * MINUTE_MS + self.random.random_range(0..15 * MINUTE_MS);
+        self.later(for_ms, Due::Come(to));
     }
 
     async fn client_crash(&mut self) {

@@ -7,8 +7,12 @@ use super::{Duration, Instant, MINUTE_MS, World};
 /// How long everybody has to come into step once all is well, in milliseconds. What a client was refused again and again
 /// is tried every quarter of an hour.
 const IN_STEP_MS_MAX: u64 = 40 * MINUTE_MS;
+/// How long what no wake told of may take, in milliseconds: reminders go round.
+const REMINDED_MS_MAX: u64 = 15 * MINUTE_MS;
 /// How long what is sent then may take, in milliseconds.
 const HEALTHY_MS_MAX: u64 = MINUTE_MS;
+/// How often everybody writes to everybody before that.
+const COMMOTIONS: usize = 5;
 /// How often it is looked at, in milliseconds.
 const LOOK_MS: u64 = 5_000;
 /// How often somebody without an account tries to get one.
@@ -32,8 +36,20 @@ impl World {
         if !self.settle(IN_STEP_MS_MAX, "all come into step when faults end").await {
             return;
         }
-        self.journal.note("calm: all are in step");
+        self.journal.note("calm: all are in step; the last wakes get lost");
+        self.server.wakes.set(1.0, 0.0);
         self.commotion();
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        self.server.wakes.set(0.0, 0.0);
+        if !self.settle(REMINDED_MS_MAX, "a lost wake delays for a while only").await {
+            return;
+        }
+        // A disk that takes its time, so that much comes while something is read or written.
+        self.server.disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(20));
+        for _ in 0..COMMOTIONS {
+            self.commotion();
+            self.pause(100).await;
+        }
         if !self.settle(HEALTHY_MS_MAX, "a healthy system delivers").await {
             return;
         }
