@@ -9,7 +9,7 @@ use crate::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::router::counts;
 use crate::session::{Item, Page};
 use crate::store::record::{CommitRecord, InboxBody, InboxEntry, InboxHead, SealedMessage};
-use crate::store::{Family, Record, Store, StoreError, decode, key, read};
+use crate::store::{Family, Record, Retentions, Store, StoreError, decode, key, read};
 use crate::time::{Clock, is_expired};
 use crate::wake::{Delivery, Hub};
 
@@ -22,7 +22,7 @@ pub trait Open: Send + Sync {
     fn open(&self, id: MessageId, sealed: &SealedMessage) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// Reads inboxes. An entry older than the retention is never returned, to the millisecond.
+/// Reads inboxes. An entry older than its retention is never returned, to the millisecond.
 #[derive(Clone)]
 pub struct Inboxes {
     /// The disk.
@@ -33,8 +33,8 @@ pub struct Inboxes {
     pub seal: Arc<dyn Open>,
     /// Decides what has expired.
     pub clock: Arc<Clock>,
-    /// How long messages stay.
-    pub retention_ms: u64,
+    /// How long entries stay.
+    pub retentions: Retentions,
 }
 
 impl Inboxes {
@@ -46,7 +46,7 @@ impl Inboxes {
         let mut page = PageBuilder::new(after, InboxHead::default());
         page.page.more = entries.len() == PAGE_ENTRIES_MAX || weight(&entries) >= PAGE_BYTES_MAX;
         for entry in entries {
-            if is_expired(entry.id.time_ms(), self.retention_ms, now_ms) {
+            if is_expired(entry.id.time_ms(), self.retentions.message_ms, now_ms) {
                 return None;
             }
             page.push(entry.position, entry.shared);
@@ -72,7 +72,7 @@ impl Inboxes {
                 let Some((_, seq)) = key::parse_inbox(entry_key) else { continue };
                 from = seq;
                 let entry: InboxEntry = decode(Family::Inbox, value)?;
-                if seq <= head.seq && !is_expired(entry.id.time_ms(), self.retention_ms, now_ms) {
+                if seq <= head.seq && !self.retentions.is_expired(&entry, now_ms) {
                     live.push((seq, entry));
                 }
             }
@@ -140,10 +140,11 @@ impl Inboxes {
 
     fn shared(&self, reader: AccountId, entry: &InboxEntry, body: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
         match entry.body {
-            InboxBody::Message | InboxBody::Welcome => match body {
+            InboxBody::Message => match body {
                 Some(body) => self.seal.open(entry.id, &decode(Family::Message, body)?),
                 None => Ok(None),
             },
+            InboxBody::Welcome => self.get(Family::Welcome, key::message(&entry.id).as_ref()),
             InboxBody::Commit { conversation, epoch } => {
                 let key = key::commit(&conversation, epoch);
                 let Some(record) = self.get::<CommitRecord>(Family::Commit, key.as_ref())? else { return Ok(None) };
@@ -184,7 +185,7 @@ impl Inboxes {
 
 impl std::fmt::Debug for Inboxes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inboxes").field("retention_ms", &self.retention_ms).finish_non_exhaustive()
+        f.debug_struct("Inboxes").field("retentions", &self.retentions).finish_non_exhaustive()
     }
 }
 

@@ -37,7 +37,7 @@ use crate::router::{PlanConfig, Router, RouterParts, WriterEnd};
 use crate::seal::Keyring;
 use crate::session::SessionConfig;
 use crate::store::rocks::RocksStore;
-use crate::store::{Expiry, Family, Store, TakenFloors};
+use crate::store::{Expiry, Family, Retentions, Store, TakenFloors};
 use crate::time::{Clock, ClockStatus, WallClock};
 use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
@@ -428,7 +428,8 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
         quotas: Arc::new(Quotas::new(&wall)),
         work: work.clone(),
     };
-    let inboxes = Inboxes { store, hub: Arc::clone(hub), seal: keyring, clock: Arc::clone(&clock), retention_ms };
+    let retentions = Retentions { message_ms: retention_ms, commit_ms: millis(config.commit_retention) };
+    let inboxes = Inboxes { store, hub: Arc::clone(hub), seal: keyring, clock: Arc::clone(&clock), retentions };
     let session = SessionConfig {
         tls_server_name: None,
         proof_timeout_ms: millis(config.unproven_timeout),

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-pub use expiry::{Expiry, ExpiryRule, TakenFloors};
+pub use expiry::{Expiry, ExpiryRule, Retentions, TakenFloors};
 pub use key::Key;
 pub use record::{Record, RecordError};
 
@@ -29,6 +29,8 @@ pub enum Family {
     Meta,
     /// Message id → sealed header and body, once a message.
     Message,
+    /// Message id → the shared envelope of a Welcome, once for all whom it welcomes.
+    Welcome,
     /// Account and seq → what stands there.
     Inbox,
     /// Conversation and epoch → the commit that ended it.
@@ -74,9 +76,10 @@ pub struct FamilyOptions {
 
 impl Family {
     /// All families, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Message,
+        Self::Welcome,
         Self::Inbox,
         Self::Commit,
         Self::InboxHead,
@@ -94,6 +97,7 @@ impl Family {
         match self {
             Self::Meta => "meta",
             Self::Message => "message",
+            Self::Welcome => "welcome",
             Self::Inbox => "inbox",
             Self::Commit => "commit",
             Self::InboxHead => "inbox_head",
@@ -113,6 +117,7 @@ impl Family {
         use Access::{Point, Range};
         let (access, expiry, memtable_bytes) = match self {
             Self::Message => (Range { prefix_bytes: 0 }, ExpiryRule::MessageAge, MESSAGE_MEMTABLE_BYTES),
+            Self::Welcome => (Point, ExpiryRule::WelcomeAge, STATE_MEMTABLE_BYTES),
             Self::Inbox => (Range { prefix_bytes: 16 }, ExpiryRule::InboxAgeOrTaken, INBOX_MEMTABLE_BYTES),
             Self::Commit => (Range { prefix_bytes: 16 }, ExpiryRule::CommitAge, STATE_MEMTABLE_BYTES),
             Self::DeviceLog | Self::KeyPackage => (Range { prefix_bytes: 16 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),

@@ -29,6 +29,23 @@ async fn a_device_away_longer_than_the_retention_reads_what_is_there_by_the_comm
 }
 
 #[tokio::test]
+async fn who_was_away_while_a_conversation_began_reads_what_is_still_there_of_it() {
+    let world = World::with_retention("3s");
+    let (alice, bob) = world.pair();
+    let gone = alice.send(&bob, "gone by then");
+    alice.renew_keys().await;
+    until_ms(number(&gone["server_time_ms"]) + 3_500);
+    alice.send(&bob, "still there");
+    let came = bob.receive();
+    assert_eq!(texts(&came), ["still there"], "{came:#?}");
+    assert_eq!(gaps(&came), [(1, "expired".to_owned())], "{came:#?}");
+    let strange = |event: &&serde_json::Value| event["event"] == "rejoined" || event["event"] == "unreadable";
+    assert!(!came.iter().any(|event| strange(&event)), "the Welcome was enough: {came:#?}");
+    bob.send(&alice, "read it");
+    assert_eq!(alice.receive_texts(), ["read it"]);
+}
+
+#[tokio::test]
 async fn a_device_away_longer_than_the_commit_log_rejoins_by_itself() {
     let options = Options { retention: Some("2s"), commit_retention: Some("3s"), ..Options::default() };
     let world = World::start_with(options);

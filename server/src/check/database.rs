@@ -57,6 +57,7 @@ pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>
     let mut audit = Audit { db, is_backup, keyring, times, pointers: Some(HashSet::new()) };
     audit.inboxes(report);
     audit.messages(report);
+    audit.welcomes(report);
     audit.accounts(report);
     audit.conversations(report);
     audit.rest(report);
@@ -146,11 +147,12 @@ impl Audit<'_> {
     }
 
     fn pointer(&self, record_key: &[u8], entry: &InboxEntry, report: &mut Report) {
-        if self.times.is_expired(entry.time_ms()) {
+        if self.times.retentions().is_expired(entry, self.times.now_ms) {
             return;
         }
         let is_there = match entry.body {
-            InboxBody::Message | InboxBody::Welcome => self.has(Family::Message, &key::message(&entry.id)),
+            InboxBody::Message => self.has(Family::Message, &key::message(&entry.id)),
+            InboxBody::Welcome => self.has(Family::Welcome, &key::message(&entry.id)),
             InboxBody::Commit { conversation, epoch } => self.has(Family::Commit, &key::commit(&conversation, epoch)),
             InboxBody::DeviceLog { account } => self.has(Family::DeviceLog, &key::device_log(&account, 0)),
         };
@@ -193,6 +195,26 @@ impl Audit<'_> {
             let age_s = self.times.now_ms.saturating_sub(oldest_ms) / 1_000;
             let what = format!("{overdue} expired messages are still on the disk, the oldest {age_s} s old");
             report.find(Kind::Expired, "message", &[], what);
+        }
+    }
+
+    fn welcomes(&self, report: &mut Report) {
+        let mut overdue = 0_u64;
+        self.each(Family::Welcome, report, |record_key, value, report| {
+            let Some(id) = gureum_proto::MessageId::try_from(record_key).ok() else {
+                return report.find(Kind::Record, "welcome", record_key, "the key is no message id");
+            };
+            record::<Bytes>("welcome", record_key, value, report);
+            if self.times.is_in_the_future(id.time_ms()) {
+                report.find(Kind::Time, "welcome", record_key, "its time is to come");
+            }
+            overdue += u64::from(self.times.is_commit_overdue(id.time_ms()));
+            if self.pointers.as_ref().is_some_and(|pointers| !pointers.contains(&ending(id.as_bytes()))) {
+                report.count("Welcomes that every device has taken, or that nobody points to", 1);
+            }
+        });
+        if overdue > 0 && !self.is_backup {
+            report.find(Kind::Expired, "welcome", &[], format!("{overdue} expired Welcomes are still on the disk"));
         }
     }
 

@@ -6,6 +6,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceLog};
 
 use super::report::{Kind, Report};
 use crate::router::counts;
+use crate::store::Retentions;
 use crate::store::key::{self, inbox_life};
 use crate::store::record::{Cursor, InboxEntry, InboxHead};
 use crate::time::is_expired;
@@ -26,6 +27,10 @@ impl Times {
         is_expired(time_ms, self.retention_ms, self.now_ms)
     }
 
+    pub(super) const fn retentions(&self) -> Retentions {
+        Retentions { message_ms: self.retention_ms, commit_ms: self.commit_retention_ms }
+    }
+
     /// Whether it should have left the disk: the retention and a twelfth, which is 6 hours at 3 days, and some
     /// seconds for a short one.
     pub(super) const fn is_overdue(&self, time_ms: u64) -> bool {
@@ -34,7 +39,7 @@ impl Times {
         is_expired(time_ms, self.retention_ms.saturating_add(bound_ms), self.now_ms)
     }
 
-    /// Whether a commit should have left the disk: its log is compacted every sixteenth of its retention.
+    /// Whether a commit or a Welcome should have left the disk: its family is compacted every sixteenth of its retention.
     pub(super) const fn is_commit_overdue(&self, time_ms: u64) -> bool {
         let bound_ms = self.commit_retention_ms / 4;
         let bound_ms = if bound_ms < 30_000 { 30_000 } else { bound_ms };

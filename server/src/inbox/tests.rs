@@ -8,7 +8,7 @@ use super::*;
 use crate::limits::TAIL_ENTRIES_MAX;
 use crate::router::{Change, CommitPlan, Op, Plan, PlanConfig, Planner, Seal};
 use crate::session::Authenticated;
-use crate::store::conformance::{RETENTION_MS, START_MS, expiry};
+use crate::store::conformance::{COMMIT_RETENTION_MS, RETENTION_MS, START_MS, expiry};
 use crate::store::key::{ConversationTag, CursorTag};
 use crate::store::memory::MemoryStore;
 use crate::store::record::{ConversationHead, ConversationKind, Cursor, Mark, Member};
@@ -75,7 +75,7 @@ impl Bench {
 
     fn bounded(inbox_entries_max: u64) -> Self {
         let (time, expiry) = expiry();
-        let clock = Arc::clone(&expiry.clock);
+        let (clock, retentions) = (Arc::clone(&expiry.clock), expiry.retentions());
         let store = Arc::new(MemoryStore::new(expiry));
         let hub = Arc::new(Hub::new());
         let config = PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max, inbox_bytes_max: 1 << 30 };
@@ -87,8 +87,7 @@ impl Bench {
         batch.put_record(Family::Cursor, cursor, &Cursor::default());
         store.write(&batch, Durability::Synced).unwrap();
         let reader = hub.attach(BOB, bob().device(), true, Arc::new(Deaf));
-        let inboxes =
-            Inboxes { store: Arc::clone(&store) as _, hub, seal: Arc::new(Plain), clock, retention_ms: RETENTION_MS };
+        let inboxes = Inboxes { store: Arc::clone(&store) as _, hub, seal: Arc::new(Plain), clock, retentions };
         Self { store, time, inboxes, planner, counter: 0, epoch: 1, _reader: reader }
     }
 
@@ -106,6 +105,15 @@ impl Bench {
     }
 
     fn commit(&mut self) {
+        self.commit_welcoming(Vec::new(), Bytes::new());
+    }
+
+    /// A commit whose Welcome is for Bob's account.
+    fn welcome(&mut self) {
+        self.commit_welcoming(vec![BOB], Bytes::from_static(b"welcome"));
+    }
+
+    fn commit_welcoming(&mut self, welcomed: Vec<AccountId>, welcome: Bytes) {
         self.counter += 1;
         let commit = CommitPlan {
             from: alice(),
@@ -114,8 +122,8 @@ impl Bench {
             epoch: self.epoch,
             commit: Bytes::from_static(b"commit"),
             members: members(),
-            welcomed: Vec::new(),
-            welcome: Bytes::new(),
+            welcomed,
+            welcome,
             group_info: Bytes::from_static(b"info"),
             tree: Bytes::from_static(b"tree"),
         };
@@ -229,6 +237,24 @@ fn an_entry_goes_at_its_retention_to_the_millisecond() {
     assert_eq!(bench.inboxes.read_tail(BOB, at(0, 0)), None, "the tail leaves gaps to the store");
     bench.time.advance(1);
     check(&bench, at(0, 0), &["-1..2 x2"]);
+}
+
+#[test]
+fn a_welcome_stays_as_long_as_commits_amid_what_has_expired() {
+    let mut bench = Bench::new();
+    bench.messages(2);
+    bench.welcome();
+    bench.messages(1);
+    bench.time.advance(RETENTION_MS);
+    bench.messages(1);
+    for _ in 0..2 {
+        check(&bench, at(0, 0), &["-1..3 x2", "4", "-5..5 x1", "6"]);
+        check(&bench, at(4, 2), &["-5..5 x1", "6"]);
+        bench.store.reclaim().unwrap();
+    }
+    assert_eq!(bench.inboxes.read_tail(BOB, at(0, 0)), None, "the tail leaves gaps to the store");
+    bench.time.advance(COMMIT_RETENTION_MS - RETENTION_MS);
+    check(&bench, at(0, 0), &["-1..6 x4"]);
 }
 
 #[test]

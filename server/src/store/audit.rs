@@ -302,22 +302,18 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// No message takes another's place, and each has a number of its own. A Welcome has none.
+    /// No message or Welcome takes another's place, and each message has a number of its own.
     fn messages(&mut self) -> Result<(), StoreError> {
-        let mut welcomes = BTreeSet::new();
-        for (_, value) in self.puts(Family::Inbox) {
-            if let Ok(InboxEntry { id, body: InboxBody::Welcome, .. }) = InboxEntry::decode(&value) {
-                welcomes.insert(id);
-            }
-        }
         let mut messages = 0;
-        for (message_key, _) in self.puts(Family::Message) {
-            let Ok(id) = MessageId::try_from(&*message_key) else { continue };
-            self.not_future(Family::Message, id.time_ms());
-            if self.before.get(Family::Message, &message_key)?.is_some() {
-                self.found.push(Violation::MessageReplaced(id));
+        for family in [Family::Message, Family::Welcome] {
+            for (message_key, _) in self.puts(family) {
+                let Ok(id) = MessageId::try_from(&*message_key) else { continue };
+                self.not_future(family, id.time_ms());
+                if self.before.get(family, &message_key)?.is_some() {
+                    self.found.push(Violation::MessageReplaced(id));
+                }
+                messages += u64::from(family == Family::Message);
             }
-            messages += u64::from(!welcomes.contains(&id));
         }
         let mut numbers = Some(0_u64);
         for (number_key, value) in self.puts(Family::Conversation) {
@@ -338,7 +334,8 @@ impl Audit<'_> {
 /// Where the content of an entry stands, if it has one of its own.
 fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
     match &entry.body {
-        InboxBody::Message | InboxBody::Welcome => Some((Family::Message, key::message(&entry.id))),
+        InboxBody::Message => Some((Family::Message, key::message(&entry.id))),
+        InboxBody::Welcome => Some((Family::Welcome, key::message(&entry.id))),
         InboxBody::Commit { conversation, epoch } => Some((Family::Commit, key::commit(conversation, *epoch))),
         InboxBody::DeviceLog { .. } => None,
     }
@@ -351,14 +348,16 @@ fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
 /// The store cannot be read.
 pub fn whole(store: &dyn Store, expiry: &Expiry) -> Result<Vec<Violation>, StoreError> {
     let mut audit = Audit { before: store, after: BTreeMap::new(), now_ms: expiry.clock.now_ms(), found: Vec::new() };
-    let mut latest: Option<(AccountId, u64, InboxHead)> = None;
+    // Of each inbox the latest entry, and whether it is a Welcome that outlived the messages of its time: then what
+    // followed it may be gone.
+    let mut latest: Option<(AccountId, u64, bool, InboxHead)> = None;
     let mut ends = Vec::new();
     for (entry_key, value) in all(store, Family::Inbox)? {
         let Some((account, seq)) = key::parse_inbox(&entry_key) else { continue };
         let Some(entry) = audit.decode::<InboxEntry>(Family::Inbox, &value) else { continue };
         let head = match latest {
-            Some((of, before, head)) if of == account => {
-                if seq != before + 1 {
+            Some((of, before, outlived, head)) if of == account => {
+                if seq != before + 1 && !outlived {
                     audit.found.push(Violation::Hole { account, seq: before + 1 });
                 }
                 head
@@ -368,14 +367,15 @@ pub fn whole(store: &dyn Store, expiry: &Expiry) -> Result<Vec<Violation>, Store
                 audit.before(Family::InboxHead, &key::inbox_head(&account))?.unwrap_or_default()
             }
         };
-        latest = Some((account, seq, head));
-        if !is_expired(entry.time_ms(), expiry.retention_ms, audit.now_ms) && !audit.has_body(&entry)? {
+        let outlived = is_expired(entry.time_ms(), expiry.retention_ms, audit.now_ms);
+        latest = Some((account, seq, outlived && entry.body == InboxBody::Welcome, head));
+        if !expiry.retentions().is_expired(&entry, audit.now_ms) && !audit.has_body(&entry)? {
             audit.found.push(Violation::BodyMissing { account, seq });
         }
     }
     ends.extend(latest);
-    for (account, seq, head) in ends {
-        if seq != head.seq {
+    for (account, seq, outlived, head) in ends {
+        if seq != head.seq && !outlived {
             audit.found.push(Violation::Hole { account, seq: seq + 1 });
         }
     }

@@ -60,6 +60,7 @@ macro_rules! conformance_tests {
             messages_expire_by_their_own_time,
             inbox_entries_expire_by_time_or_when_taken,
             commits_outlive_messages,
+            welcomes_outlive_messages_with_their_pointers,
             invites_end_when_they_say,
             state_never_expires,
             the_oldest_physical_message_is_known,
@@ -241,6 +242,30 @@ pub(crate) fn commits_outlive_messages(bench: &Bench) {
     bench.time.advance(10_000);
     settle(bench);
     assert_eq!(store.get(Family::Commit, &commit_key).unwrap(), None);
+}
+
+pub(crate) fn welcomes_outlive_messages_with_their_pointers(bench: &Bench) {
+    let store = &*bench.store;
+    let id = MessageId::new(START_MS, 7);
+    let entry = InboxEntry { id, count: 0, bytes_total: 1, body: InboxBody::Welcome };
+    let welcome = Bytes::from_static(b"welcome");
+    for account in [&ACCOUNT, &OTHER] {
+        write(store, |batch| {
+            batch.put_record(Family::Welcome, key::message(&id), &welcome);
+            batch.put_record(Family::Inbox, key::inbox(account, 1), &entry);
+        });
+        put_entry(store, account, 2, START_MS);
+    }
+    bench.expiry.floors.raise(&OTHER, 1);
+    bench.time.advance(COMMIT_RETENTION_MS - 10_000);
+    settle(bench);
+    assert_eq!((seqs(store, &ACCOUNT), seqs(store, &OTHER)), (vec![1], vec![]));
+    assert_eq!(super::read(store, Family::Welcome, key::message(&id).as_ref()).unwrap(), Some(welcome));
+    assert_eq!(store.oldest_physical_ms().unwrap(), None, "it is no message");
+    bench.time.advance(10_000);
+    settle(bench);
+    assert!(seqs(store, &ACCOUNT).is_empty());
+    assert_eq!(store.get(Family::Welcome, &key::message(&id)).unwrap(), None);
 }
 
 pub(crate) fn invites_end_when_they_say(bench: &Bench) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gureum_proto::AccountId;
 
-use super::record::{CommitRecord, InboxEntry, InviteRecord};
+use super::record::{CommitRecord, InboxBody, InboxEntry, InviteRecord};
 use super::{Family, key};
 use crate::limits::TAKEN_FLOORS_MAX;
 use crate::time::{Clock, is_expired};
@@ -17,12 +17,41 @@ pub enum ExpiryRule {
     Never,
     /// At the retention after the time in the message id.
     MessageAge,
-    /// At the retention after the time in the entry's message id, or when every device has taken it.
+    /// At the commit retention after the time in the message id.
+    WelcomeAge,
+    /// At the time in the entry's message id and [`Retentions::of`] its body, or when every device has taken it.
     InboxAgeOrTaken,
     /// At the commit retention after the commit's time.
     CommitAge,
     /// At the invite's end.
     InviteEnd,
+}
+
+/// How long what the server keeps stays, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retentions {
+    /// Messages.
+    pub message_ms: u64,
+    /// Commits, and the Welcomes without which those who were welcomed could make nothing of them.
+    pub commit_ms: u64,
+}
+
+impl Retentions {
+    /// How long an inbox entry stays. A Welcome stays as long as commits do: whoever was away longer than messages live
+    /// reads with it what came after those that are gone. For a commit itself the commit log stands in.
+    #[must_use]
+    pub const fn of(&self, body: &InboxBody) -> u64 {
+        match body {
+            InboxBody::Welcome => self.commit_ms,
+            InboxBody::Message | InboxBody::Commit { .. } | InboxBody::DeviceLog { .. } => self.message_ms,
+        }
+    }
+
+    /// Whether an inbox entry has expired.
+    #[must_use]
+    pub const fn is_expired(&self, entry: &InboxEntry, now_ms: u64) -> bool {
+        is_expired(entry.time_ms(), self.of(&entry.body), now_ms)
+    }
 }
 
 /// What decides on expiry: the clock, the retentions, and what every device has taken.
@@ -45,12 +74,17 @@ impl Expiry {
         Judge {
             rule,
             now_ms: self.clock.now_ms(),
-            retention_ms: self.retention_ms,
-            commit_retention_ms: self.commit_retention_ms,
+            retentions: self.retentions(),
             floors: Arc::clone(&self.floors),
             latest_floor: None,
             oldest_kept_ms: None,
         }
+    }
+
+    /// Both retentions.
+    #[must_use]
+    pub const fn retentions(&self) -> Retentions {
+        Retentions { message_ms: self.retention_ms, commit_ms: self.commit_retention_ms }
     }
 
     /// The time before which (itself included) messages have expired, if there is any.
@@ -71,8 +105,7 @@ impl Expiry {
 pub struct Judge {
     rule: ExpiryRule,
     now_ms: u64,
-    retention_ms: u64,
-    commit_retention_ms: u64,
+    retentions: Retentions,
     floors: Arc<TakenFloors>,
     latest_floor: Option<(AccountId, u64)>,
     oldest_kept_ms: Option<u64>,
@@ -81,11 +114,18 @@ pub struct Judge {
 impl Judge {
     /// Whether a record has expired. One that can't be read has not: it is for the reader to report.
     pub fn is_expired(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let Retentions { message_ms, commit_ms } = self.retentions;
         let (time_ms, retention_ms) = match self.rule {
             ExpiryRule::Never => return false,
-            ExpiryRule::MessageAge => (key::message_time_ms(key), self.retention_ms),
-            ExpiryRule::InboxAgeOrTaken => (InboxEntry::peek_time_ms(value), self.retention_ms),
-            ExpiryRule::CommitAge => (CommitRecord::peek_time_ms(value), self.commit_retention_ms),
+            ExpiryRule::MessageAge => (key::message_time_ms(key), message_ms),
+            ExpiryRule::WelcomeAge => (key::message_time_ms(key), commit_ms),
+            ExpiryRule::InboxAgeOrTaken if InboxEntry::is_welcome(value) => {
+                // Its age is none of a message: it is not among the oldest that were kept.
+                let is_over = InboxEntry::peek_time_ms(value).is_some_and(|at| is_expired(at, commit_ms, self.now_ms));
+                return is_over || self.is_taken(key);
+            }
+            ExpiryRule::InboxAgeOrTaken => (InboxEntry::peek_time_ms(value), message_ms),
+            ExpiryRule::CommitAge => (CommitRecord::peek_time_ms(value), commit_ms),
             ExpiryRule::InviteEnd => {
                 return InviteRecord::peek_expires_ms(value).is_some_and(|end| end <= self.now_ms);
             }
@@ -158,7 +198,7 @@ pub struct ReclaimPeriods {
     pub pointer_ms: u64,
     /// The longest time between two compactions of the inboxes, whatever has expired: entries that were taken go then.
     pub inbox_ms: u64,
-    /// Between two compactions of the commit log.
+    /// Between two compactions of the commit log, and of the Welcomes.
     pub commit_ms: u64,
     /// Between two compactions of the invites.
     pub invite_ms: u64,
@@ -190,7 +230,7 @@ impl ReclaimPeriods {
     pub const fn compaction_ms(&self, family: Family) -> Option<u64> {
         match family {
             Family::Inbox => Some(self.inbox_ms),
-            Family::Commit => Some(self.commit_ms),
+            Family::Commit | Family::Welcome => Some(self.commit_ms),
             Family::Registration => Some(self.invite_ms),
             _ => None,
         }

@@ -349,6 +349,7 @@ impl std::fmt::Debug for RocksStore {
 fn time_ms(family: Family, key: &[u8], value: &[u8]) -> Option<u64> {
     match family {
         Family::Message => key::message_time_ms(key),
+        Family::Inbox if InboxEntry::is_welcome(value) => None,
         Family::Inbox => InboxEntry::peek_time_ms(value),
         _ => None,
     }

@@ -84,8 +84,8 @@ struct Seen {
     texts: BTreeSet<String>,
     /// Gaps by their first position, with the latest time that the server can have had when it told.
     gaps: BTreeMap<u64, SeenGap>,
-    /// Conversations that it had to join again, because what it would have joined by had expired: what was written
-    /// before that is told to be unreadable, one by one.
+    /// Conversations that it had to join again, because its inbox was too full to keep what it would have joined by:
+    /// what was written before that is told to be unreadable, one by one.
     rejoined: BTreeSet<ConversationId>,
     /// Texts that were given up, with a word to the sender.
     failed: u64,
@@ -198,6 +198,7 @@ impl Model {
             Event::Unreadable { .. } => inner.counts.unreadable += 1,
             Event::Rejoined { conversation } => {
                 self.journal.note(format!("person{person} has joined again"));
+                self.journal.check(inner.may_overflow, "nobody has to join again", || format!("person {person}"));
                 inner.people[person].rejoined.insert(*conversation);
             }
             Event::CommitRefused { .. } => {

@@ -407,7 +407,7 @@ impl Planner {
     ) -> Result<(), StoreError> {
         let id = self.ids.next(now_ms);
         let shared = envelope(from, id, conversation, EnvelopeBody::Welcome(welcome));
-        plan.batch.put_record(Family::Message, key::message(&id), &self.seal.seal(id, &shared, now_ms)?);
+        plan.batch.put_record(Family::Welcome, key::message(&id), &shared);
         for account in accounts {
             self.append(*account, id, InboxBody::Welcome, &shared, now_ms, plan)?;
         }

@@ -42,8 +42,8 @@ impl Planner {
         let (entries_max, bytes_max) = (self.config.inbox_entries_max, self.config.inbox_bytes_max);
         let taken = self.caches.cursors(self.store.as_ref(), account)?.floor().map_or(0, |cursor| cursor.seq);
         let retention_ms = self.config.retention_ms;
-        let is_gone =
-            |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.id.time_ms(), retention_ms, now_ms);
+        // A Welcome stays for longer than messages, and must not keep what follows it from making room.
+        let is_gone = |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.time_ms(), retention_ms, now_ms);
         let mut head = *self.caches.head(self.store.as_ref(), account)?;
         head.floor = self.gone_until(account, start(&head), is_gone)?;
         if exceeds(&head, entries_max, bytes_max) {

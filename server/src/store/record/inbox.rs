@@ -23,7 +23,7 @@ pub struct InboxEntry {
 pub enum InboxBody {
     /// An application message, in [`crate::store::Family::Message`] under the entry's id.
     Message,
-    /// A Welcome, there too.
+    /// A Welcome, in [`crate::store::Family::Welcome`] under the entry's id.
     Welcome,
     /// A commit, in the commit log.
     Commit {
@@ -39,6 +39,9 @@ pub enum InboxBody {
     },
 }
 
+/// The tag of [`InboxBody::Welcome`].
+const WELCOME: u8 = 1;
+
 impl InboxEntry {
     /// The time of an encoded entry, read without the rest.
     #[must_use]
@@ -47,9 +50,16 @@ impl InboxEntry {
         Some(MessageId::from_bytes(id).time_ms())
     }
 
+    /// Whether an encoded entry is of a Welcome, read without the rest.
+    #[must_use]
+    pub fn is_welcome(value: &[u8]) -> bool {
+        // Behind the version, the id and two sums.
+        value.get(33) == Some(&WELCOME)
+    }
+
     /// The time of the entry.
     #[must_use]
-    pub fn time_ms(&self) -> u64 {
+    pub const fn time_ms(&self) -> u64 {
         self.id.time_ms()
     }
 }
@@ -62,7 +72,7 @@ impl Record for InboxEntry {
         out.extend_from_slice(&self.bytes_total.to_be_bytes());
         match &self.body {
             InboxBody::Message => out.push(0),
-            InboxBody::Welcome => out.push(1),
+            InboxBody::Welcome => out.push(WELCOME),
             InboxBody::Commit { conversation, epoch } => {
                 out.push(2);
                 out.extend_from_slice(conversation.as_bytes());
@@ -81,7 +91,7 @@ impl Record for InboxEntry {
         let (count, bytes_total) = (reader.u64()?, reader.u64()?);
         let body = match reader.u8()? {
             0 => InboxBody::Message,
-            1 => InboxBody::Welcome,
+            WELCOME => InboxBody::Welcome,
             2 => InboxBody::Commit { conversation: ConversationId::from_bytes(reader.array()?), epoch: reader.u64()? },
             3 => InboxBody::DeviceLog { account: AccountId::from_bytes(reader.array()?) },
             found => return Err(RecordError::Tag { what: "inbox entry", found }),
@@ -112,7 +122,8 @@ pub struct InboxHead {
     pub bytes_total: u64,
     /// The highest position dropped because the inbox was over its bound.
     pub overflow: Mark,
-    /// A position known to be gone for every reader: taken by all devices, or expired.
+    /// A position up to which everything is taken by all devices or as old as an expired message: of what lies there only
+    /// Welcomes may still be read, and none of it counts for the bound.
     pub floor: Mark,
 }
 

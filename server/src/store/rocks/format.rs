@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::store::StoreError;
 
 /// What the file `FORMAT` of a data directory says.
-pub(crate) const FORMAT: &str = "gureum-store 1";
+pub(crate) const FORMAT: &str = "gureum-store 2";
 
 /// As much of an unknown format as an error repeats.
 const FOUND_BYTES_MAX: u64 = 64;

@@ -238,9 +238,9 @@ fn the_log_is_let_go_after_a_flush() {
 #[test]
 fn a_directory_of_an_unknown_format_is_refused_untouched() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("FORMAT"), "gureum-store 2\n").unwrap();
+    fs::write(directory.path().join("FORMAT"), "gureum-store 99\n").unwrap();
     let error = RocksStore::open(directory.path(), expiry().1).unwrap_err();
-    assert_eq!(error, StoreError::UnknownFormat { found: "gureum-store 2".to_owned(), known: format::FORMAT });
+    assert_eq!(error, StoreError::UnknownFormat { found: "gureum-store 99".to_owned(), known: format::FORMAT });
     assert_eq!(names(directory.path()), ["FORMAT"]);
 }
 

@@ -10,7 +10,7 @@ use gureum_server::router::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal
 use gureum_server::seal::Keyring;
 use gureum_server::session::Item;
 use gureum_server::store::rocks::RocksStore;
-use gureum_server::store::{self, Durability, Expiry, Family, Store, TakenFloors};
+use gureum_server::store::{self, Durability, Expiry, Family, Retentions, Store, TakenFloors};
 use gureum_server::time::{Clock, ManualClock};
 use gureum_server::wake::Hub;
 
@@ -80,7 +80,7 @@ impl Machine {
             hub: Arc::new(Hub::new()),
             seal: Arc::clone(&keyring) as Arc<dyn Open>,
             clock: Arc::clone(&clock),
-            retention_ms: RETENTION_MS,
+            retentions: Retentions { message_ms: RETENTION_MS, commit_ms: 10 * RETENTION_MS },
         };
         let (spent, plan) = (Spent::default(), Plan::default());
         Self { time, clock, store, keyring, spent, periods, floors, planner, plan, inboxes }

@@ -1,5 +1,6 @@
 //! An inbox stays under its bound, and drops no more for it than it must.
 
+use super::groups::{bodies, commit_plan};
 use super::*;
 use crate::store::record::Mark;
 
@@ -75,6 +76,22 @@ fn what_has_expired_makes_room_first() {
     fill(&mut bench, 7..=9);
     let head = bench.head(BOB);
     assert_eq!((head.floor, head.overflow), (mark_of(&bench, 6), Mark::default()));
+}
+
+#[test]
+fn a_welcome_that_outlives_messages_takes_no_room_from_later_ones() {
+    let mut bench = eight();
+    let mut plan = commit_plan(device(BOB, 1), 1, EPOCH, &[device(ALICE, 1), device(BOB, 1)]);
+    (plan.welcome, plan.welcomed) = (Bytes::from_static(b"welcome"), vec![BOB]);
+    bench.changes(Change::Commit(plan), Changed::Committed { epoch: EPOCH + 1 });
+    fill(&mut bench, 1..=5);
+    bench.advance(RETENTION_MS);
+    bench.store.reclaim().unwrap();
+    assert_eq!(bodies(&bench, BOB), [InboxBody::Welcome]);
+    fill(&mut bench, 6..=13);
+    let head = bench.head(BOB);
+    assert_eq!((head.floor.seq, head.overflow), (6, Mark::default()));
+    assert_eq!(bodies(&bench, BOB).first(), Some(&InboxBody::Welcome), "it is still there");
 }
 
 #[test]

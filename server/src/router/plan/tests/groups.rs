@@ -20,7 +20,7 @@ fn created(conversation: u8, existed: bool, epoch: u64) -> Changed {
     Changed::Conversation { conversation: ConversationId::from_bytes([conversation; 16]), existed, epoch }
 }
 
-fn commit_plan(from: Authenticated, counter: u64, epoch: u64, members: &[Authenticated]) -> CommitPlan {
+pub(super) fn commit_plan(from: Authenticated, counter: u64, epoch: u64, members: &[Authenticated]) -> CommitPlan {
     CommitPlan {
         from,
         counter,
@@ -39,7 +39,7 @@ fn commit(from: Authenticated, counter: u64, epoch: u64) -> Change {
     Change::Commit(commit_plan(from, counter, epoch, &[device(ALICE, 1), device(BOB, 1)]))
 }
 
-fn bodies(bench: &Bench, account: AccountId) -> Vec<InboxBody> {
+pub(super) fn bodies(bench: &Bench, account: AccountId) -> Vec<InboxBody> {
     bench.inbox(account).iter().map(|(_, entry)| entry.body).collect()
 }
 
@@ -49,7 +49,8 @@ fn a_pair_has_one_conversation_whoever_creates_it() {
     let mut bench = Bench::new();
     assert!(bench.changes(creation(alice, bob, 1), created(1, false, 1)).must_sync);
     assert_eq!(bodies(&bench, BOB), [InboxBody::Welcome]);
-    assert!(bench.message(bench.inbox(BOB)[0].1.id).is_some());
+    let welcome = key::message(&bench.inbox(BOB)[0].1.id);
+    assert!(bench.store.get(Family::Welcome, &welcome).unwrap().is_some());
     assert_eq!(bench.head(BOB).count, 0, "a Welcome is no message");
     assert!(bench.inbox(ALICE).is_empty());
     for creation in [creation(alice, bob, 2), creation(bob, alice, 3), creation(alice, bob, 1)] {
