@@ -36,6 +36,7 @@ test: setup-fuzz lint docs
 	cargo test --workspace --doc --quiet
 	scripts/check.sh
 	target/debug/simulate --seeds 24 --days 5
+	target/debug/simulate --seeds 101..103 --days 28
 
 ## make check    the tests alone, without the set-up and the lints
 check:

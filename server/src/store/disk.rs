@@ -22,7 +22,8 @@ const VIOLATIONS_MAX: usize = 32;
 pub struct FaultRates {
     /// Writes that are refused whole.
     pub writes: u16,
-    /// Synced writes that fail at the end: what they held is not visible, and may be there after a crash.
+    /// Synced writes that fail at the end: what they held is not visible, and may be there when a store is opened again.
+    /// The open one writes nothing more, since nobody knows what of its log is on the disk.
     pub syncs: u16,
     /// Reads.
     pub reads: u16,
@@ -35,6 +36,8 @@ pub struct DiskCounts {
     pub writes: u64,
     /// Calls that failed as planned.
     pub faults: u64,
+    /// Stores that can write nothing more because a sync failed.
+    pub poisoned: u64,
     /// Crashes.
     pub crashes: u64,
     /// Batches that crashes took back.
@@ -55,6 +58,8 @@ struct Platter {
     /// Which opening is the latest one, and whether it still works.
     opening: u64,
     is_open: bool,
+    /// A sync of the open store has failed.
+    is_poisoned: bool,
     rates: FaultRates,
     writes_fail: Option<StoreError>,
     reads_fail: Option<StoreError>,
@@ -79,6 +84,7 @@ impl SimDisk {
             unsynced: Vec::new(),
             opening: 0,
             is_open: false,
+            is_poisoned: false,
             rates: FaultRates::default(),
             writes_fail: None,
             reads_fail: None,
@@ -98,6 +104,7 @@ impl SimDisk {
         platter.reads_fail.clone().map_or(Ok(()), Err)?;
         platter.opening += 1;
         platter.is_open = true;
+        platter.is_poisoned = false;
         let live = MemoryStore::holding(platter.durable.clone(), expiry.clone());
         let found = audit::whole(&live, &expiry)?;
         platter.report(found);
@@ -185,6 +192,14 @@ impl Platter {
         Err(StoreError::Poisoned("the simulated machine has crashed".to_owned()))
     }
 
+    fn admit_write(&self, opening: u64) -> Result<(), StoreError> {
+        self.admit(opening)?;
+        if self.is_poisoned {
+            return Err(StoreError::Poisoned("a simulated sync has failed before".to_owned()));
+        }
+        Ok(())
+    }
+
     fn failed<T>(&mut self, error: StoreError) -> Result<T, StoreError> {
         self.counts.faults += 1;
         Err(error)
@@ -211,7 +226,7 @@ impl Platter {
 
     /// Everything so far can no longer be lost.
     fn settle(&mut self) {
-        for written in self.unsynced.drain(..).filter(|written| !written.has_failed) {
+        for written in self.unsynced.drain(..) {
             self.durable.apply(&written.batch);
         }
     }
@@ -245,7 +260,7 @@ impl SimStore {
 impl Store for SimStore {
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         let mut platter = self.disk.platter();
-        platter.admit(self.opening)?;
+        platter.admit_write(self.opening)?;
         if let Some(error) = platter.writes_fail.clone() {
             return platter.failed(error);
         }
@@ -254,11 +269,11 @@ impl Store for SimStore {
             return platter.failed(StoreError::Io("a simulated write failed".to_owned()));
         }
         let has_failed = durability == Durability::Synced && platter.happens(syncs);
-        // A store that writes again after a failure has left the log with the failed batch behind.
-        platter.unsynced.retain(|written| !written.has_failed);
         platter.unsynced.push(Written { batch: copy(batch), has_failed });
         if has_failed {
-            return platter.failed(StoreError::Io("a simulated sync failed".to_owned()));
+            platter.is_poisoned = true;
+            platter.counts.poisoned += 1;
+            return platter.failed(StoreError::Poisoned("a simulated sync failed".to_owned()));
         }
         let found = audit::batch(&self.live, batch, &self.expiry)?;
         platter.report(found);
@@ -308,13 +323,13 @@ impl Store for SimStore {
 
     fn healthy(&self) -> Result<(), StoreError> {
         let platter = self.disk.platter();
-        platter.admit(self.opening)?;
+        platter.admit_write(self.opening)?;
         platter.writes_fail.clone().map_or(Ok(()), Err)
     }
 
     fn close(&self) -> Result<(), StoreError> {
         let mut platter = self.disk.platter();
-        platter.admit(self.opening)?;
+        platter.admit_write(self.opening)?;
         platter.settle();
         Ok(())
     }

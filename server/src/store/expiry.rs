@@ -49,7 +49,7 @@ impl Retentions {
 
     /// Whether an inbox entry has expired.
     #[must_use]
-    pub const fn is_expired(&self, entry: &InboxEntry, now_ms: u64) -> bool {
+    pub fn is_expired(&self, entry: &InboxEntry, now_ms: u64) -> bool {
         is_expired(entry.time_ms(), self.of(&entry.body), now_ms)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use gureum_tests::sim::faults::HOUR_MS;
+use gureum_tests::sim::faults::{HOUR_MS, Happening};
 use gureum_tests::sim::journal::clock_text;
 use gureum_tests::sim::{Journal, Options, Summary, World};
 
@@ -16,6 +16,8 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 /// Where `entropy.c` reads what to answer the system's calls for randomness from: keys of hash maps, choices between
 /// branches that are ready, connection ids, jitter.
 const SEED: &str = "GUREUM_SIMULATION_SEED";
+/// In so many runs everything that can happen does.
+const ALL_HAPPENS_IN: usize = 20;
 /// The stack of a run: everything is on one thread.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -154,7 +156,13 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             });
         }
     });
-    report(&summaries.lock().unwrap_or_else(PoisonError::into_inner), started.elapsed());
+    let summaries = summaries.lock().unwrap_or_else(PoisonError::into_inner);
+    report(&summaries, started.elapsed());
+    let idle = never(&summaries);
+    if !idle.is_empty() && summaries.len() >= ALL_HAPPENS_IN {
+        eprintln!("in {} runs this never happened, so they show nothing of it: {}", summaries.len(), idle.join(", "));
+        failed.store(true, Ordering::Relaxed);
+    }
     Ok(if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -185,6 +193,37 @@ fn child(seed: u64, days: u64) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
+/// What none of the runs had, of all that may happen and that must be survived.
+fn never(summaries: &[Summary]) -> Vec<String> {
+    let mut idle: Vec<_> = Happening::ALL
+        .iter()
+        .filter(|(kind, _)| !summaries.iter().any(|summary| summary.happenings.contains_key(kind)))
+        .map(|(kind, _)| format!("{kind:?}"))
+        .collect();
+    let counted: [(&str, fn(&Summary) -> u64); 9] = [
+        ("a missed message", |summary| summary.messages.missed),
+        ("a lost datagram", |summary| summary.traffic.lost),
+        ("a doubled datagram", |summary| summary.traffic.doubled),
+        ("a cut datagram", |summary| summary.traffic.cut),
+        ("a spoiled datagram", |summary| summary.traffic.spoiled),
+        ("a changed address", |summary| summary.traffic.moved),
+        ("a lost wake", |summary| summary.wakes.0),
+        ("a doubled wake", |summary| summary.wakes.1),
+        ("a late wake", |summary| summary.wakes.2),
+    ];
+    for (name, count) in counted {
+        if !summaries.iter().any(|summary| count(summary) > 0) {
+            idle.push(name.to_owned());
+        }
+    }
+    for name in summaries.first().into_iter().flat_map(|summary| summary.disk.keys()) {
+        if !summaries.iter().any(|summary| summary.disk.get(name).is_some_and(|count| *count > 0)) {
+            idle.push(format!("of the disk: {name}"));
+        }
+    }
+    idle
+}
+
 fn report(summaries: &[Summary], took: Duration) {
     let sum = |count: fn(&Summary) -> u64| summaries.iter().map(count).sum::<u64>();
     let mut happenings = BTreeMap::new();
@@ -213,6 +252,7 @@ fn report(summaries: &[Summary], took: Duration) {
         "addresses_changed": sum(|summary| summary.traffic.moved),
         "wakes_lost": sum(|summary| summary.wakes.0),
         "wakes_doubled": sum(|summary| summary.wakes.1),
+        "wakes_late": sum(|summary| summary.wakes.2),
         "disk": disk,
         "happenings": happenings,
     });

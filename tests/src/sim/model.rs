@@ -16,9 +16,11 @@ use super::clock::SimClock;
 use super::faults::Profile;
 use super::journal::Journal;
 
-/// How long what the server has handed to the network may take to a client: a connection is given up after a minute of
-/// silence, and its last bytes may come just before.
-const UNDER_WAY_MS: u64 = 120_000;
+/// How long what the server has handed to the network may take to a client while something holds it up: a connection is
+/// given up after a minute of silence, and its last bytes may come just before.
+const HELD_UP_MS: u64 = 120_000;
+/// The same while nothing does.
+const UNDER_WAY_MS: u64 = 2_000;
 
 /// The model of one simulation, shared by everybody in it.
 #[derive(Debug, Clone)]
@@ -36,6 +38,12 @@ struct Inner {
     people: Vec<Seen>,
     /// Inboxes are so small that they may be too full.
     may_overflow: bool,
+    /// How many entries an inbox that overflows keeps at least.
+    kept_min: u64,
+    /// Nothing is wrong any more.
+    is_well: bool,
+    /// Since when nothing has held up what is under way; `None` while something does.
+    disturbed_until_ms: Option<u64>,
     /// How far the server's time was ahead of the true one, and when that was seen.
     server_ahead_ms: VecDeque<(u64, i64)>,
     counts: Counts,
@@ -60,6 +68,8 @@ pub struct Counts {
 struct Handed {
     from: usize,
     to: usize,
+    /// Which of the lives of the sender's client it was handed to.
+    life: u64,
     fate: Fate,
 }
 
@@ -89,6 +99,8 @@ struct Seen {
     rejoined: BTreeSet<ConversationId>,
     /// Texts that were given up, with a word to the sender.
     failed: u64,
+    /// How often its client was started.
+    life: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +114,10 @@ impl Model {
     #[must_use]
     pub fn new(journal: Journal, clock: SimClock, profile: &Profile) -> Self {
         let people = (0..profile.people).map(|_| Seen::default()).collect();
-        let inner = Inner { people, may_overflow: profile.inbox_entries_max.is_some(), ..Inner::default() };
+        let kept_min = profile.inbox_entries_max.map_or(0, |most| most - most / 8);
+        let may_overflow = profile.inbox_entries_max.is_some();
+        let inner =
+            Inner { people, may_overflow, kept_min, disturbed_until_ms: Some(clock.true_ms()), ..Inner::default() };
         Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -111,11 +126,28 @@ impl Model {
         self.inner().people[person].account = Some(account);
     }
 
+    /// Somebody's client is started.
+    pub fn comes(&self, person: usize) {
+        self.inner().people[person].life += 1;
+    }
+
+    /// From now on nothing is wrong any more.
+    pub fn all_well(&self) {
+        self.inner().is_well = true;
+    }
+
+    /// Whether something is wrong now that may hold up what is under way.
+    pub fn disturbed(&self, is_disturbed: bool) {
+        let now_ms = self.clock.true_ms();
+        self.inner().disturbed_until_ms = if is_disturbed { None } else { Some(now_ms) };
+    }
+
     /// A text is about to be handed over.
     pub fn hands_over(&self, text: &str, from: usize, to: usize) {
         let mut inner = self.inner();
         inner.counts.handed += 1;
-        inner.handed.insert(text.to_owned(), Handed { from, to, fate: Fate::Unknown });
+        let life = inner.people[from].life;
+        inner.handed.insert(text.to_owned(), Handed { from, to, life, fate: Fate::Unknown });
     }
 
     /// The server has it.
@@ -127,13 +159,21 @@ impl Model {
 
     /// It is in the outbox.
     pub fn kept(&self, text: &str) {
-        self.inner().tell(text, Fate::Kept);
+        let mut inner = self.inner();
+        inner.tell(text, Fate::Kept);
+        self.check_well(&inner, || format!("{} is kept back", name_of(text)));
     }
 
     /// It will not be sent.
     pub fn refused(&self, text: &str, why: String) {
         self.journal.note(format!("{} is refused: {why}", name_of(text)));
-        self.inner().tell(text, Fate::Refused(why));
+        let mut inner = self.inner();
+        self.check_well(&inner, || format!("{} is refused: {why}", name_of(text)));
+        inner.tell(text, Fate::Refused(why));
+    }
+
+    fn check_well(&self, inner: &Inner, what: impl FnOnce() -> String) {
+        self.journal.check(!inner.is_well, "a healthy system takes every message", what);
     }
 
     /// What the run has seen so far.
@@ -149,7 +189,7 @@ impl Model {
         let mut inner = self.inner();
         inner.server_ahead_ms.push_back((true_ms, ahead_ms));
         // The last one before the window counts for its beginning.
-        while inner.server_ahead_ms.get(1).is_some_and(|(at_ms, _)| at_ms + UNDER_WAY_MS < true_ms) {
+        while inner.server_ahead_ms.get(1).is_some_and(|(at_ms, _)| at_ms + HELD_UP_MS < true_ms) {
             inner.server_ahead_ms.pop_front();
         }
     }
@@ -157,9 +197,11 @@ impl Model {
     /// The earliest and the latest time that the server can have had when it said what arrives now.
     fn server_span_ms(&self, inner: &Inner) -> (u64, u64) {
         let true_ms = self.clock.true_ms();
+        let is_calm = inner.disturbed_until_ms.is_some_and(|until_ms| until_ms + HELD_UP_MS <= true_ms);
+        let under_way_ms = if is_calm { UNDER_WAY_MS } else { HELD_UP_MS };
         let aheads = || inner.server_ahead_ms.iter().map(|(_, ahead_ms)| *ahead_ms);
         let (least, most) = (aheads().min().unwrap_or(0), aheads().max().unwrap_or(0));
-        (true_ms.saturating_add_signed(least).saturating_sub(UNDER_WAY_MS), true_ms.saturating_add_signed(most))
+        (true_ms.saturating_add_signed(least).saturating_sub(under_way_ms), true_ms.saturating_add_signed(most))
     }
 
     /// Somebody was told of an event. The same event may be told twice, if there was a crash between.
@@ -193,7 +235,10 @@ impl Model {
                 let before = inner.people[person].gaps.insert(*from_seq, gap);
                 self.journal.check(before.is_none(), "a gap is told once", || format!("person {person}: {from_seq}"));
             }
-            Event::SendFailed { .. } => inner.people[person].failed += 1,
+            Event::SendFailed { .. } => {
+                inner.people[person].failed += 1;
+                self.check_well(&inner, || format!("a message of person {person} is given up"));
+            }
             // Whether it may be so shows in the balance.
             Event::Unreadable { .. } => inner.counts.unreadable += 1,
             Event::Rejoined { conversation } => {

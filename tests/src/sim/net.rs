@@ -5,6 +5,7 @@ mod socket;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,8 @@ struct Inner {
     order: u64,
     next_port: u16,
     traffic: Traffic,
+    start: Instant,
+    digest: DefaultHasher,
 }
 
 /// What the network has done.
@@ -65,6 +68,8 @@ pub struct Traffic {
     pub spoiled: u64,
     /// Sockets whose address changed under them.
     pub moved: u64,
+    /// Of all datagrams sent: when, from where, to where, and how long.
+    pub digest: u64,
 }
 
 #[derive(Debug)]
@@ -111,6 +116,8 @@ impl SimNet {
             order: 0,
             next_port: PORT_FIRST,
             traffic: Traffic::default(),
+            start: Instant::now(),
+            digest: DefaultHasher::new(),
         };
         let net = Self { inner: Arc::new(Mutex::new(inner)), more: Arc::default() };
         tokio::spawn(net.clone().carry());
@@ -181,7 +188,8 @@ impl SimNet {
     /// What the network has done so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
-        self.inner().traffic
+        let inner = self.inner();
+        Traffic { digest: inner.digest.finish(), ..inner.traffic }
     }
 
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -220,6 +228,7 @@ impl Inner {
     fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         self.traffic.sent += 1;
         self.traffic.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        (self.start.elapsed(), from, to, bytes.len()).hash(&mut self.digest);
         let is_cut_off = self.mute.contains(&from.ip()) || self.deaf.contains(&to.ip());
         if is_cut_off || self.random.random_bool(self.weather.loss) {
             self.traffic.lost += 1;

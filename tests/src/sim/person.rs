@@ -167,6 +167,7 @@ impl Person {
             Err(error) => return self.parts.journal.violate("a home stays usable", error.to_string()),
         };
         self.note("comes");
+        self.parts.model.comes(self.index);
         let (end, ended) = oneshot::channel();
         let is_in_step = Arc::new(AtomicBool::new(false));
         let commands = session.commands();

@@ -1,11 +1,15 @@
-//! Wakes that get lost and come twice: what stands between the writer and the sessions of a simulated server.
+//! Wakes that get lost, come twice and come late: what stands between the writer and the sessions of a simulated server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gureum_proto::{AccountId, DeviceId};
 use gureum_server::wake::{Delivery, Wake};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+/// How late a wake may be, in milliseconds.
+const LATE_MS_MAX: u64 = 60_000;
 
 /// How wakes fare, and how they fared.
 #[derive(Debug, Clone)]
@@ -14,10 +18,21 @@ pub struct WakeFaults(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     random: StdRng,
-    loss: f64,
-    doubling: f64,
+    fates: Fates,
     lost: u64,
     doubled: u64,
+    late: u64,
+}
+
+/// The chances of what may become of a wake.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fates {
+    /// It is lost.
+    pub loss: f64,
+    /// It comes twice.
+    pub doubling: f64,
+    /// It comes within the next minute, behind others that came after it.
+    pub lateness: f64,
 }
 
 impl WakeFaults {
@@ -25,20 +40,19 @@ impl WakeFaults {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Mutex::new(Inner { random, loss: 0.0, doubling: 0.0, lost: 0, doubled: 0 })))
+        Self(Arc::new(Mutex::new(Inner { random, fates: Fates::default(), lost: 0, doubled: 0, late: 0 })))
     }
 
-    /// Sets the chances that a wake is lost and that it comes twice.
-    pub fn set(&self, loss: f64, doubling: f64) {
-        let mut inner = self.inner();
-        (inner.loss, inner.doubling) = (loss, doubling);
+    /// Sets how wakes fare from now on.
+    pub fn set(&self, fates: Fates) {
+        self.inner().fates = fates;
     }
 
-    /// How many were lost and how many came twice.
+    /// How many were lost, how many came twice, and how many came late.
     #[must_use]
-    pub fn counts(&self) -> (u64, u64) {
+    pub fn counts(&self) -> (u64, u64, u64) {
         let inner = self.inner();
-        (inner.lost, inner.doubled)
+        (inner.lost, inner.doubled, inner.late)
     }
 
     /// Puts itself before those who are woken.
@@ -57,20 +71,39 @@ struct FaultyWake {
     to: Arc<dyn Wake>,
 }
 
+impl FaultyWake {
+    fn deliver_after(&self, after: Duration, entry: (AccountId, Delivery)) {
+        let to = Arc::clone(&self.to);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            to.deliver(&mut vec![entry]);
+        });
+    }
+}
+
 impl Wake for FaultyWake {
     fn deliver(&self, entries: &mut Vec<(AccountId, Delivery)>) {
         let mut again = Vec::new();
         {
             let mut inner = self.faults.inner();
-            let Inner { random, loss, doubling, lost, doubled } = &mut *inner;
+            let Inner { random, fates, lost, doubled, late } = &mut *inner;
             entries.retain(|entry| {
-                let is_lost = random.random_bool(*loss);
+                let is_lost = random.random_bool(fates.loss);
                 *lost += u64::from(is_lost);
-                if !is_lost && random.random_bool(*doubling) {
+                if is_lost {
+                    return false;
+                }
+                if random.random_bool(fates.doubling) {
                     *doubled += 1;
                     again.push(entry.clone());
                 }
-                !is_lost
+                let is_late = random.random_bool(fates.lateness);
+                if is_late {
+                    *late += 1;
+                    let after = Duration::from_millis(random.random_range(1..LATE_MS_MAX));
+                    self.deliver_after(after, entry.clone());
+                }
+                !is_late
             });
         }
         self.to.deliver(entries);

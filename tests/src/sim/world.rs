@@ -22,7 +22,7 @@ use super::model::{Counts, Model};
 use super::net::{SimNet, Traffic, Weather};
 use super::person::{Leave, Parts, Person};
 use super::server::{SERVER, Server};
-use super::wake::WakeFaults;
+use super::wake::{Fates, WakeFaults};
 
 /// What is to end later, and when.
 const DUE_MAX: usize = 1_000;
@@ -57,8 +57,8 @@ pub struct Summary {
     pub messages: Counts,
     /// Datagrams.
     pub traffic: Traffic,
-    /// Wakes that were lost and that came twice.
-    pub wakes: (u64, u64),
+    /// Wakes that were lost, that came twice, and that came late.
+    pub wakes: (u64, u64, u64),
     /// Writes, faults and crashes of the server's disk.
     pub disk: BTreeMap<String, u64>,
     /// Events in the journal.
@@ -80,6 +80,8 @@ pub struct World {
     people: Vec<Person>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     order: u64,
+    /// Failed syncs that have ended a server.
+    poisonings: u64,
     happened: BTreeMap<Happening, u64>,
 }
 
@@ -130,6 +132,7 @@ impl World {
             people,
             due: BinaryHeap::new(),
             order: 0,
+            poisonings: 0,
             happened: BTreeMap::new(),
         }
     }
@@ -213,12 +216,14 @@ impl World {
             Due::FineWeather => {
                 self.journal.note("network: fine");
                 self.net.set_weather(Weather::fine());
+                self.disturbs(false);
             }
             Due::Reach(person) => {
                 self.journal.note(format!("network: person{person} can be reached"));
                 self.net.set_reach(self.people[person].address(), true, true);
+                self.disturbs(false);
             }
-            Due::Wakes => self.server.wakes.set(0.0, 0.0),
+            Due::Wakes => self.server.wakes.set(Fates::default()),
             Due::Disk => self.mend_disk(),
             Due::Clock => {
                 self.journal.note("clock: put right");
@@ -233,6 +238,14 @@ impl World {
         self.server.disk.fail_writes(None);
         self.server.disk.fail_reads(None);
         self.server.disk.set_latency(Duration::ZERO..=Duration::ZERO);
+        self.disturbs(false);
+    }
+
+    /// Something begins or ends that may hold up what is under way. When one thing ends another may still last: then what
+    /// counts is that it has begun.
+    fn disturbs(&self, begins: bool) {
+        let lasts = self.due.iter().any(|Reverse((.., due))| matches!(due, Due::FineWeather | Due::Reach(_) | Due::Disk));
+        self.model.disturbed(begins || lasts);
     }
 
     async fn start_server(&mut self) {
@@ -254,6 +267,7 @@ impl World {
 
     /// Looks at what must hold at any moment.
     fn look(&mut self) {
+        self.supervise();
         if let Some((now_ms, status)) = self.server.time() {
             self.model.server_time(now_ms);
             let wall_ms = self.server.clock.wall_ms();
@@ -267,6 +281,19 @@ impl World {
             let memory = node.memory();
             self.journal.check(memory.is_within_limits(), "memory stays under its bound", || format!("{memory:?}"));
         }
+    }
+
+    /// Starts a server anew that has ended by itself, as a supervisor does. Only a failed sync may end one.
+    fn supervise(&mut self) {
+        let Some(why) = self.server.failure() else { return };
+        let poisonings = self.server.disk.counts().poisoned;
+        let is_planned = poisonings > self.poisonings;
+        self.journal.check(is_planned, "a server ends by itself over a failed sync alone", || why.clone());
+        self.poisonings = poisonings;
+        self.journal.note(format!("server: has ended: {why}"));
+        self.server.crash();
+        let after_ms = self.random.random_range(1..MINUTE_MS);
+        self.later(after_ms, Due::StartServer);
     }
 
     fn summary(&self) -> Summary {
@@ -283,6 +310,7 @@ impl World {
             disk: [
                 ("writes", disk.writes),
                 ("faults", disk.faults),
+                ("poisoned", disk.poisoned),
                 ("crashes", disk.crashes),
                 ("batches_lost", disk.lost),
                 ("batches_reappeared", disk.reappeared),

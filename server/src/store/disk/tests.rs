@@ -96,32 +96,23 @@ fn a_synced_write_keeps_all_that_came_before_it_and_so_does_closing() {
 }
 
 #[test]
-fn a_sync_that_failed_is_not_seen_and_may_be_there_after_a_crash() {
+fn after_a_sync_that_failed_nothing_is_written_until_the_store_is_opened_again() {
     for (choice, kept) in [(0, ""), (1, "a")] {
         let disk = SimDisk::new(move || choice);
         let store = disk.open(expiry().1).unwrap();
         disk.set_rates(FaultRates { syncs: 1_000, ..FaultRates::default() });
-        assert!(matches!(put(&*store, "a", Durability::Synced), Err(StoreError::Io(_))));
-        assert_eq!(names(&*store), "");
+        assert!(matches!(put(&*store, "a", Durability::Synced), Err(StoreError::Poisoned(_))));
         disk.set_rates(FaultRates::default());
-        disk.crash();
-        assert_eq!(names(&*disk.open(expiry().1).unwrap()), kept);
-    }
-}
-
-#[test]
-fn a_failed_batch_is_gone_once_the_store_has_written_again() {
-    for durability in [Durability::Synced, Durability::Lazy] {
-        // A crash keeps the oldest of what is not synced.
-        let disk = SimDisk::new(|| 1);
+        for durability in [Durability::Synced, Durability::Lazy] {
+            assert!(matches!(put(&*store, "b", durability), Err(StoreError::Poisoned(_))));
+        }
+        assert!(matches!(store.healthy(), Err(StoreError::Poisoned(_))));
+        assert!(matches!(store.close(), Err(StoreError::Poisoned(_))));
+        assert_eq!(names(&*store), "", "what failed is not seen");
         let store = disk.open(expiry().1).unwrap();
-        disk.set_rates(FaultRates { syncs: 1_000, ..FaultRates::default() });
-        put(&*store, "a", Durability::Synced).unwrap_err();
-        disk.set_rates(FaultRates::default());
-        put(&*store, "b", durability).unwrap();
-        disk.crash();
-        assert_eq!(names(&*disk.open(expiry().1).unwrap()), "b", "{durability:?}");
-        assert_eq!(disk.counts().reappeared, 0);
+        assert_eq!(names(&*store), kept, "and may be there afterwards");
+        put(&*store, "c", Durability::Synced).unwrap();
+        assert_eq!((disk.counts().poisoned, disk.counts().reappeared), (1, choice));
     }
 }
 

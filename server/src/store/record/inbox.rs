@@ -59,7 +59,7 @@ impl InboxEntry {
 
     /// The time of the entry.
     #[must_use]
-    pub const fn time_ms(&self) -> u64 {
+    pub fn time_ms(&self) -> u64 {
         self.id.time_ms()
     }
 }

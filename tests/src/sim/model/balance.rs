@@ -1,7 +1,7 @@
 //! The balance of all histories: every message of a conversation has one number, stands once in its sender's history, and
 //! once in its recipient's or in a gap that was told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gureum_client::vault::{HistoryItem, Message};
 use gureum_proto::{ConversationId, GapReason, MessageId};
@@ -157,7 +157,7 @@ fn check_promises(model: &Inner, talks: &BTreeMap<ConversationId, Talk<'_>>, ope
         .flat_map(|talk| talk.written.values())
         .map(|(writer, message)| (message.text.as_str(), (*writer, *message)))
         .collect();
-    let mut unsent = BTreeSet::new();
+    let mut unsent: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
     for (text, handed) in &model.handed {
         let found = written.get(text.as_str());
         let name = name_of(text);
@@ -172,14 +172,18 @@ fn check_promises(model: &Inner, talks: &BTreeMap<ConversationId, Talk<'_>>, ope
                 open.push(format!("{name} was acknowledged under another id"));
             }
             (Fate::Acked(_), None) => open.push(format!("{name} was acknowledged and is lost")),
-            (Fate::Kept, None) => drop(unsent.insert(name)),
+            (Fate::Kept, None) => unsent.entry(handed.from).or_default().push(name),
+            (Fate::Unknown, _) if model.people[handed.from].life == handed.life => {
+                open.push(format!("person {} still waits to hear of {name}", handed.from));
+            }
             (Fate::Refused(why), Some(_)) => open.push(format!("{name} was sent, though refused: {why}")),
             _ => {}
         }
     }
-    let failed: u64 = model.people.iter().map(|seen| seen.failed).sum();
-    if u64::try_from(unsent.len()).unwrap_or(u64::MAX) > failed {
-        open.push(format!("kept and not sent: {unsent:?}"));
+    for (person, unsent) in unsent {
+        if u64::try_from(unsent.len()).unwrap_or(u64::MAX) > model.people[person].failed {
+            open.push(format!("kept by person {person} and not sent: {unsent:?}"));
+        }
     }
     for (text, (writer, _)) in written {
         if !model.handed.contains_key(text) {

@@ -3,7 +3,7 @@
 use gureum_proto::Handle;
 use gureum_server::store::StoreError;
 
-use super::{DAY_MS, Due, Duration, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, World};
+use super::{DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, World};
 
 /// The longest text, in bytes.
 const TEXT_BYTES_MAX: usize = 3_000;
@@ -63,7 +63,7 @@ impl World {
             Happening::LostWakes => {
                 self.journal.note("wakes: get lost");
                 let loss = self.random.random_range(0.2..0.9);
-                self.server.wakes.set(loss, 0.2);
+                self.server.wakes.set(Fates { loss, doubling: 0.2, lateness: 0.2 });
                 let for_ms = self.random.random_range(10 * MINUTE_MS..6 * HOUR_MS);
                 self.later(for_ms, Due::Wakes);
             }
@@ -202,6 +202,7 @@ impl World {
     fn weather(&mut self, name: &str, weather: Weather, for_ms: u64) {
         self.journal.note(format!("network: {name} for {} s", for_ms / 1_000));
         self.net.set_weather(weather);
+        self.disturbs(true);
         self.later(for_ms, Due::FineWeather);
     }
 
@@ -214,6 +215,7 @@ impl World {
         };
         self.journal.note(format!("network: person{person} sends {sends} receives {receives}"));
         self.net.set_reach(self.people[person].address(), sends, receives);
+        self.disturbs(true);
         let for_ms = self.random.random_range(1_000..20 * MINUTE_MS);
         self.later(for_ms, Due::Reach(person));
     }
@@ -225,6 +227,7 @@ impl World {
             self.pause(500).await;
             self.journal.note(format!("network: person{from} has another address"));
             self.net.rebind(self.people[from].address());
+            self.disturbs(false);
             self.pause(500).await;
         }
     }
@@ -242,9 +245,10 @@ impl World {
         let disk = &self.server.disk;
         match kind {
             Happening::FullDisk => disk.fail_writes(Some(StoreError::Full("a simulated disk is full".to_owned()))),
-            Happening::BadDisk => disk.set_rates(FaultRates { writes: 100, syncs: 100, reads: 50 }),
+            Happening::BadDisk => disk.set_rates(FaultRates { writes: 100, syncs: 20, reads: 50 }),
             _ => disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(300)),
         }
+        self.disturbs(true);
         let for_ms = self.random.random_range(5_000..HOUR_MS);
         self.later(for_ms, Due::Disk);
     }
@@ -257,7 +261,7 @@ impl World {
             self.net.set_reach(person.address(), true, true);
         }
         self.net.set_reach(SERVER.ip(), true, true);
-        self.server.wakes.set(0.0, 0.0);
+        self.server.wakes.set(Fates::default());
         self.server.clock.mend();
         self.mend_disk();
     }

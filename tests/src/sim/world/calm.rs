@@ -2,7 +2,7 @@
 
 use gureum_client::vault::HistoryItem;
 
-use super::{Duration, Instant, MINUTE_MS, World};
+use super::{Duration, Fates, Instant, MINUTE_MS, World};
 
 /// How long everybody has to come into step once all is well, in milliseconds. What a client was refused again and again
 /// is tried every quarter of an hour.
@@ -22,6 +22,7 @@ impl World {
     /// Ends the faults and waits until everybody is in step; what is not, is a violation.
     pub(super) async fn calm(&mut self) {
         self.journal.note("calm: all faults end");
+        self.look();
         self.end_faults();
         self.start_server().await;
         for person in 0..self.people.len() {
@@ -37,10 +38,11 @@ impl World {
             return;
         }
         self.journal.note("calm: all are in step; the last wakes get lost");
-        self.server.wakes.set(1.0, 0.0);
+        self.model.all_well();
+        self.server.wakes.set(Fates { loss: 1.0, ..Fates::default() });
         self.commotion();
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
-        self.server.wakes.set(0.0, 0.0);
+        self.server.wakes.set(Fates::default());
         if !self.settle(REMINDED_MS_MAX, "a lost wake delays for a while only").await {
             return;
         }
