@@ -35,7 +35,7 @@ use crate::vault::{
 };
 use driver::Driver;
 use session::Command;
-use sync::Sync;
+use sync::{Seen, Sync};
 use vault_handle::VaultHandle;
 
 /// A home: an account's device on this machine.
@@ -115,7 +115,7 @@ impl Client {
 
     async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
         let claim = self.vault.call(|vault| vault.hello_claim(false)).await?;
-        let seen = claim.log_entries;
+        let seen = Seen::from(&claim);
         let (link, _events, ready) = unproven.prove(claim, &self.identity.proof).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let result = sync.begin_session(&ready, seen).await;
@@ -376,7 +376,7 @@ impl SessionCommands {
     ///
     /// # Errors
     /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
-    /// other error it was not sent and will not be.
+    /// other error it was not sent and will not be; [`ClientError::is_gone_back`] then tells that a person must decide.
     pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
         self.hand_over(to, text).await?.result().await
     }
@@ -390,6 +390,19 @@ impl SessionCommands {
         let command = Command::Send { to, text, reply };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
         Ok(PendingSend { result })
+    }
+
+    /// Goes on from where the server has gone back to in the conversation with somebody (see
+    /// [`crate::vault::Event::GoneBack`]): **only when a person has decided so**, because it gives up the protection that
+    /// newer keys gave. What the inbox holds is taken first, since nothing older is readable afterwards. Returns whether
+    /// there was anything to do.
+    ///
+    /// # Errors
+    /// There is no such conversation, the session takes no inbox, or the server's state does not hold.
+    pub async fn restart(&self, with: Handle) -> Result<bool, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Restart { with, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
     }
 
     /// Looks an account up, here or on the server.

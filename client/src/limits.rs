@@ -98,6 +98,9 @@ pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
 /// The highest position, count or number of a server: far beyond what can be reached, and such that sums of two fit the
 /// database's integers.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+/// The bits of an inbox's positions that count within one life; those above count how often the server has gone back to
+/// a backup (docs/protocol.md, Delivery).
+pub(crate) const LIFE_BITS: u32 = 40;
 /// The highest epoch of a conversation: far beyond what commits can reach, and such that neither it nor those that
 /// follow overflow the database's integers. Nobody means a higher one well.
 pub(crate) const EPOCH_MAX: u64 = 1 << 62;

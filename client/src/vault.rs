@@ -14,6 +14,7 @@ mod key;
 mod key_packages;
 mod outbox;
 mod profile;
+mod restart;
 mod schema;
 mod types;
 mod work;
@@ -31,11 +32,11 @@ use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
-pub use error::{BeginError, OpenError, QueueError, RejoinError, TrustError, VaultError};
+pub use error::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
 use profile::Profile;
 pub use types::{
-    Applied, Contact, Conversation, ConversationStatus, Event, HistoryItem, Learned, Message, Need, OutboxId,
-    SentMessage, Settled, StoredEvent, Taken,
+    Applied, Contact, Continuity, Conversation, ConversationStatus, Event, HistoryItem, Learned, Message, Need,
+    OutboxId, SentMessage, Settled, StoredEvent, Taken,
 };
 use work::{Asked, Work};
 

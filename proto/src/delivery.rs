@@ -125,6 +125,37 @@ impl SharedEnvelope {
         .encode_to_vec()
         .into()
     }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// It is anything else.
+    pub fn decode(encoded: Bytes) -> Result<Self, PayloadError> {
+        Self::read(schema::Envelope::decode(encoded)?)
+    }
+
+    /// The shared part is an envelope without its place.
+    fn read(message: schema::Envelope) -> Result<Self, PayloadError> {
+        use schema::envelope::Body;
+        let body = match message.body.ok_or(PayloadError::Missing("body"))? {
+            Body::Message(body) => EnvelopeBody::Message {
+                number: body.number,
+                ciphertext: filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
+            },
+            Body::Commit(body) => {
+                EnvelopeBody::Commit { epoch: body.epoch, commit: filled(body.commit, HANDSHAKE_BYTES_MAX, "commit")? }
+            }
+            Body::Welcome(welcome) => EnvelopeBody::Welcome(filled(welcome, HANDSHAKE_BYTES_MAX, "welcome")?),
+            Body::LogChange(change) => EnvelopeBody::LogChange { log_entries: change.log_entries },
+        };
+        Ok(Self {
+            message_id: id(&message.message_id, "message id")?,
+            conversation: id(&message.conversation, "conversation")?,
+            sender_account: id(&message.sender_account, "sender account")?,
+            sender_device: id(&message.sender_device, "sender device")?,
+            body,
+        })
+    }
 }
 
 /// Writes an Envelope frame: the entry's place, then the shared part as encoded once for all recipients.
@@ -166,32 +197,13 @@ impl DeliveryFrame {
 
 impl Envelope {
     fn read(payload: Bytes) -> Result<Self, PayloadError> {
-        use schema::envelope::Body;
         let message = schema::Envelope::decode(payload)?;
-        let body = match message.body.ok_or(PayloadError::Missing("body"))? {
-            Body::Message(body) => EnvelopeBody::Message {
-                number: body.number,
-                ciphertext: filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
-            },
-            Body::Commit(body) => {
-                EnvelopeBody::Commit { epoch: body.epoch, commit: filled(body.commit, HANDSHAKE_BYTES_MAX, "commit")? }
-            }
-            Body::Welcome(welcome) => EnvelopeBody::Welcome(filled(welcome, HANDSHAKE_BYTES_MAX, "welcome")?),
-            Body::LogChange(change) => EnvelopeBody::LogChange { log_entries: change.log_entries },
-        };
-        if message.seq == 0 {
+        let position = Position { seq: message.seq, count: message.count };
+        let shared = SharedEnvelope::read(message)?;
+        if position.seq == 0 {
             return Err(PayloadError::Invalid("seq"));
         }
-        Ok(Self {
-            position: Position { seq: message.seq, count: message.count },
-            shared: SharedEnvelope {
-                message_id: id(&message.message_id, "message id")?,
-                conversation: id(&message.conversation, "conversation")?,
-                sender_account: id(&message.sender_account, "sender account")?,
-                sender_device: id(&message.sender_device, "sender device")?,
-                body,
-            },
-        })
+        Ok(Self { position, shared })
     }
 }
 

@@ -17,7 +17,7 @@ use super::error::ClientError;
 use super::event::ClientEvent;
 use super::receiver::ReceiverLock;
 use super::session::{Command, End, Session, SessionKind};
-use super::sync::Sync;
+use super::sync::{Seen, Sync};
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
 use crate::link::{Dialer, LinkError};
@@ -116,10 +116,10 @@ impl Driver {
         let subscribe = self.lock.is_some();
         let unproven = self.dialer.connect().await?;
         let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
-        let log_entries_seen = claim.log_entries;
+        let seen = Seen::from(&claim);
         let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
-        let begun = sync.begin_session(&ready, log_entries_seen).await?;
+        let begun = sync.begin_session(&ready, seen).await?;
         let _ = self.out.send(ClientEvent::Connected).await;
         let kind = SessionKind { subscribed: subscribe, is_last: !self.reconnect };
         Ok(Session::new(sync, events, &self.out, &ready, begun, kind))
@@ -155,6 +155,7 @@ impl Driver {
                 let _ = reply.send(Err(answer));
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gureum_proto::{Code, HandleError};
 
 use crate::link::LinkError;
-use crate::vault::{BeginError, OpenError, QueueError, RejoinError, TrustError, VaultError};
+use crate::vault::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
 
 /// Why an operation of a client failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,15 @@ pub enum ClientError {
     /// A conversation cannot be rejoined.
     #[error(transparent)]
     Rejoin(#[from] RejoinError),
+    /// The server has gone back in a conversation, and a person must decide first.
+    #[error(transparent)]
+    GoneBack(#[from] GoneBack),
+    /// There is no conversation with somebody here.
+    #[error("there is no conversation with {0} here")]
+    NoConversation(String),
+    /// A session that takes no inbox was asked for what must be done behind the inbox's end.
+    #[error("this session does not take the inbox, which has to be read first")]
+    InboxNeeded,
     /// Not a handle.
     #[error(transparent)]
     Handle(#[from] HandleError),
@@ -98,6 +107,7 @@ impl ClientError {
     pub const fn is_confined(&self) -> bool {
         match self {
             Self::Link(LinkError::Refused(_)) | Self::Vault(VaultError::CountersUnresolved) | Self::Stuck(_) => true,
+            Self::GoneBack(_) => true,
             Self::Rejoin(RejoinError::Vault(error)) => matches!(error, VaultError::CountersUnresolved),
             Self::Trust(error) => !matches!(error, TrustError::Vault(_)),
             Self::Rejoin(_) => true,
@@ -108,6 +118,15 @@ impl ClientError {
     /// The error again where it is confined, or else as a failure.
     pub(crate) fn confined(self) -> Result<Self, Self> {
         if self.is_confined() { Ok(self) } else { Err(self) }
+    }
+
+    /// Whether the server has gone back in the conversation that it concerns: a person must decide first.
+    #[must_use]
+    pub const fn is_gone_back(&self) -> bool {
+        matches!(
+            self,
+            Self::GoneBack(_) | Self::Queue(QueueError::GoneBack(_)) | Self::Rejoin(RejoinError::GoneBack(_))
+        )
     }
 
     /// Whether the server asked to come later.

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Send { to: Handle, text: String, reply: Reply },
     /// Look somebody up.
     Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+    /// Go on from where the server has gone back to.
+    Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
@@ -98,6 +100,7 @@ impl Command {
         match self {
             Self::Send { reply, .. } => drop(reply.send(Err(error))),
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
+            Self::Restart { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -174,13 +177,15 @@ impl<'a> Session<'a> {
         }
         // What waits in the inbox may be the very conversation that a command would begin.
         let patient_until = self.started + COMMANDS_PATIENCE;
-        let defers = self.options.subscribed && !self.caught_up && Instant::now() < patient_until;
+        let is_patient =
+            Instant::now() < patient_until || matches!(self.deferred.front(), Some(Command::Restart { .. }));
+        let defers = self.options.subscribed && !self.caught_up && is_patient;
         if !defers && let Some(command) = self.deferred.pop_front() {
             self.on_command(command).await?;
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
-        let deferred_at = (!self.deferred.is_empty()).then_some(patient_until);
+        let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
             biased;
@@ -294,6 +299,10 @@ impl<'a> Session<'a> {
         tracing::warn!(%error, ?need, "passing what waits for this");
         self.sync.give_up(need).await?;
         self.mend_later(error.retry_after());
+        if error.is_gone_back() {
+            self.answer_gone_back().await?;
+            self.tell(ClientEvent::News).await;
+        }
         Ok(())
     }
 
@@ -319,6 +328,7 @@ impl<'a> Session<'a> {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
         }
         Ok(())
     }
@@ -331,6 +341,16 @@ impl<'a> Session<'a> {
         let id = conversation.id;
         let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
         Ok((outbox, conversation))
+    }
+
+    async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {
+        if !self.options.subscribed {
+            return Err(ClientError::InboxNeeded);
+        }
+        let restarted = self.sync.restart(with).await;
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        restarted
     }
 
     async fn tell(&self, event: ClientEvent) {

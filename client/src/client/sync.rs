@@ -1,21 +1,25 @@
 //! What a device asks its server for: accounts, conversations, commits, and the way back into a conversation.
 
+mod gone_back;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gureum_proto::{
-    AccountId, Code, ConversationId, CreateConversation, DeviceId, FindBy, Handle, Ready, Request, Response,
+    AccountId, Code, ConversationId, CreateConversation, DeviceId, FindBy, Group, Handle, Ready, Request, Response,
     SubmitCommit,
 };
 
 use super::error::ClientError;
 use super::vault_handle::VaultHandle;
-use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, LISTING_PAGES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX};
+use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW, NEED_STEPS_MAX, REJOIN_RACES_MAX};
 use crate::link::{Link, LinkError};
 use crate::vault::{
     Applied, BeginError, Contact, Conversation, ConversationStatus, Identity, Need, RejoinError, Vault,
 };
+pub(crate) use gone_back::Seen;
+use gone_back::went_back;
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -51,6 +55,9 @@ impl Left {
         self.tried |= other.tried;
     }
 }
+
+/// What makes an external commit onto a group's state.
+type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
 
 /// What became of a commit.
 enum Submitted {
@@ -129,8 +136,9 @@ impl Sync {
                 }
                 Err(error) => return Err(error.into()),
             };
+            self.check_epoch(conversation, from_epoch, Some(page.epoch)).await?;
             match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
-                Applied::UpToDate | Applied::Forked => return Ok(()),
+                Applied::UpToDate | Applied::Stopped => return Ok(()),
                 Applied::More { from_epoch: next } => from_epoch = next,
                 Applied::Needs(Need::Account { account, log_from }) => {
                     self.learn(FindBy::Account(account), log_from).await?;
@@ -144,28 +152,39 @@ impl Sync {
 
     /// Joins by an external commit; another commit that comes first is a reason to try again.
     pub(crate) async fn rejoin(&self, conversation: ConversationId) -> Result<(), ClientError> {
-        for race in 0..REJOIN_RACES_MAX {
-            let submit = self.external_commit(conversation, race > 0).await?;
-            match self.submit(submit).await? {
-                Submitted::Accepted => return Ok(()),
-                Submitted::Lost => (),
+        let how = |race| if race == 0 { Vault::rejoin as Joining } else { Vault::rejoin_again };
+        let held = self.vault.call(move |vault| vault.conversation(conversation)).await?;
+        match self.join(conversation, how).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.vault.run(move |vault| vault.rejoin_raced(conversation)).await?.into()),
+            Err(ClientError::Rejoin(RejoinError::Older { shown, seen })) => {
+                let held = held.map_or(0, |held| held.epoch_seen);
+                self.check_epoch(conversation, held, Some(shown)).await?;
+                Err(RejoinError::Older { shown, seen }.into())
             }
+            Err(error) => Err(error),
         }
-        Err(self.vault.run(move |vault| vault.rejoin_raced(conversation)).await?.into())
     }
 
-    async fn external_commit(&self, conversation: ConversationId, again: bool) -> Result<SubmitCommit, ClientError> {
+    /// Makes external commits until the server takes one, or others were faster too often.
+    async fn join(&self, conversation: ConversationId, how: fn(usize) -> Joining) -> Result<bool, ClientError> {
+        for race in 0..REJOIN_RACES_MAX {
+            let submit = self.external_commit(conversation, how(race)).await?;
+            if let Submitted::Accepted = self.submit(submit).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn external_commit(&self, conversation: ConversationId, how: Joining) -> Result<SubmitCommit, ClientError> {
         let Response::Group(group) = self.link.request(&Request::ReadGroup { conversation }).await? else {
             return Err(ClientError::Mismatched);
         };
         let group = Arc::new(group);
         for _ in 0..NEED_STEPS_MAX {
             let state = Arc::clone(&group);
-            let made = self.vault.run(move |vault| match again {
-                false => vault.rejoin(conversation, &state),
-                true => vault.rejoin_again(conversation, &state),
-            });
-            match made.await? {
+            match self.vault.run(move |vault| how(vault, conversation, &state)).await? {
                 Ok(submit) => return Ok(submit),
                 Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
                 Err(error) => return Err(error.into()),
@@ -206,17 +225,22 @@ impl Sync {
         match self.vault.call(known).await? {
             Some(known) if known.state != ConversationStatus::Creating => return Ok(known),
             Some(begun) => self.confirm_creation(begun.id).await?,
-            None => self.begin(peer).await?,
+            None => self.begin(peer, None).await?,
         }
         let begun = self.vault.call(known).await?;
         begun.ok_or_else(|| ClientError::Stuck("a conversation that was begun is not there".to_owned()))
     }
 
-    async fn begin(&self, peer: AccountId) -> Result<(), ClientError> {
+    /// Begins a conversation, perhaps in the place of one that the server no longer knows.
+    async fn begin(&self, peer: AccountId, instead_of: Option<ConversationId>) -> Result<(), ClientError> {
         let theirs = self.claim(peer).await?;
         let ours = if self.has_other_devices().await? { self.claim(self.identity.account).await? } else { Vec::new() };
         let ours: Vec<_> = ours.into_iter().filter(|(device, _)| *device != self.identity.device).collect();
-        let create = self.vault.call(move |vault| vault.begin_conversation(peer, &theirs, &ours)).await?;
+        let create = self.vault.call(move |vault| match instead_of {
+            None => vault.begin_conversation(peer, &theirs, &ours),
+            Some(lost) => vault.begin_anew(lost, &theirs, &ours),
+        });
+        let create = create.await?;
         self.create(create).await
     }
 
@@ -352,9 +376,13 @@ impl Sync {
     }
 
     /// What a new connection asks first: nothing, mostly.
-    pub(crate) async fn begin_session(&self, ready: &Ready, log_entries_seen: u64) -> Result<Left, ClientError> {
+    pub(crate) async fn begin_session(&self, ready: &Ready, seen: Seen) -> Result<Left, ClientError> {
         let mut left = Left::default();
-        if ready.log_entries > log_entries_seen {
+        if went_back(ready.head, seen.cursor) {
+            // Before anything is sent: what is encrypted for a history that is no more, nobody reads.
+            self.check_all().await?;
+        }
+        if ready.log_entries > seen.log_entries {
             left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
         let server_time_ms = ready.server_time_ms;
@@ -366,25 +394,19 @@ impl Sync {
 
     /// Compares conversations with the server's list, and fetches commits that the inbox no longer holds.
     pub(crate) async fn compare_conversations(&self) -> Result<Left, ClientError> {
-        let (mut after, mut left) = (None, Left::default());
-        for _ in 0..LISTING_PAGES_MAX {
-            let (conversations, more) = match self.link.request(&Request::ListConversations { after }).await {
-                Ok(Response::Conversations { conversations, more }) => (conversations, more),
-                Ok(_) => return Err(ClientError::Mismatched),
-                Err(error) => {
-                    left.note(Err(error.into()))?;
-                    return Ok(left);
-                }
-            };
-            let last = conversations.last().map(|state| state.conversation);
-            for state in conversations {
-                // One that cannot be brought forward now holds up no other.
-                left.note(self.compare(state).await)?;
-            }
-            if !more || last <= after {
+        let mut left = Left::default();
+        let held = self.vault.call(Vault::conversations).await?;
+        let listing = match self.list_conversations().await {
+            Ok(listing) => listing,
+            Err(error) => {
+                left.note(Err(error))?;
                 return Ok(left);
             }
-            after = last;
+        };
+        self.check_listing(&held, &listing).await?;
+        for state in listing.conversations.into_values() {
+            // One that cannot be brought forward now holds up no other.
+            left.note(self.compare(state).await)?;
         }
         Ok(left)
     }

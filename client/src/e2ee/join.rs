@@ -82,6 +82,13 @@ impl Mls<'_> {
         join.staged.into_group(&self.provider).map(Group).map_err(at("joining a conversation"))
     }
 
+    /// Whether a GroupInfo is one of the very epoch that a group is in: same members, same history.
+    pub(crate) fn describes(&self, group: &Group, group_info: &[u8]) -> bool {
+        let Ok(message) = MlsMessageIn::tls_deserialize_exact(group_info) else { return false };
+        let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { return false };
+        info.group_context() == group.0.public_group().group_context()
+    }
+
     /// Makes an external commit in a database of its own, so that this one keeps what it has until the server says yes.
     pub(crate) fn rejoin(
         &self,

@@ -24,6 +24,11 @@ impl Mls<'_> {
 }
 
 impl Group {
+    /// The public keys that its leaves are encrypted to.
+    pub(crate) fn encryption_keys(&self) -> Vec<Vec<u8>> {
+        self.0.members().map(|member| member.encryption_key).collect()
+    }
+
     /// The ratchet tree.
     pub(crate) fn tree(&self) -> Vec<u8> {
         self.0.export_ratchet_tree().tls_serialize_detached().expect("a tree is encoded")

@@ -6,7 +6,7 @@ use gureum_proto::{AccountId, Commits, ConversationId, Group as GroupState, Subm
 use rusqlite::{OptionalExtension, params};
 
 use super::work::{Commits as Fetched, Judged, Row, Work};
-use super::{Applied, ConversationStatus, Event, Need, RejoinError, StoredEvent, Vault, VaultError};
+use super::{Applied, ConversationStatus, Event, GoneBack, Need, RejoinError, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::rule::{judge_commit, judge_group};
 use crate::e2ee::{CommitBundle, CommitError, JoinError, Snapshot};
 use crate::limits::{EPOCH_MAX, SELF_UPDATE_MS};
@@ -23,15 +23,19 @@ pub(super) enum Outcome {
     Stopped(StoredEvent),
 }
 
-/// Whether a rejoin counts as an attempt: a lost race belongs to the one that began it.
+/// What an external commit is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attempt {
+pub(super) enum Attempt {
+    /// To rejoin: counts as an attempt.
     First,
+    /// The same, after a lost race, which belongs to the attempt that began it.
     Raced,
+    /// To go on from where the server has gone back to: a person has decided it.
+    Restart,
 }
 
-struct Pending {
-    submit: SubmitCommit,
+pub(super) struct Pending {
+    pub(super) submit: SubmitCommit,
     rejoined: Option<Snapshot>,
 }
 
@@ -46,7 +50,7 @@ impl Vault {
             match applied {
                 Applied::UpToDate => work.asked.commits_applied(conversation),
                 Applied::Needs(Need::Rejoin { .. }) => work.asked.note_commits(conversation, Fetched::Insufficient),
-                Applied::More { .. } | Applied::Needs(_) | Applied::Forked => {}
+                Applied::More { .. } | Applied::Needs(_) | Applied::Stopped => {}
             }
             Ok(applied)
         })
@@ -164,8 +168,8 @@ impl Vault {
 fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> Result<Applied, VaultError> {
     let rejoin = Applied::Needs(Need::Rejoin { conversation });
     let Some(mut row) = work.row(conversation)? else { return Ok(rejoin) };
-    if row.state == ConversationStatus::Forked {
-        return Ok(Applied::Forked);
+    if row.is_stopped() {
+        return Ok(Applied::Stopped);
     }
     if page.epoch > EPOCH_MAX {
         return Ok(rejoin);
@@ -185,7 +189,7 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
             Outcome::Merged => row.epoch = row.epoch.saturating_add(1),
             Outcome::Needs(need) => return Ok(Applied::Needs(need)),
             Outcome::Invalid(_) => return Ok(rejoin),
-            Outcome::Stopped(_) => return Ok(Applied::Forked),
+            Outcome::Stopped(_) => return Ok(Applied::Stopped),
         }
     }
     Ok(if row.epoch >= page.epoch {
@@ -236,12 +240,16 @@ pub(super) fn accounts(work: &Work<'_>, peer: AccountId) -> BTreeSet<AccountId> 
     BTreeSet::from([work.identity.account, peer])
 }
 
-fn rejoin(
+pub(super) fn rejoin(
     work: &mut Work<'_>,
     conversation: ConversationId,
     state: &GroupState,
     attempt: Attempt,
 ) -> Result<SubmitCommit, RejoinError> {
+    let row = work.row(conversation)?;
+    if let (false, Some(row)) = (attempt == Attempt::Restart, row.as_ref().filter(|row| row.is_ahead())) {
+        return Err(RejoinError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+    }
     if let Some(pending) = pending(work, conversation)? {
         if pending.rejoined.is_some() && pending.submit.epoch == state.epoch {
             return Ok(pending.submit);
@@ -255,9 +263,8 @@ fn rejoin(
     if state.epoch > EPOCH_MAX {
         return Err(RejoinError::Refused("its epoch is beyond what commits can reach".into()));
     }
-    let row = work.row(conversation)?;
     let seen = row.as_ref().map_or(0, |row| row.epoch_seen.max(row.epoch));
-    if state.epoch < seen {
+    if state.epoch < seen && attempt != Attempt::Restart {
         return Err(RejoinError::Older { shown: state.epoch, seen });
     }
     let made = work.mls().rejoin(conversation, &state.group_info, &state.tree).map_err(|error| match error {
@@ -301,7 +308,7 @@ fn read_pending(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pending> {
     Ok(Pending { submit, rejoined: row.get::<_, Option<Vec<u8>>>(6)?.map(Snapshot::from_bytes) })
 }
 
-fn pending(work: &Work<'_>, conversation: ConversationId) -> Result<Option<Pending>, VaultError> {
+pub(super) fn pending(work: &Work<'_>, conversation: ConversationId) -> Result<Option<Pending>, VaultError> {
     let mut statement = work.connection.prepare_cached(&format!("{PENDING} WHERE conversation = ?1"))?;
     Ok(statement.query_row(params![conversation.as_bytes()], read_pending).optional()?)
 }
@@ -328,12 +335,17 @@ fn put_pending(
 fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<StoredEvent>, VaultError> {
     let (Some(own), Some(row)) = (pending(work, conversation)?, work.row(conversation)?) else { return Ok(None) };
     let mut event = None;
+    let epoch = own.submit.epoch.saturating_add(1);
     match &own.rejoined {
         Some(snapshot) => {
             work.groups.remove(&conversation);
             snapshot.restore(work.connection)?;
             work.asked.forget_commits(conversation);
-            event = Some(work.event(Event::Rejoined { conversation })?);
+            event = Some(if row.is_ahead() {
+                restart::restarted(work, &row, epoch)?
+            } else {
+                work.event(Event::Rejoined { conversation })?
+            });
         }
         None => {
             let Some(mut group) = work.group(conversation)? else { return Ok(None) };
@@ -341,14 +353,17 @@ fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<
             work.keep(conversation, group);
         }
     }
-    let epoch = own.submit.epoch.saturating_add(1);
-    work.put_row(&Row { epoch, state: ConversationStatus::Active, ..row })?;
+    let (peer, epoch_seen) = (row.peer, if row.is_ahead() { epoch } else { row.epoch_seen });
+    work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, ..row })?;
     work.note_renewed(conversation)?;
+    if own.rejoined.is_some() {
+        restart::replace(work, peer, conversation)?;
+    }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
     Ok(event)
 }
 
-fn drop_pending(work: &mut Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
+pub(super) fn drop_pending(work: &mut Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
     let Some(own) = pending(work, conversation)? else { return Ok(()) };
     if let (None, Some(mut group)) = (&own.rejoined, work.group(conversation)?) {
         work.mls().clear_pending(&mut group)?;

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
 use super::outbox::fail_all;
-use super::work::{ABSENT, ACTIVE, Judged, Row, Work, read_row};
+use super::work::{ABSENT, ACTIVE, Judged, REPLACED, Row, Work, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
 use crate::e2ee::rule::judge_leaf;
 use crate::limits::EPOCH_MAX;
@@ -22,9 +22,11 @@ impl Vault {
     /// The database failed.
     pub fn conversation_with(&mut self, peer: AccountId) -> Result<Option<Conversation>, VaultError> {
         self.read(|connection, _| {
-            // Active, being created, absent, forked.
-            let sql =
-                format!("{COLUMNS} FROM conversation WHERE peer = ?1 ORDER BY CASE state WHEN 1 THEN -1 ELSE state END, id LIMIT 1");
+            // Active, being created, absent, forked, ahead of the server.
+            let sql = format!(
+                "{COLUMNS} FROM conversation WHERE peer = ?1 AND state != {REPLACED}
+                 ORDER BY CASE state WHEN {ACTIVE} THEN -1 ELSE state END, id LIMIT 1"
+            );
             let row = connection.query_row(&sql, params![peer.as_bytes()], read_row).optional()?;
             Ok(row.map(shown))
         })
@@ -141,10 +143,9 @@ impl Vault {
             let Some(row) = work.row(ours)?.filter(|row| row.state == ConversationStatus::Creating) else {
                 return Ok(());
             };
-            let sql = "UPDATE outbox SET conversation = ?2 WHERE conversation = ?1";
-            work.connection.execute(sql, params![ours.as_bytes(), theirs.as_bytes()])?;
+            move_outbox(work, ours, theirs)?;
             drop_conversation(work, ours)?;
-            if work.row(theirs)?.is_none() {
+            if work.row(theirs)?.is_none_or(|row| row.state == ConversationStatus::Replaced) {
                 let state = ConversationStatus::Absent;
                 work.put_row(&Row { id: theirs, peer: row.peer, state, epoch: 0, epoch_seen: 0 })?;
             }
@@ -200,7 +201,14 @@ impl Vault {
 }
 
 pub(super) fn shown(row: Row) -> Conversation {
-    Conversation { id: row.id, peer: row.peer, epoch: row.epoch, state: row.state }
+    Conversation { id: row.id, peer: row.peer, epoch: row.epoch, epoch_seen: row.epoch_seen, state: row.state }
+}
+
+/// What waits to be sent in one conversation goes out in another.
+pub(super) fn move_outbox(work: &Work<'_>, from: ConversationId, to: ConversationId) -> Result<(), VaultError> {
+    let sql = "UPDATE outbox SET conversation = ?2 WHERE conversation = ?1";
+    work.connection.execute(sql, params![from.as_bytes(), to.as_bytes()])?;
+    Ok(())
 }
 
 fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), VaultError> {
@@ -211,7 +219,7 @@ fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), Vaul
     Ok(())
 }
 
-fn begin(
+pub(super) fn begin(
     work: &mut Work<'_>,
     peer: AccountId,
     peer_packages: &[(DeviceId, Bytes)],

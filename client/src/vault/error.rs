@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gureum_proto::{AccountId, ConversationId, LogError};
+use gureum_proto::{AccountId, ConversationId, Handle, LogError};
 
 /// The local database failed; every operation can meet this one, and none has changed anything then.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +181,17 @@ impl From<rusqlite::Error> for BeginError {
     }
 }
 
+/// The server has gone back in a conversation to before what this device has seen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the server has gone back in the conversation with {with}: its operator restored a backup, or somebody tampers with \
+     it; ask the operator, compare `gureum safety-number {with}`, then run `gureum restart {with}`"
+)]
+pub struct GoneBack {
+    /// With whom the conversation is.
+    pub with: Handle,
+}
+
 /// Why a text is not taken into the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -193,6 +204,9 @@ pub enum QueueError {
     /// The conversation has stopped.
     #[error("the conversation is stopped because its members' device lists were violated; nothing is sent in it")]
     Stopped,
+    /// The server has gone back; a person must decide first.
+    #[error("the message was not sent and is not kept: {0} and send it again")]
+    GoneBack(GoneBack),
     /// The database failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -221,6 +235,9 @@ pub enum RejoinError {
         /// The highest epoch seen.
         seen: u64,
     },
+    /// The server has gone back; a person must decide first.
+    #[error(transparent)]
+    GoneBack(GoneBack),
     /// Commits of others came first each time.
     #[error("others change the conversation faster than this device can join it")]
     Raced,

@@ -9,6 +9,7 @@ use crate::limits::HISTORY_ROWS_MAX;
 pub(super) const TEXT: i64 = 0;
 pub(super) const GAP: i64 = 1;
 pub(super) const UNREADABLE: i64 = 2;
+pub(super) const RESTARTED: i64 = 3;
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
@@ -127,6 +128,8 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
         Event::Gap { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Rejoined { conversation }
+        | Event::GoneBack { conversation, .. }
+        | Event::Restarted { conversation, .. }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };
@@ -163,6 +166,10 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         });
     }
     let conversation = ConversationId::from_bytes(row.get(1)?);
+    let handle = |text: String| text.parse().map_err(|_| VaultError::Damaged("handle"));
+    if kind == RESTARTED {
+        return Ok(HistoryItem::Restarted { conversation, with: handle(row.get(14)?)? });
+    }
     let message_id = row.get::<_, Option<[u8; 16]>>(2)?.map(MessageId::from_bytes);
     let (server_time_ms, number) = (row.get(6)?, row.get(7)?);
     let text = row.get(12)?;
@@ -170,12 +177,11 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         let message_id = message_id.ok_or(VaultError::Damaged("message"))?;
         return Ok(HistoryItem::Unreadable { conversation, number, message_id, server_time_ms, why: text });
     }
-    let handle: String = row.get(14)?;
     Ok(HistoryItem::Message(Message {
         conversation,
         peer: AccountId::from_bytes(row.get(13)?),
         from: AccountId::from_bytes(row.get(3)?),
-        from_handle: handle.parse().map_err(|_| VaultError::Damaged("handle"))?,
+        from_handle: handle(row.get(14)?)?,
         device: DeviceId::from_bytes(row.get(4)?),
         own: row.get(5)?,
         text,

@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::commits::{Outcome, accounts, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
 use super::work::{Commits, Judged, Row, Work};
-use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError};
+use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError, restart};
 use crate::e2ee::content::Content;
 use crate::e2ee::rule::judge_group;
 use crate::e2ee::{JoinError, MessageError};
@@ -133,7 +133,8 @@ fn take_message(
     let id = shared.conversation;
     let row = work.row(id)?;
     let Some(mut group) = work.group(id)? else {
-        let need = if work.asked.is_given_up(id) { None } else { work.need_rejoin(id)? };
+        let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+        let need = if waits_for_nothing { None } else { work.need_rejoin(id)? };
         return match need {
             Some(need) => Ok(Entry::Blocked(need)),
             None => unreadable(work, shared, seq, number, "this device is not in the conversation"),
@@ -147,7 +148,7 @@ fn take_message(
         Err(MessageError::Mls(error)) => return Err(error.into()),
         Err(MessageError::Unreadable(why)) => return unreadable(work, shared, seq, number, &why),
         Err(MessageError::Ahead) => {
-            let stopped = row.is_none_or(|row| row.state == ConversationStatus::Forked);
+            let stopped = row.is_none_or(|row| row.is_stopped());
             return match ahead(work, id, epoch, stopped)? {
                 Some(need) => Ok(Entry::Blocked(need)),
                 None => unreadable(work, shared, seq, number, "it is of an epoch that this device cannot reach"),
@@ -163,7 +164,7 @@ fn take_message(
         conversation: id,
         peer,
         from: sender.account,
-        from_handle: handle(work, sender.account)?,
+        from_handle: work.handle(sender.account)?,
         device: sender.device,
         own: sender.account == work.identity.account,
         text: content.text,
@@ -192,13 +193,6 @@ fn ahead(work: &mut Work<'_>, id: ConversationId, epoch: u64, stopped: bool) -> 
         Some(Commits::Insufficient) => work.need_rejoin(id),
         Some(Commits::GivenUp) => Ok(None),
     }
-}
-
-fn handle(work: &Work<'_>, account: AccountId) -> Result<gureum_proto::Handle, VaultError> {
-    let sql = "SELECT handle FROM contact WHERE account = ?1";
-    let mut statement = work.connection.prepare_cached(sql)?;
-    let handle: String = statement.query_row(params![account.as_bytes()], |row| row.get(0))?;
-    handle.parse().map_err(|_| VaultError::Damaged("handle"))
 }
 
 /// Keeps a message unless it is there already: its sender's own id tells, whatever the server numbers it.
@@ -256,7 +250,7 @@ fn take_commit_entry(
     let done = Ok(Entry::Done(Vec::new()));
     // Without a group there is nothing to bring forward: a Welcome or a rejoin comes in at the current epoch.
     let Some(row) = work.row(conversation)?.filter(|row| row.epoch > 0) else { return done };
-    if epoch < row.epoch || row.state == ConversationStatus::Forked {
+    if epoch < row.epoch || row.is_stopped() {
         return done;
     }
     if epoch > row.epoch {
@@ -281,7 +275,9 @@ fn take_commit_entry(
 
 fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8]) -> Result<Entry, VaultError> {
     let row = work.row(conversation)?;
-    let current = row.as_ref().map(|row| row.epoch).filter(|epoch| *epoch > 0);
+    // Where the server has gone back, it brings nobody back either.
+    let current = row.as_ref().map(|row| if row.is_ahead() { row.epoch_seen } else { row.epoch });
+    let current = current.filter(|epoch| *epoch > 0);
     let refused = |work: &Work<'_>, why: String| {
         let event =
             work.event(Event::CommitRefused { conversation, why: format!("a welcome: {why}"), stopped: false })?;
@@ -310,6 +306,7 @@ fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8
     work.keep(conversation, group);
     work.put_row(&Row { id: conversation, peer, state: ConversationStatus::Active, epoch, epoch_seen: epoch })?;
     work.asked.forget_commits(conversation);
+    restart::replace(work, peer, conversation)?;
     let event = work.event(Event::Joined { conversation, peer })?;
     Ok(Entry::Done(vec![event]))
 }

@@ -6,7 +6,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
 use super::work::{ACTIVE, Work};
-use super::{ConversationStatus, Event, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError};
+use super::{
+    ConversationStatus, Event, GoneBack, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError,
+};
 use crate::e2ee::content::{CONTENT_ID_BYTES, Content};
 use crate::limits::{
     COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_AFTER_MAX_MS, RETRY_MS, TEXT_BYTES_MAX,
@@ -32,8 +34,12 @@ impl Vault {
         }
         self.write(|work| {
             let row = work.row(conversation)?.ok_or(VaultError::NoConversation(conversation))?;
-            if row.state == ConversationStatus::Forked {
-                return Err(QueueError::Stopped);
+            match row.state {
+                ConversationStatus::Forked => return Err(QueueError::Stopped),
+                ConversationStatus::Ahead => {
+                    return Err(QueueError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+                }
+                _ => {}
             }
             if waiting(work)? >= OUTBOX_ROWS_MAX {
                 return Err(QueueError::Full);
@@ -85,6 +91,17 @@ impl Vault {
         self.write(|work| {
             let sql = "UPDATE outbox SET counter = NULL WHERE conversation = ?1 AND ciphertext IS NULL AND failed = 0";
             work.connection.execute(sql, params![conversation.as_bytes()])?;
+            Ok(())
+        })
+    }
+
+    /// Takes a text out of the outbox again; whoever handed it over is told that it was not sent.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn take_back(&mut self, outbox: OutboxId) -> Result<(), VaultError> {
+        self.write(|work| {
+            work.connection.execute("DELETE FROM outbox WHERE id = ?1", params![outbox.0])?;
             Ok(())
         })
     }
@@ -221,7 +238,12 @@ pub(super) fn fail_all(
     ids.into_iter().map(|id| fail(work, id, conversation, why)).collect()
 }
 
-fn fail(work: &Work<'_>, row: i64, conversation: ConversationId, why: &str) -> Result<StoredEvent, VaultError> {
+pub(super) fn fail(
+    work: &Work<'_>,
+    row: i64,
+    conversation: ConversationId,
+    why: &str,
+) -> Result<StoredEvent, VaultError> {
     let sql = "UPDATE outbox SET failed = 1, counter = NULL, epoch = NULL, ciphertext = NULL WHERE id = ?1";
     work.connection.execute(sql, params![row])?;
     let sql = "DELETE FROM outbox WHERE failed = 1 AND id NOT IN

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::key::random;
-use super::work::load_log;
+use super::work::{REPLACED, load_log};
 use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError};
 use crate::words;
 
@@ -71,8 +71,10 @@ impl Vault {
     pub fn hello_claim(&mut self, subscribe: bool) -> Result<HelloClaim, VaultError> {
         self.write(|work| {
             let account = work.identity.account;
-            let sql = "SELECT id, epoch FROM conversation WHERE epoch > 0 AND state != 0 ORDER BY id";
-            let mut statement = work.connection.prepare_cached(sql)?;
+            let sql = format!(
+                "SELECT id, epoch FROM conversation WHERE epoch > 0 AND state NOT IN (0, {REPLACED}) ORDER BY id"
+            );
+            let mut statement = work.connection.prepare_cached(&sql)?;
             let rows = statement
                 .query_map([], |row| Ok((ConversationId::from_bytes(row.get(0)?), row.get(1)?)))?
                 .collect::<Result<Vec<(_, u64)>, _>>()?;

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -54,7 +54,7 @@ CREATE TABLE conversation (
 ) WITHOUT ROWID;
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind INTEGER NOT NULL,             -- 0 text, 1 gap, 2 unreadable
+    kind INTEGER NOT NULL,             -- 0 text, 1 gap, 2 unreadable, 3 restarted
     conversation BLOB,
     content_id BLOB,
     message_id BLOB,
@@ -110,10 +110,14 @@ CREATE TABLE key_package (
 ) WITHOUT ROWID;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 2] = [TABLES, KEY_PACKAGES];
+/// Since format 3: conversations in which the server has gone back, and marks of it in the history. The tables are the
+/// same; their rows are not ones that a program of format 2 can read.
+const GONE_BACK: &str = "";
 
-const _: () = assert!(STEPS.len() == 2 && FORMAT == 2, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 3] = [TABLES, KEY_PACKAGES, GONE_BACK];
+
+const _: () = assert!(STEPS.len() == 3 && FORMAT == 3, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

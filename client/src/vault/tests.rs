@@ -7,6 +7,7 @@ mod holds;
 mod home;
 mod key_packages;
 mod relay;
+mod restart;
 mod talk;
 
 use super::*;

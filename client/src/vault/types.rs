@@ -32,6 +32,8 @@ pub struct Conversation {
     pub peer: AccountId,
     /// The epoch that this device is in; 0 when it is in none.
     pub epoch: u64,
+    /// The highest epoch that was ever shown.
+    pub epoch_seen: u64,
     /// Its state.
     pub state: ConversationStatus,
 }
@@ -47,6 +49,23 @@ pub enum ConversationStatus {
     Absent,
     /// A commit broke the rules of membership: nothing is sent any more.
     Forked,
+    /// The server has gone back to before what this device has seen: nothing is sent until a person decides
+    /// ([`super::Vault::restart`]), or the server is where it was again.
+    Ahead,
+    /// The server no longer knew it, and another one has taken its place: it is kept for its history alone.
+    Replaced,
+}
+
+/// What a look at the server's state of a conversation showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// It goes on from what this device has, or has gone back, which is known now: nothing is left to be asked.
+    Known,
+    /// It is in a later epoch; whether that follows from this device's, the commit that ends this one shows.
+    Later {
+        /// This device's epoch.
+        from_epoch: u64,
+    },
 }
 
 /// A row of the outbox.
@@ -143,8 +162,8 @@ pub enum Applied {
     },
     /// Something must be met first, then the same page can be applied.
     Needs(Need),
-    /// A commit broke the rules of membership; the conversation has stopped.
-    Forked,
+    /// The conversation has stopped: a commit broke the rules of membership, or the server has gone back.
+    Stopped,
 }
 
 /// Something that happened, with its place among the unreported ones.
@@ -201,6 +220,29 @@ pub enum Event {
         /// Which.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+    },
+    /// The server has gone back in a conversation to before what this device has seen. Nothing is sent there until a
+    /// person decides: see [`super::Vault::restart`].
+    GoneBack {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// With whom.
+        #[serde(with = "as_text")]
+        with: Handle,
+        /// The epoch that the server shows; 0 where it does not know the conversation.
+        epoch: u64,
+        /// The epoch that this device has seen.
+        epoch_seen: u64,
+    },
+    /// A conversation in which the server had gone back goes on from there, because a person has decided so.
+    Restarted {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// With whom.
+        #[serde(with = "as_text")]
+        with: Handle,
     },
     /// A device was added to an account.
     DeviceAdded {
@@ -297,6 +339,13 @@ pub enum HistoryItem {
         server_time_ms: u64,
         /// Why.
         why: String,
+    },
+    /// Here a conversation was taken up again after the server had gone back.
+    Restarted {
+        /// Which.
+        conversation: ConversationId,
+        /// With whom.
+        with: Handle,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, LeafIdentity, Position};
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, Handle, LeafIdentity, Position};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -104,6 +104,18 @@ pub(super) struct Row {
     pub(super) state: ConversationStatus,
     pub(super) epoch: u64,
     pub(super) epoch_seen: u64,
+}
+
+impl Row {
+    /// Whether the server has gone back behind this device.
+    pub(super) const fn is_ahead(&self) -> bool {
+        matches!(self.state, ConversationStatus::Ahead)
+    }
+
+    /// Whether nothing goes on by itself here.
+    pub(super) const fn is_stopped(&self) -> bool {
+        matches!(self.state, ConversationStatus::Forked | ConversationStatus::Ahead | ConversationStatus::Replaced)
+    }
 }
 
 pub(super) struct Work<'a> {
@@ -285,6 +297,19 @@ impl<'a> Work<'a> {
         Ok(StoredEvent { id, event })
     }
 
+    pub(super) fn knows(&self, account: AccountId) -> Result<bool, VaultError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM contact WHERE account = ?1)";
+        Ok(self.connection.query_row(sql, params![account.as_bytes()], |row| row.get(0))?)
+    }
+
+    /// The handle of an account that is known here.
+    pub(super) fn handle(&self, account: AccountId) -> Result<Handle, VaultError> {
+        let sql = "SELECT handle FROM contact WHERE account = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let handle: String = statement.query_row(params![account.as_bytes()], |row| row.get(0))?;
+        handle.parse().map_err(|_| VaultError::Damaged("handle"))
+    }
+
     /// Whether a device is this one.
     pub(super) fn is_self(&self, device: DeviceId) -> bool {
         device == self.identity.device
@@ -316,6 +341,8 @@ pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 
 pub(super) const ACTIVE: i64 = 1;
 pub(super) const ABSENT: i64 = 2;
+pub(super) const AHEAD: i64 = 4;
+pub(super) const REPLACED: i64 = 5;
 
 const fn state_number(state: ConversationStatus) -> i64 {
     match state {
@@ -323,6 +350,8 @@ const fn state_number(state: ConversationStatus) -> i64 {
         ConversationStatus::Active => ACTIVE,
         ConversationStatus::Absent => ABSENT,
         ConversationStatus::Forked => 3,
+        ConversationStatus::Ahead => AHEAD,
+        ConversationStatus::Replaced => REPLACED,
     }
 }
 
@@ -331,6 +360,8 @@ const fn state_of(number: i64) -> ConversationStatus {
         0 => ConversationStatus::Creating,
         ACTIVE => ConversationStatus::Active,
         ABSENT => ConversationStatus::Absent,
+        AHEAD => ConversationStatus::Ahead,
+        REPLACED => ConversationStatus::Replaced,
         _ => ConversationStatus::Forked,
     }
 }

@@ -198,6 +198,9 @@ proptest! {
 
     #[test]
     fn what_is_delivered_comes_back(value in delivery_frame()) {
+        if let DeliveryFrame::Envelope(envelope) = &value {
+            prop_assert_eq!(SharedEnvelope::decode(envelope.shared.encode()), Ok(envelope.shared.clone()));
+        }
         prop_assert_eq!(DeliveryFrame::decode(frame(|out| value.put(out))), Ok(value));
     }
 

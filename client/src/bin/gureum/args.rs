@@ -44,7 +44,8 @@ Examples:
   gureum chat bob
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
-Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage.";
+Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
+server has gone back in this conversation (see gureum restart --help).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
     SafetyNumber(WithArgs),
+    /// Go on with somebody although the server has gone back to an older state of the conversation
+    Restart(RestartArgs),
     /// Load a server with many pairs of devices and measure it
     Load(LoadArgs),
 }
@@ -136,6 +139,21 @@ Example:
 Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back.")]
 pub(crate) struct ChatArgs {
     /// The handle of whom to talk to
+    pub(crate) with: Handle,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  gureum restart bob
+
+The server has gone back to before what this device has seen: either its operator restored a backup, or somebody
+tampers with it, who may have stolen older keys of one of you. Ask the operator, and compare `gureum safety-number bob`
+with bob, before you run this. It takes what came and prints it, makes new keys for this device on top of the server's
+state, and goes on from there; what you had sent and the server has lost is not sent again. The other one decides for
+their own devices, by the same command: until then they may not be able to read what you send.")]
+pub(crate) struct RestartArgs {
+    /// The other one's handle
     pub(crate) with: Handle,
 }
 
@@ -237,6 +255,8 @@ mod tests {
         check("gureum send bob", false);
         check("gureum receive --follow --json", true);
         check("gureum history bob --limit 3", true);
+        check("gureum restart bob --json", true);
+        check("gureum restart", false);
         check("gureum load --server a --pairs 2 --rate 100 --duration 5s --sealed-size 256", true);
         check("gureum load --server a --rate 0", false);
         check("gureum load --server a --window 65", false);

@@ -8,6 +8,7 @@ mod load;
 mod output;
 mod receive;
 mod register;
+mod restart;
 mod safety_number;
 mod send;
 mod signal;
@@ -19,12 +20,16 @@ use std::time::Duration;
 
 use args::{Args, Command};
 use clap::Parser;
+use gureum_client::ClientError;
 use home::Home;
 use output::Output;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long the end of the process waits for its tasks.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
+
+/// The exit code where a person must decide, because the server has gone back.
+const GONE_BACK: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -44,7 +49,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gureum: {}", output::printable(&format!("{error:#}")));
-            ExitCode::FAILURE
+            if is_gone_back(&error) { ExitCode::from(GONE_BACK) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -74,8 +79,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
+        Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,
         Command::Load(args) => Box::pin(load::run(output, args)).await,
     }
+}
+
+fn is_gone_back(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(ClientError::is_gone_back)
 }
 
 /// Whoever read the output has seen enough.

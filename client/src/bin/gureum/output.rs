@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::GapReason;
+use gureum_proto::{ConversationId, GapReason, Handle};
 use serde::Serialize;
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -55,6 +55,16 @@ pub(crate) enum Line<'a> {
     },
     Rejoined {
         conversation: String,
+    },
+    GoneBack {
+        conversation: String,
+        with: String,
+        epoch: u64,
+        epoch_seen: u64,
+    },
+    Restarted {
+        conversation: String,
+        with: String,
     },
     DeviceAdded {
         account: String,
@@ -125,6 +135,7 @@ impl Output {
         Ok(match item {
             HistoryItem::Message(message) => message_text(message),
             HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
+            HistoryItem::Restarted { with, .. } => restarted_text(with),
             HistoryItem::Unreadable { server_time_ms, why, .. } => {
                 format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
             }
@@ -145,6 +156,13 @@ fn event_json(event: &Event) -> Option<Line<'_>> {
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
         Event::Rejoined { conversation } => Line::Rejoined { conversation: conversation.to_string() },
+        Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
+            conversation: conversation.to_string(),
+            with: with.to_string(),
+            epoch: *epoch,
+            epoch_seen: *epoch_seen,
+        },
+        Event::Restarted { conversation, with } => restarted_json(*conversation, with),
         Event::DeviceAdded { account, device } => {
             Line::DeviceAdded { account: account.to_string(), device: device.to_string() }
         }
@@ -162,6 +180,7 @@ fn history_json(item: &HistoryItem) -> Line<'_> {
     match item {
         HistoryItem::Message(message) => message_json(message),
         HistoryItem::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
+        HistoryItem::Restarted { conversation, with } => restarted_json(*conversation, with),
         HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
             conversation: conversation.to_string(),
             message_id: message_id.to_string(),
@@ -182,6 +201,10 @@ fn message_json(message: &Message) -> Line<'_> {
     }
 }
 
+fn restarted_json(conversation: ConversationId, with: &Handle) -> Line<'static> {
+    Line::Restarted { conversation: conversation.to_string(), with: with.to_string() }
+}
+
 const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {
     let reason = match reason {
         GapReason::Expired => "expired",
@@ -200,6 +223,8 @@ fn event_text(event: &Event) -> String {
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
         }
+        Event::GoneBack { with, .. } => gone_back_text(with),
+        Event::Restarted { with, .. } => restarted_text(with),
         Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
         Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
         Event::CommitRefused { why, stopped, .. } => {
@@ -208,6 +233,18 @@ fn event_text(event: &Event) -> String {
         }
         Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
     }
+}
+
+fn gone_back_text(with: &Handle) -> String {
+    format!(
+        "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
+         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
+         `gureum safety-number {with}`, and run `gureum restart {with}`"
+    )
+}
+
+fn restarted_text(with: &Handle) -> String {
+    format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
 }
 
 fn message_text(message: &Message) -> String {
@@ -253,7 +290,7 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use gureum_client::vault::OutboxId;
-    use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
+    use gureum_proto::{AccountId, DeviceId, MessageId};
 
     use super::*;
 
@@ -310,6 +347,25 @@ mod tests {
         check(
             &Event::SendFailed { outbox: OutboxId(1), conversation, why: "not a member".to_owned() },
             r#"{"event":"send_failed","conversation":"00000000000000000000000000000000","why":"not a member"}"#,
+        );
+    }
+
+    #[test]
+    fn a_server_that_has_gone_back_is_an_event_that_says_what_to_do() {
+        let (conversation, with): (_, Handle) = (ConversationId::from_bytes([1; 16]), "bob".parse().unwrap());
+        let gone_back = Event::GoneBack { conversation, with: with.clone(), epoch: 1, epoch_seen: 3 };
+        check(
+            &gone_back,
+            concat!(
+                r#"{"event":"gone_back","conversation":"01010101010101010101010101010101","with":"bob","#,
+                r#""epoch":1,"epoch_seen":3}"#
+            ),
+        );
+        let said = Output::new(false).event(&gone_back).unwrap().unwrap();
+        assert!(said.contains("gureum restart bob") && said.contains("operator"), "{said}");
+        check(
+            &Event::Restarted { conversation, with },
+            r#"{"event":"restarted","conversation":"01010101010101010101010101010101","with":"bob"}"#,
         );
     }
 

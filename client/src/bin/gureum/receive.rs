@@ -47,7 +47,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
 }
 
 /// Prints everything that nobody was told of yet.
-async fn print_news(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn print_news(client: &Client, output: Output) -> anyhow::Result<()> {
     loop {
         let events = client.unreported_events(EVENTS_AT_ONCE).await?;
         if events.is_empty() {

@@ -11,7 +11,7 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::limits::HISTORY_SEARCHED;
 use crate::link::LinkError;
-use crate::vault::{Event, HistoryItem, Need, SentMessage, Settled, Vault};
+use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault};
 
 impl Session<'_> {
     /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
@@ -58,6 +58,10 @@ impl Session<'_> {
                     if let Err(error) = met {
                         let error = error.confined()?;
                         behind.insert(conversation);
+                        if error.is_gone_back() {
+                            self.answer_gone_back().await?;
+                            self.tell(ClientEvent::News).await;
+                        }
                         self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
                         self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
                         self.mend_later(error.retry_after());
@@ -111,6 +115,21 @@ impl Session<'_> {
                 None if emptied => {
                     let why = "the server refused it".to_owned();
                     drop(waiting.reply.send(Err(ClientError::NotSent(why))));
+                }
+                None => drop(self.waiting.insert(outbox, waiting)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for a message where the server has gone back that it was not sent, and takes it back.
+    pub(super) async fn answer_gone_back(&mut self) -> Result<(), ClientError> {
+        for (outbox, waiting) in std::mem::take(&mut self.waiting) {
+            let conversation = waiting.conversation;
+            match self.sync.vault.call(move |vault| vault.gone_back(conversation)).await? {
+                Some(gone_back) => {
+                    self.sync.vault.call(move |vault| vault.take_back(outbox)).await?;
+                    let _ = waiting.reply.send(Err(QueueError::GoneBack(gone_back).into()));
                 }
                 None => drop(self.waiting.insert(outbox, waiting)),
             }

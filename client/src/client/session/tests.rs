@@ -15,7 +15,7 @@ fn check(error: impl Into<ClientError>, confined: bool) {
 }
 
 #[test]
-fn one_conversations_trouble_does_not_end_the_session() {
+fn trouble_of_one_conversation_is_told_from_that_of_the_connection() {
     check(RejoinError::TooOften { retry_after_ms: 3_600_000 }, true);
     check(RejoinError::Older { shown: 1, seen: 2 }, true);
     check(RejoinError::Refused("it is of another epoch".to_owned()), true);

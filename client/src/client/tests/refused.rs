@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use gureum_proto::{
-    Accepted, AccountFound, ClientFrame, Code, DeliveryFrame, Refusal, Request, Response, Sent, ServerFrame,
+    Accepted, AccountFound, ClientFrame, Code, Commits, DeliveryFrame, Refusal, Request, Response, Sent, ServerFrame,
 };
 use quinn::VarInt;
 
@@ -37,7 +37,7 @@ fn home_with_a_message(home: &Path) -> Vault {
     alice
 }
 
-async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: Create) {
+async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: Create, gone_back_to: Option<u64>) {
     peer.welcome_by(&proof).await;
     let mut delivery = peer.connection.open_uni().await.unwrap();
     let mut out = BytesMut::new();
@@ -61,6 +61,10 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: C
                             return connection.close(VarInt::from_u32(code.number()), b"");
                         }
                     },
+                    Request::ReadCommits { .. } => {
+                        let epoch = gone_back_to.unwrap();
+                        Response::Commits(Commits { commits: Vec::new(), epoch, first_epoch: epoch })
+                    }
                     other => panic!("{other:?}"),
                 };
                 let mut out = BytesMut::new();
@@ -72,7 +76,11 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: C
                 let Some(frame) = frame else { return };
                 let ClientFrame::Send(sent) = frame else { continue };
                 let accepted = Accepted { message_id: None, number: 1, repeated: false };
-                peer.say(&[ServerFrame::Sent(Sent { counter: sent.counter, result: Ok(accepted) })]).await;
+                let result = match gone_back_to {
+                    Some(epoch) if epoch < sent.epoch && sent.counter > 1 => Err(Refusal::new(Code::EpochStale)),
+                    _ => Ok(accepted),
+                };
+                peer.say(&[ServerFrame::Sent(Sent { counter: sent.counter, result })]).await;
             }
         }
     }
@@ -80,9 +88,18 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: C
 
 /// A client whose server makes of its conversation what `create` says.
 async fn client_of(home: &Path, create: impl FnMut() -> Result<(), Answer> + Send + 'static) -> Client {
+    client_of_one_that(home, create, None).await
+}
+
+/// The same, whose server says after the first message that every conversation is at this epoch.
+async fn client_of_one_that(
+    home: &Path,
+    create: impl FnMut() -> Result<(), Answer> + Send + 'static,
+    gone_back_to: Option<u64>,
+) -> Client {
     let vault = home_with_a_message(home);
     let proof = vault.identity().proof.verifying_key();
-    let url = server(move |peer| serve(peer, proof, Box::new(create)));
+    let url = server(move |peer| serve(peer, proof, Box::new(create), gone_back_to));
     let mut identity = vault.identity().clone();
     identity.server = url;
     Client::new(Ground::system(), home, vault, identity).unwrap()
@@ -160,4 +177,20 @@ async fn a_session_that_is_to_last_comes_back_after_a_newer_connection_took_over
     let Some(ClientEvent::Disconnected { error, .. }) = session.next().await else { panic!("it has ended") };
     assert_eq!(error.code(), Some(Code::Displaced));
     session.abort().await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_gone_back_without_a_word_is_found_out_by_its_refusal() {
+    let home = tempfile::tempdir().unwrap();
+    let client = client_of_one_that(home.path(), || Ok(()), Some(0)).await;
+    let mut session = client.session(ONCE).unwrap();
+    let commands = session.commands();
+    let sent = session.finish(commands.send("bob".parse().unwrap(), "hello?".to_owned()));
+    let sent = tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
+    let error = sent.unwrap_err();
+    assert!(error.is_gone_back() && error.to_string().contains("not kept"), "{error}");
+    assert_eq!(states(&client).await, [ConversationStatus::Ahead]);
+    assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
+    drop(commands);
+    session.close().await;
 }

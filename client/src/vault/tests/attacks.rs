@@ -214,3 +214,47 @@ fn a_welcome_into_a_group_of_others_is_refused() {
     relay.push_to(b.account, shared);
     assert_eq!(b.take(&mut relay), [], "it is for somebody else");
 }
+
+#[test]
+fn a_message_that_was_altered_or_put_elsewhere_is_told_and_never_shown() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    let mut carol = Person::register(&mut relay, "carol");
+    let other = relay.begin(&mut carol, b.account);
+    b.take(&mut relay);
+    for text in ["one", "two", "three"] {
+        a.say(&mut relay, talk, text);
+    }
+    let held = &mut relay.accounts.get_mut(&b.account).unwrap().inbox;
+    let EnvelopeBody::Message { ciphertext, .. } = &mut held[2].1.body else { panic!("no message") };
+    let mut altered = ciphertext.to_vec();
+    let last = altered.len() - 1;
+    altered[last] ^= 1;
+    *ciphertext = altered.into();
+    held[3].1.conversation = other;
+    held[4].1.sender_account = carol.account;
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["<unreadable>", "<unreadable>", "three"]);
+    let last = b.vault.history(Some(a.account), 1).unwrap();
+    let HistoryItem::Message(message) = &last[0] else { panic!("{last:?}") };
+    assert_eq!(message.from, a.account, "who wrote it is not the server's to say");
+}
+
+/// What a client does not notice yet, as SECURITY.md says: nothing that a sender has signed counts or orders messages.
+#[test]
+fn what_a_server_leaves_out_or_turns_around_before_it_numbers_it_is_not_noticed() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    for text in ["one", "two", "three"] {
+        a.say(&mut relay, talk, text);
+    }
+    // After the Welcome, which is taken.
+    let said: Vec<_> = relay.accounts.get_mut(&b.account).unwrap().inbox.drain(1..).map(|(_, shared)| shared).collect();
+    for (number, shared) in [(1, &said[2]), (2, &said[0])] {
+        let EnvelopeBody::Message { ciphertext, .. } = &shared.body else { panic!("no message") };
+        let body = EnvelopeBody::Message { number, ciphertext: ciphertext.clone() };
+        let message_id = MessageId::new(1_700_000_000_000 + number, 1);
+        relay.push_to(b.account, SharedEnvelope { message_id, body, ..shared.clone() });
+    }
+    let events = b.take(&mut relay);
+    assert!(events.iter().all(|event| matches!(event, Event::Message(_))), "{events:?}");
+    assert_eq!(b.history(), ["three", "one"]);
+}

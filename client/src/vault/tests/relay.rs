@@ -4,29 +4,34 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use gureum_proto::{
-    Accepted, AccountFound, AccountId, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, Group,
-    Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit,
+    Accepted, AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId, Envelope,
+    EnvelopeBody, Gap, GapReason, Group, Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl,
+    SharedEnvelope, SubmitCommit,
 };
 
 use super::*;
 
 pub(super) const SERVER: &str = "gureum://127.0.0.1:4433";
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Relay {
     pub(super) accounts: HashMap<AccountId, Directory>,
     pub(super) conversations: HashMap<ConversationId, Held>,
     clock_ms: u64,
 }
 
+#[derive(Clone)]
 pub(super) struct Directory {
     handle: Handle,
     pub(super) log: Vec<Bytes>,
     packages: Vec<(DeviceId, Bytes)>,
     pub(super) inbox: Vec<(Position, SharedEnvelope)>,
     results: HashMap<u64, Accepted>,
+    /// Where the inbox's present life began.
+    life_seq: u64,
 }
 
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) accounts: [AccountId; 2],
     pub(super) commits: Vec<(u64, Bytes)>,
@@ -49,8 +54,14 @@ impl Person {
         let (account, device) = (vault.identity().account, vault.identity().device);
         vault.registered(&handle, Registered { account, device }).unwrap();
         let packages = vault.make_key_packages(5).unwrap().into_iter().map(|package| (device, package)).collect();
-        let directory =
-            Directory { handle, log: vec![draft.root_entry], packages, inbox: vec![], results: HashMap::new() };
+        let directory = Directory {
+            handle,
+            log: vec![draft.root_entry],
+            packages,
+            inbox: vec![],
+            results: HashMap::new(),
+            life_seq: 0,
+        };
         relay.accounts.insert(account, directory);
         Self { home, vault, account, device }
     }
@@ -111,7 +122,7 @@ impl Person {
                 let page = relay.commits(conversation, from_epoch);
                 match self.vault.apply_commits(conversation, &page).unwrap() {
                     Applied::Needs(need) => self.meet(relay, need),
-                    Applied::UpToDate | Applied::More { .. } | Applied::Forked => {}
+                    Applied::UpToDate | Applied::More { .. } | Applied::Stopped => {}
                 }
             }
             Need::Rejoin { conversation } => self.rejoin(relay, conversation),
@@ -165,6 +176,10 @@ impl Relay {
         from.learn(self, to);
         let package = self.accounts.get_mut(&to).unwrap().packages.pop().unwrap();
         let create = from.vault.begin_conversation(to, &[package], &[]).unwrap();
+        self.create(from, to, create)
+    }
+
+    pub(super) fn create(&mut self, from: &mut Person, to: AccountId, create: CreateConversation) -> ConversationId {
         let id = create.conversation;
         let group = Group { epoch: 1, group_info: create.group_info, tree: create.tree };
         self.conversations.insert(id, Held { accounts: [from.account, to], commits: vec![], group, number: 0 });
@@ -247,20 +262,44 @@ impl Relay {
     }
 
     pub(super) fn push_to(&mut self, to: AccountId, shared: SharedEnvelope) {
-        let inbox = &mut self.accounts.get_mut(&to).unwrap().inbox;
+        let Directory { inbox, life_seq, .. } = self.accounts.get_mut(&to).unwrap();
+        let life_seq = *life_seq;
         let last = inbox.last().map_or(Position::default(), |(position, _)| *position);
         let counts = u64::from(matches!(shared.body, EnvelopeBody::Message { .. }));
-        inbox.push((Position { seq: last.seq + 1, count: last.count + counts }, shared));
+        inbox.push((Position { seq: last.seq.max(life_seq) + 1, count: last.count + counts }, shared));
+    }
+
+    /// Goes back to a copy of itself, as `gureumd restore` does.
+    pub(super) fn go_back(&mut self, copy: &Self) {
+        *self = Self { clock_ms: self.clock_ms, ..copy.clone() };
+        for directory in self.accounts.values_mut() {
+            directory.life_seq = 1 << 40;
+        }
+        for held in self.conversations.values_mut() {
+            held.number += 1 << 40;
+        }
     }
 
     /// What a subscription from the person's cursor brings.
     pub(super) fn frames(&self, person: &mut Person) -> Vec<DeliveryFrame> {
         let cursor = person.vault.hello_claim(true).unwrap().cursor;
-        let inbox = self.accounts[&person.account].inbox.iter();
-        let after = inbox.filter(|(position, _)| position.seq > cursor.seq);
-        after
-            .map(|(position, shared)| DeliveryFrame::Envelope(Envelope { position: *position, shared: shared.clone() }))
-            .collect()
+        let directory = &self.accounts[&person.account];
+        let (mut at, mut frames) = (cursor, Vec::new());
+        let lost = |from: Position, to_seq: u64| {
+            let to = Position { seq: to_seq, count: from.count };
+            DeliveryFrame::Gap(Gap { from_seq: from.seq + 1, to, missed: 0, reason: GapReason::Lost })
+        };
+        for (position, shared) in directory.inbox.iter().filter(|(position, _)| position.seq > cursor.seq) {
+            if position.seq > at.seq + 1 {
+                frames.push(lost(at, position.seq - 1));
+            }
+            frames.push(DeliveryFrame::Envelope(Envelope { position: *position, shared: shared.clone() }));
+            at = *position;
+        }
+        if at.seq < directory.life_seq {
+            frames.push(lost(at, directory.life_seq));
+        }
+        frames
     }
 }
 
@@ -275,6 +314,7 @@ pub(super) fn texts(items: Vec<HistoryItem>) -> Vec<String> {
             HistoryItem::Message(message) => message.text,
             HistoryItem::Gap { count, .. } => format!("<{count} missing>"),
             HistoryItem::Unreadable { .. } => "<unreadable>".into(),
+            HistoryItem::Restarted { .. } => "<restarted>".into(),
         })
         .collect()
 }
