@@ -41,7 +41,7 @@ pub(crate) enum Condition {
     Store,
     /// The system clock is believed.
     Clock,
-    /// The server is not about to stop.
+    /// The server has started, and is not about to stop.
     Serving,
 }
 

@@ -74,6 +74,18 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Removes a file, if it is there, durably.
+///
+/// # Errors
+/// As the file system says.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_dir_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn sync_dir_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gureum_proto::{InviteId, ServerUrl};
 
+use crate::checked::{CHECKSUM_BYTES, checksum};
 use crate::files::{create_private, read_small, write_private};
 
 const TOKEN_VERSION: u8 = 1;
@@ -13,11 +14,12 @@ const MAC_BYTES: usize = 16;
 const TOKEN_BYTES: usize = 1 + 16 + 4 + 8 + MAC_BYTES;
 const MAC_CONTEXT: &[u8] = b"gureum invite v1\0";
 const KEY_FILE: &str = "invite.key";
+const KEY_BYTES: usize = 32;
 const ADDRESS_FILE: &str = "server.json";
 
 /// The key that a data directory's invites are made with. Whoever has it can invite anybody.
 #[derive(Clone)]
-pub struct InviteKey([u8; 32]);
+pub struct InviteKey([u8; KEY_BYTES]);
 
 impl std::fmt::Debug for InviteKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,6 +84,9 @@ pub struct ServerFile {
     /// How long commits live there.
     #[serde(default)]
     pub commit_retention_ms: Option<u64>,
+    /// Whether registering needs an invite.
+    #[serde(default)]
+    pub invites: Option<bool>,
 }
 
 impl ServerFile {
@@ -90,7 +95,8 @@ impl ServerFile {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
-        write_private(&data_dir.join(ADDRESS_FILE), &serde_json::to_vec(self)?)
+        let bytes = serde_json::to_vec(&Checked { checksum: self.checksum()?, server: self.clone() })?;
+        write_private(&data_dir.join(ADDRESS_FILE), &bytes)
     }
 
     /// Reads what the last start wrote down, if there was one.
@@ -99,8 +105,32 @@ impl ServerFile {
     /// The file cannot be read or is no such file.
     pub fn read(data_dir: &Path) -> io::Result<Option<Self>> {
         let Some(bytes) = read_small(&data_dir.join(ADDRESS_FILE))? else { return Ok(None) };
-        Ok(Some(serde_json::from_slice(&bytes)?))
+        let found: Option<Checked> = serde_json::from_slice(&bytes).ok();
+        // As it was written, to the letter: of a name that does not read, a default would stand in.
+        let is_whole = |found: &Checked| {
+            found.server.checksum().is_ok_and(|checksum| checksum == found.checksum)
+                && serde_json::to_vec(found).is_ok_and(|written| written == bytes)
+        };
+        let whole = found.filter(is_whole);
+        let server = whole.map(|found| found.server);
+        server.map(Some).ok_or_else(|| damaged("start the server, which writes it anew"))
     }
+
+    fn checksum(&self) -> io::Result<String> {
+        Ok(data_encoding::HEXLOWER.encode(&checksum(ADDRESS_FILE, &serde_json::to_vec(self)?)))
+    }
+}
+
+/// As it stands in the file: a flipped bit in an address would invite to another server, or to none.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Checked {
+    #[serde(flatten)]
+    server: ServerFile,
+    checksum: String,
+}
+
+fn damaged(what_to_do: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {what_to_do}"))
 }
 
 impl InviteKey {
@@ -110,14 +140,33 @@ impl InviteKey {
     /// The file cannot be read or written, or is no key.
     pub fn load(data_dir: &Path) -> Result<Self, MintError> {
         let path = data_dir.join(KEY_FILE);
-        let mut fresh = [0; 32];
+        let mut fresh = [0; KEY_BYTES];
         getrandom::fill(&mut fresh).map_err(|_| MintError::Random)?;
-        let read = create_private(&path, &fresh).and_then(|_| read_small(&path));
-        let read = read.and_then(|bytes| {
-            let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            key.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "is no key of 32 bytes"))
+        let file = [fresh.as_slice(), &checksum(KEY_FILE, &fresh)].concat();
+        let is_served = data_dir.join(ADDRESS_FILE).exists();
+        if let Some(key) = Self::read(data_dir).map_err(|error| MintError::File { path: path.clone(), error })? {
+            return Ok(key);
+        }
+        let read = create_private(&path, &file).and_then(|is_new| {
+            if is_new && is_served {
+                tracing::warn!("the file `invite.key` was missing: a new one is made, and invites of the old are void");
+            }
+            Self::read(data_dir)
         });
-        read.map(Self).map_err(|error| MintError::File { path, error })
+        let read = read.and_then(|key| key.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        read.map_err(|error| MintError::File { path, error })
+    }
+
+    /// The data directory's key, if it has one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not what was written: another key would silently void all invites.
+    pub(crate) fn read(data_dir: &Path) -> io::Result<Option<Self>> {
+        let Some(bytes) = read_small(&data_dir.join(KEY_FILE))? else { return Ok(None) };
+        let (key, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().unwrap_or((&[], &[0; CHECKSUM_BYTES]));
+        let key = <[u8; KEY_BYTES]>::try_from(key).ok().filter(|key| checksum(KEY_FILE, key) == *sum);
+        let what_to_do = "put it back from a backup, or remove it for a new one (invites given out are then void)";
+        key.map(|key| Some(Self(key))).ok_or_else(|| damaged(what_to_do))
     }
 
     /// The token of an invite.
@@ -232,6 +281,47 @@ mod tests {
         }
     }
 
+    /// Each bit of a file flips in turn; `is_refused` says whether that is noticed.
+    #[track_caller]
+    fn flip(path: &Path, is_refused: impl Fn() -> bool) {
+        let written = std::fs::read(path).unwrap();
+        for bit in 0..written.len() * 8 {
+            let mut flipped = written.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(path, &flipped).unwrap();
+            assert!(is_refused(), "bit {bit} of {}", path.display());
+        }
+        std::fs::write(path, written).unwrap();
+        assert!(!is_refused());
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_another_key_or_another_address() {
+        let dir = tempfile::tempdir().unwrap();
+        InviteKey::load(dir.path()).unwrap();
+        flip(&dir.path().join(KEY_FILE), || InviteKey::load(dir.path()).is_err());
+        let server = ServerFile {
+            listen: "127.0.0.1:4433".parse().unwrap(),
+            url: "gureum://h:1".into(),
+            retention_ms: Some(1_000),
+            commit_retention_ms: None,
+            invites: None,
+        };
+        server.write(dir.path()).unwrap();
+        assert_eq!(ServerFile::read(dir.path()).unwrap(), Some(server));
+        flip(&dir.path().join(ADDRESS_FILE), || ServerFile::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [&[][..], &[7; 32], &[7; 40], &[7; 41]] {
+            std::fs::write(dir.path().join(KEY_FILE), bytes).unwrap();
+            let error = InviteKey::load(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("invite.key") && error.contains("from a backup"), "{error}");
+        }
+    }
+
     #[test]
     fn a_token_has_these_bytes() {
         let token = data_encoding::HEXLOWER.encode(&key(1).token(&invite()));
@@ -248,7 +338,8 @@ mod tests {
         assert!(!dir.path().join(KEY_FILE).exists(), "a wrong directory stays as it was");
 
         let listen = "127.0.0.1:4433".parse().unwrap();
-        ServerFile { listen, url: "gureum://h:1".into(), retention_ms: None, commit_retention_ms: None }
+        let url = "gureum://h:1".into();
+        ServerFile { listen, url, retention_ms: None, commit_retention_ms: None, invites: None }
             .write(dir.path())
             .unwrap();
         let first = mint(dir.path(), 2, 5).unwrap();

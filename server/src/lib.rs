@@ -4,6 +4,7 @@
 //! The pure parts (`session`, `router`'s plan, `store`'s records and memory backend) need no feature; everything
 //! with a socket, a disk or MLS is behind `node`.
 
+mod checked;
 mod fault;
 pub mod inbox;
 pub mod limits;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -100,32 +101,62 @@ impl MemoryUse {
 }
 
 /// Runs a server until SIGTERM or SIGINT, or until its writer fails. Prints one JSON line when it is ready.
+/// A signal ends a start as well.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or made it stop.
 pub async fn run(config: Config) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut signals = Signals::new()?;
     let _faults = fault::begin();
-    let mut node = Node::start(config, Ground::system()).await?;
+    let mut node = tokio::select! {
+        node = Node::start(config, Ground::system()) => node?,
+        // A store that is just being opened is closed when it is open: the runtime waits for that.
+        () = signals.next() => {
+            tracing::info!("told to stop before the server was ready");
+            return Ok(());
+        }
+    };
     println!("{}", node.ready_line());
     let failed = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = signals.next() => None,
         failure = node.failed() => Some(failure),
     };
     tracing::info!("stopping");
     let stopped = node.stop().await;
     match failed {
         Some(failure) => {
-            bail!("the server ended because its store failed, and goes on when it is started again: {failure}")
+            bail!("the server ended because its store failed: {failure}")
         }
         None => stopped,
     }
 }
 
+/// What tells a server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// Cancel safety: no signal is lost.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 impl Node {
     /// Opens the data directory and serves.
+    ///
+    /// Cancel safety: a start that is dropped ends as a running server that is dropped.
     ///
     /// # Errors
     /// Something cannot be opened, or the data directory is not this program's.
@@ -138,6 +169,7 @@ impl Node {
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let (metrics, rendered) = Metrics::new();
         let (metrics, readiness) = (Arc::new(metrics), Arc::new(Readiness::default()));
+        readiness.fail(Condition::Serving, "starting: nothing is served yet");
         let (stop_accepting, stop_rest, mut rest) =
             (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         if let Some(listener) = admin_listener {
@@ -173,9 +205,11 @@ impl Node {
             url: url.clone(),
             retention_ms: Some(millis(config.retention)),
             commit_retention_ms: Some(millis(config.commit_retention)),
+            invites: Some(config.registration == Registration::Invite),
         }
         .write(&dir)?;
         step("start::serving");
+        readiness.pass(Condition::Serving);
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
         Ok(Self {
@@ -397,6 +431,11 @@ fn load_tls(dir: &Path, config: &Config) -> Result<Tls> {
 type Started = (Arc<Shared>, WriterEnd);
 
 fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
+    // What may fail comes before the writer: a start that fails leaves no thread behind that holds the store.
+    let invites = match config.registration {
+        Registration::Invite => Some(InviteKey::load(&config.data_dir)?),
+        Registration::Open => None,
+    };
     let Base { store, keyring, wall, clock, floors, work } = base;
     let retention_ms = millis(config.retention);
     let parts = RouterParts {
@@ -414,10 +453,6 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
     };
     let (router, writer) = Router::start(parts, &work)?;
     let directory = Arc::new(Directory::new(Arc::clone(&store)));
-    let invites = match config.registration {
-        Registration::Invite => Some(InviteKey::load(&config.data_dir)?),
-        Registration::Open => None,
-    };
     let requests = Requests {
         directory: Arc::clone(&directory),
         store: Arc::clone(&store),

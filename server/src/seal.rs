@@ -185,7 +185,7 @@ impl Keyring {
     /// Destroys the keys whose every message has expired: overwritten, removed, forgotten. Returns how many.
     ///
     /// # Errors
-    /// When a file can't be destroyed; it is tried again at the next call.
+    /// The first that can't be destroyed; the others are, and it is tried again at the next call.
     pub fn destroy_expired(&self, now_ms: u64) -> Result<usize, KeyringError> {
         let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = self.ring();
@@ -194,12 +194,18 @@ impl Keyring {
             .map(|key| key.period)
             .filter(|period| is_expired(period.end_ms, self.retention_ms, now_ms))
             .collect();
-        for period in &expired {
-            self.files.destroy(*period)?;
-            self.change(|ring| ring.remove(&period.id()));
+        let (mut destroyed, mut failed) = (0, None);
+        for period in expired {
+            match self.files.destroy(period) {
+                Ok(()) => {
+                    self.change(|ring| ring.remove(&period.id()));
+                    destroyed += 1;
+                }
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
         drop(changing);
-        Ok(expired.len())
+        failed.map_or(Ok(destroyed), Err)
     }
 
     /// The start of the oldest key's period.

@@ -21,7 +21,8 @@ const JUMP_MS_MAX: u64 = 5 * 60 * 1_000;
 /// slews by at most 500 ppm.
 const DRIFT_DIVISOR: u64 = 1_000;
 
-/// The longest time off after which a start believes the clock without an operator's word.
+/// The longest time off after which a start believes the clock without an operator's word, and the farthest that the
+/// clock may be behind the last known time.
 const TIME_OFF_MS_MAX: u64 = 40 * 24 * 60 * 60 * 1_000;
 
 /// Where time comes from.
@@ -111,6 +112,15 @@ pub enum ClockError {
         /// How far ahead.
         days: u64,
     },
+    /// The last known time is implausibly far ahead of the wall clock.
+    #[error(
+        "the system clock is {days} days behind the last time this data directory was in use: set the clock right; if \
+         it is right, remove the file `clock` from the data directory and start again"
+    )]
+    TooFarBehind {
+        /// How far behind.
+        days: u64,
+    },
 }
 
 /// How the clock stands to the system's.
@@ -137,7 +147,7 @@ impl Clock {
     /// Starts at the wall clock, or at the last known time if that is later.
     ///
     /// # Errors
-    /// When the wall clock is implausibly far ahead of the last known time.
+    /// When the wall clock is implausibly far from the last known time.
     pub fn resume(
         source: Arc<dyn WallClock>,
         retention_ms: u64,
@@ -145,9 +155,11 @@ impl Clock {
     ) -> Result<Self, ClockError> {
         let wall_ms = source.wall_ms();
         let last_ms = last_known_ms.unwrap_or(wall_ms);
-        let off_ms = wall_ms.saturating_sub(last_ms);
+        let off_ms = wall_ms.abs_diff(last_ms);
         if off_ms > TIME_OFF_MS_MAX {
-            return Err(ClockError::TooFarAhead { days: off_ms / (24 * 60 * 60 * 1_000) });
+            let days = off_ms / (24 * 60 * 60 * 1_000);
+            let is_behind = wall_ms < last_ms;
+            return Err(if is_behind { ClockError::TooFarBehind { days } } else { ClockError::TooFarAhead { days } });
         }
         Ok(Self {
             start_ms: source.monotonic_ms(),
@@ -317,6 +329,16 @@ mod tests {
         assert_eq!(resume(START_MS - 40 * DAY_MS).map(|clock| clock.now_ms()), Ok(START_MS));
         let error = resume(START_MS - 41 * DAY_MS).map(|clock| clock.now_ms()).expect_err("too far");
         assert_eq!(error, ClockError::TooFarAhead { days: 41 });
+        assert!(error.to_string().contains("remove the file `clock`"));
+    }
+
+    #[test]
+    fn a_last_known_time_is_gone_on_from_up_to_a_bound() {
+        let source = Arc::new(ManualClock::at(START_MS));
+        let resume = |last_ms| Clock::resume(Arc::clone(&source) as _, RETENTION_MS, Some(last_ms));
+        assert_eq!(resume(START_MS + 40 * DAY_MS).map(|clock| clock.now_ms()), Ok(START_MS + 40 * DAY_MS));
+        let error = resume(START_MS + 41 * DAY_MS).map(|clock| clock.now_ms()).expect_err("too far");
+        assert_eq!(error, ClockError::TooFarBehind { days: 41 });
         assert!(error.to_string().contains("remove the file `clock`"));
     }
 

@@ -123,6 +123,24 @@ fn a_key_is_destroyed_when_its_last_message_has_expired() {
 }
 
 #[test]
+fn a_key_that_cannot_be_erased_keeps_no_later_one_alive_and_is_tried_again() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    keyring.tick(START_MS).unwrap();
+    keyring.tick(START_MS + 2 * HOUR_MS).unwrap();
+    let first = bench.path().join(&bench.names()[0]);
+    let in_the_way = first.with_extension("gone");
+    fs::create_dir(&in_the_way).unwrap();
+    let end_ms = START_MS + 4 * HOUR_MS + RETENTION_MS;
+    let error = keyring.destroy_expired(end_ms).unwrap_err().to_string();
+    assert!(error.contains(first.to_str().unwrap()), "{error}");
+    assert_eq!(keyring.len(), 1, "the three others are destroyed");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(keyring.destroy_expired(end_ms).unwrap(), 1);
+    assert_eq!(bench.names(), ["master.key"]);
+}
+
+#[test]
 fn a_crash_while_making_or_destroying_a_key_is_finished_at_the_next_start() {
     let bench = Bench::new();
     bench.open().unwrap().tick(START_MS).unwrap();

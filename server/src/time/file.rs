@@ -4,20 +4,26 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::checked;
 use crate::fault::step;
 
 /// As the error of [`super::ClockError::TooFarAhead`] names it.
 const NAME: &str = "clock";
+
+/// A time that was not written here may be years ahead: believed, it would let every message expire.
+const DAMAGED: &str = "the file `clock` of the data directory is damaged: see that the system clock is right, then \
+                       remove the file and start again";
 
 /// Reads the last known time of a data directory, if there is one.
 ///
 /// # Errors
 /// When the file can't be read, or holds anything else.
 pub fn load_last_known_ms(directory: &Path) -> io::Result<Option<u64>> {
-    match fs::read_to_string(directory.join(NAME)) {
-        Ok(text) => text.trim_end().parse().map(Some).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "the file `clock` of the data directory holds no time")
-        }),
+    match fs::read(directory.join(NAME)) {
+        Ok(bytes) => {
+            let time_ms = checked::text(NAME, &bytes).and_then(|digits| digits.parse().ok());
+            time_ms.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, DAMAGED))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -30,7 +36,7 @@ pub fn load_last_known_ms(directory: &Path) -> io::Result<Option<u64>> {
 pub fn save_last_known_ms(directory: &Path, time_ms: u64) -> io::Result<()> {
     let new = directory.join("clock.new");
     let mut file = File::create(&new)?;
-    file.write_all(format!("{time_ms}\n").as_bytes())?;
+    file.write_all(checked::line(NAME, &time_ms.to_string()).as_bytes())?;
     file.sync_all()?;
     step("clock::written");
     fs::rename(&new, directory.join(NAME))?;
@@ -54,10 +60,31 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn is_refused(bytes: &[u8]) {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(NAME), bytes).expect("writable");
+        let error = load_last_known_ms(directory.path()).expect_err("no time");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("`clock`") && error.to_string().contains("remove the file"), "{error}");
+    }
+
     #[test]
     fn what_is_no_time_is_refused() {
+        for bytes in ["", "soon", "1800000000000", "1800000000000\n", &checked::line(NAME, "soon")] {
+            is_refused(bytes.as_bytes());
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_is_another_time() {
         let directory = tempfile::tempdir().expect("a directory");
-        fs::write(directory.path().join(NAME), "soon").expect("writable");
-        assert_eq!(load_last_known_ms(directory.path()).expect_err("no time").kind(), io::ErrorKind::InvalidData);
+        save_last_known_ms(directory.path(), 1_800_000_000_000).expect("writable");
+        let written = fs::read(directory.path().join(NAME)).expect("readable");
+        for bit in 0..written.len() * 8 {
+            let mut flipped = written.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            is_refused(&flipped);
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! A start after a long time off: the system's clock is believed only when it has stood for a while, because a
+//! A start whose clock is far from the last known time: the system's clock must stand for a while first, because a
 //! machine may boot with a wrong one and be put right by its time daemon a minute later.
 
 use super::{JUMP_MS_MIN, WallClock};
 
-/// One in this many parts of the retention: the time off that is believed at once. What a wrong clock could then
-/// cost is as much of everybody's last messages.
+/// One in this many parts of the retention: how far wall clock and last known time may be apart, either way, and be
+/// believed at once. What a wrong one could then cost is as much of everybody's last messages.
 const BELIEVED_DIVISOR: u64 = 4;
 
 /// One in this many parts of the retention: how long the clock must stand.
@@ -37,6 +37,14 @@ pub enum Settled {
         /// How long the clock has yet to stand.
         left_ms: u64,
     },
+    /// It is far behind the last known time: one of the two is wrong, and going on from the later one would let
+    /// messages expire. It has to stand on.
+    Contradicted {
+        /// How far behind.
+        behind_ms: u64,
+        /// How long the clock has yet to stand.
+        left_ms: u64,
+    },
 }
 
 impl Settling {
@@ -60,20 +68,26 @@ impl Settling {
     /// Looks at the clock. A step of the wall clock, in either direction, begins anew.
     pub fn look(&mut self, source: &dyn WallClock) -> Settled {
         let (wall_ms, monotonic_ms) = (source.wall_ms(), source.monotonic_ms());
-        let off_ms = self.last_known_ms.map_or(0, |last_ms| wall_ms.saturating_sub(last_ms));
-        if off_ms <= self.believed_ms {
+        let last_ms = self.last_known_ms.unwrap_or(wall_ms);
+        if wall_ms.abs_diff(last_ms) <= self.believed_ms {
             return Settled::Believed;
         }
+        match self.left_ms(wall_ms, monotonic_ms) {
+            0 => Settled::Believed,
+            left_ms if wall_ms < last_ms => Settled::Contradicted { behind_ms: last_ms - wall_ms, left_ms },
+            left_ms => Settled::Doubted { off_ms: wall_ms - last_ms, left_ms },
+        }
+    }
+
+    /// How long the wall clock has yet to stand.
+    fn left_ms(&mut self, wall_ms: u64, monotonic_ms: u64) -> u64 {
         let (wall_then_ms, then_ms) = *self.since.get_or_insert((wall_ms, monotonic_ms));
         let stood_ms = monotonic_ms.saturating_sub(then_ms);
         if wall_then_ms.saturating_add(stood_ms).abs_diff(wall_ms) > JUMP_MS_MIN {
             self.since = Some((wall_ms, monotonic_ms));
-            return Settled::Doubted { off_ms, left_ms: self.stand_ms };
+            return self.stand_ms;
         }
-        match self.stand_ms.saturating_sub(stood_ms) {
-            0 => Settled::Believed,
-            left_ms => Settled::Doubted { off_ms, left_ms },
-        }
+        self.stand_ms.saturating_sub(stood_ms)
     }
 }
 
@@ -87,9 +101,9 @@ mod tests {
     const NOW_MS: u64 = 1_800_000_000_000;
 
     #[test]
-    fn a_short_time_off_and_a_new_directory_are_believed_at_once() {
+    fn a_short_time_off_or_behind_and_a_new_directory_are_believed_at_once() {
         let source = ManualClock::at(NOW_MS);
-        for last_known_ms in [None, Some(NOW_MS), Some(NOW_MS + DAY_MS), Some(NOW_MS - 3 * DAY_MS / 4)] {
+        for last_known_ms in [None, Some(NOW_MS), Some(NOW_MS + 3 * DAY_MS / 4), Some(NOW_MS - 3 * DAY_MS / 4)] {
             assert_eq!(Settling::new(RETENTION_MS, last_known_ms).look(&source), Settled::Believed);
         }
     }
@@ -103,6 +117,25 @@ mod tests {
         assert!(matches!(settling.look(&source), Settled::Doubted { left_ms: 1, .. }));
         source.advance(1);
         assert_eq!(settling.look(&source), Settled::Believed);
+    }
+
+    #[test]
+    fn a_last_known_time_far_ahead_is_doubted_until_the_clock_has_stood_or_comes_up_to_it() {
+        let source = ManualClock::at(NOW_MS);
+        let mut settling = Settling::new(RETENTION_MS, Some(NOW_MS + 7 * DAY_MS));
+        let doubted = Settled::Contradicted { behind_ms: 7 * DAY_MS, left_ms: 300_000 };
+        assert_eq!(settling.look(&source), doubted);
+        source.advance(299_999);
+        assert!(matches!(settling.look(&source), Settled::Contradicted { left_ms: 1, .. }));
+        source.advance(1);
+        assert_eq!(settling.look(&source), Settled::Believed);
+
+        let booted = ManualClock::at(0);
+        let mut settling = Settling::new(RETENTION_MS, Some(NOW_MS));
+        assert_eq!(settling.look(&booted), Settled::Contradicted { behind_ms: NOW_MS, left_ms: 300_000 });
+        booted.advance(60_000);
+        booted.set_wall(NOW_MS + 60_000);
+        assert_eq!(settling.look(&booted), Settled::Believed);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::checked;
 use crate::files::{read_small, write_private};
 use crate::store::StoreError;
 
@@ -26,8 +27,8 @@ pub(super) struct Fence {
 /// The number that a data directory's file says, if there is one.
 pub(crate) fn read(directory: &Path) -> io::Result<Option<u64>> {
     let Some(bytes) = read_small(&directory.join(NAME))? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes);
-    let number = text.strip_suffix('\n').filter(|digits| digits.len() == DIGITS).and_then(|digits| digits.parse().ok());
+    let number = checked::text(NAME, &bytes).filter(|digits| digits.len() == DIGITS);
+    let number = number.and_then(|digits| digits.parse().ok());
     let no_number =
         || io::Error::new(io::ErrorKind::InvalidData, "the file `sequence` of the data directory is damaged");
     number.map(Some).ok_or_else(no_number)
@@ -38,13 +39,25 @@ pub(crate) fn known(directory: &Path) -> Option<u64> {
     read(directory).ok().flatten()
 }
 
+/// Says how far a database has come that is put into a directory, whatever the one before it had come to.
+pub(crate) fn write(directory: &Path, sequence: u64) -> io::Result<()> {
+    write_private(&directory.join(NAME), &text(sequence))
+}
+
 impl Fence {
     /// Compares the database with what it had come to.
     pub(super) fn verify(directory: &Path, found: u64) -> Result<Self, StoreError> {
         let path = directory.join(NAME);
         let written = match read(directory) {
             Ok(Some(written)) => written,
-            Ok(None) => write_private(&path, &text(found)).map(|()| found).map_err(|error| world(&error))?,
+            Ok(None) => {
+                if found > 0 {
+                    tracing::warn!(
+                        "the file `sequence` is missing: whether the database has lost its end nobody knows"
+                    );
+                }
+                write(directory, found).map(|()| found).map_err(|error| world(&error))?
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(StoreError::Damaged(format!("{error}: remove it if an audit finds nothing else")));
             }
@@ -78,7 +91,7 @@ impl Fence {
 }
 
 fn text(sequence: u64) -> Vec<u8> {
-    format!("{sequence:0DIGITS$}\n").into_bytes()
+    checked::line(NAME, &format!("{sequence:0DIGITS$}")).into_bytes()
 }
 
 fn world(error: &io::Error) -> StoreError {
@@ -105,13 +118,29 @@ mod tests {
         assert!(error.contains("ends at change 9, and had come to 10"), "{error}");
     }
 
+    #[track_caller]
+    fn is_refused_by_name(directory: &Path, bytes: &[u8]) {
+        std::fs::write(directory.join(NAME), bytes).expect("writable");
+        let error = Fence::verify(directory, 9).expect_err("damaged").to_string();
+        assert!(error.contains("`sequence`"), "{error}");
+    }
+
     #[test]
     fn a_damaged_file_is_refused_by_name() {
         let directory = tempfile::tempdir().expect("a directory");
-        for damaged in ["", "00000", "0000000000000000001x\n"] {
-            std::fs::write(directory.path().join(NAME), damaged).expect("writable");
-            let error = Fence::verify(directory.path(), 9).expect_err("damaged").to_string();
-            assert!(error.contains("`sequence`"), "{error}");
+        for damaged in ["", "00000", "0000000000000000001x\n", "00000000000000000009\n"] {
+            is_refused_by_name(directory.path(), damaged.as_bytes());
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_is_another_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let written = text(9);
+        for bit in 0..written.len() * 8 {
+            let mut flipped = written.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            is_refused_by_name(directory.path(), &flipped);
         }
     }
 }

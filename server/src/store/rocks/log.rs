@@ -121,12 +121,39 @@ fn scan(mut log: impl Read) -> io::Result<Scanned> {
     Ok(Scanned { state: scanner.end(), first: scanner.first })
 }
 
+/// A record as far as its pieces have come.
+#[derive(Clone, Copy)]
+struct Pieces {
+    began: u64,
+    /// Its first bytes: the sequence number. A block may end within them.
+    head: [u8; 8],
+    head_len: usize,
+}
+
+impl Pieces {
+    const fn begin(place: u64) -> Self {
+        Self { began: place, head: [0; 8], head_len: 0 }
+    }
+
+    fn add(&mut self, content: &[u8]) {
+        for (to, from) in self.head.iter_mut().skip(self.head_len).zip(content) {
+            *to = *from;
+            self.head_len += 1;
+        }
+    }
+
+    /// The sequence number; `None` of what is too short to be a batch.
+    fn sequence(&self) -> Option<u64> {
+        (self.head_len == self.head.len()).then(|| u64::from_le_bytes(self.head))
+    }
+}
+
 #[derive(Default)]
 struct Scanner {
     /// Where reading stopped.
     stopped: Option<u64>,
-    /// Where the record under way began, and its sequence number.
-    open: Option<(u64, u64)>,
+    /// The record whose last piece has not come yet.
+    open: Option<Pieces>,
     /// The lowest sequence number of whole records after that.
     follows: Option<u64>,
     first: Option<u64>,
@@ -144,7 +171,7 @@ impl Scanner {
                     at += HEADER_BYTES + content.len();
                 }
                 None if self.stopped.is_none() => {
-                    self.stopped = Some(self.open.take().map_or(place, |(began, _)| began));
+                    self.stopped = Some(self.open.take().map_or(place, |record| record.began));
                     stopped_here = true;
                     at += 1;
                 }
@@ -157,25 +184,21 @@ impl Scanner {
     }
 
     fn piece(&mut self, kind: u8, place: u64, content: &[u8]) {
-        let ended = match (kind, self.open) {
-            (FULL, None) => Some(sequence(content)),
-            (FIRST, None) => {
-                self.open = Some((place, sequence(content)));
-                None
-            }
-            (MIDDLE, Some(_)) => None,
-            (LAST, Some((_, sequence))) => {
-                self.open = None;
-                Some(sequence)
-            }
-            // A piece without its beginning: the rest of what was lost, or the sign that something was.
-            (_, open) => {
-                self.stopped.get_or_insert(open.map_or(place, |(began, _)| began));
-                self.open = (kind == FIRST).then(|| (place, sequence(content)));
-                (kind == FULL).then(|| sequence(content))
-            }
-        };
-        let Some(sequence) = ended else { return };
+        let goes_on = matches!(kind, MIDDLE | LAST);
+        let open = self.open.take();
+        if goes_on != open.is_some() {
+            // A piece without its beginning, or a beginning before an end: the rest of what was lost, or the sign that
+            // something was.
+            self.stopped.get_or_insert(open.map_or(place, |record| record.began));
+        }
+        let record = if goes_on { open } else { Some(Pieces::begin(place)) };
+        let Some(mut record) = record else { return };
+        record.add(content);
+        if matches!(kind, FIRST | MIDDLE) {
+            self.open = Some(record);
+            return;
+        }
+        let Some(sequence) = record.sequence() else { return };
         if self.stopped.is_some() {
             self.follows = Some(self.follows.map_or(sequence, |lowest| lowest.min(sequence)));
         } else {
@@ -184,17 +207,12 @@ impl Scanner {
     }
 
     fn end(&self) -> LogState {
-        match (self.stopped.or(self.open.map(|(began, _)| began)), self.follows) {
+        match (self.stopped.or(self.open.map(|record| record.began)), self.follows) {
             (Some(offset), Some(follows)) => LogState::Damaged { offset, follows },
             (Some(offset), None) => LogState::Torn { offset },
             (None, _) => LogState::Whole,
         }
     }
-}
-
-/// The sequence number with which a record begins; 0 of what is too short to have one.
-fn sequence(content: &[u8]) -> u64 {
-    content.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// The type of the piece that begins here and its content, if its checksum holds.
@@ -284,5 +302,29 @@ mod tests {
         assert!(refused(None), "nothing is known");
         assert!(refused(Some(30)), "the last record had been synced");
         assert!(!refused(Some(29)), "nobody was told of the last record");
+    }
+
+    #[test]
+    fn the_number_of_a_record_whose_first_piece_is_short_is_gathered_over_its_pieces() {
+        let whole = [30_u64.to_le_bytes().as_slice(), &[7; 50]].concat();
+        for first in 0..=whole.len() {
+            let mut log = Vec::new();
+            put(&mut log, FULL, &[10_u64.to_le_bytes().as_slice(), &[7; 50]].concat());
+            // What a power cut tears: never synced, and long enough to leave room for the first piece alone.
+            let torn = BLOCK_BYTES - log.len() - 2 * HEADER_BYTES - first;
+            put(&mut log, FULL, &[20_u64.to_le_bytes().as_slice(), &vec![7; torn - 8]].concat());
+            log[100] ^= 1;
+            let (one, rest) = whole.split_at(first);
+            put(&mut log, FIRST, one);
+            assert_eq!(log.len(), BLOCK_BYTES);
+            let (two, three) = rest.split_at(rest.len().min(3));
+            put(&mut log, MIDDLE, two);
+            put(&mut log, LAST, three);
+            assert_eq!(state(&log), LogState::Damaged { offset: 65, follows: 30 }, "{first} bytes in the first piece");
+            let directory = tempfile::tempdir().expect("a directory");
+            std::fs::write(directory.path().join("000004.log"), log).expect("writable");
+            assert!(refuse_damage(directory.path(), false, Some(30)).is_err());
+            assert!(refuse_damage(directory.path(), false, Some(19)).is_ok(), "{first} bytes in the first piece");
+        }
     }
 }
