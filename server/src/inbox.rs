@@ -114,8 +114,14 @@ impl Inboxes {
                     bytes += shared.len();
                     page.push_after_gap(position, counts, shared);
                 }
-                // A body that is gone has expired since: the entry becomes part of a gap.
-                Ok(None) => page.gap_until(position),
+                // A body that is gone has expired since, if its time has come: it goes no sooner.
+                Ok(None) if self.retentions.is_expired(entry, self.clock.now_ms()) => {
+                    page.gap_until(position);
+                }
+                Ok(None) => {
+                    tracing::error!(id = %entry.id, "a message or its key is missing and lost; see `gureumd check`");
+                    page.lose_after_gap(position, counts);
+                }
                 // Damage of one entry holds up no others, and is never handed out.
                 Err(error) if is_damage(&error) => {
                     tracing::error!(id = %entry.id, %error, "a message is damaged and lost; see `gureumd check`");

@@ -263,8 +263,13 @@ pub const fn unproven_memory_bytes_max() -> usize {
 /// The most memory of a process with so many connections, proven and not.
 #[must_use]
 pub const fn process_memory_bytes_max(proven: usize, unproven: usize) -> usize {
-    shared_memory_bytes_max()
-        + INCOMING_BYTES_MAX
+    shared_memory_bytes_max() + connections_memory_bytes_max(proven, unproven)
+}
+
+/// The most memory of so many connections, proven and not, and of the first packets of those to come.
+#[must_use]
+pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usize {
+    INCOMING_BYTES_MAX
         + proven * (CONNECTION_STATE_BYTES + connection_memory_bytes_max())
         + unproven * unproven_memory_bytes_max()
 }

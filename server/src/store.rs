@@ -173,7 +173,7 @@ pub enum StoreError {
     #[error("the data directory {0} is in use by another process")]
     InUse(String),
     /// An earlier failure left the store unfit to write; only a restart helps.
-    #[error("the store has failed and refuses to write: {0}")]
+    #[error("the store has failed and writes nothing more until the server is started again: {0}")]
     Poisoned(String),
 }
 
@@ -292,6 +292,13 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> Result<(), StoreError>;
 }
 
+/// How far a batch had come at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchEnd {
+    bytes: usize,
+    changes: usize,
+}
+
 /// One change of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
@@ -379,6 +386,18 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// How far it has come, for [`Self::cut`].
+    #[must_use]
+    pub fn end(&self) -> BatchEnd {
+        BatchEnd { bytes: self.bytes.len(), changes: self.changes.len() }
+    }
+
+    /// Takes back what was added since it had come so far.
+    pub fn cut(&mut self, end: BatchEnd) {
+        self.bytes.truncate(end.bytes);
+        self.changes.truncate(end.changes);
+    }
+
     /// Forgets the changes and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -452,6 +471,20 @@ mod tests {
         batch.clear();
         assert!(batch.is_empty());
         assert_eq!(batch.changes().count(), 0);
+    }
+
+    #[test]
+    fn what_was_added_to_a_batch_can_be_taken_back() {
+        let mut batch = Batch::new();
+        batch.put(Family::Meta, b"a", b"one");
+        let end = batch.end();
+        batch.delete(Family::Inbox, b"gone");
+        batch.put(Family::Meta, b"b", b"two");
+        batch.cut(end);
+        batch.put(Family::Meta, b"c", b"three");
+        let changes: Vec<_> = batch.changes().collect();
+        let put = |key, value| Change::Put { family: Family::Meta, key, value };
+        assert_eq!(changes, [put(&b"a"[..], &b"one"[..]), put(&b"c"[..], &b"three"[..])]);
     }
 
     #[test]

@@ -320,23 +320,44 @@ fn overflow_and_expiry_in_one_page_are_two_gaps() {
 }
 
 #[test]
-fn a_body_that_is_gone_becomes_part_of_a_gap() {
+fn a_body_that_is_gone_before_its_time_is_lost_and_after_it_expired() {
     let mut bench = Bench::new();
     bench.messages(4);
     let entries = bench.store.scan(Family::Message, &[]..&[0xff; 17], 10).unwrap();
     let mut batch = Batch::new();
     entries[1..3].iter().for_each(|(key, _)| batch.delete(Family::Message, key));
     bench.store.write(&batch, Durability::Synced).unwrap();
-    check(&bench, at(0, 0), &["1", "-2..3 x2", "4"]);
+    bench.time.advance(RETENTION_MS - 1);
+    check(&bench, at(0, 0), &["1", "?2..3 x2", "4"]);
+    bench.time.advance(1);
+    check(&bench, at(0, 0), &["-1..4 x4"]);
+}
+
+/// A disk so slow that everything expires while it is read.
+struct Slow(Arc<ManualClock>);
+
+impl Open for Slow {
+    fn open(&self, _id: MessageId, _sealed: &SealedMessage) -> Result<Option<Bytes>, StoreError> {
+        self.0.advance(RETENTION_MS);
+        Ok(None)
+    }
 }
 
 #[test]
-fn a_body_whose_key_was_destroyed_becomes_part_of_a_gap() {
+fn what_expires_while_it_is_read_is_expired_and_not_lost() {
+    let mut bench = Bench::new();
+    bench.messages(2);
+    bench.inboxes.seal = Arc::new(Slow(Arc::clone(&bench.time)));
+    check(&bench, at(0, 0), &["-1..2 x2"]);
+}
+
+#[test]
+fn a_body_whose_key_is_missing_before_its_time_is_lost() {
     let mut bench = Bench::new();
     for body in [b"lost", b"sent", b"lost", b"lost"] {
         bench.send(body);
     }
-    check(&bench, at(0, 0), &["-1..1 x1", "2", "-3..4 x2"]);
+    check(&bench, at(0, 0), &["?1..1 x1", "2", "?3..4 x2"]);
 }
 
 #[test]
@@ -380,14 +401,14 @@ fn after_a_restore_every_device_is_told_once_and_misses_nothing_new() {
 }
 
 #[test]
-fn a_commit_that_has_left_the_commit_log_is_a_gap_of_no_messages() {
+fn a_commit_that_is_missing_before_its_time_is_a_lost_one_and_no_message() {
     let mut bench = Bench::new();
     bench.commit();
     bench.messages(1);
     let mut batch = Batch::new();
     batch.delete(Family::Commit, key::commit(&TALK, 1));
     bench.store.write(&batch, Durability::Synced).unwrap();
-    check(&bench, at(0, 0), &["-1..1 x0", "2"]);
+    check(&bench, at(0, 0), &["?1..1 x0", "2"]);
 }
 
 #[test]

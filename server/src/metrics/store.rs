@@ -27,8 +27,11 @@ pub(crate) struct StoreMetrics {
 impl StoreMetrics {
     /// Looks the handles up in the recorder of this thread.
     pub(super) fn register() -> Self {
+        let healthy = gauge!("gureum_store_healthy");
+        // Until the first look, which a start may take minutes to come to, nothing has failed.
+        healthy.set(1.0);
         Self {
-            healthy: gauge!("gureum_store_healthy"),
+            healthy,
             oldest_physical_age_seconds: gauge!("gureum_oldest_physical_age_seconds"),
             reclaim_seconds: histogram!("gureum_reclaim_seconds"),
             disk_bytes: gauge!("gureum_store_disk_bytes"),

@@ -17,7 +17,7 @@ pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;
 use crate::store::record::SealedMessage;
-use crate::store::{self, Batch, Family, Record, Store, StoreError};
+use crate::store::{self, Batch, BatchEnd, Family, Record, Store, StoreError};
 use crate::wake::Delivery;
 use caches::Caches;
 
@@ -77,7 +77,37 @@ pub struct Plan {
     pub revoked: Vec<(AccountId, DeviceId)>,
 }
 
+/// How far a plan had come before an operation.
+struct PlanEnd {
+    batch: BatchEnd,
+    must_sync: bool,
+    sent: usize,
+    deliveries: usize,
+    floors: usize,
+    revoked: usize,
+}
+
 impl Plan {
+    fn end(&self) -> PlanEnd {
+        PlanEnd {
+            batch: self.batch.end(),
+            must_sync: self.must_sync,
+            sent: self.sent.len(),
+            deliveries: self.deliveries.len(),
+            floors: self.floors.len(),
+            revoked: self.revoked.len(),
+        }
+    }
+
+    fn cut(&mut self, end: &PlanEnd) {
+        self.batch.cut(end.batch);
+        self.must_sync = end.must_sync;
+        self.sent.truncate(end.sent);
+        self.deliveries.truncate(end.deliveries);
+        self.floors.truncate(end.floors);
+        self.revoked.truncate(end.revoked);
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.batch.clear();
@@ -110,15 +140,31 @@ impl Planner {
         Self { store, seal, config, ids: Ids { entropy, last_ms: 0, tail: 0 }, caches: Caches::default() }
     }
 
-    /// Adds one operation to the plan. The answer to a send is pushed to `plan.sent`, whatever becomes of it.
+    /// Adds one operation to the plan. The answer to a send is pushed to `plan.sent`, unless this fails.
     ///
     /// # Errors
-    /// When the store cannot be read; the plan is then not to be written.
+    /// When what it needs cannot be read or sealed: then the plan is as it was, and the others of it are not concerned.
     pub fn add(&mut self, op: Op, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
-        match op {
-            Op::Send { from, send } => self.add_send(from, send, now_ms, plan),
-            Op::Ack { from, position } => self.add_ack(from, position, plan),
+        self.whole_or_nothing(plan, |planner, plan| match op {
+            Op::Send { from, send } => planner.add_send(from, send, now_ms, plan),
+            Op::Ack { from, position } => planner.add_ack(from, position, plan),
+        })
+    }
+
+    /// Takes back what an operation has done before it failed.
+    fn whole_or_nothing<T>(
+        &mut self,
+        plan: &mut Plan,
+        add: impl FnOnce(&mut Self, &mut Plan) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let before = plan.end();
+        self.caches.begin();
+        let added = add(self, plan);
+        if added.is_err() {
+            plan.cut(&before);
+            self.caches.take_back();
         }
+        added
     }
 
     /// Writes what the operations touched into the batch. Once, after the last one.

@@ -210,8 +210,8 @@ impl Writer {
         while submissions.blocking_recv_many(&mut queued, BATCH_OPS_MAX) > 0 {
             let mut rest = queued.drain(..).peekable();
             while rest.peek().is_some() {
-                let planned = self.plan_batch(&mut rest);
-                let written = self.write(planned);
+                self.plan_batch(&mut rest);
+                let written = self.write();
                 self.finish(written)?;
             }
         }
@@ -229,9 +229,9 @@ impl Writer {
         while submissions.recv_many(&mut queued, BATCH_OPS_MAX).await > 0 {
             let mut rest = queued.drain(..).peekable();
             while rest.peek().is_some() {
-                let planned = self.plan_batch(&mut rest);
+                self.plan_batch(&mut rest);
                 pause(latency).await;
-                let written = self.write(planned);
+                let written = self.write();
                 tokio::task::yield_now().await;
                 self.finish(written)?;
             }
@@ -240,53 +240,56 @@ impl Writer {
     }
 
     /// Plans until a change or the end: a change reads what the batch before it wrote.
-    fn plan_batch(&mut self, rest: &mut impl Iterator<Item = Submission>) -> Result<(), StoreError> {
+    fn plan_batch(&mut self, rest: &mut impl Iterator<Item = Submission>) {
         step("writer::queued");
         let now_ms = self.parts.clock.now_ms();
-        let mut planned = Ok(());
         let mut last = false;
         while !last && let Some(submission) = rest.next() {
             last = matches!(submission, Submission::Change { .. });
-            let step = self.plan_one(submission, now_ms, planned.is_ok());
-            planned = planned.and(step);
+            self.plan_one(submission, now_ms);
         }
         self.planner.finish(&mut self.plan);
         step("writer::planned");
-        planned
     }
 
-    /// Adds one submission; when the plan has failed already it is only put among those who wait.
-    fn plan_one(&mut self, submission: Submission, now_ms: u64, is_sound: bool) -> Result<(), StoreError> {
+    /// Adds one submission. What cannot be read refuses those of its operations that need it, and nobody else's.
+    fn plan_one(&mut self, submission: Submission, now_ms: u64) {
         let (planner, plan) = (&mut self.planner, &mut self.plan);
         match submission {
             Submission::Sends { from, sends, answers, permit } => {
                 let counters = sends.iter().map(|send| send.counter).collect();
+                // What follows in a conversation waits with what could not be planned, so that it stays in order.
+                let mut held = Vec::new();
+                for send in sends {
+                    let (counter, conversation) = (send.counter, send.conversation);
+                    if held.contains(&conversation) {
+                        plan.sent.push(Sent { counter, result: Err(unavailable()) });
+                    } else if let Err(error) = planner.add(Op::Send { from, send }, now_ms, plan) {
+                        held.push(conversation);
+                        plan.sent.push(Sent { counter, result: Err(unplanned(&error, &self.parts.metrics)) });
+                    }
+                }
                 self.waiting.push(Waiting::Sends { answers, counters, _permit: permit });
-                if is_sound {
-                    sends.into_iter().try_for_each(|send| planner.add(Op::Send { from, send }, now_ms, plan))?;
+            }
+            Submission::Ack { from, position } => {
+                if let Err(error) = planner.add(Op::Ack { from, position }, now_ms, plan) {
+                    // Nobody waits for an answer: the device acks again.
+                    unplanned(&error, &self.parts.metrics);
                 }
             }
-            Submission::Ack { from, position } if is_sound => planner.add(Op::Ack { from, position }, now_ms, plan)?,
-            Submission::Ack { .. } => {}
             Submission::Change { change, answer } => {
-                let planned = if is_sound { planner.add_change(*change, now_ms, plan) } else { Ok(Err(unavailable())) };
-                let (result, step) = match planned {
-                    Ok(result) => (result, Ok(())),
-                    Err(error) => (Err(unavailable()), Err(error)),
-                };
+                let planned = planner.add_change(*change, now_ms, plan);
+                let result = planned.unwrap_or_else(|error| Err(unplanned(&error, &self.parts.metrics)));
                 self.waiting.push(Waiting::Change { answer, result });
-                step?;
             }
         }
-        Ok(())
     }
 
     /// Writes the batch.
-    fn write(&mut self, planned: Result<(), StoreError>) -> Result<(), StoreError> {
+    fn write(&mut self) -> Result<(), StoreError> {
         self.plan.must_sync |= self.unsynced_floors.len() >= UNSYNCED_FLOORS_MAX;
         let durability = if self.plan.must_sync { Durability::Synced } else { Durability::Lazy };
         let started = Instant::now();
-        planned?;
         if !self.plan.batch.is_empty() {
             self.parts.store.write(&self.plan.batch, durability)?;
         }
@@ -306,7 +309,7 @@ impl Writer {
                 self.parts.metrics.store.healthy.set(0.0);
                 self.fail();
                 // What may pass leaves the writer running: the next batch tries the disk again.
-                if error.may_pass() || matches!(error, StoreError::Corrupt { .. }) { Ok(()) } else { Err(error) }
+                if error.may_pass() { Ok(()) } else { Err(error) }
             }
         };
         self.plan.clear();
@@ -371,6 +374,13 @@ impl Writer {
     }
 }
 
+/// Counts and tells that something could not be planned; the answer to whoever asked for it.
+fn unplanned(error: &StoreError, metrics: &Metrics) -> Refusal {
+    tracing::warn!(%error, "what a device asked for could not be planned, and is refused; others are served");
+    metrics.unplanned.increment(1);
+    unavailable()
+}
+
 fn unavailable() -> Refusal {
     Refusal::new(Code::Unavailable).retry_after_ms(RETRY_AFTER_MS)
 }
@@ -378,3 +388,6 @@ fn unavailable() -> Refusal {
 /// When a sender whose message could not be stored may try again: long enough for an operator's script to make
 /// room, short enough to go unnoticed.
 const RETRY_AFTER_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::{Batch, Durability, Entry, Family, Reclaimed, Store, StoreError};
 /// How many failures may be planned ahead.
 const FAULTS_PLANNED_MAX: usize = 1_024;
 
-/// Passes every call on, except the writes that were planned to fail.
+/// Passes every call on, except the writes that were planned to fail and the reads of what was damaged.
 #[derive(Debug)]
 pub struct FaultyStore<S> {
     inner: S,
@@ -22,6 +22,7 @@ pub struct FaultyStore<S> {
 struct Faults {
     next: VecDeque<StoreError>,
     lasting: Option<StoreError>,
+    damaged: Vec<(Family, Vec<u8>)>,
 }
 
 impl<S: Store> FaultyStore<S> {
@@ -43,6 +44,19 @@ impl<S: Store> FaultyStore<S> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).lasting = error;
     }
 
+    /// From now on every read that comes to this key finds damage, until [`Self::mend`].
+    pub fn damage(&self, family: Family, key: &[u8]) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if faults.damaged.len() < FAULTS_PLANNED_MAX {
+            faults.damaged.push((family, key.to_vec()));
+        }
+    }
+
+    /// Nothing is damaged any more.
+    pub fn mend(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).damaged.clear();
+    }
+
     /// The store behind it.
     pub fn inner(&self) -> &S {
         &self.inner
@@ -55,6 +69,14 @@ impl<S: Store> FaultyStore<S> {
             None => Ok(()),
         }
     }
+
+    fn read(&self, family: Family, meets: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match faults.damaged.iter().find(|(of, key)| *of == family && meets(key)) {
+            Some((_, key)) => Err(StoreError::Damaged(format!("planned, in {}: {key:?}", family.name()))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<S: Store> Store for FaultyStore<S> {
@@ -64,18 +86,22 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.read(family, |damaged| damaged == key)?;
         self.inner.get(family, key)
     }
 
     fn get_many(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.read(family, |damaged| keys.contains(&damaged))?;
         self.inner.get_many(family, keys)
     }
 
     fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.read(family, |damaged| range.contains(&damaged))?;
         self.inner.scan(family, range, limit)
     }
 
     fn last(&self, family: Family, range: Range<&[u8]>) -> Result<Option<Entry>, StoreError> {
+        self.read(family, |damaged| range.contains(&damaged))?;
         self.inner.last(family, range)
     }
 

@@ -254,6 +254,20 @@ pub fn conversation(conversation: &ConversationId, tag: ConversationTag) -> Key 
     Key::of(&[conversation.as_bytes(), &[tag as u8]])
 }
 
+/// The conversation and part that a key says.
+#[must_use]
+pub fn parse_conversation(key: &[u8]) -> Option<(ConversationId, ConversationTag)> {
+    let (conversation, tag) = split_id(key)?;
+    let tag = match tag {
+        b"g" => ConversationTag::GroupInfo,
+        b"h" => ConversationTag::Head,
+        b"n" => ConversationTag::Number,
+        b"t" => ConversationTag::Tree,
+        _ => return None,
+    };
+    Some((ConversationId::from_bytes(conversation), tag))
+}
+
 /// A KeyPackage, by the hash of its bytes.
 #[must_use]
 pub fn key_package(account: &AccountId, device: &DeviceId, kind: KeyPackageKind, hash: &[u8; 32]) -> Key {
@@ -270,16 +284,23 @@ pub fn key_packages(account: &AccountId, device: &DeviceId, kind: KeyPackageKind
     }
 }
 
-/// Whether a KeyPackage's key says that it may be claimed once, or again and again.
+/// The KeyPackages of all devices of an account.
 #[must_use]
-pub fn key_package_kind(key: &[u8]) -> Option<KeyPackageKind> {
-    let (_, rest) = split_id(key)?;
-    let (_, rest) = split_id(rest)?;
-    match rest.split_first()? {
-        (0, hash) if hash.len() == 32 => Some(KeyPackageKind::OneTime),
-        (1, hash) if hash.len() == 32 => Some(KeyPackageKind::LastResort),
-        _ => None,
-    }
+pub fn account_key_packages(account: &AccountId) -> KeyRange {
+    KeyRange { start: Key::of(&[account.as_bytes()]), end: Key::of(&[account.as_bytes(), &[0xff; 16], &[u8::MAX]]) }
+}
+
+/// The account, device and kind of a KeyPackage's key.
+#[must_use]
+pub fn parse_key_package(key: &[u8]) -> Option<(AccountId, DeviceId, KeyPackageKind)> {
+    let (account, rest) = split_id(key)?;
+    let (device, rest) = split_id(rest)?;
+    let kind = match rest.split_first()? {
+        (0, hash) if hash.len() == 32 => KeyPackageKind::OneTime,
+        (1, hash) if hash.len() == 32 => KeyPackageKind::LastResort,
+        _ => return None,
+    };
+    Some((AccountId::from_bytes(account), DeviceId::from_bytes(device), kind))
 }
 
 /// Handle → account.
@@ -388,6 +409,15 @@ mod tests {
             Some((ACCOUNT, DEVICE, CursorTag::Cursor))
         );
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
+        for tag in [ConversationTag::GroupInfo, ConversationTag::Head, ConversationTag::Number, ConversationTag::Tree] {
+            assert_eq!(parse_conversation(&conversation(&CONVERSATION, tag)), Some((CONVERSATION, tag)));
+        }
+        for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
+            let package = key_package(&ACCOUNT, &DEVICE, kind, &[7; 32]);
+            assert_eq!(parse_key_package(&package), Some((ACCOUNT, DEVICE, kind)));
+            assert_eq!(parse_key_package(&package[..64]), None);
+        }
+        assert_eq!(parse_conversation(&[0; 17]), None);
         assert_eq!(parse_inbox(&[0; 23]), None);
         assert_eq!(parse_inbox(&[0; 25]), None);
         assert_eq!(parse_cursor(&[2; 33]), None);

@@ -52,6 +52,8 @@ pub struct RocksStore {
     /// Holds the database's counters.
     options: Options,
     has_failed: AtomicBool,
+    /// Failures of flushes and compactions that were looked into.
+    background_errors: AtomicU64,
     fence: Fence,
     /// Held as long as the database is open; declared after it, so that it is let go last.
     _lock: File,
@@ -85,6 +87,7 @@ impl RocksStore {
             entries_dropped: AtomicU64::new(0),
             options,
             has_failed: AtomicBool::new(false),
+            background_errors: AtomicU64::new(0),
             fence,
             _lock: lock,
         })
@@ -221,13 +224,9 @@ impl RocksStore {
         options.set_total_order_seek(is_ordered || !shares_prefix(family, range));
         self.db.raw_iterator_cf_opt(self.handle(family), options)
     }
-}
 
-impl Store for RocksStore {
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
+    /// Writes a batch, and says to nobody how far the database has certainly come.
+    fn apply(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         let handles = Family::ALL.map(|family| self.handle(family));
         let handle = |family: Family| *handles.get(family as usize).expect("a family's number is its place in ALL");
         // RocksDB puts a tag, a family and two lengths before each change.
@@ -251,11 +250,21 @@ impl Store for RocksStore {
         self.unflushed_message_ms.fetch_min(message_ms, Ordering::AcqRel);
         self.unflushed_write_ms.fetch_min(write_ms, Ordering::AcqRel);
         self.has_failed.store(result.is_err(), Ordering::Release);
-        if result.is_ok() && durability == Durability::Synced {
-            // A lazy write that came in between is in no way promised; there is one writer, so none does.
+        result
+    }
+}
+
+impl Store for RocksStore {
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.apply(batch, durability)?;
+        if durability == Durability::Synced {
+            // The newest change of all is on the disk: the one writer has made no lazy one since, and a probe syncs.
             self.fence.raise(self.db.latest_sequence_number());
         }
-        result
+        Ok(())
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -299,8 +308,9 @@ impl Store for RocksStore {
     }
 
     fn reclaim(&self) -> Result<Reclaimed, StoreError> {
-        let flushed = self.flush_older_than(self.expiry.periods().flush_ms)?;
+        // Tables that go whole make room, which a flush may be waiting for.
         let messages = self.drop_expired_messages()?;
+        let flushed = self.flush_older_than(self.expiry.periods().flush_ms)?;
         let compacted = self.compact_due_families().saturating_add(messages.compacted);
         Ok(Reclaimed { flushed, dropped: messages.dropped, compacted })
     }
@@ -318,12 +328,16 @@ impl Store for RocksStore {
     }
 
     fn healthy(&self) -> Result<(), StoreError> {
-        if !self.has_failed.load(Ordering::Acquire) {
+        // A flush or a compaction that fails tells nobody: whether the store still writes shows when it is tried.
+        let errors = self.background_errors();
+        let is_news = self.background_errors.swap(errors, Ordering::AcqRel) != errors;
+        if !is_news && !self.has_failed.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut batch = Batch::new();
         batch.put(Family::Meta, key::meta(PROBE), []);
-        self.write(&batch, Durability::Synced)
+        // Beside the writer, whose lazy writes may come in between and are not on the disk: it leaves the fence alone.
+        self.apply(&batch, Durability::Synced)
     }
 
     fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {

@@ -56,17 +56,61 @@ pub(super) struct Caches {
     conversations: Cache<ConversationId, Conversation>,
     cursors: Cache<AccountId, Cursors>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
+    /// What the operation under way has changed, in order.
+    undo: Vec<Undo>,
+}
+
+/// A value as it was before an operation.
+#[derive(Debug)]
+enum Undo {
+    Head(AccountId, InboxHead),
+    Number(ConversationId, u64),
+    Conversation(ConversationId, Box<Conversation>),
 }
 
 impl Caches {
-    pub(super) fn head(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut InboxHead, StoreError> {
-        self.heads.load(account, || {
-            Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
-        })
+    /// An operation begins: what was changed before it stays.
+    pub(super) fn begin(&mut self) {
+        self.undo.clear();
     }
 
-    pub(super) fn touch_head(&mut self, account: AccountId) {
+    /// Takes back what the operation has changed. A cursor or a window is changed by the last step of one, which cannot
+    /// fail any more.
+    pub(super) fn take_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Head(account, before) => {
+                    if let Some(head) = self.heads.find(&account) {
+                        *head = before;
+                    }
+                }
+                Undo::Number(id, before) => {
+                    if let Some(conversation) = self.conversations.find(&id) {
+                        conversation.last_number = before;
+                    }
+                }
+                Undo::Conversation(id, before) => {
+                    if let Some(conversation) = self.conversations.find(&id) {
+                        *conversation = *before;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn head(&mut self, store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
+        let head = self.heads.load(account, || {
+            Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
+        });
+        head.copied()
+    }
+
+    /// A head that is about to be changed, and to be written.
+    pub(super) fn change_head(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut InboxHead, StoreError> {
+        let head = self.head(store, account)?;
+        self.undo.push(Undo::Head(account, head));
         self.heads.touch(account);
+        self.heads.load(account, || Ok(head))
     }
 
     pub(super) fn window(
@@ -100,14 +144,19 @@ impl Caches {
         Ok(self.conversations.find(&conversation))
     }
 
-    pub(super) fn touch_conversation(&mut self, conversation: ConversationId) {
-        self.conversations.touch(conversation);
+    /// Gives a conversation that was just looked at its next number.
+    pub(super) fn give_number(&mut self, id: ConversationId, number: u64) {
+        if let Some(conversation) = self.conversations.find(&id) {
+            self.undo.push(Undo::Number(id, std::mem::replace(&mut conversation.last_number, number)));
+            self.conversations.touch(id);
+        }
     }
 
     /// The roster or epoch has changed; the numbers go on.
     pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
         if let Some(conversation) = self.conversations.find(&id) {
-            *conversation = Conversation::new(head.clone(), conversation.last_number);
+            let new = Conversation::new(head.clone(), conversation.last_number);
+            self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
         }
     }
 

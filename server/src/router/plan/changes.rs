@@ -156,18 +156,20 @@ impl Planner {
     /// Adds a change to the plan, as its last operation.
     ///
     /// # Errors
-    /// When the store cannot be read; the plan is then not to be written. A refused change adds nothing.
+    /// As of [`Planner::add`]. A refused change adds nothing.
     pub fn add_change(&mut self, change: Change, now_ms: u64, plan: &mut Plan) -> Answer {
-        match change {
-            Change::Register(register) => self.register(&register, now_ms, plan),
+        self.whole_or_nothing(plan, |planner, plan| match change {
+            Change::Register(register) => planner.register(&register, now_ms, plan),
             Change::PutKeyPackages { from, one_time, last_resort } => {
-                self.put_key_packages(from, &one_time, last_resort.as_ref(), plan)
+                planner.put_key_packages(from, &one_time, last_resort.as_ref(), plan)
             }
-            Change::ClaimKeyPackages { account, devices } => self.claim_key_packages(account, &devices, now_ms, plan),
-            Change::Create(create) => self.create(create, now_ms, plan),
-            Change::Commit(commit) => self.commit(commit, now_ms, plan),
-            Change::AppendLog(log) => self.append_log(&log, now_ms, plan),
-        }
+            Change::ClaimKeyPackages { account, devices } => {
+                planner.claim_key_packages(account, &devices, now_ms, plan)
+            }
+            Change::Create(create) => planner.create(create, now_ms, plan),
+            Change::Commit(commit) => planner.commit(commit, now_ms, plan),
+            Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
+        })
     }
 
     fn register(&self, register: &RegisterPlan, now_ms: u64, plan: &mut Plan) -> Answer {
@@ -347,7 +349,7 @@ impl Planner {
             return Ok(Err(Refusal::with_detail(Code::LogInvalid, detail)));
         }
         plan.batch.put_record(Family::DeviceLog, entry_key, &log.entry);
-        let head = *self.caches.head(self.store.as_ref(), account)?;
+        let head = self.caches.head(self.store.as_ref(), account)?;
         for device in &log.added {
             let cursor = Cursor { seq: head.seq, count: head.count };
             plan.batch.put_record(Family::Cursor, key::cursor(&account, device, CursorTag::Cursor), &cursor);

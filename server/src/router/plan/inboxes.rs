@@ -22,13 +22,12 @@ impl Planner {
         plan: &mut Plan,
     ) -> Result<(), StoreError> {
         let config = self.config;
-        let head = self.caches.head(self.store.as_ref(), account)?;
+        let head = self.caches.change_head(self.store.as_ref(), account)?;
         head.seq += 1;
         head.count += u64::from(counts(&body));
         head.bytes_total += u64::try_from(shared.len()).unwrap_or(u64::MAX);
         let (position, bytes_total) = (Position { seq: head.seq, count: head.count }, head.bytes_total);
         let is_over = exceeds(head, config.inbox_entries_max, config.inbox_bytes_max);
-        self.caches.touch_head(account);
         let entry = InboxEntry { id, count: position.count, bytes_total, body };
         plan.batch.put_record(Family::Inbox, key::inbox(&account, position.seq), &entry);
         plan.deliveries.push((account, Delivery { position, id, shared: shared.clone() }));
@@ -44,7 +43,7 @@ impl Planner {
         let retention_ms = self.config.retention_ms;
         // A Welcome stays for longer than messages, and must not keep what follows it from making room.
         let is_gone = |seq: u64, entry: &InboxEntry| seq <= taken || is_expired(entry.time_ms(), retention_ms, now_ms);
-        let mut head = *self.caches.head(self.store.as_ref(), account)?;
+        let mut head = self.caches.head(self.store.as_ref(), account)?;
         head.floor = self.gone_until(account, start(&head), is_gone)?;
         if exceeds(&head, entries_max, bytes_max) {
             let (entries_keep, bytes_keep) = (entries_max - entries_max / 8, bytes_max - bytes_max / 8);
@@ -56,8 +55,7 @@ impl Planner {
                 head.overflow = overflow;
             }
         }
-        *self.caches.head(self.store.as_ref(), account)? = head;
-        self.caches.touch_head(account);
+        *self.caches.change_head(self.store.as_ref(), account)? = head;
         Ok(())
     }
 

@@ -35,8 +35,7 @@ impl Planner {
             plan.sent.push(refuse(counter, Code::EpochStale));
             return Ok(());
         }
-        conversation.last_number += 1;
-        let number = conversation.last_number;
+        let number = conversation.last_number + 1;
         // The sender's own account reads the message only where it has another device.
         let recipients: Vec<_> = conversation
             .accounts
@@ -44,7 +43,7 @@ impl Planner {
             .filter(|(account, devices)| *account != from.account() || *devices > 1)
             .map(|(account, _)| *account)
             .collect();
-        self.caches.touch_conversation(send.conversation);
+        self.caches.give_number(send.conversation, number);
 
         let id = self.ids.next(now_ms);
         let shared = SharedEnvelope {
@@ -73,7 +72,7 @@ impl Planner {
         position: Position,
         plan: &mut Plan,
     ) -> Result<(), StoreError> {
-        let head = *self.caches.head(self.store.as_ref(), from.account())?;
+        let head = self.caches.head(self.store.as_ref(), from.account())?;
         let cursors = self.caches.cursors(self.store.as_ref(), from.account())?;
         let before = cursors.floor();
         let Some((_, cursor)) = cursors.devices.iter_mut().find(|(device, _)| *device == from.device()) else {
@@ -92,6 +91,7 @@ impl Planner {
         Ok(())
     }
 
+    /// Remembers the answer for a repetition. The last step of an operation, which is not taken back.
     pub(super) fn remember(&mut self, from: Authenticated, result: SentResult) -> Result<(), StoreError> {
         self.caches.window(self.store.as_ref(), from.account(), from.device())?.record(result);
         self.caches.touch_window(from.account(), from.device());

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod changes;
+mod damage;
 mod groups;
 mod model;
 mod sends;

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use crate::files;
 use crate::store::StoreError;
 
 /// What the file `FORMAT` of a data directory says.
@@ -79,6 +80,11 @@ pub(crate) fn mark(directory: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, directory.join("FORMAT"))?;
     File::open(directory)?.sync_all()
+}
+
+/// Takes that back: until it is said again, a start refuses a database in the directory.
+pub(crate) fn unmark(directory: &Path) -> io::Result<()> {
+    files::remove(&directory.join("FORMAT"))
 }
 
 fn world(error: io::Error) -> StoreError {

@@ -280,6 +280,25 @@ fn a_lazy_write_is_visible_and_kept_by_the_next_synced_one() {
 }
 
 #[test]
+fn a_probe_beside_the_writer_does_not_say_how_far_the_database_has_come() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    put_message(&store, START_MS, b"synced");
+    let had_come_to = fence::read(directory.path()).unwrap();
+    store.has_failed.store(true, Ordering::Release);
+    let mut batch = Batch::new();
+    batch.put(Family::Cursor, b"lazy", b"1");
+    store.write(&batch, Durability::Lazy).unwrap();
+    store.has_failed.store(true, Ordering::Release);
+    assert_eq!(store.healthy(), Ok(()));
+    assert_eq!(fence::read(directory.path()).unwrap(), had_come_to, "a lazy write may have come in between");
+    assert!(!store.has_failed.load(Ordering::Acquire), "the probe was written");
+    put_message(&store, START_MS, b"synced too");
+    assert_eq!(fence::read(directory.path()).unwrap(), Some(store.db.latest_sequence_number()));
+}
+
+#[test]
 fn readers_and_the_writer_and_reclaiming_do_not_disturb_each_other() {
     let bench = bench();
     let store: Arc<dyn Store> = Arc::from(bench.store);
