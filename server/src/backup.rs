@@ -5,7 +5,7 @@ mod copy;
 mod manifest;
 mod restore;
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +42,12 @@ pub enum BackupError {
     /// The running server could not make the copy.
     #[error("the running server made no copy: {0}")]
     Server(String),
+    /// The running server took its copy back.
+    #[error(
+        "the running server took its copy of the database back before all of it was read, because it stops or because \
+         half an hour has passed: nothing was kept; make the backup again"
+    )]
+    TakenBack,
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,9 +92,7 @@ pub fn take(data_dir: &Path, to: &Path, now_ms: u64) -> Result<Manifest, BackupE
 
 fn write(data_dir: &Path, new: &Path, now_ms: u64) -> Result<Manifest, BackupError> {
     make_private_dir(new).map_err(BackupError::at(new))?;
-    let source = Source::open(data_dir)?;
-    copy::database(&source.path(data_dir), &new.join("db"))?;
-    drop(source);
+    Source::open(data_dir)?.copy(data_dir, &new.join("db"))?;
     for name in BESIDE {
         let from = data_dir.join(name);
         if let Some(bytes) = read_small(&from).map_err(BackupError::at(&from))? {
@@ -104,7 +108,7 @@ fn write(data_dir: &Path, new: &Path, now_ms: u64) -> Result<Manifest, BackupErr
 /// Where the files of the database stand still.
 enum Source {
     /// In a copy that the running server made; it goes with the connection.
-    Running { copy: PathBuf, _connection: UnixStream },
+    Running { copy: PathBuf, connection: UnixStream },
     /// In the directory itself, of which no server can take possession meanwhile.
     Stopped { _lock: std::fs::File },
 }
@@ -130,8 +134,27 @@ impl Source {
             Ok((connection, answer))
         };
         match ask().map_err(BackupError::at(&path))? {
-            (connection, Answer::Path(copy)) => Ok(Self::Running { copy, _connection: connection }),
+            (connection, Answer::Path(copy)) => Ok(Self::Running { copy, connection }),
             (_, Answer::Error(why)) => Err(BackupError::Server(why)),
+        }
+    }
+
+    /// Copies all of its files.
+    fn copy(mut self, data_dir: &Path, to: &Path) -> Result<(), BackupError> {
+        let copied = copy::database(&self.path(data_dir), to);
+        // First: that all files went says more than which of them was missed.
+        self.stands_still()?;
+        copied
+    }
+
+    /// Whether its files are all there still. A server closes the connection before it takes away the first of them.
+    fn stands_still(&mut self) -> Result<(), BackupError> {
+        let Self::Running { connection, .. } = self else { return Ok(()) };
+        let mut byte = [0];
+        let read = connection.set_nonblocking(true).and_then(|()| connection.read(&mut byte));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            _ => Err(BackupError::TakenBack),
         }
     }
 
@@ -142,3 +165,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

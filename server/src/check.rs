@@ -2,8 +2,12 @@
 
 mod database;
 mod files;
+mod owners;
+mod places;
 mod report;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -14,6 +18,7 @@ use crate::backup::Manifest;
 use crate::seal::{Keyring, KeyringError};
 use crate::store::StoreError;
 use crate::store::rocks::format;
+use crate::time::load_last_known_ms;
 
 /// How to audit.
 #[derive(Debug, Clone)]
@@ -55,8 +60,10 @@ pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckErr
         Err(error @ StoreError::InUse(_)) => return Err(CheckError::InUse(error)),
         Err(error) => return Err(CheckError::Io(std::io::Error::other(error.to_string()))),
     };
+    let known_ms = load_last_known_ms(directory).ok().flatten().unwrap_or_default();
     let times = Times {
         now_ms: options.now_ms,
+        server_ms: options.now_ms.max(known_ms),
         retention_ms: options.retention_ms,
         commit_retention_ms: options.commit_retention_ms,
     };
@@ -70,6 +77,7 @@ pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckErr
     files::data_dir(directory, manifest.is_some(), &times, &mut report);
     let keyring = keyring(directory, options, &mut report);
     database::check(directory, manifest.is_some(), keyring.as_ref(), &times, &mut report);
+    files::missing(directory, manifest.is_some(), &mut report);
     Ok(report)
 }
 

@@ -23,7 +23,7 @@ pub(crate) const SOCKET: &str = "control.sock";
 pub(crate) const CHECKPOINT: &str = "checkpoint\n";
 
 /// Where the copy is made: on the database's own disk, so that it is hard links.
-const COPY: &str = "checkpoint";
+pub(crate) const COPY: &str = "checkpoint";
 
 /// How long to wait when the system has no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -72,6 +72,7 @@ pub(crate) async fn serve(listener: UnixListener, data_dir: PathBuf, store: Arc<
             }
             () = stop.cancelled() => {}
         }
+        // The connection is closed by now, and before anything goes: so who reads the copy can tell whether it was whole.
         let copy = data_dir.join(COPY);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || remove(&copy)).await {
             tracing::error!(%error, "the copy for a backup could not be removed, and keeps expired messages on the disk");

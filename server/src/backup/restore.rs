@@ -11,7 +11,7 @@ use crate::files::{make_private_dir, read_small};
 use crate::seal::key_id_of_file;
 use crate::store::key::{self, ConversationTag, KeyPackageKind};
 use crate::store::record::{InboxHead, SealedMessage};
-use crate::store::rocks::{format, world};
+use crate::store::rocks::{fence, format, world};
 use crate::store::{Family, Record, StoreError, decode};
 
 /// Records changed in one batch.
@@ -46,11 +46,14 @@ pub fn restore(from: &Path, data_dir: &Path, keys: Option<&Path>) -> Result<Rest
     if let Some((path, what)) = manifest.differences(from)?.first() {
         return Err(BackupError::Damaged(format!("{} {what}", path.display())));
     }
-    if data_dir.join("db").exists() || data_dir.join("FORMAT").exists() {
+    if data_dir.join("db").exists() {
         return Err(BackupError::Occupied(data_dir.to_owned()));
     }
     make_private_dir(data_dir).map_err(BackupError::at(data_dir))?;
     let _lock = format::lock(data_dir)?;
+    format::check(data_dir)?;
+    // What is left of a database that is gone: it says nothing of the one that comes.
+    format::unmark(data_dir).map_err(BackupError::at(data_dir))?;
     let mut restored = Restored { created_ms: manifest.created_ms, ..Restored::default() };
     for name in BESIDE {
         let (source, target) = (from.join(name), data_dir.join(name));
@@ -66,7 +69,9 @@ pub fn restore(from: &Path, data_dir: &Path, keys: Option<&Path>) -> Result<Rest
     let new = data_dir.join("db.new");
     copy::remove(&new)?;
     copy::database(&from.join("db"), &new)?;
-    begin_new_life(&new, &key_ids(&data_dir.join("keys"))?, &mut restored)?;
+    let sequence = begin_new_life(&new, &key_ids(&data_dir.join("keys"))?, &mut restored)?;
+    // Where a database was lost, the file says how far that one had come.
+    fence::write(data_dir, sequence).map_err(BackupError::at(data_dir))?;
     let database = data_dir.join("db");
     fs::rename(&new, &database).and_then(|()| copy::sync_parent(&database)).map_err(BackupError::at(&database))?;
     // Last: a start refuses a database without it, and makes a new one with it alone.
@@ -104,8 +109,9 @@ fn key_ids(directory: &Path) -> Result<BTreeSet<u64>, BackupError> {
     Ok(ids)
 }
 
-/// Positions and numbers jump to where nobody has been, and what may have been used up goes.
-fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored) -> Result<(), BackupError> {
+/// Positions and numbers jump to where nobody has been, and what may have been used up goes. Returns the number of the
+/// last change.
+fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored) -> Result<u64, BackupError> {
     let families = std::iter::once("default").chain(Family::ALL.iter().map(|family| family.name()));
     let mut options = Options::default();
     options.set_paranoid_checks(true);
@@ -127,7 +133,7 @@ fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored
         changes.put(Family::Conversation, record_key, &key::next_life(number))
     })?;
     each(&db, Family::KeyPackage, |record_key, _| {
-        if key::key_package_kind(record_key) == Some(KeyPackageKind::OneTime) {
+        if matches!(key::parse_key_package(record_key), Some((_, _, KeyPackageKind::OneTime))) {
             restored.key_packages_dropped += 1;
             changes.delete(Family::KeyPackage, record_key)?;
         }
@@ -148,7 +154,7 @@ fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored
             db.flush_cf(handle).map_err(world)?;
         }
     }
-    Ok(())
+    Ok(db.latest_sequence_number())
 }
 
 fn each(

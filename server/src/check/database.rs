@@ -1,17 +1,21 @@
 //! The database, opened to be read only: every family is read whole, so that every checksum is verified.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use gureum_proto::AccountId;
 use rocksdb::{DB, DBRawIterator, InfoLogger, LogLevel, Options, ReadOptions};
 
+use super::owners::Parts;
+use super::places::Places;
 use super::report::{Kind, Report};
 use super::rules::{CommitRules, InboxRules, LogRules, Times};
 use crate::limits::STORE_OPEN_FILES_MAX;
 use crate::seal::{Keyring, SealError};
-use crate::store::key::{self, ConversationTag, CursorTag};
+use crate::store::key::{self, ConversationTag, CursorTag, KeyRange};
 use crate::store::record::{
     CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord,
     SealedMessage, SenderWindow,
@@ -22,16 +26,13 @@ use crate::store::{Family, Record};
 /// Read ahead of a scan that reads everything once.
 const READ_AHEAD_BYTES: usize = 1024 * 1024;
 
-/// Message ids that are remembered to count those that nobody points to: past it they are not counted.
-const POINTERS_MAX: usize = 4_000_000;
-
-struct Audit<'a> {
+pub(super) struct Audit<'a> {
     db: DB,
     is_backup: bool,
-    keyring: Option<&'a Keyring>,
-    times: &'a Times,
-    /// The ends of the ids that inboxes point to, which are random; `None` once there are too many.
-    pointers: Option<HashSet<u64>>,
+    pub(super) keyring: Option<&'a Keyring>,
+    pub(super) times: &'a Times,
+    /// The account that was looked for last, and whether it has a device log.
+    pub(super) latest_log: Cell<Option<(AccountId, bool)>>,
 }
 
 /// Reads all families of a directory's database.
@@ -54,12 +55,14 @@ pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>
         Ok(_) => {}
         Err(error) => report.find(Kind::File, "sequence", &[], error.to_string()),
     }
-    let mut audit = Audit { db, is_backup, keyring, times, pointers: Some(HashSet::new()) };
+    let audit = Audit { db, is_backup, keyring, times, latest_log: Cell::new(None) };
+    let mut places = Places::default();
+    audit.tables(&directory.join("db"), report);
     audit.inboxes(report);
-    audit.messages(report);
+    audit.messages(&mut places, report);
     audit.welcomes(report);
-    audit.accounts(report);
-    audit.conversations(report);
+    audit.accounts(&mut places, report);
+    audit.conversations(&mut places, report);
     audit.rest(report);
 }
 
@@ -84,22 +87,70 @@ impl Audit<'_> {
         }
     }
 
+    /// Visits the keys and values of a range, in order, while `visit` says so. Says whether all of it could be read; what
+    /// could not is found where its family is.
+    pub(super) fn scan(&self, family: Family, range: &KeyRange, mut visit: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        let Some(handle) = self.db.cf_handle(family.name()) else { return false };
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(range.end.as_slice());
+        options.set_total_order_seek(true);
+        let mut iterator = self.db.raw_iterator_cf_opt(handle, options);
+        iterator.seek(range.start.as_slice());
+        while let Some((record_key, value)) = iterator.item() {
+            if !visit(record_key, value) {
+                return true;
+            }
+            iterator.next();
+        }
+        iterator.status().is_ok()
+    }
+
+    /// The last record at or before a key.
+    pub(super) fn last(&self, family: Family, record_key: &[u8]) -> Option<(Vec<u8>, Bytes)> {
+        let handle = self.db.cf_handle(family.name())?;
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        let mut iterator = self.db.raw_iterator_cf_opt(handle, options);
+        iterator.seek_for_prev(record_key);
+        iterator.item().map(|(found, value)| (found.to_vec(), Bytes::copy_from_slice(value)))
+    }
+
     /// A record by its key; what does not decode is found where its family is read.
-    fn get<R: Record>(&self, family: Family, record_key: &[u8]) -> Option<R> {
+    pub(super) fn get<R: Record>(&self, family: Family, record_key: &[u8]) -> Option<R> {
         let handle = self.db.cf_handle(family.name())?;
         let value = self.db.get_cf(handle, record_key).ok().flatten()?;
         R::decode(&value.into()).ok()
     }
 
-    fn has(&self, family: Family, record_key: &[u8]) -> bool {
+    pub(super) fn has(&self, family: Family, record_key: &[u8]) -> bool {
         let Some(handle) = self.db.cf_handle(family.name()) else { return false };
         // What cannot be read is there, and is found where its family is read.
         self.db.get_pinned_cf(handle, record_key).map_or(true, |value| value.is_some())
     }
 
-    fn inboxes(&mut self, report: &mut Report) {
+    /// Tables that the list of files does not name: a kill leaves some, and the next start removes them. One that was
+    /// written before everything in it was due to be gone holds it still.
+    fn tables(&self, database: &Path, report: &mut Report) {
+        let Ok(live) = self.db.live_files() else { return };
+        let named: HashSet<_> = live.iter().map(|file| file.name.trim_start_matches('/')).collect();
+        for entry in std::fs::read_dir(database).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(".sst") || named.contains(name.as_str()) {
+                continue;
+            }
+            report.count("tables that the next start removes", 1);
+            let written_s = entry.metadata().map_or(i64::MAX, |metadata| metadata.mtime());
+            let written_ms = u64::try_from(written_s).unwrap_or_default().saturating_mul(1_000);
+            if !self.is_backup && self.times.is_overdue(written_ms) {
+                let what = "the list of files does not name this table, and what is in it has expired";
+                report.find(Kind::LeftOver, format!("db/{name}"), &[], what);
+            }
+        }
+    }
+
+    fn inboxes(&self, report: &mut Report) {
         let mut rules: Option<InboxRules> = None;
-        let mut pointers = self.pointers.take();
+        let mut overdue = Overdue::default();
         self.each(Family::Inbox, report, |record_key, value, report| {
             let Some((account, seq)) = key::parse_inbox(record_key) else {
                 return report.find(Kind::Record, "inbox", record_key, "the key is none of an inbox");
@@ -110,11 +161,8 @@ impl Audit<'_> {
             {
                 done.end(self.times, report);
             }
-            if pointers.as_ref().is_some_and(|pointers| pointers.len() >= POINTERS_MAX) {
-                pointers = None;
-            }
-            if let Some(pointers) = &mut pointers {
-                pointers.insert(ending(entry.id.as_bytes()));
+            if self.times.is_entry_overdue(entry.time_ms(), &entry.body) {
+                overdue.add(entry.time_ms(), record_key);
             }
             self.pointer(record_key, &entry, report);
             if let Some(rules) = &mut rules {
@@ -124,26 +172,35 @@ impl Audit<'_> {
         if let Some(rules) = rules {
             rules.end(self.times, report);
         }
-        self.pointers = pointers;
+        self.overdue(Family::Inbox, "inbox entries", &overdue, report);
     }
 
     fn rules(&self, account: AccountId, report: &mut Report) -> InboxRules {
         let head = self.get(Family::InboxHead, &key::inbox_head(&account));
+        InboxRules::new(account, head, &self.cursors(&account), report)
+    }
+
+    /// How far the devices of an account have taken its inbox.
+    pub(super) fn cursors(&self, account: &AccountId) -> Vec<Cursor> {
         let mut cursors = Vec::new();
-        if let Some(handle) = self.db.cf_handle(Family::Cursor.name()) {
-            let range = key::cursors(&account);
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound(range.end.as_slice());
-            let mut iterator = self.db.raw_iterator_cf_opt(handle, options);
-            iterator.seek(range.start.as_slice());
-            while let Some((record_key, value)) = iterator.item() {
-                if let Some((_, _, CursorTag::Cursor)) = key::parse_cursor(record_key) {
-                    cursors.extend(Cursor::decode(&Bytes::copy_from_slice(value)));
-                }
-                iterator.next();
+        self.scan(Family::Cursor, &key::cursors(account), |record_key, value| {
+            if let Some((_, _, CursorTag::Cursor)) = key::parse_cursor(record_key) {
+                cursors.extend(Cursor::decode(&Bytes::copy_from_slice(value)));
             }
+            true
+        });
+        cursors
+    }
+
+    /// What of a family should have left the disk. A backup keeps what it held: its keys go, and that is what counts.
+    fn overdue(&self, family: Family, what: &str, overdue: &Overdue, report: &mut Report) {
+        if let Some((oldest_ms, oldest)) = &overdue.oldest
+            && !self.is_backup
+        {
+            let age_s = self.times.now_ms.saturating_sub(*oldest_ms) / 1_000;
+            let what = format!("{} expired {what} are still on the disk, the oldest {age_s} s old", overdue.count);
+            report.find(Kind::Expired, family.name(), oldest, what);
         }
-        InboxRules::new(account, head, &cursors, report)
     }
 
     fn pointer(&self, record_key: &[u8], entry: &InboxEntry, report: &mut Report) {
@@ -162,23 +219,24 @@ impl Audit<'_> {
         }
     }
 
-    fn messages(&self, report: &mut Report) {
-        let (mut overdue, mut oldest_ms, mut keyless) = (0_u64, u64::MAX, 0_u64);
+    fn messages(&self, places: &mut Places, report: &mut Report) {
+        let (mut overdue, mut keyless) = (Overdue::default(), 0_u64);
         self.each(Family::Message, report, |record_key, value, report| {
             let Some(id) = gureum_proto::MessageId::try_from(record_key).ok() else {
                 return report.find(Kind::Record, "message", record_key, "the key is no message id");
             };
             let Some(sealed) = record::<SealedMessage>("message", record_key, value, report) else { return };
-            oldest_ms = oldest_ms.min(id.time_ms());
-            overdue += u64::from(self.times.is_overdue(id.time_ms()));
+            if self.times.is_overdue(id.time_ms()) {
+                overdue.add(id.time_ms(), record_key);
+            }
             if self.times.is_in_the_future(id.time_ms()) {
                 report.find(Kind::Time, "message", record_key, "its time is to come");
             }
-            if self.pointers.as_ref().is_some_and(|pointers| !pointers.contains(&ending(id.as_bytes()))) {
-                report.count("messages that every device has taken, or that nobody points to", 1);
-            }
             match self.keyring.map(|keyring| keyring.open_message(&id, &sealed)) {
-                Some(Ok(_)) => report.count("messages that open", 1),
+                Some(Ok(shared)) => {
+                    report.count("messages that open", 1);
+                    self.place_of_message(&id, shared, places, report);
+                }
                 Some(Err(SealError::KeyGone { .. })) if !self.times.is_expired(id.time_ms()) => keyless += 1,
                 Some(Err(SealError::Forged)) => {
                     report.find(Kind::Body, "message", record_key, "the sealed body is not what was stored");
@@ -190,16 +248,11 @@ impl Audit<'_> {
         if keyless > 0 {
             report.find(Kind::KeyMissing, "keys", &[], format!("{keyless} living messages have no key"));
         }
-        // A backup keeps what it held: its keys go, and that is what counts.
-        if overdue > 0 && !self.is_backup {
-            let age_s = self.times.now_ms.saturating_sub(oldest_ms) / 1_000;
-            let what = format!("{overdue} expired messages are still on the disk, the oldest {age_s} s old");
-            report.find(Kind::Expired, "message", &[], what);
-        }
+        self.overdue(Family::Message, "messages", &overdue, report);
     }
 
     fn welcomes(&self, report: &mut Report) {
-        let mut overdue = 0_u64;
+        let mut overdue = Overdue::default();
         self.each(Family::Welcome, report, |record_key, value, report| {
             let Some(id) = gureum_proto::MessageId::try_from(record_key).ok() else {
                 return report.find(Kind::Record, "welcome", record_key, "the key is no message id");
@@ -208,28 +261,28 @@ impl Audit<'_> {
             if self.times.is_in_the_future(id.time_ms()) {
                 report.find(Kind::Time, "welcome", record_key, "its time is to come");
             }
-            overdue += u64::from(self.times.is_commit_overdue(id.time_ms()));
-            if self.pointers.as_ref().is_some_and(|pointers| !pointers.contains(&ending(id.as_bytes()))) {
-                report.count("Welcomes that every device has taken, or that nobody points to", 1);
+            if self.times.is_commit_overdue(id.time_ms()) {
+                overdue.add(id.time_ms(), record_key);
             }
         });
-        if overdue > 0 && !self.is_backup {
-            report.find(Kind::Expired, "welcome", &[], format!("{overdue} expired Welcomes are still on the disk"));
-        }
+        self.overdue(Family::Welcome, "Welcomes", &overdue, report);
     }
 
-    fn accounts(&self, report: &mut Report) {
+    fn accounts(&self, places: &mut Places, report: &mut Report) {
         self.each(Family::InboxHead, report, |record_key, value, report| {
-            if record_key.len() != 16 {
-                report.find(Kind::Record, "inbox_head", record_key, "the key is no account");
-            }
+            let Ok(account) = AccountId::try_from(record_key) else {
+                return report.find(Kind::Record, "inbox_head", record_key, "the key is no account");
+            };
+            self.owned(&account, "inbox_head", record_key, report);
             let Some(head) = record::<InboxHead>("inbox_head", record_key, value, report) else { return };
             if head.floor.seq > head.seq || head.overflow.seq > head.seq {
                 report.find(Kind::Sequence, "inbox_head", record_key, "its floor is beyond its head");
             }
+            self.young_inbox(&account, places, report);
         });
         self.each(Family::Cursor, report, |record_key, value, report| match key::parse_cursor(record_key) {
             Some((account, _, CursorTag::Cursor)) => {
+                self.owned(&account, "cursor", record_key, report);
                 let Some(cursor) = record::<Cursor>("cursor", record_key, value, report) else { return };
                 let head: InboxHead = self.get(Family::InboxHead, &key::inbox_head(&account)).unwrap_or_default();
                 if cursor.seq > head.seq || cursor.count > head.count {
@@ -237,8 +290,9 @@ impl Audit<'_> {
                     report.find(Kind::Cursor, "cursor", record_key, what);
                 }
             }
-            Some((_, _, CursorTag::SenderWindow)) => {
-                record::<SenderWindow>("cursor", record_key, value, report);
+            Some((account, _, CursorTag::SenderWindow)) => {
+                let Some(window) = record::<SenderWindow>("cursor", record_key, value, report) else { return };
+                self.places_of_sent(&account, &window, places, report);
             }
             None => report.find(Kind::Record, "cursor", record_key, "the key is none of a device"),
         });
@@ -247,15 +301,20 @@ impl Audit<'_> {
             let Some((account, index)) = key::parse_device_log(record_key) else {
                 return report.find(Kind::Record, "device_log", record_key, "the key is none of an entry");
             };
-            if let Some(entry) = record::<Bytes>("device_log", record_key, value, report) {
-                logs.entry(account, index, &entry, report);
+            if let Some(entry) = record::<Bytes>("device_log", record_key, value, report)
+                && let Some(log) = logs.entry(account, index, &entry, report)
+            {
+                self.devices(&log, report);
             }
         });
+        if let Some(log) = logs.end() {
+            self.devices(&log, report);
+        }
     }
 
-    fn conversations(&self, report: &mut Report) {
+    fn conversations(&self, places: &mut Places, report: &mut Report) {
         let mut rules = CommitRules::default();
-        let mut overdue = 0_u64;
+        let mut overdue = Overdue::default();
         let ends_at_head = |(conversation, epoch), report: &mut Report| {
             let record_key = key::conversation(&conversation, ConversationTag::Head);
             let head: Option<ConversationHead> = self.get(Family::Conversation, &record_key);
@@ -274,47 +333,61 @@ impl Audit<'_> {
             if self.times.is_in_the_future(commit.time_ms) {
                 report.find(Kind::Time, "commit", record_key, "its time is to come");
             }
-            overdue += u64::from(self.times.is_commit_overdue(commit.time_ms));
+            if self.times.is_commit_overdue(commit.time_ms) {
+                overdue.add(commit.time_ms, record_key);
+            }
+            self.place_of_commit(&conversation, &commit, record_key, places, report);
             if let Some(done) = rules.commit(conversation, epoch, report) {
                 ends_at_head(done, report);
             }
         });
-        if overdue > 0 && !self.is_backup {
-            report.find(Kind::Expired, "commit", &[], format!("{overdue} expired commits are still on the disk"));
-        }
+        self.overdue(Family::Commit, "commits", &overdue, report);
         if let Some(done) = rules.end() {
             ends_at_head(done, report);
         }
-        self.each(Family::Conversation, report, |record_key, value, report| match record_key.get(16..) {
-            Some([tag]) if *tag == ConversationTag::Head as u8 => {
-                record::<ConversationHead>("conversation", record_key, value, report);
+        let mut parts = Parts::default();
+        self.each(Family::Conversation, report, |record_key, value, report| {
+            let Some((id, tag)) = key::parse_conversation(record_key) else {
+                return report.find(Kind::Record, "conversation", record_key, "the key is none of a conversation");
+            };
+            match tag {
+                ConversationTag::Head => {
+                    record::<ConversationHead>("conversation", record_key, value, report);
+                }
+                ConversationTag::Number => {
+                    record::<u64>("conversation", record_key, value, report);
+                }
+                ConversationTag::GroupInfo | ConversationTag::Tree => {
+                    record::<Bytes>("conversation", record_key, value, report);
+                }
             }
-            Some([tag]) if *tag == ConversationTag::Number as u8 => {
-                record::<u64>("conversation", record_key, value, report);
-            }
-            Some([tag]) if [ConversationTag::GroupInfo as u8, ConversationTag::Tree as u8].contains(tag) => {
-                record::<Bytes>("conversation", record_key, value, report);
-            }
-            _ => report.find(Kind::Record, "conversation", record_key, "the key is none of a conversation"),
+            parts.add(id, tag, report);
         });
+        parts.end(report);
     }
 
     fn rest(&self, report: &mut Report) {
         self.each(Family::KeyPackage, report, |record_key, value, report| {
-            if key::key_package_kind(record_key).is_none() {
-                report.find(Kind::Record, "key_package", record_key, "the key is none of a KeyPackage");
-            }
+            let Some((account, _, _)) = key::parse_key_package(record_key) else {
+                return report.find(Kind::Record, "key_package", record_key, "the key is none of a KeyPackage");
+            };
+            self.owned(&account, "key_package", record_key, report);
             record::<KeyPackageRecord>("key_package", record_key, value, report);
         });
+        let mut overdue = Overdue::default();
         self.each(Family::Registration, report, |record_key, value, report| {
-            record::<InviteRecord>("registration", record_key, value, report);
+            let Some(invite) = record::<InviteRecord>("registration", record_key, value, report) else { return };
+            if self.times.is_invite_overdue(invite.expires_ms) {
+                overdue.add(invite.expires_ms, record_key);
+            }
         });
+        self.overdue(Family::Registration, "invites", &overdue, report);
         self.each(Family::Directory, report, |record_key, value, report| {
             let is_sound = match record_key.split_first() {
                 Some((b'h', handle)) => {
                     record::<AccountId>("directory", record_key, value, report).is_none_or(|account| {
                         let back: Option<String> = self.get(Family::Directory, &key::handle_of(&account));
-                        back.is_some_and(|back| back.as_bytes() == handle)
+                        back.is_some_and(|back| back.as_bytes() == handle) && self.has_log(&account)
                     })
                 }
                 Some((b'a', account)) => {
@@ -338,6 +411,22 @@ impl Audit<'_> {
     }
 }
 
+/// What should have left the disk: how much, and the oldest with its key.
+#[derive(Default)]
+struct Overdue {
+    count: u64,
+    oldest: Option<(u64, Vec<u8>)>,
+}
+
+impl Overdue {
+    fn add(&mut self, time_ms: u64, record_key: &[u8]) {
+        self.count = self.count.saturating_add(1);
+        if self.oldest.as_ref().is_none_or(|(oldest_ms, _)| time_ms < *oldest_ms) {
+            self.oldest = Some((time_ms, record_key.to_vec()));
+        }
+    }
+}
+
 fn record<R: Record>(place: &'static str, record_key: &[u8], value: &Bytes, report: &mut Report) -> Option<R> {
     match R::decode(value) {
         Ok(record) => Some(record),
@@ -346,9 +435,4 @@ fn record<R: Record>(place: &'static str, record_key: &[u8], value: &Bytes, repo
             None
         }
     }
-}
-
-/// The last 8 bytes of an id.
-fn ending(id: &[u8; 16]) -> u64 {
-    id.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -3,12 +3,17 @@
 use std::fs;
 use std::path::Path;
 
+use gureum_proto::ServerUrl;
+
 use super::report::{Kind, Report};
 use super::rules::Times;
 use crate::backup::Manifest;
+use crate::control::COPY;
+use crate::invite::{InviteKey, ServerFile};
 use crate::seal::{key_end_ms_of_file, key_id_of_file};
 use crate::store::rocks::{fence, format, log};
 use crate::time::load_last_known_ms;
+use crate::tls::Tls;
 
 /// A start refuses a directory that was not in use for longer, until somebody has looked.
 const USED_MS_MAX: u64 = 40 * 24 * 60 * 60 * 1_000;
@@ -36,8 +41,14 @@ pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report:
         Ok(None) => report.find(Kind::File, "FORMAT", &[], "the file is missing"),
         Err(error) => report.find(Kind::File, "FORMAT", &[], error.to_string()),
     }
-    for name in ["tls/cert.pem", "tls/key.pem", "invite.key", "server.json"] {
-        small(directory, name, report);
+    if let Err(error) = Tls::inspect(directory) {
+        report.find(Kind::File, error.place(), &[], error.to_string());
+    }
+    if let Err(error) = InviteKey::read(directory) {
+        report.find(Kind::File, "invite.key", &[], error.to_string());
+    }
+    if let Err(error) = ServerFile::read(directory) {
+        report.find(Kind::File, "server.json", &[], error.to_string());
     }
     match load_last_known_ms(directory) {
         Ok(None) if !is_backup => report.find(Kind::File, "clock", &[], "the last known time is missing"),
@@ -63,20 +74,33 @@ pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report:
         Err(error) => report.find(Kind::File, "clock", &[], error.to_string()),
     }
     keys(&directory.join("keys"), times, report);
+    if !is_backup && directory.join(COPY).exists() {
+        report.find(Kind::LeftOver, COPY, &[], "the copy for a backup keeps what should expire on the disk");
+    }
     if let Err(error) = log::refuse_damage(&directory.join("db"), !is_backup, fence::known(directory)) {
         report.find(Kind::Database, "db", &[], error.to_string());
     }
 }
 
-fn small(directory: &Path, name: &str, report: &mut Report) {
-    let Ok(bytes) = fs::read(directory.join(name)) else { return };
-    let is_whole = match name {
-        "invite.key" => bytes.len() == 32,
-        "server.json" => serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(),
-        _ => crate::tls::is_pem(&bytes),
-    };
-    if !is_whole {
-        report.find(Kind::File, name, &[], "the file is not what the server wrote");
+/// What a database that has been served stands beside, and a start would make anew without what it held.
+pub(super) fn missing(directory: &Path, is_backup: bool, report: &mut Report) {
+    let server = ServerFile::read(directory).ok().flatten();
+    // A first start that was killed may have come to none of them; then nobody has an account.
+    if server.is_none() && !report.counts.contains_key("device_log") {
+        return;
+    }
+    let url = server.as_ref().map(|server| server.url.parse::<ServerUrl>());
+    let is_self_signed = url.is_none_or(|url| !matches!(url.map(|url| url.pin), Ok(None)));
+    let is_by_invite = server.is_none_or(|server| server.invites == Some(true));
+    for (name, is_needed, what) in [
+        ("sequence", !is_backup, "the file is missing: nobody notices when the database loses its end"),
+        ("tls/cert.pem", is_self_signed, "the file is missing: it is made anew for the key, if that is there"),
+        ("tls/key.pem", is_self_signed, "the file is missing: with another key no client connects any more"),
+        ("invite.key", is_by_invite, "the file is missing: the invites that were given out are void"),
+    ] {
+        if is_needed && !directory.join(name).exists() {
+            report.find(Kind::File, name, &[], what);
+        }
     }
 }
 
@@ -90,8 +114,9 @@ fn keys(directory: &Path, times: &Times, report: &mut Report) {
             continue;
         }
         if key_id_of_file(&path).is_none() {
-            let is_left_over = name.ends_with(".new") || name.ends_with(".gone");
-            if !is_left_over {
+            if name.ends_with(".gone") {
+                report.find(Kind::KeyPastItsTime, place, &[], "the key was to be destroyed when the server was killed");
+            } else if !name.ends_with(".new") {
                 report.find(Kind::File, place, &[], "the name is none of a key");
             }
             continue;
@@ -105,7 +130,7 @@ fn keys(directory: &Path, times: &Times, report: &mut Report) {
                 format!("the key has {bytes} bytes instead of {KEY_FILE_BYTES}"),
             );
         }
-        if key_end_ms_of_file(&path).is_some_and(|end_ms| times.is_overdue(end_ms)) {
+        if key_end_ms_of_file(&path).is_some_and(|end_ms| times.is_key_overdue(end_ms)) {
             report.find(Kind::KeyPastItsTime, place, &[], "all messages of this key have expired");
         }
     }

@@ -22,7 +22,11 @@ pub enum Kind {
     Count,
     /// A position points to a message that is not there.
     PointerWithoutBody,
-    /// A cursor is beyond its inbox.
+    /// A living message or commit that an inbox should point to, and does not.
+    PointerMissing,
+    /// A record of an account, a device or a conversation that is not there, or of which a part is missing.
+    Orphan,
+    /// A cursor is beyond its inbox, or missing.
     Cursor,
     /// Commits of a conversation are missing, or are not those of its epoch.
     Epoch,
@@ -32,6 +36,8 @@ pub enum Kind {
     Directory,
     /// Messages are physically present for longer than the retention and its bound.
     Expired,
+    /// Copies of messages that a server did not come to remove, because it was killed.
+    LeftOver,
     /// A key is kept for longer than its messages live.
     KeyPastItsTime,
     /// Living messages have no key.
@@ -49,7 +55,14 @@ impl Kind {
         match self {
             Self::File => "put the file back from a backup",
             Self::Database => "restore a backup: `gureumd restore`",
-            Self::Record | Self::Sequence | Self::Count | Self::Cursor | Self::Epoch | Self::DeviceLog => {
+            Self::Record
+            | Self::Sequence
+            | Self::Count
+            | Self::PointerMissing
+            | Self::Orphan
+            | Self::Cursor
+            | Self::Epoch
+            | Self::DeviceLog => {
                 "restore a backup if people are hurt by it; the server goes on without what this is about"
             }
             Self::Directory => "report it: the server does not write this",
@@ -57,6 +70,7 @@ impl Kind {
             Self::Expired => {
                 "start the server: it removes them within minutes; if not, see the log for what the disk says"
             }
+            Self::LeftOver => "start the server: it removes it",
             Self::KeyPastItsTime => "start the server: it destroys the key; remove copies of it elsewhere",
             Self::KeyMissing => "put the keyring back if there is one: without it devices are told of gaps",
             Self::Time => "set the system clock right",

@@ -5,26 +5,40 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, DeviceLog};
 
 use super::report::{Kind, Report};
+use crate::limits::MAINTENANCE_MS_MAX;
 use crate::router::counts;
+use crate::seal;
 use crate::store::Retentions;
+use crate::store::expiry::ReclaimPeriods;
 use crate::store::key::{self, inbox_life};
-use crate::store::record::{Cursor, InboxEntry, InboxHead};
+use crate::store::record::{Cursor, InboxBody, InboxEntry, InboxHead};
 use crate::time::is_expired;
 
 /// How far a time may be ahead of now: two clocks of one house differ by less.
 const AHEAD_MS_MAX: u64 = 60 * 60 * 1_000;
 
+/// How late whatever is due may be: of retentions of seconds a disk that is busy is the longest part.
+const LATE_MS_MIN: u64 = 30_000;
+
 /// When, and how long things live.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
+    /// By the system's clock.
     pub(super) now_ms: u64,
+    /// The latest that the server may have gone by: its clock never goes back, and the system's does.
+    pub(super) server_ms: u64,
     pub(super) retention_ms: u64,
     pub(super) commit_retention_ms: u64,
 }
 
 impl Times {
     pub(super) const fn is_expired(&self, time_ms: u64) -> bool {
-        is_expired(time_ms, self.retention_ms, self.now_ms)
+        is_expired(time_ms, self.retention_ms, self.server_ms)
+    }
+
+    /// Whether it lives beyond doubt: a crash may take a round's worth of time back from the server's clock.
+    pub(super) fn lives(&self, time_ms: u64) -> bool {
+        !is_expired(time_ms, self.retention_ms.saturating_sub(self.round_ms()), self.server_ms)
     }
 
     pub(super) const fn retentions(&self) -> Retentions {
@@ -34,16 +48,47 @@ impl Times {
     /// Whether it should have left the disk: the retention and a twelfth, which is 6 hours at 3 days, and some
     /// seconds for a short one.
     pub(super) const fn is_overdue(&self, time_ms: u64) -> bool {
-        let bound_ms = self.retention_ms / 12;
-        let bound_ms = if bound_ms < 30_000 { 30_000 } else { bound_ms };
-        is_expired(time_ms, self.retention_ms.saturating_add(bound_ms), self.now_ms)
+        self.is_past(time_ms, self.retention_ms, self.retention_ms / 12)
+    }
+
+    /// Whether a position of an inbox should have left the disk. A Welcome is of use for as long as the commits are
+    /// that lead on from it.
+    pub(super) const fn is_entry_overdue(&self, time_ms: u64, body: &InboxBody) -> bool {
+        let retention_ms = self.retentions().of(body);
+        self.is_past(time_ms, retention_ms, retention_ms / 12)
     }
 
     /// Whether a commit or a Welcome should have left the disk: its family is compacted every sixteenth of its retention.
     pub(super) const fn is_commit_overdue(&self, time_ms: u64) -> bool {
-        let bound_ms = self.commit_retention_ms / 4;
-        let bound_ms = if bound_ms < 30_000 { 30_000 } else { bound_ms };
-        is_expired(time_ms, self.commit_retention_ms.saturating_add(bound_ms), self.now_ms)
+        self.is_past(time_ms, self.commit_retention_ms, self.commit_retention_ms / 4)
+    }
+
+    /// Whether what counts the uses of an invite that ended then should have left the disk: two compactions may be
+    /// needed until it lies where the filter sees it.
+    pub(super) const fn is_invite_overdue(&self, end_ms: u64) -> bool {
+        self.is_past(end_ms, 0, self.periods().invite_ms.saturating_mul(2))
+    }
+
+    /// Whether the key of a period that ended then should have been destroyed: it goes in the first round after its
+    /// last message has expired, which makes the period and a round since its first.
+    pub(super) fn is_key_overdue(&self, end_ms: u64) -> bool {
+        let late_ms = self.round_ms().saturating_add(LATE_MS_MIN);
+        is_expired(end_ms, self.retention_ms.saturating_add(late_ms), self.now_ms)
+    }
+
+    /// The time between two rounds of maintenance.
+    pub(super) fn round_ms(&self) -> u64 {
+        let tick_ms = seal::period_ms(self.retention_ms) / 4;
+        self.periods().round_ms.min(tick_ms).min(MAINTENANCE_MS_MAX)
+    }
+
+    const fn periods(&self) -> ReclaimPeriods {
+        ReclaimPeriods::new(self.retention_ms, self.commit_retention_ms)
+    }
+
+    const fn is_past(&self, time_ms: u64, retention_ms: u64, late_ms: u64) -> bool {
+        let late_ms = if late_ms < LATE_MS_MIN { LATE_MS_MIN } else { late_ms };
+        is_expired(time_ms, retention_ms.saturating_add(late_ms), self.now_ms)
     }
 
     pub(super) const fn is_in_the_future(&self, time_ms: u64) -> bool {
@@ -63,7 +108,8 @@ pub(super) struct InboxRules {
 impl InboxRules {
     /// An inbox with this head, and these cursors of its devices.
     pub(super) fn new(account: AccountId, head: Option<InboxHead>, cursors: &[Cursor], report: &mut Report) -> Self {
-        let floor = cursors.iter().map(|cursor| cursor.seq).min().unwrap_or(0);
+        // Of an account without a cursor nobody knows what was taken.
+        let floor = cursors.iter().map(|cursor| cursor.seq).min().unwrap_or(u64::MAX);
         if head.is_none() {
             report.find(Kind::Sequence, "inbox_head", account.as_bytes(), "an inbox has entries and no head");
         }
@@ -164,15 +210,27 @@ pub(super) struct LogRules {
 }
 
 impl LogRules {
-    /// The next entry.
-    pub(super) fn entry(&mut self, account: AccountId, index: u64, entry: &Bytes, report: &mut Report) {
-        if self.broken == Some(account) {
-            return;
-        }
-        if let Err(what) = self.follow(account, index, entry) {
-            self.broken = Some(account);
+    /// The next entry. Returns the log before it, if this begins another account's and that one was whole.
+    pub(super) fn entry(
+        &mut self,
+        account: AccountId,
+        index: u64,
+        entry: &Bytes,
+        report: &mut Report,
+    ) -> Option<DeviceLog> {
+        let before = self.log.take_if(|(known, _)| *known != account).map(|(_, log)| log);
+        if self.broken != Some(account)
+            && let Err(what) = self.follow(account, index, entry)
+        {
+            (self.broken, self.log) = (Some(account), None);
             report.find(Kind::DeviceLog, "device_log", &key::device_log(&account, index), what);
         }
+        before
+    }
+
+    /// The last log, if it was whole.
+    pub(super) fn end(self) -> Option<DeviceLog> {
+        self.log.map(|(_, log)| log)
     }
 
     fn follow(&mut self, account: AccountId, index: u64, entry: &Bytes) -> Result<(), String> {
@@ -200,7 +258,8 @@ mod tests {
     use crate::store::record::InboxBody;
 
     const ACCOUNT: AccountId = AccountId::from_bytes([1; 16]);
-    const TIMES: Times = Times { now_ms: 1_000_000, retention_ms: 1_000, commit_retention_ms: 10_000 };
+    const NOW_MS: u64 = 1_000_000;
+    const TIMES: Times = Times { now_ms: NOW_MS, server_ms: NOW_MS, retention_ms: 1_000, commit_retention_ms: 10_000 };
 
     fn entry(time_ms: u64, count: u64) -> InboxEntry {
         InboxEntry { id: MessageId::new(time_ms, 0), count, bytes_total: count * 10, body: InboxBody::Message }

@@ -1,0 +1,135 @@
+//! Faults of files, one a line.
+
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
+
+use super::made::*;
+use crate::check::Kind::{self, Database, KeyMissing, KeyPastItsTime, LeftOver, Time};
+use crate::invite::ServerFile;
+use crate::seal::period_ms;
+use crate::time::save_last_known_ms;
+
+type Harm = fn(&Harmed);
+
+/// The file of the first hour's key.
+const FIRST_KEY: &str = "keys/1800000000000-1800003600000.key";
+
+fn write(harmed: &Harmed, name: &str, bytes: &[u8]) {
+    fs::write(harmed.path.join(name), bytes).unwrap();
+}
+
+/// A table that nothing names, written at a time.
+fn table(harmed: &Harmed, written_ms: u64) {
+    let file = File::create(harmed.path.join("db/000999.sst")).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(written_ms)).unwrap();
+}
+
+/// The server says this of itself.
+fn says(harmed: &Harmed, change: impl FnOnce(&mut ServerFile)) {
+    let mut server = ServerFile::read(&harmed.path).unwrap().unwrap();
+    change(&mut server);
+    server.write(&harmed.path).unwrap();
+}
+
+fn remove_keys(harmed: &Harmed) {
+    for entry in fs::read_dir(harmed.path.join("keys")).unwrap().map(Result::unwrap) {
+        if entry.file_name() != "master.key" {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+/// Each with what it does, and the kinds and places that the audit must find: these, and nothing else.
+#[rustfmt::skip]
+const FAULTS: &[(Harm, &[(Kind, &str)])] = &[
+    (|h| h.remove("FORMAT"), &[(Kind::File, "FORMAT")]),
+    (|h| write(h, "FORMAT", b"another"), &[(Kind::File, "FORMAT")]),
+    (|h| h.remove("clock"), &[(Kind::File, "clock")]),
+    (|h| write(h, "clock", b"noon"), &[(Kind::File, "clock")]),
+    (|h| save_last_known_ms(&h.path, NOW_MS + 2 * HOUR_MS).unwrap(), &[(Time, "clock")]),
+    (|h| save_last_known_ms(&h.path, NOW_MS - 41 * DAY_MS).unwrap(), &[(Time, "clock")]),
+    (|h| h.remove("sequence"), &[(Kind::File, "sequence")]),
+    (|h| write(h, "sequence", b"12"), &[(Kind::File, "sequence")]),
+    (|h| write(h, "sequence", crate::checked::line("sequence", "00000000000000009999").as_bytes()), &[(Database, "db")]),
+    (|h| h.remove("tls"), &[(Kind::File, "tls/cert.pem"), (Kind::File, "tls/key.pem")]),
+    (|h| h.remove("tls/cert.pem"), &[(Kind::File, "tls/cert.pem")]),
+    (|h| h.remove("tls/key.pem"), &[(Kind::File, "tls/key.pem")]),
+    (|h| write(h, "tls/key.pem", b"?"), &[(Kind::File, "tls/key.pem")]),
+    (|h| h.remove("invite.key"), &[(Kind::File, "invite.key")]),
+    (|h| write(h, "invite.key", b"?"), &[(Kind::File, "invite.key")]),
+    (|h| write(h, "server.json", b"?"), &[(Kind::File, "server.json")]),
+    (|h| { h.remove("server.json"); h.remove("tls"); h.remove("invite.key"); }, &[(Kind::File, "invite.key"), (Kind::File, "tls/cert.pem"), (Kind::File, "tls/key.pem")]),
+    (|h| h.remove("keys/master.key"), &[(Kind::File, "keys/master.key")]),
+    (|h| write(h, "keys/odd.key", b"?"), &[(Kind::File, "keys/odd.key")]),
+    (|h| write(h, FIRST_KEY, &[7; 61]), &[(Kind::File, "keys"), (KeyMissing, "keys")]),
+    (|h| write(h, FIRST_KEY, b"?"), &[(Kind::File, "keys"), (Kind::File, FIRST_KEY), (KeyMissing, "keys")]),
+    (remove_keys, &[(KeyMissing, "keys")]),
+    (|h| write(h, "keys/1000-3601000.gone", b"?"), &[(KeyPastItsTime, "keys/1000-3601000.gone")]),
+    (|h| fs::create_dir(h.path.join("checkpoint")).unwrap(), &[(LeftOver, "checkpoint")]),
+    (|h| table(h, NOW_MS - RETENTION_MS - 7 * HOUR_MS), &[(LeftOver, "db/000999.sst")]),
+    (|h| h.remove("db/CURRENT"), &[(Database, "db")]),
+];
+
+#[test]
+fn every_fault_of_a_file_is_found_by_kind_and_place_and_nothing_else_is() {
+    let made = Made::new();
+    for (index, (harm, finds)) in FAULTS.iter().enumerate() {
+        let harmed = made.copy();
+        harm(&harmed);
+        let report = harmed.check_at(NOW_MS);
+        let mut expected: Vec<_> = finds.iter().map(|(kind, place)| found(*kind, place, "")).collect();
+        expected.sort();
+        assert_eq!(all_found(&report), expected, "fault {index}: {report:#?}");
+    }
+}
+
+#[test]
+fn what_other_settings_do_without_is_not_missed() {
+    let made = Made::new();
+    let sound: [Harm; 3] = [
+        // A certificate of an authority, and open registration.
+        |h| {
+            h.remove("tls");
+            h.remove("invite.key");
+            says(h, |server| (server.url, server.invites) = ("gureum://chat.example.org:1".to_owned(), Some(false)));
+        },
+        // What the program of an older version wrote down.
+        |h| {
+            h.remove("invite.key");
+            says(h, |server| server.invites = None);
+        },
+        // What a kill has just left behind, and the next start removes.
+        |h| table(h, NOW_MS - HOUR_MS),
+    ];
+    for (index, harm) in sound.iter().enumerate() {
+        let harmed = made.copy();
+        harm(&harmed);
+        let report = harmed.check_at(NOW_MS);
+        assert_eq!(all_found(&report), [], "{index}: {report:#?}");
+        assert_eq!(report.counts.get("tables that the next start removes"), (index == 2).then_some(&1));
+    }
+}
+
+#[test]
+fn a_key_is_past_its_time_a_round_and_half_a_minute_after_its_last_message() {
+    let made = Made::new();
+    let end_ms = START_MS + period_ms(RETENTION_MS) + RETENTION_MS;
+    let harmed = made.copy();
+    assert_eq!(all_found(&harmed.check_at(end_ms + 34_000)), []);
+    assert_eq!(all_found(&harmed.check_at(end_ms + 36_000)), [found(KeyPastItsTime, FIRST_KEY, "")]);
+}
+
+#[test]
+fn a_server_whose_clock_is_ahead_of_the_systems_has_rightly_dropped_more() {
+    let made = Made::new();
+    let harmed = made.copy();
+    // By the server's clock the first day has expired; by the system's it is five minutes to.
+    save_last_known_ms(&harmed.path, START_MS + RETENTION_MS + 8 * 60_000).unwrap();
+    harmed.change(|changes| (1..=3).for_each(|seq| changes.delete(crate::store::Family::Inbox, bobs(&made, seq))));
+    let report = harmed.check_at(START_MS + RETENTION_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
+}
+
+fn bobs(made: &Made, seq: u64) -> crate::store::Key {
+    crate::store::key::inbox(&made.bob.account, seq)
+}
