@@ -1,20 +1,74 @@
-//! The simulation itself: a seed is one run, whenever and wherever it is run.
+//! The simulation itself: a seed is one run, whenever and wherever it is run, and a bug does not get through it.
 
 use std::process::Command;
 
+use clap::ValueEnum;
 use gureum_tests::child::binary;
+use gureum_tests::sim::sabotage::{CASES, Case, Sabotage};
+use gureum_tests::sim::{Summary, Violation};
 
-fn simulated(seed: u64) -> serde_json::Value {
+/// Seeds within which a bug must be found.
+const SEEDS_MAX: u64 = 6;
+
+fn simulate(seed: u64, more: &[&str]) -> (bool, Summary) {
     let mut command = Command::new(binary("simulate"));
-    let output = command.args(["--seed", &seed.to_string(), "--days", "1", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let output = command.args(["--seed", &seed.to_string(), "--days", "1", "--json"]).args(more).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let summary = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    (output.status.success(), summary)
+}
+
+fn simulated(seed: u64) -> Summary {
+    let (holds, summary) = simulate(seed, &[]);
+    assert!(holds, "{:?}", summary.violation);
+    summary
 }
 
 #[test]
 fn equal_seeds_are_equal_runs_to_the_last_datagram() {
     let first = simulated(8);
     assert_eq!(first, simulated(8));
-    assert!(first["messages"]["received"].as_u64().unwrap() > 10, "{first}");
-    assert_ne!(first["digest"], simulated(9)["digest"]);
+    assert!(first.messages.received > 10, "{first:?}");
+    assert_ne!(first.digest, simulated(9).digest);
+}
+
+/// The first rule that is broken with this bug, and by which seed.
+fn found(bug: Sabotage) -> Option<(u64, Violation)> {
+    (1..=SEEDS_MAX).find_map(|seed| {
+        let (holds, summary) = simulate(seed, &["--sabotage", &bug.name()]);
+        assert_eq!(holds, summary.violation.is_none(), "a broken rule is a failure");
+        summary.violation.map(|violation| (seed, violation))
+    })
+}
+
+fn trouble(case: &Case) -> Option<String> {
+    let name = case.bug.name();
+    match (case.rule, found(case.bug)) {
+        (Some(_), Some((_, found))) if case.is_found_by(&found.rule, &found.what) => None,
+        (Some(rule), Some((seed, found))) => {
+            Some(format!("{name}: not {rule} ({}), but {seed}: {found:?}", case.words))
+        }
+        (Some(rule), None) => Some(format!("{name}: not found in {SEEDS_MAX} seeds by {rule}")),
+        (None, found) => found.map(|found| format!("{name}: {found:?}")),
+    }
+}
+
+#[test]
+fn each_deliberate_bug_is_found_by_its_rule() {
+    for bug in Sabotage::value_variants() {
+        assert_eq!(CASES.iter().filter(|case| case.bug == *bug).count(), 1, "{bug:?} stands once in the table");
+    }
+    let trouble: Vec<_> = CASES.iter().filter_map(trouble).collect();
+    assert!(trouble.is_empty(), "{}", trouble.join("\n"));
+}
+
+#[test]
+fn the_papers_name_each_deliberate_bug_with_its_rule() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let paper = std::fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    for case in CASES.iter().filter(|case| case.rule.is_some()) {
+        let (name, rule) = (format!("| `{}` |", case.bug.name()), case.rule.unwrap());
+        let is_there = paper.lines().any(|line| line.starts_with(&name) && line.contains(rule));
+        assert!(is_there, "docs/reliability.md says that {name} is found by: {rule}");
+    }
 }

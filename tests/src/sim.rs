@@ -12,7 +12,11 @@
 //!   `World::act`; what lasts a while ends by a `Due`;
 //! - what must hold becomes a rule: checked at once where it can be seen at once (`Model::told`, `World::look`), or else
 //!   one of the open questions of `model::balance`, of which none may be left at the end;
-//! - a bug that it finds becomes a small test beside the code that was wrong.
+//! - a bug that it finds becomes a small test beside the code that was wrong;
+//! - a rule is worth what it finds: a bug that breaks it becomes a [`Sabotage`], with its line in `sabotage::CASES` (the
+//!   rule that must find it, and the life in which it shows) and in the table of docs/reliability.md. It stands in what the
+//!   simulation puts under the product, never in the product: `sabotage::store` for what is written and read, and so on. What
+//!   the auditor must not see is done to what is read. `simulate --sabotage NAME --seed N --days 1 --verbose` shows it.
 
 pub mod clock;
 pub mod faults;
@@ -20,9 +24,11 @@ pub mod journal;
 pub mod model;
 pub mod net;
 pub mod person;
+pub mod sabotage;
 pub mod server;
 pub mod wake;
 pub mod world;
 
 pub use journal::{Journal, Violation};
+pub use sabotage::Sabotage;
 pub use world::{Options, Summary, World};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use gureum_tests::sim::faults::{HOUR_MS, Happening};
 use gureum_tests::sim::journal::clock_text;
-use gureum_tests::sim::{Journal, Options, Summary, World};
+use gureum_tests::sim::{Journal, Options, Sabotage, Summary, World};
 
 /// A run that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(600);
@@ -39,6 +39,9 @@ struct Arguments {
     /// How many runs at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// A deliberate bug, in the life in which it shows: the run must break a rule
+    #[arg(long)]
+    sabotage: Option<Sabotage>,
     /// Print every event
     #[arg(long)]
     verbose: bool,
@@ -54,7 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(seed) => {
             let flags = [(arguments.verbose, "--verbose"), (arguments.json, "--json")];
             let flags = flags.into_iter().filter_map(|(is_set, flag)| is_set.then_some(flag));
-            let status = command(seed, arguments.days)?.args(flags).status()?;
+            let status = command(seed, &arguments)?.args(flags).status()?;
             Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         None => many(&arguments),
@@ -62,16 +65,20 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// This program for one seed, in a process whose randomness comes from that seed.
-fn command(seed: u64, days: u64) -> std::io::Result<Command> {
+fn command(seed: u64, arguments: &Arguments) -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(SEED, seed.to_string()).stdin(Stdio::null());
-    command.args(["--seed", &seed.to_string(), "--days", &days.to_string()]);
+    command.args(["--seed", &seed.to_string(), "--days", &arguments.days.to_string()]);
+    if let Some(bug) = arguments.sabotage {
+        command.args(["--sabotage", &bug.name()]);
+    }
     Ok(command)
 }
 
 /// Runs one seed here.
 fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let options = Options { seed, days: arguments.days, verbose: arguments.verbose };
+    let Arguments { days, verbose, sabotage, .. } = *arguments;
+    let options = Options { seed, days, verbose, sabotage };
     // In memory where there is such a place. By its name it is this process's alone: another one of the same seed draws
     // the same random numbers.
     let memory = std::path::Path::new("/dev/shm");
@@ -104,7 +111,8 @@ fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             eprintln!("the last {} events:\n  {}", last.len(), last.join("\n  "));
             eprintln!("seed {seed} broke a rule at {}: {}", clock_text(violation.at_ms), violation.rule);
             eprintln!("  {}", violation.what);
-            eprintln!("replay it: target/debug/simulate --seed {seed} --days {}", options.days);
+            let with = sabotage.map(|bug| format!(" --sabotage {}", bug.name())).unwrap_or_default();
+            eprintln!("replay it: target/debug/simulate --seed {seed} --days {days}{with}");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -145,7 +153,7 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     if seed >= end {
                         return;
                     }
-                    match child(seed, arguments.days) {
+                    match child(seed, arguments) {
                         Ok(summary) => summaries.lock().unwrap_or_else(PoisonError::into_inner).push(summary),
                         Err(error) => {
                             failed.store(true, Ordering::Relaxed);
@@ -173,9 +181,9 @@ fn seeds(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
     }
 }
 
-fn child(seed: u64, days: u64) -> anyhow::Result<Summary> {
+fn child(seed: u64, arguments: &Arguments) -> anyhow::Result<Summary> {
     let started = Instant::now();
-    let output = command(seed, days)?.arg("--json").output()?;
+    let output = command(seed, arguments)?.arg("--json").output()?;
     if !output.status.success() {
         anyhow::bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
@@ -193,6 +201,9 @@ fn child(seed: u64, days: u64) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
+/// Something of a run that is counted.
+type Count = fn(&Summary) -> u64;
+
 /// What none of the runs had, of all that may happen and that must be survived.
 fn never(summaries: &[Summary]) -> Vec<String> {
     let mut idle: Vec<_> = Happening::ALL
@@ -200,7 +211,7 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         .filter(|(kind, _)| !summaries.iter().any(|summary| summary.happenings.contains_key(kind)))
         .map(|(kind, _)| format!("{kind:?}"))
         .collect();
-    let counted: [(&str, fn(&Summary) -> u64); 9] = [
+    let counted: [(&str, Count); 9] = [
         ("a missed message", |summary| summary.messages.missed),
         ("a lost datagram", |summary| summary.traffic.lost),
         ("a doubled datagram", |summary| summary.traffic.doubled),

@@ -26,10 +26,10 @@ struct Inner {
 }
 
 /// A rule of the model that did not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Violation {
     /// Which rule.
-    pub rule: &'static str,
+    pub rule: String,
     /// What was seen.
     pub what: String,
     /// When, in virtual milliseconds from the start.
@@ -68,7 +68,7 @@ impl Journal {
     pub fn violate(&self, rule: &'static str, what: impl Into<String>) {
         let (what, at_ms) = (what.into(), self.now_ms());
         self.note(format!("VIOLATED {rule}: {what}"));
-        self.inner().violation.get_or_insert(Violation { rule, what, at_ms });
+        self.inner().violation.get_or_insert(Violation { rule: rule.to_owned(), what, at_ms });
     }
 
     /// Checks a rule.

@@ -13,7 +13,7 @@ use gureum_client::vault::{Event, HistoryItem, SentMessage, StoredEvent};
 use gureum_proto::{AccountId, ConversationId, MessageId};
 
 use super::clock::SimClock;
-use super::faults::Profile;
+use super::faults::{Happening, Profile};
 use super::journal::Journal;
 
 /// How long what the server has handed to the network may take to a client while something holds it up: a connection is
@@ -38,6 +38,8 @@ struct Inner {
     people: Vec<Seen>,
     /// Inboxes are so small that they may be too full.
     may_overflow: bool,
+    /// Commits may expire while somebody is away: a clock that has leapt is believed at a start.
+    may_rejoin: bool,
     /// How many entries an inbox that overflows keeps at least.
     kept_min: u64,
     /// Nothing is wrong any more.
@@ -94,9 +96,11 @@ struct Seen {
     texts: BTreeSet<String>,
     /// Gaps by their first position, with the latest time that the server can have had when it told.
     gaps: BTreeMap<u64, SeenGap>,
-    /// Conversations that it had to join again, because its inbox was too full to keep what it would have joined by:
-    /// what was written before that is told to be unreadable, one by one.
+    /// Conversations that it had to join again, because what it would have joined by was gone: its inbox was too full, or
+    /// the server's time had leapt. What was written before that is told to be unreadable, one by one.
     rejoined: BTreeSet<ConversationId>,
+    /// The last number told of each conversation.
+    numbers: BTreeMap<ConversationId, u64>,
     /// Texts that were given up, with a word to the sender.
     failed: u64,
     /// How often its client was started.
@@ -113,11 +117,20 @@ impl Model {
     /// A model of a run.
     #[must_use]
     pub fn new(journal: Journal, clock: SimClock, profile: &Profile) -> Self {
-        let people = (0..profile.people).map(|_| Seen::default()).collect();
+        // One more for whom the others do not know.
+        let people = (0..=profile.people).map(|_| Seen::default()).collect();
         let kept_min = profile.inbox_entries_max.map_or(0, |most| most - most / 8);
         let may_overflow = profile.inbox_entries_max.is_some();
-        let inner =
-            Inner { people, may_overflow, kept_min, disturbed_until_ms: Some(clock.true_ms()), ..Inner::default() };
+        let leaps = |(kind, _): &(Happening, u32)| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
+        let may_rejoin = may_overflow || profile.weights.iter().any(leaps);
+        let inner = Inner {
+            people,
+            may_overflow,
+            may_rejoin,
+            kept_min,
+            disturbed_until_ms: Some(clock.true_ms()),
+            ..Inner::default()
+        };
         Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -223,9 +236,13 @@ impl Model {
                     handed.to == person && inner.people[handed.from].account == Some(message.from)
                 });
                 self.journal.check(is_meant, "what arrives was sent, to whom it reached", || name_of(&text).to_owned());
-                let is_new = inner.people[person].texts.insert(text.clone());
-                self.journal.check(is_new, "nothing is delivered twice", || {
+                let seen = &mut inner.people[person];
+                self.journal.check(seen.texts.insert(text.clone()), "nothing is delivered twice", || {
                     format!("person {person} got {} again", name_of(&text))
+                });
+                let before = seen.numbers.insert(message.conversation, message.number).unwrap_or(0);
+                self.journal.check(before < message.number, "messages come in their order", || {
+                    format!("person {person} got number {} after {before}", message.number)
                 });
             }
             Event::Message(_) => {}
@@ -243,8 +260,11 @@ impl Model {
             Event::Unreadable { .. } => inner.counts.unreadable += 1,
             Event::Rejoined { conversation } => {
                 self.journal.note(format!("person{person} has joined again"));
-                self.journal.check(inner.may_overflow, "nobody has to join again", || format!("person {person}"));
+                self.journal.check(inner.may_rejoin, "nobody has to join again", || format!("person {person}"));
                 inner.people[person].rejoined.insert(*conversation);
+            }
+            Event::GoneBack { .. } | Event::Restarted { .. } => {
+                self.journal.violate("the server never goes back", format!("person {person}: {:?}", stored.event));
             }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gureum_client::vault::{HistoryItem, KeySource};
+use gureum_client::vault::{HistoryItem, KeySource, StoredEvent};
 use gureum_client::{
     Client, ClientError, ClientEvent, ClientSession, Ground, Inbox, NewAccount, SessionCommands, SessionOptions,
     Sockets, Work,
@@ -21,6 +21,7 @@ use super::clock::SimClock;
 use super::journal::Journal;
 use super::model::Model;
 use super::net::SimNet;
+use super::sabotage::Sabotage;
 
 /// Rows of a history that are compared; runs stay far below.
 const HISTORY_MAX: u32 = 100_000;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub clock: SimClock,
     /// What must hold.
     pub model: Model,
+    /// A bug that clients have.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// A running client.
@@ -157,6 +160,9 @@ impl Person {
         if self.is_online() || !self.is_registered {
             return;
         }
+        if let Some(bug) = self.parts.sabotage {
+            bug.before_start(&self.home);
+        }
         let opened = Client::open_on(self.ground(), &self.home, KeySource::File).await;
         let session = opened.and_then(|client| {
             let session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
@@ -195,6 +201,9 @@ impl Person {
         }
         drop(client);
         self.parts.net.unplug(self.address);
+        if let Some(bug) = self.parts.sabotage.filter(|_| how == Leave::Crashed) {
+            bug.after_crash(&self.home);
+        }
     }
 
     /// Hands a text to the client; what becomes of it goes to the model.
@@ -203,6 +212,7 @@ impl Person {
         self.texts += 1;
         let text = format!("{}-{} {}", self.index, self.texts, "x".repeat(bytes));
         let (model, commands) = (self.parts.model.clone(), online.commands.clone());
+        let sabotage = self.parts.sabotage;
         model.hands_over(&text, self.index, to.0);
         // A weak hold would be better: the session lasts as long as its commands, so this one is dropped at once.
         tokio::spawn(async move {
@@ -211,6 +221,10 @@ impl Person {
             let result = match pending {
                 Ok(pending) => pending.result().await,
                 Err(error) => Err(error),
+            };
+            let result = match sabotage {
+                Some(bug) => bug.answered(result),
+                None => result,
             };
             match result {
                 Ok(sent) => model.acked(&text, &sent),
@@ -294,11 +308,18 @@ impl Listener {
                 return;
             }
             self.note(&format!("hears {} events", stored.len()));
-            stored.iter().for_each(|event| self.parts.model.told(self.index, event));
+            stored.iter().for_each(|event| self.tell(event));
             let ids = stored.iter().map(|event| event.id).collect();
             if let Err(error) = self.client.mark_reported(ids).await {
                 return self.parts.journal.violate("events can be marked", error.to_string());
             }
+        }
+    }
+
+    fn tell(&self, event: &StoredEvent) {
+        match self.parts.sabotage {
+            Some(bug) => bug.told(event).iter().for_each(|told| self.parts.model.told(self.index, told)),
+            None => self.parts.model.told(self.index, event),
         }
     }
 

@@ -17,6 +17,7 @@ use gureum_server::work::Work;
 use super::clock::SimClock;
 use super::journal::Journal;
 use super::net::SimNet;
+use super::sabotage::Sabotage;
 use super::wake::WakeFaults;
 
 /// Where the server is.
@@ -40,6 +41,7 @@ pub struct Server {
     /// How its wakes fare.
     pub wakes: WakeFaults,
     flags: Flags,
+    sabotage: Option<Sabotage>,
     node: Option<Node>,
     url: Option<ServerUrl>,
     /// The latest time that it has told.
@@ -68,12 +70,19 @@ impl Server {
             disk,
             wakes,
             flags,
+            sabotage: None,
             node: None,
             url: None,
             told_ms: 0,
             first_told: None,
             forgets_ms: 0,
         }
+    }
+
+    /// The same with a deliberate bug in what it stands on.
+    #[must_use]
+    pub fn with(self, sabotage: Option<Sabotage>) -> Self {
+        Self { sabotage, ..self }
     }
 
     /// Whether it runs.
@@ -111,6 +120,10 @@ impl Server {
             store: Some(Box::new(move |expiry| disk.open(expiry))),
             wake: Some(Box::new(move |to| wakes.before(to))),
             serves_admin: false,
+        };
+        let ground = match self.sabotage {
+            Some(bug) => bug.spoil(ground, &config.data_dir),
+            None => ground,
         };
         let node = Node::start(config, ground).await?;
         self.url = Some(node.url().parse()?);

@@ -17,10 +17,11 @@ use tokio::time::Instant;
 
 use super::clock::SimClock;
 use super::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
-use super::journal::Journal;
+use super::journal::{Journal, Violation};
 use super::model::{Counts, Model};
 use super::net::{SimNet, Traffic, Weather};
 use super::person::{Leave, Parts, Person};
+use super::sabotage::Sabotage;
 use super::server::{SERVER, Server};
 use super::wake::{Fates, WakeFaults};
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub days: u64,
     /// Whether all events are printed.
     pub verbose: bool,
+    /// A deliberate bug, which comes with the life in which it shows.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What a run was.
@@ -65,6 +68,8 @@ pub struct Summary {
     pub events: u64,
     /// Their digest: equal for equal runs.
     pub digest: u64,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
 }
 
 /// A world under way.
@@ -78,6 +83,8 @@ pub struct World {
     model: Model,
     server: Server,
     people: Vec<Person>,
+    /// Somebody of whom the others do not know.
+    stranger: Option<Person>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     order: u64,
     /// Failed syncs that have ended a server.
@@ -103,13 +110,17 @@ impl World {
     #[must_use]
     pub fn new(options: Options, journal: &Journal, directory: &Path) -> Self {
         let mut random = StdRng::seed_from_u64(options.seed);
-        let profile = Profile::draw(&mut random);
+        let mut profile = Profile::draw(&mut random);
+        if let Some(bug) = options.sabotage {
+            bug.case().set_scene(&mut profile);
+        }
         let clock = SimClock::new();
         let server_clock = clock.of_another_machine();
         let net = SimNet::new(random.random());
         let model = Model::new(journal.clone(), clock.clone(), &profile);
+        let served_ms = options.sabotage.map_or(profile.retention_ms, |bug| bug.served_ms(profile.retention_ms));
         let flags = Flags {
-            retention: Some(format!("{}s", profile.retention_ms / 1_000)),
+            retention: Some(format!("{}s", served_ms / 1_000)),
             inbox_entries_max: profile.inbox_entries_max.map(|entries| entries.to_string()),
             ..Flags::default()
         };
@@ -117,9 +128,12 @@ impl World {
         let wakes = WakeFaults::new(random.random());
         let mut of_disk = StdRng::seed_from_u64(random.random());
         let disk = SimDisk::new(move || of_disk.random());
-        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags);
-        let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone() };
+        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags).with(options.sabotage);
+        let sabotage = options.sabotage;
+        let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone(), sabotage };
         let people = (0..profile.people).map(|index| Person::new(index, directory, parts.clone())).collect();
+        let stranger =
+            (sabotage == Some(Sabotage::ConnectionKept)).then(|| Person::new(profile.people, directory, parts.clone()));
         journal.note(format!("profile: {profile:?}"));
         Self {
             options,
@@ -130,6 +144,7 @@ impl World {
             model,
             server,
             people,
+            stranger,
             due: BinaryHeap::new(),
             order: 0,
             poisonings: 0,
@@ -171,6 +186,10 @@ impl World {
             return self.journal.violate("the server starts", format!("{error:#}"));
         }
         self.look();
+        if let Some(stranger) = &mut self.stranger {
+            stranger.register(self.server.url()).await;
+            stranger.come().await;
+        }
         for person in 0..self.people.len() {
             // The first two are there from the start; the others come in the middle of everything.
             if person < 2 {
@@ -244,7 +263,8 @@ impl World {
     /// Something begins or ends that may hold up what is under way. When one thing ends another may still last: then what
     /// counts is that it has begun.
     fn disturbs(&self, begins: bool) {
-        let lasts = self.due.iter().any(|Reverse((.., due))| matches!(due, Due::FineWeather | Due::Reach(_) | Due::Disk));
+        let lasts =
+            self.due.iter().any(|Reverse((.., due))| matches!(due, Due::FineWeather | Due::Reach(_) | Due::Disk));
         self.model.disturbed(begins || lasts);
     }
 
@@ -255,8 +275,10 @@ impl World {
             self.journal.note("server: its disk keeps it from starting");
             return self.later(MINUTE_MS, Due::StartServer);
         }
-        // A clock that is years ahead is for the operator to look at.
-        let is_mad = format!("{error:#}").contains("ahead of the last time") && self.server.clock.off_ms() != 0;
+        // A clock that is years off is for the operator to look at.
+        let said = format!("{error:#}");
+        let is_mad = said.contains("of the last time") || said.contains("behind the last time");
+        let is_mad = is_mad && self.server.clock.off_ms() != 0;
         self.journal.check(is_mad, "the server starts", || format!("{error:#}"));
         self.journal.note("server: refused to start by its clock; put right");
         self.server.clock.mend();
@@ -319,6 +341,7 @@ impl World {
             .into(),
             events: self.journal.events(),
             digest: self.journal.digest(),
+            violation: self.journal.violation(),
         }
     }
 }

@@ -60,7 +60,7 @@ fn sort_out<'a>(
                 }
                 continue;
             }
-            HistoryItem::Gap { .. } => continue,
+            HistoryItem::Gap { .. } | HistoryItem::Restarted { .. } => continue,
         };
         let talk = talks.entry(message.conversation).or_default();
         let side = if message.own { &mut talk.written } else { &mut talk.read };
@@ -113,23 +113,23 @@ fn check_losses(
             }
         }
     }
-    let gaps: BTreeMap<u64, (u64, GapReason)> = history
-        .iter()
-        .filter_map(|item| match item {
-            HistoryItem::Gap { from_seq, count, reason, .. } => Some((*from_seq, (*count, *reason))),
-            _ => None,
-        })
-        .collect();
-    let told: u64 = gaps.values().map(|(count, _)| count).sum();
+    let gaps = gaps(history);
+    let told: u64 = gaps.iter().map(|gap| gap.count).sum();
     if told != u64::try_from(missing.len()).unwrap_or(u64::MAX) {
         let first = missing.values().next().map_or("", |message| name_of(&message.text));
         open.push(format!("person {person} misses {} messages (from {first}) and was told of {told}", missing.len()));
         return;
     }
+    let places = Places::of(history);
+    let last_gap = gaps.last().map_or(0, |gap| gap.to_seq);
+    let last_seq = places.last().max(last_gap);
     // Ids rise in the order of the inbox, and so the gaps cover the missing ones in order.
     let mut missing = missing.values();
-    for (from_seq, (count, reason)) in gaps {
-        let may_be = reason == GapReason::Expired || (reason == GapReason::Overflow && model.may_overflow);
+    for gap in gaps {
+        let Told { from_seq, count, reason, .. } = gap;
+        // What overflows leaves most of the inbox's room to what came after it.
+        let has_overflowed = model.may_overflow && last_seq >= gap.to_seq + model.kept_min;
+        let may_be = reason == GapReason::Expired || (reason == GapReason::Overflow && has_overflowed);
         if !may_be {
             open.push(format!("person {person} has a gap that cannot be: {reason:?}"));
         }
@@ -142,11 +142,63 @@ fn check_losses(
         }
         for message in missing.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)) {
             let is_due = reason == GapReason::Expired;
+            if !places.hold(&gap, message) {
+                open.push(format!("{} is not in the gap from {from_seq} to {}", name_of(&message.text), gap.to_seq));
+            }
             if is_due && message.server_time_ms + retention_ms > seen.server_ms + CLOCK_SLACK_MS {
                 let early_ms = message.server_time_ms + retention_ms - seen.server_ms;
                 open.push(format!("{} went missing {early_ms} ms before its time", name_of(&message.text)));
             }
         }
+    }
+}
+
+/// A gap as a history has it.
+#[derive(Clone, Copy)]
+struct Told {
+    from_seq: u64,
+    to_seq: u64,
+    count: u64,
+    reason: GapReason,
+}
+
+/// The gaps of a history, in the order of the inbox.
+fn gaps(history: &[HistoryItem]) -> Vec<Told> {
+    let mut gaps: Vec<_> = history
+        .iter()
+        .filter_map(|item| match *item {
+            HistoryItem::Gap { from_seq, to_seq, count, reason } => Some(Told { from_seq, to_seq, count, reason }),
+            _ => None,
+        })
+        .collect();
+    gaps.sort_by_key(|gap| gap.from_seq);
+    gaps
+}
+
+/// What came at which position of an inbox.
+struct Places(BTreeMap<u64, MessageId>);
+
+impl Places {
+    fn of(history: &[HistoryItem]) -> Self {
+        let place = |item: &HistoryItem| match item {
+            HistoryItem::Message(message) => message.seq.zip(message.message_id),
+            _ => None,
+        };
+        Self(history.iter().filter_map(place).collect())
+    }
+
+    /// The last position at which something came.
+    fn last(&self) -> u64 {
+        self.0.last_key_value().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Whether a message that is missing was between what came before and after a gap, in which nothing came.
+    fn hold(&self, gap: &Told, message: &Message) -> bool {
+        let Some(id) = message.message_id else { return true };
+        let before = self.0.range(..gap.from_seq).next_back().map(|(_, id)| *id);
+        let after = self.0.range(gap.to_seq.saturating_add(1)..).next().map(|(_, id)| *id);
+        let is_between = before.is_none_or(|before| before < id) && after.is_none_or(|after| id < after);
+        is_between && self.0.range(gap.from_seq..=gap.to_seq).next().is_none()
     }
 }
 

@@ -3,7 +3,9 @@
 use gureum_proto::Handle;
 use gureum_server::store::StoreError;
 
-use super::{DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, World};
+use super::{
+    DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, World,
+};
 
 /// The longest text, in bytes.
 const TEXT_BYTES_MAX: usize = 3_000;

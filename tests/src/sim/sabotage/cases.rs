@@ -1,0 +1,110 @@
+//! The table of deliberate bugs: in what life each is looked for, and which rule must find it.
+
+use super::Sabotage;
+use crate::sim::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
+
+/// A bug with the life in which it shows and the rule that it breaks.
+#[derive(Debug)]
+pub struct Case {
+    /// The bug.
+    pub bug: Sabotage,
+    /// The rule that must find it; none for the case without a bug.
+    pub rule: Option<&'static str>,
+    /// Words of what the rule then says: which of its questions it is.
+    pub words: &'static str,
+    /// What happens besides people who write, come and go.
+    among: &'static [(Happening, u32)],
+    retention_ms: u64,
+    people: usize,
+}
+
+/// What happens in each of them.
+const LIFE: [(Happening, u32); 3] = [(Happening::Message, 6), (Happening::Exchange, 3), (Happening::ShortAbsence, 4)];
+
+const AUDIT: &str = "the store holds together";
+const IN_STEP: &str = "all come into step when faults end";
+
+/// All of them.
+pub const CASES: [Case; 36] = {
+    use Happening::{BadWeather, ClientCrash, ClockLeap, LongAbsence, LostWakes, ServerCrash, ServerRestart};
+    use Sabotage as Bug;
+    [
+        Case::clean(&[(BadWeather, 1), (ClientCrash, 1), (ClockLeap, 1), (ServerCrash, 1), (ServerRestart, 1)]),
+        Case::new(Bug::PointerUnwritten, AUDIT, "HeadWrong"),
+        Case::new(Bug::BodyUnwritten, AUDIT, "BodyMissing"),
+        Case::new(Bug::NumberUnwritten, AUDIT, "NumbersWrong"),
+        Case::new(Bug::CursorBack, AUDIT, "CursorWentBack"),
+        Case::new(Bug::Unsynced, "messages come in their order", "").among(&[(ServerCrash, 4)]),
+        Case::new(Bug::PointerLost, IN_STEP, "before its time"),
+        Case::new(Bug::BodyLost, IN_STEP, "cannot be: Lost"),
+        Case::new(Bug::SilentLoss, IN_STEP, "and was told of 0"),
+        Case::new(Bug::ReadTwice, IN_STEP, "cannot read number"),
+        Case::new(Bug::Swapped, "messages come in their order", ""),
+        Case::new(Bug::CountOff, IN_STEP, "and was told of").keeping(HOUR_MS),
+        Case::new(Bug::GapMisplaced, IN_STEP, "is not in the gap"),
+        Case::new(Bug::WindowUnwritten, IN_STEP, "cannot read number").among(&[(ServerCrash, 6), (BadWeather, 2)]),
+        Case::new(Bug::ExpiredServed, "nothing expired is served", "").keeping(HOUR_MS).among(&[(LongAbsence, 2)]),
+        Case::new(Bug::DroppedEarly, IN_STEP, "before its time").keeping(HOUR_MS),
+        Case::new(Bug::FloorAhead, IN_STEP, "before its time"),
+        Case::new(Bug::WakesLost, "a healthy system delivers", ""),
+        Case::new(Bug::StaleReads, "a lost wake delays for a while only", "").among(&[(LostWakes, 1)]),
+        Case::new(Bug::WrongReader, IN_STEP, "and was told of 0").of_people(3),
+        Case::new(Bug::CommitSpoiled, "no commit is refused", ""),
+        Case::new(Bug::AccountsForgotten, "a session goes on", "").among(&[(ServerRestart, 3)]),
+        Case::new(Bug::NoSecondStart, "the server starts", "").among(&[(ServerRestart, 3)]),
+        Case::new(Bug::NoClose, "the server stops in order", "").among(&[(ServerRestart, 3)]),
+        Case::new(Bug::StorePanics, "nothing panics", ""),
+        Case::new(Bug::LeapObeyed, "a leap of the wall clock is not obeyed", "").among(&[(ClockLeap, 3)]),
+        Case::new(Bug::TimeForgotten, "the server's time never goes back", "")
+            .among(&[(ClockLeap, 3), (ServerRestart, 3)]),
+        Case::new(Bug::LeapUnsaid, "a clock that is not obeyed is said to be held", "").among(&[(ClockLeap, 3)]),
+        Case::new(Bug::ConnectionKept, "nothing is held for who is gone", ""),
+        Case::new(Bug::ClientUnsynced, IN_STEP, "").among(&[(ClientCrash, 4)]),
+        Case::new(Bug::HomeCut, "a home stays usable", "").among(&[(ClientCrash, 3)]),
+        Case::new(Bug::ToldTwice, "nothing is delivered twice", ""),
+        Case::new(Bug::GapToldTwice, "a gap is told once", "").keeping(HOUR_MS),
+        Case::new(Bug::TextSpoiled, "what arrives was sent, to whom it reached", ""),
+        Case::new(Bug::OtherId, IN_STEP, "under another id"),
+        Case::new(Bug::RefusalUntrue, IN_STEP, "was sent, though refused"),
+    ]
+};
+
+impl Case {
+    const fn new(bug: Sabotage, rule: &'static str, words: &'static str) -> Self {
+        Self { bug, rule: Some(rule), words, among: &[], retention_ms: 3 * DAY_MS, people: 2 }
+    }
+
+    const fn clean(among: &'static [(Happening, u32)]) -> Self {
+        let case = Self::new(Sabotage::Nothing, "", "");
+        Self { rule: None, retention_ms: HOUR_MS, people: 3, ..case }.among(among)
+    }
+
+    const fn among(self, among: &'static [(Happening, u32)]) -> Self {
+        Self { among, ..self }
+    }
+
+    const fn keeping(self, retention_ms: u64) -> Self {
+        Self { retention_ms, ..self }
+    }
+
+    const fn of_people(self, people: usize) -> Self {
+        Self { people, ..self }
+    }
+
+    /// Makes a run the life in which the bug shows.
+    pub(crate) fn set_scene(&self, profile: &mut Profile) {
+        *profile = Profile {
+            people: self.people,
+            retention_ms: self.retention_ms,
+            inbox_entries_max: None,
+            pause_ms: 10 * MINUTE_MS,
+            weights: LIFE.iter().chain(self.among).copied().collect(),
+        };
+    }
+
+    /// Whether a broken rule is the one that must find it.
+    #[must_use]
+    pub fn is_found_by(&self, rule: &str, what: &str) -> bool {
+        self.rule == Some(rule) && what.contains(self.words)
+    }
+}

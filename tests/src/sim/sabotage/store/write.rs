@@ -1,0 +1,96 @@
+//! What is written otherwise than it was meant.
+
+use std::borrow::Cow;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use gureum_server::store::key::{self, ConversationTag, CursorTag};
+use gureum_server::store::record::{Cursor, InboxHead};
+use gureum_server::store::{Batch, Change, Durability, Family, Record, StoreError};
+
+use super::{Sabotage, Spoiled, is_hit};
+
+impl Spoiled {
+    pub(super) fn before_write(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.bug == Sabotage::StaleReads {
+            for (head_key, _) in puts(batch, Family::InboxHead) {
+                self.stale.begin(head_key, || self.of.get(Family::InboxHead, head_key))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn after_write(&self, batch: &Batch) {
+        match self.bug {
+            Sabotage::StaleReads => {
+                let now_ms = self.expiry.clock.now_ms();
+                puts(batch, Family::InboxHead).for_each(|(key, value)| self.stale.note(key, value, now_ms));
+            }
+            Sabotage::FloorAhead => {
+                for (head_key, value) in puts(batch, Family::InboxHead) {
+                    let account = head_key.try_into().expect("the key of a head is an account");
+                    let head = InboxHead::decode(&Bytes::copy_from_slice(value)).expect("heads are written whole");
+                    self.expiry.floors.raise(&account, head.seq);
+                }
+            }
+            Sabotage::AccountsForgotten => {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.extend(puts(batch, Family::DeviceLog).map(|(key, _)| Bytes::copy_from_slice(key)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a batch sets in a family.
+fn puts(batch: &Batch, of: Family) -> impl Iterator<Item = (&[u8], &[u8])> {
+    batch.changes().filter_map(move |change| match change {
+        Change::Put { family, key, value } if family == of => Some((key, value)),
+        _ => None,
+    })
+}
+
+pub(super) fn durability(bug: Sabotage, batch: &Batch, durability: Durability) -> Durability {
+    let is_hit = bug == Sabotage::Unsynced && puts(batch, Family::Message).next().is_some();
+    if is_hit { Durability::Lazy } else { durability }
+}
+
+/// The batch as it is written.
+pub(super) fn spoiled(bug: Sabotage, batch: &Batch) -> Batch {
+    let mut spoiled = Batch::new();
+    for change in batch.changes() {
+        match change {
+            Change::Put { family, key, value } => {
+                if let Some(value) = written(bug, family, key, value) {
+                    spoiled.put(family, key, value);
+                }
+            }
+            Change::Delete { family, key } => spoiled.delete(family, key),
+        }
+    }
+    spoiled
+}
+
+/// What is written in place of a value; `None`: nothing.
+fn written<'a>(bug: Sabotage, family: Family, key: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let is_left_out = match (bug, family) {
+        (Sabotage::PointerUnwritten, Family::Inbox) | (Sabotage::BodyUnwritten, Family::Message) => is_hit(key),
+        (Sabotage::NumberUnwritten, Family::Conversation) => key.last() == Some(&(ConversationTag::Number as u8)),
+        (Sabotage::WindowUnwritten, Family::Cursor) => tag(key) == Some(CursorTag::SenderWindow),
+        _ => false,
+    };
+    if is_left_out {
+        return None;
+    }
+    if bug == Sabotage::CursorBack && family == Family::Cursor && tag(key) == Some(CursorTag::Cursor) {
+        let cursor = Cursor::decode(&Bytes::copy_from_slice(value)).expect("cursors are written whole");
+        if cursor.seq.is_multiple_of(5) {
+            return Some(Cow::Owned(Cursor::default().encode()));
+        }
+    }
+    Some(Cow::Borrowed(value))
+}
+
+fn tag(cursor_key: &[u8]) -> Option<CursorTag> {
+    key::parse_cursor(cursor_key).map(|(_, _, tag)| tag)
+}
