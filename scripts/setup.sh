@@ -7,8 +7,9 @@ cd "$(dirname "$0")/.."
 # clang and libclang read RocksDB's headers, g++ compiles it; libssl-dev is for SQLCipher.
 readonly NEEDED=(clang libclang-dev g++ make pkg-config libssl-dev)
 # ccache makes every build of RocksDB after the first a matter of a minute.
-# The tests cut the power of disks of their own: xfsprogs does it, e2fsprogs and util-linux make and mount them.
-readonly USEFUL=(ccache xfsprogs e2fsprogs)
+# The tests cut the power of disks of their own: xfsprogs does it, e2fsprogs, util-linux and mount make and mount
+# them. With iproute2 they lay a cable of their own. Without any of these such a test says that it shows nothing.
+readonly USEFUL=(ccache xfsprogs e2fsprogs util-linux mount iproute2)
 readonly RUST_MIN=1.95
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -48,7 +49,8 @@ install_packages() {
         die "packages are missing; install them with:
   sudo apt-get install -y ${needed[*]} ${useful[*]}"
     else
-        say "ccache is not installed; with it, later builds are much faster: sudo apt-get install -y ccache"
+        say "not installed: ${useful[*]} (ccache makes later builds much faster; the others are for proofs with disks and
+  networks of their own, which do not run without): sudo apt-get install -y ${useful[*]}"
     fi
 }
 

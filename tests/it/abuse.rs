@@ -1,13 +1,16 @@
 //! Bad input: each has its code, costs bounded memory, and leaves every other connection untouched.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gureum_proto::{Code, Position, Request, Response, Send, ServerFrame, put_ack, put_register, put_send};
+use gureum_server::limits::UNPROVEN_PER_ADDRESS_MAX;
 use gureum_tests::World;
 use gureum_tests::device::Device;
 use gureum_tests::raw::{Raw, frame, soon};
-use gureum_tests::wait::SOON;
+use gureum_tests::wait::eventually_is;
+use quinn::{ConnectionError, Endpoint, TransportErrorCode};
 
 use crate::delivery::{Two, next_body};
 
@@ -243,17 +246,33 @@ async fn who_never_reads_is_dropped_costs_little_and_loses_nothing() {
 
 #[tokio::test]
 async fn connections_that_prove_nothing_are_bounded_by_address_and_leave_room_for_others() {
-    let world = World::start();
+    const TOO_MANY: u64 = 20;
+    // So long that none of them goes while the others come.
+    let flags = vec!["--unproven-timeout", "60s"];
+    let world = World::start_with(gureum_tests::Options { flags, ..Default::default() });
     let alice = Device::registered(&world, "alice").await;
+    let connections = || world.admin().count("gureum_connections");
+    eventually_is("nobody is there", &0, connections);
+
+    let [greedy, elsewhere] = [1, 2].map(|last| Endpoint::client(SocketAddr::from(([127, 0, 0, last], 0))).unwrap());
     let mut open = Vec::new();
-    for _ in 0..100 {
-        open.push(Raw::dial(world.url()).await);
+    for _ in 0..UNPROVEN_PER_ADDRESS_MAX {
+        open.push(soon("a connection", Raw::dial_on(&greedy, world.url())).await.unwrap());
     }
-    let started = Instant::now();
-    let (raw, _) = soon("a proof beside a hundred silent ones", alice.connect(world.url(), false, START)).await;
-    assert!(started.elapsed() < SOON);
-    drop(raw);
-    for raw in &open {
-        assert_eq!(raw.ended().await.code, Code::ProofTimeout);
+    for _ in 0..TOO_MANY {
+        let refused = soon("a refusal", Raw::dial_on(&greedy, world.url())).await.unwrap_err();
+        let ConnectionError::ConnectionClosed(close) = refused else { panic!("{refused:?}") };
+        assert_eq!(close.error_code, TransportErrorCode::CONNECTION_REFUSED);
     }
+    assert_eq!(connections(), u64::try_from(UNPROVEN_PER_ADDRESS_MAX).unwrap());
+    assert_eq!(world.admin().count("gureum_closes_total{code=\"RateLimited\"}"), TOO_MANY);
+
+    let mut raw = soon("another address is let in", Raw::dial_on(&elsewhere, world.url())).await.unwrap();
+    alice.prove(&mut raw, false, START).await;
+    // Who goes, or proves itself, makes room.
+    open.pop().unwrap().close().await;
+    eventually_is("one is gone", &u64::try_from(UNPROVEN_PER_ADDRESS_MAX).unwrap(), connections);
+    let mut raw = soon("its place is free", Raw::dial_on(&greedy, world.url())).await.unwrap();
+    alice.prove(&mut raw, false, START).await;
+    soon("and so is that of who has proven itself", Raw::dial_on(&greedy, world.url())).await.unwrap();
 }

@@ -4,15 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gureum_proto::{DeliveryFrame, EnvelopeBody, GapReason, Position};
+use gureum_proto::{Code, DeliveryFrame, EnvelopeBody, GapReason, Position};
+use gureum_tests::alarm::Seen;
 use gureum_tests::child::{Running, binary};
+use gureum_tests::device::Device;
 use gureum_tests::disk::files;
 use gureum_tests::operator::gureumd;
 use gureum_tests::raw::Raw;
 use gureum_tests::wait::SOON;
 use gureum_tests::{Options, World};
 
-use crate::delivery::Two;
+use crate::alarms::alarms;
+use crate::delivery::{Two, next_body};
 
 const START: Position = Position { seq: 0, count: 0 };
 const MESSAGES: u64 = 30;
@@ -26,6 +29,8 @@ fn body(index: u64) -> Vec<u8> {
 enum Harm {
     /// A bit flips, at so many hundredths of the file.
     Flip(usize),
+    /// So does another, that makes one digit of another: 1 of 9, 2 of a colon.
+    Digit(usize),
     Cut,
     Empty,
     Missing,
@@ -33,10 +38,15 @@ enum Harm {
 
 fn harm(path: &Path, harm: Harm) {
     let mut bytes = fs::read(path).unwrap();
+    let at = |hundredths: usize| bytes.len() * hundredths / 100;
     match harm {
         Harm::Flip(hundredths) => {
-            let at = bytes.len() * hundredths / 100;
+            let at = at(hundredths);
             bytes[at] ^= 0x20;
+        }
+        Harm::Digit(hundredths) => {
+            let at = at(hundredths);
+            bytes[at] ^= 0x08;
         }
         Harm::Cut => bytes.truncate(bytes.len() / 2),
         Harm::Empty => bytes.clear(),
@@ -225,29 +235,117 @@ async fn damage_of_files_that_hold_nothing_is_harmless() {
 #[tokio::test]
 async fn damage_of_the_small_files_is_refused_by_name() {
     let two = used().await;
-    let names = ["FORMAT", "clock", "tls/key.pem", "tls/cert.pem", "invite.key", "sequence"];
+    let names = ["FORMAT", "clock", "invite.key", "sequence"];
+    each(&two, |path| names.contains(&path), &SMALL, assert_refused_by_name).await;
+}
+
+#[tokio::test]
+async fn damage_of_the_certificate_is_refused_by_name_unless_it_means_nothing() {
+    let two = used().await;
     each(
         &two,
-        |path| names.contains(&path),
-        &[Harm::Cut, Harm::Empty],
-        |path, harm, outcome, is_found| {
-            assert!(is_found, "{path} {harm:?}");
-            let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
-            let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-            assert!(said.contains(name) || said.contains("format"), "{path} {harm:?}: {said}");
+        |path| path.starts_with("tls/"),
+        &SMALL,
+        |path, harm, outcome, is_found| match outcome {
+            // Names, dates and the certificate's own signature: whoever has the pin looks at the key alone.
+            Outcome::Served { whole: MESSAGES, lost: 0 } if path == "tls/cert.pem" && !is_found => {}
+            _ => assert_refused_by_name(path, harm, outcome, is_found),
         },
     )
     .await;
 }
 
 #[tokio::test]
+async fn an_invite_of_a_damaged_address_is_none() {
+    let two = used().await;
+    each(
+        &two,
+        |path| path == "server.json",
+        &[Harm::Flip(20), Harm::Digit(40), Harm::Digit(60), Harm::Flip(90)],
+        |path, harm, outcome, is_found| {
+            assert!(is_found, "{path} {harm:?}");
+            let all = matches!(outcome, Outcome::Served { whole: MESSAGES, lost: 0 });
+            assert!(all, "{path} {harm:?}: {outcome:?}");
+        },
+    )
+    .await;
+    harm(&two.world.data_dir().join("server.json"), Harm::Digit(60));
+    let said = gureumd(["invite", "--data-dir", two.world.data_dir().to_str().unwrap()]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("server.json") && said.err.contains("start the server"), "{said:?}");
+}
+
+/// What may happen to a file that is read whole.
+const SMALL: [Harm; 9] = [
+    Harm::Digit(0),
+    Harm::Flip(1),
+    Harm::Digit(10),
+    Harm::Digit(30),
+    Harm::Flip(50),
+    Harm::Digit(80),
+    Harm::Flip(99),
+    Harm::Cut,
+    Harm::Empty,
+];
+
+fn assert_refused_by_name(path: &str, harm: Harm, outcome: &Outcome, is_found: bool) {
+    assert!(is_found, "{path} {harm:?}");
+    let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
+    let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(name) || said.contains("format"), "{path} {harm:?}: {said}");
+}
+
+#[tokio::test]
+async fn small_files_that_are_missing_are_told_and_no_key_that_clients_trust_is_replaced() {
+    let two = used().await;
+    let missing = [Harm::Missing];
+    each(
+        &two,
+        |path| path == "tls/key.pem",
+        &missing,
+        |_, _, outcome, is_found| {
+            let Outcome::Refused(said) = outcome else { panic!("{outcome:?}") };
+            assert!(is_found && said.contains("tls/key.pem is missing") && said.contains("server.json"), "{said}");
+        },
+    )
+    .await;
+    // Of these a start makes others, that serve as well: whoever registered connects, and has all its messages.
+    let names = ["clock", "tls/cert.pem", "invite.key", "sequence"];
+    each(
+        &two,
+        |path| names.contains(&path),
+        &missing,
+        |path, _, outcome, is_found| {
+            let all = matches!(outcome, Outcome::Served { whole: MESSAGES, lost: 0 });
+            assert!(is_found && all, "{path}: {outcome:?}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_certificate_is_replaced_only_when_the_operator_says_so() {
+    let mut two = used().await;
+    let data_dir = two.world.data_dir().to_owned();
+    fs::remove_dir_all(data_dir.join("tls")).unwrap();
+    let (status, said) = two.world.restart_in_vain();
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("tls/key.pem is missing"), "{said}");
+    assert!(!data_dir.join("tls").exists(), "nothing was made");
+    fs::remove_file(data_dir.join("server.json")).unwrap();
+    let old = gureumd(["check", data_dir.to_str().unwrap()]);
+    assert!(old.code == Some(1) && old.out.contains("tls/key.pem"), "{old:?}");
+    two.world.restart();
+    assert!(data_dir.join("tls/key.pem").exists());
+}
+
+#[tokio::test]
 async fn damage_of_the_keyring_is_refused_by_name_and_a_missing_key_is_a_gap() {
     let two = used().await;
-    let harms = [Harm::Flip(50), Harm::Cut, Harm::Empty];
     each(
         &two,
         |path| path.starts_with("keys/"),
-        &harms,
+        &SMALL,
         |path, harm, outcome, is_found| {
             assert!(is_found, "{path} {harm:?}");
             let Outcome::Refused(said) = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
@@ -255,6 +353,66 @@ async fn damage_of_the_keyring_is_refused_by_name_and_a_missing_key_is_a_gap() {
         },
     )
     .await;
+    let is_key = |path: &str| path.starts_with("keys/") && !path.ends_with("master.key");
+    let mut lost_in_all = 0;
+    each(&two, is_key, &[Harm::Missing], |path, harm, outcome, is_found| {
+        let Outcome::Served { whole, lost } = outcome else { panic!("{path} {harm:?}: {outcome:?}") };
+        assert_eq!(whole + lost, MESSAGES, "{path}: all whole, or told as lost before their time");
+        assert!(*lost == 0 || is_found, "{path}: the audit finds living messages without a key");
+        lost_in_all += lost;
+    })
+    .await;
+    assert_eq!(lost_in_all, MESSAGES, "each message has one key");
+}
+
+#[tokio::test]
+async fn damage_of_one_inbox_in_a_table_refuses_what_is_sent_to_it_and_others_are_served() {
+    let mut two = Two::start().await;
+    two.send(&[&body(0)]).await;
+    assert!(two.world.stop().success());
+    // Bob's inbox stands in this table alone, and Carol's in later ones.
+    let table = of_kind(two.world.data_dir(), |path| path.ends_with(".sst"))
+        .into_iter()
+        .map(|path| two.world.data_dir().join(path))
+        .find(|path| gureum_tests::disk::contains(&fs::read(path).unwrap(), b"inbox_head"))
+        .expect("a table of heads");
+    two.world.restart();
+    let mut carol = Device::registered(&two.world, "carol").await;
+    let (mut carols, _) = carol.connect(two.world.url(), false, START).await;
+    carol.publish(&carols, 1).await;
+    let (raw, _) = two.alice.connect(two.world.url(), false, START).await;
+    let with_carol = two.alice.begin(&raw, &carol).await;
+    // So that Alice's inbox stands in a later table as well.
+    let to_alice = carol.opaque(&with_carol, body(3));
+    carols.send(&[to_alice]).await.remove(0).result.unwrap();
+    assert!(two.world.stop().success());
+
+    let mut bytes = fs::read(&table).unwrap();
+    let bob = &two.bob.account.as_bytes()[4..];
+    let at = bytes.windows(bob.len()).position(|window| window == bob).expect("Bob's inbox");
+    bytes[at] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    two.world.restart();
+    let (mut raw, _) = two.alice.connect(two.world.url(), false, START).await;
+    let mut seen = Seen::nothing();
+    seen.look(two.world.admin());
+    for round in 1..=5 {
+        // In one batch, and again and again as a sender repeats it.
+        let sends = [two.alice.opaque(&two.talk, body(1)), two.alice.opaque(&with_carol, body(2))];
+        let sent = raw.send(&sends).await;
+        assert_eq!(sent[0].result.as_ref().map_err(|refusal| refusal.code), Err(Code::Unavailable), "round {round}");
+        assert_eq!(sent[1].result.as_ref().map(|accepted| accepted.number), Ok(round + 1));
+    }
+    seen.look(two.world.admin());
+    assert_eq!(seen.firing(&alarms()), ["GureumCannotRead"]);
+    let (reader, _) = carol.connect(two.world.url(), true, START).await;
+    let mut frames = reader.delivery().await;
+    for _ in 1..=5 {
+        assert_eq!(next_body(&mut frames).await.1, body(2));
+    }
+    assert!(two.world.has_ended().is_none(), "a read that fails is no reason to end");
+    assert_eq!(two.world.admin().count("gureum_unplanned_total"), 5);
+    assert!(two.world.log().contains("could not be planned"), "{}", two.world.log());
 }
 
 #[tokio::test]

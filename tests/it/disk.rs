@@ -3,13 +3,19 @@
 use std::fs;
 use std::time::Duration;
 
-use gureum_proto::{Code, Position, Sent};
+use gureum_proto::{Code, DeliveryFrame, Gap, GapReason, Position, Send, Sent};
+use gureum_tests::device::Device;
 use gureum_tests::disk::{FileSystem, SmallDisk, files};
 use gureum_tests::prove::disk;
+use gureum_tests::raw::Raw;
 use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::{Options, World};
 
+use crate::alarms::firing;
 use crate::delivery::{Two, next_body};
+
+/// Large enough that a few thousand of them fill a small disk.
+static BODY: [u8; 60 * 1024] = [5; 60 * 1024];
 
 #[tokio::test]
 async fn a_full_disk_refuses_says_why_and_recovers_when_there_is_room() {
@@ -17,30 +23,18 @@ async fn a_full_disk_refuses_says_why_and_recovers_when_there_is_room() {
     let options = Options { data_dir: Some(disk.path().join("server")), ..Options::default() };
     let mut two = Two::in_world(World::start_with(options)).await;
     two.send(&[b"before"]).await;
+    assert!(firing(two.world.admin()).is_empty());
     disk.fill();
 
     // The log has some room of its own left.
-    let body = vec![5; 60 * 1024];
-    let mut stored = 0_u64;
-    let refused = loop {
-        assert!(stored < 4_000, "the disk is full and everything is stored");
-        let send = two.alice.opaque(&two.talk, body.clone());
-        let Sent { result, .. } = two.raw.send(std::slice::from_ref(&send)).await.remove(0);
-        match result {
-            Ok(_) => stored += 1,
-            Err(refusal) => {
-                assert_eq!(refusal.code, Code::Unavailable);
-                assert!(refusal.retry_after_ms > 0, "it may be tried again");
-                break send;
-            }
-        }
-    };
+    let (stored, refused) = send_until_refused(&mut two, 1).await;
     let reason = eventually("not ready", SOON, || {
         let (ready, body) = two.world.admin().ready();
         (!ready).then_some(body)
     });
     assert!(reason.contains("store") && reason.contains("No space left"), "{reason}");
 
+    assert_eq!(firing(two.world.admin()), ["GureumNotWriting"]);
     disk.make_room();
     eventually("ready again", Duration::from_secs(60), || two.world.admin().ready().0.then_some(()));
     // The same message under the same counter: nothing of the refused one was stored.
@@ -49,8 +43,58 @@ async fn a_full_disk_refuses_says_why_and_recovers_when_there_is_room() {
     let (_raw, mut frames) = two.subscribe(Position::default()).await;
     assert_eq!(next_body(&mut frames).await.1, b"before");
     for index in 0..=stored {
-        assert_eq!(next_body(&mut frames).await, (Position { seq: index + 3, count: index + 2 }, body.clone()));
+        assert_eq!(next_body(&mut frames).await, (Position { seq: index + 3, count: index + 2 }, BODY.to_vec()));
     }
+}
+
+/// A member sends as fast as it is answered until the disk is full: then everybody is refused, until the operator makes
+/// room. That its recipient's inbox is bounded gives none back.
+#[tokio::test]
+async fn a_member_can_fill_the_disk_then_everybody_is_refused_and_who_reads_is_served() {
+    let Some(disk) = SmallDisk::mount(160) else { return };
+    let options = Options {
+        data_dir: Some(disk.path().join("server")),
+        flags: vec!["--inbox-bytes-max", "1048576"],
+        ..Options::default()
+    };
+    let mut two = Two::in_world(World::start_with(options)).await;
+    let (stored, _) = send_until_refused(&mut two, 32).await;
+    assert!(stored * u64::try_from(BODY.len()).unwrap() > 20 * 1_048_576, "far more than the inbox holds: {stored}");
+    let mut raw = Raw::dial(two.world.url()).await;
+    let other = Device::new().register(&mut raw, &two.world.invite(1), "carol").await;
+    assert_eq!(other.unwrap_err().code, Code::Unavailable, "who wrote nothing is refused as well");
+    drop(raw);
+    // Who reads is served: what fits into an inbox, and the word that there was more.
+    let (reader, mut frames) = two.subscribe(Position::default()).await;
+    let first = frames.delivery().await;
+    assert!(matches!(first, DeliveryFrame::Gap(Gap { reason: GapReason::Overflow, .. })), "{first:?}");
+    assert_eq!(next_body(&mut frames).await.1, BODY);
+    reader.close().await;
+
+    eventually("not ready", SOON, || (!two.world.admin().ready().0).then_some(()));
+}
+
+/// Sends so many at once until the disk takes no more: how many were stored, and one that was not.
+async fn send_until_refused(two: &mut Two, at_once: usize) -> (u64, Send) {
+    let mut stored = 0_u64;
+    while stored < 4_000 {
+        let sends: Vec<_> = (0..at_once).map(|_| two.alice.opaque(&two.talk, BODY.to_vec())).collect();
+        let mut refused = None;
+        for (send, Sent { result, .. }) in sends.iter().zip(two.raw.send(&sends).await) {
+            match result {
+                Ok(_) => stored += 1,
+                Err(refusal) => {
+                    assert_eq!(refusal.code, Code::Unavailable);
+                    assert!(refusal.retry_after_ms > 0, "it may be tried again");
+                    refused = Some(send.clone());
+                }
+            }
+        }
+        if let Some(refused) = refused {
+            return (stored, refused);
+        }
+    }
+    panic!("the disk is full and everything is stored");
 }
 
 #[test]
@@ -88,6 +132,12 @@ fn a_full_disk_with_a_real_file_system_refuses_and_the_same_process_recovers() {
 #[test]
 fn a_disk_that_turns_read_only_ends_the_server_until_it_is_mended() {
     let _ = disk::read_only_by_error();
+}
+
+#[test]
+fn an_idle_server_says_that_its_disk_has_turned_read_only() {
+    let Some(said) = disk::read_only_when_idle() else { return };
+    assert!(said.contains("store") && said.contains("Read-only file system"), "{said}");
 }
 
 #[test]

@@ -2,18 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 mod abuse;
+mod alarms;
 mod away;
 mod backup;
 mod check;
 mod cli;
 mod clock;
 mod commits;
+mod compaction;
 mod crash;
 mod damage;
 mod delivery;
 mod disk;
 mod expiry;
 mod expiry_scale;
+mod gone_back;
 mod keys;
 mod kill;
 mod metrics;
@@ -27,5 +30,7 @@ mod retention;
 mod secrecy;
 mod simulation;
 mod soak;
+mod start;
 mod talk;
 mod tidy;
+mod wakes;

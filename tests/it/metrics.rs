@@ -1,7 +1,7 @@
 //! The metrics: each that the manual names is exported, each that is exported stands in the manual, and those of
 //! expiry move.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,16 +10,7 @@ use gureum_tests::wait::eventually;
 
 use crate::delivery::Two;
 
-/// Errors by code appear with their first one.
-const BY_CODE: [&str; 5] = [
-    "gureum_closes_total",
-    "gureum_proofs_refused_total",
-    "gureum_registrations_refused_total",
-    "gureum_requests_refused_total",
-    "gureum_sends_refused_total",
-];
-
-fn manual() -> String {
+pub(crate) fn manual() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md")).unwrap()
 }
 
@@ -38,11 +29,47 @@ fn names(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_manual_and_the_metrics_name_the_same() {
     let world = World::with_retention("6s");
-    let mut exported = names(&world.admin().get("/metrics").1);
-    exported.extend(BY_CODE.map(str::to_owned));
+    let exported = names(&world.admin().get("/metrics").1);
     let told = names(&manual());
     assert_eq!(told.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new(), "named but not exported");
     assert_eq!(exported.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "exported but not named");
+}
+
+/// The values that each label of each metric has, where they are listed, in the manual's table: of
+/// ``| `name` | `label`: `one`, `other` |``.
+fn listed_values(manual: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    for row in manual.lines().filter(|line| line.starts_with("| `gureum_")) {
+        let mut quoted = row.split('|').skip(1).take(2).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        if let (Some(name), Some(label)) = (quoted.next(), quoted.next()) {
+            let values: BTreeSet<_> = quoted.map(str::to_owned).collect();
+            if !values.is_empty() {
+                found.insert((name.to_owned(), label.to_owned()), values);
+            }
+        }
+    }
+    found
+}
+
+/// The same of what is exported: of `name{label="one"} 1`.
+fn exported_values(page: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut found = BTreeMap::<_, BTreeSet<String>>::new();
+    for line in page.lines() {
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        let Some((label, rest)) = rest.split_once("=\"") else { continue };
+        // Codes stand in their own table, bounds of histograms and the version nowhere.
+        if !matches!(label, "code" | "le" | "version") {
+            let value = rest.split('"').next().unwrap().to_owned();
+            found.entry((name.to_owned(), label.to_owned())).or_default().insert(value);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_manual_and_the_metrics_name_the_same_values_of_labels() {
+    let exported = exported_values(&World::start().admin().get("/metrics").1);
+    assert_eq!(listed_values(&manual()), exported);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The proof of power cuts under load, run small; `make prove WHAT=power` runs it large.
 
 use gureum_tests::disk::{FileSystem, LoopDisk};
+use gureum_tests::prove::homes;
 use gureum_tests::prove::power::{Options, keys_without_sync, run};
 
 fn on(file_system: FileSystem) {
@@ -24,4 +25,13 @@ fn what_was_acknowledged_survives_power_cuts_on_xfs() {
 fn keys_that_are_not_synced_are_found_out() {
     let Some(disk) = LoopDisk::make(FileSystem::Ext4, 2_048) else { return };
     assert!(keys_without_sync(disk), "a cut that harms no unsynced key is no cut");
+}
+
+#[test]
+fn homes_survive_power_cuts_while_people_send_and_receive() {
+    for on in [FileSystem::Ext4, FileSystem::Xfs] {
+        let Some(report) = homes::run(&homes::Options { cuts: 4, on, tells: false }) else { return };
+        println!("{report:?}");
+        assert!(report.messages >= report.told_sent && report.told_sent >= 4, "{report:?}");
+    }
 }

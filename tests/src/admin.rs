@@ -1,6 +1,6 @@
 //! What a server says of itself on its admin listener.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::wait::SOON;
@@ -16,14 +16,22 @@ impl Admin {
     /// If nothing answers.
     #[must_use]
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.0).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: gureum\r\nConnection: close\r\n\r\n").unwrap();
+        self.try_get(path).unwrap()
+    }
+
+    /// Gets a page from a server that may be gone.
+    ///
+    /// # Errors
+    /// Nothing answers.
+    pub fn try_get(&self, path: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.0)?;
+        stream.set_read_timeout(Some(SOON))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: gureum\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer has a head");
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, body.to_owned())
+        Ok((status, body.to_owned()))
     }
 
     /// The value of a metric, named with its labels as `/metrics` writes it; 0 when it was never moved.

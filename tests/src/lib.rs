@@ -9,6 +9,7 @@
 )]
 
 pub mod admin;
+pub mod alarm;
 pub mod child;
 pub mod device;
 pub mod disk;
@@ -19,6 +20,7 @@ pub mod prove;
 pub mod raw;
 pub mod relay;
 pub mod sim;
+mod skip;
 pub mod wait;
 pub mod world;
 

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod expiry;
 pub mod fleet;
 mod good;
+pub mod homes;
 pub mod keys;
 pub mod kill;
 pub mod network;

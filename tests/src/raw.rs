@@ -78,11 +78,15 @@ impl Raw {
         Self::dial_with(url, transport).await
     }
 
-    async fn dial_with(url: &str, mut transport: TransportConfig) -> Self {
+    async fn dial_with(url: &str, transport: TransportConfig) -> Self {
+        Self::dial_from(Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap(), url, transport).await
+    }
+
+    /// Connects from any socket.
+    pub async fn dial_from(endpoint: Endpoint, url: &str, mut transport: TransportConfig) -> Self {
         transport.max_concurrent_uni_streams(VarInt::from_u32(4));
         // So that only the server's patience ends a connection that does nothing.
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
-        let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let mut config = client_config();
         config.transport_config(Arc::new(transport));
         soon("a connection", Self::connect(&endpoint, url, config)).await.unwrap()
@@ -265,11 +269,21 @@ fn varint(value: u64, out: &mut Vec<u8>) {
 /// What a client needs to connect to any server of Gureum, whatever its certificate.
 #[must_use]
 pub fn client_config() -> ClientConfig {
-    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls()).unwrap()))
+    config_by(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn tls() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// The same without post-quantum key exchange, so that all of a client's first words fit into one packet.
+#[must_use]
+pub fn classical_client_config() -> ClientConfig {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    config_by(CryptoProvider { kx_groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519], ..provider })
+}
+
+fn config_by(provider: CryptoProvider) -> ClientConfig {
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls(Arc::new(provider))).unwrap()))
+}
+
+fn tls(provider: Arc<CryptoProvider>) -> rustls::ClientConfig {
     let algorithms = provider.signature_verification_algorithms;
     let mut config = builder(provider)
         .dangerous()

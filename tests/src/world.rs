@@ -163,6 +163,17 @@ impl World {
         &self.data_dir
     }
 
+    /// The last time that the server has noted, and starts from.
+    #[must_use]
+    pub fn last_known_ms(&self) -> u64 {
+        gureum_server::time::load_last_known_ms(&self.data_dir).unwrap().expect("a server notes its time")
+    }
+
+    /// Makes a server that does not run believe that it was last on at another time.
+    pub fn set_last_known_ms(&self, time_ms: u64) {
+        gureum_server::time::save_last_known_ms(&self.data_dir, time_ms).unwrap();
+    }
+
     /// A directory for whatever a test needs.
     #[must_use]
     pub fn directory(&self, name: &str) -> PathBuf {

@@ -1,12 +1,13 @@
 //! The books of a proof: what was sent, what the server said of it, and what was delivered; and whether they agree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use gureum_proto::{Accepted, ConversationId, Envelope, Gap, MessageId, Position};
 
 use super::fleet::{ciphertext, id_of};
+use crate::wait::now_ms;
 
 /// All that is known.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub struct Heard {
 enum What {
     Message { id: MessageId, conversation: ConversationId, number: u64, ciphertext: Bytes },
     Handshake(MessageId),
-    Gap { missed: u64 },
+    Gap { missed: u64, told_ms: u64 },
 }
 
 /// The sum of the books.
@@ -96,10 +97,18 @@ impl Heard {
         Self { position: envelope.position, what }
     }
 
-    /// A gap.
+    /// The id of a message.
+    fn message(&self) -> Option<MessageId> {
+        match &self.what {
+            What::Message { id, .. } => Some(*id),
+            What::Handshake(_) | What::Gap { .. } => None,
+        }
+    }
+
+    /// A gap that is told now.
     #[must_use]
-    pub const fn gap(gap: &Gap) -> Self {
-        Self { position: gap.to, what: What::Gap { missed: gap.missed } }
+    pub fn gap(gap: &Gap) -> Self {
+        Self { position: gap.to, what: What::Gap { missed: gap.missed, told_ms: now_ms() } }
     }
 }
 
@@ -232,6 +241,28 @@ impl Books {
         self.compare(inbox)
     }
 
+    /// The messages of each gap that was heard had expired by then. An inbox holds messages in the order of their ids, so
+    /// that those of a gap are the oldest that were not heard before, as many as it says.
+    ///
+    /// # Panics
+    /// When one had not, or a gap counts more than were acknowledged.
+    pub fn assert_missed_had_expired(&self, retention_ms: u64) {
+        let state = self.state.lock().unwrap();
+        let heard: HashSet<MessageId> = state.heard.iter().filter_map(|heard| heard.message()).collect();
+        let acknowledged = state.sent.iter().flatten().filter_map(|line| line.acknowledged);
+        let mut unheard: Vec<MessageId> = acknowledged.map(|(id, _)| id).filter(|id| !heard.contains(id)).collect();
+        unheard.sort_unstable();
+        let mut unheard = unheard.into_iter();
+        for entry in &state.heard {
+            let What::Gap { missed, told_ms } = entry.what else { continue };
+            for _ in 0..missed {
+                let id = unheard.next().expect("a gap tells of messages that were acknowledged");
+                let expired_ms = id.time_ms() + retention_ms;
+                assert!(expired_ms <= told_ms, "{id} was told to have expired {} ms too soon", expired_ms - told_ms);
+            }
+        }
+    }
+
     fn sum(&self, state: &State, inbox: &[Heard]) -> Tally {
         let mut tally = Tally {
             sent: state.sent.iter().map(|lines| u64::try_from(lines.len()).unwrap()).sum(),
@@ -251,7 +282,7 @@ impl Books {
                     // A hole in the numbers is a message that was dropped without a word.
                     tally.changed += u64::from(*number <= last || (state.gaps == 0 && *number != last + 1));
                 }
-                What::Gap { missed } => tally.missed += missed,
+                What::Gap { missed, .. } => tally.missed += missed,
                 What::Handshake(_) => {}
             }
         }
@@ -274,7 +305,7 @@ fn next(last: Position, heard: &Heard) -> Position {
     let (first_seq, messages) = match what {
         What::Message { .. } => (position.seq, 1),
         What::Handshake(_) => (position.seq, 0),
-        What::Gap { missed } => (last.seq + 1, *missed),
+        What::Gap { missed, .. } => (last.seq + 1, *missed),
     };
     assert_eq!((first_seq, position.count), (last.seq + 1, last.count + messages), "{heard:?} after {last:?}");
     *position

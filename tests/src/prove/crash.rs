@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use super::books::Tally;
 use super::fleet::Fleet;
 use crate::disk::LoopDisk;
+use crate::operator::gureumd;
 use crate::wait::{SOON, eventually};
 use crate::{Options as WorldOptions, World};
 
@@ -25,6 +26,7 @@ const SIGABRT: i32 = 6;
 
 /// A retention under which keys are made and destroyed and tables are dropped all the time.
 pub const SHORT: &str = "8s";
+const SHORT_MS: u64 = 8_000;
 
 /// The steps of a write, of a start, and of what is done by the clock. Those of the last group come only where the
 /// retention is [`SHORT`].
@@ -193,6 +195,17 @@ impl Crashes {
         self.world.fail_at(None);
     }
 
+    /// Whatever end a server came to, its store is sound: an audit finds nothing but a key that was being destroyed.
+    fn audit(&self) {
+        let said = gureumd(["check".as_ref(), self.world.data_dir().as_os_str(), "--json".as_ref()]);
+        let report = said.json();
+        let findings = report["findings"].as_array().unwrap();
+        let is_sound = |finding: &serde_json::Value| {
+            finding["kind"] == "key_past_its_time" && finding["place"].as_str().unwrap().ends_with(".gone")
+        };
+        assert!(findings.iter().all(is_sound), "{report:#}");
+    }
+
     /// Starts the server again, with the same certificate at the same address. How long it took, in milliseconds.
     pub fn restart(&mut self) -> u128 {
         let started = Instant::now();
@@ -223,6 +236,7 @@ impl Crashes {
                     shown.at_random += 1;
                 }
             }
+            self.audit();
             shown.restart_ms_max = shown.restart_ms_max.max(self.restart());
             assert_eq!(self.world.url(), url, "the certificate has stayed");
             if tells {
@@ -246,6 +260,7 @@ impl Crashes {
             let tally = self.fleet.books().tally();
             assert_eq!((tally.doubled, tally.changed), (0, 0), "{tally:?}");
             assert_eq!(tally.lost, tally.missed, "what has expired unheard is reported, to the message: {tally:?}");
+            self.fleet.books().assert_missed_had_expired(SHORT_MS);
             return tally;
         }
         let inbox = self.runtime.block_on(self.fleet.read_again());

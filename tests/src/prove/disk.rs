@@ -15,6 +15,9 @@ const MEGABYTES: u64 = 320;
 const LARGE_BYTES: usize = 60 * 1024;
 const SMALL_BYTES: usize = 200;
 
+/// How long a server that nobody uses may take to notice what its disk has become: a round, and a machine under load.
+const IDLE_NOTICED: Duration = Duration::from_secs(15);
+
 /// How long a server may take to be ready again once there is room.
 const RECOVERED: Duration = Duration::from_secs(60);
 
@@ -86,6 +89,33 @@ pub fn read_only_by_error() -> Option<Seen> {
     crashes.disk().come_back();
     crashes.restart();
     Some(Seen { fault: "read-only by an error of ext4", said, same_process: false, tally: crashes.settle() })
+}
+
+/// The same under a server that nobody uses: it notices by itself, says so, and ends at the next write.
+///
+/// What it says on `/readyz`.
+#[must_use]
+pub fn read_only_when_idle() -> Option<String> {
+    let disk = LoopDisk::make(FileSystem::Ext4, MEGABYTES)?;
+    let data_dir = disk.path().join("server");
+    let mut world = World::start_with(crate::Options { data_dir: Some(data_dir), ..crate::Options::default() });
+    let admin = world.admin();
+    eventually("ready", SOON, || (admin.ready().0 && admin.count("gureum_store_healthy") == 1).then_some(()));
+    disk.find_error();
+    let said = eventually("not ready", IDLE_NOTICED, || Some(admin.ready()).filter(|(is_ready, _)| !is_ready)).1;
+    let is_unhealthy = || (admin.count("gureum_store_healthy") == 0).then_some(());
+    eventually("the metric says so", SOON, is_unhealthy);
+    assert!(world.has_ended().is_none(), "nothing was lost: it waits for the operator");
+    assert!(world.log().contains("Read-only file system"), "the log says so: {}", world.log());
+    let person = world.stranger("alice");
+    let registered = person.run(&["register", &world.invite(1), "--handle", "alice"]);
+    assert_ne!(registered.code, Some(0), "nothing is acknowledged that is not on the disk");
+    let status = eventually("it ends at the next write", SOON, || world.has_ended());
+    assert_eq!(status.code(), Some(1), "{}", world.log());
+    disk.come_back();
+    world.restart();
+    assert_eq!(person.run(&["register", &world.invite(1), "--handle", "alice"]).code, Some(0), "mended");
+    Some(said)
 }
 
 /// A disk that is mounted read-only is refused at start, in one sentence.

@@ -22,6 +22,10 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 pub const RETENTION_MS: u64 = 3 * DAY_MS;
 /// How much later than its retention the last byte of a message is gone.
 pub const LATE_MS_MAX: u64 = 6 * HOUR_MS;
+/// The bytes of the data directory over the living ones, at any moment.
+pub const RATIO_MAX: f64 = 1.3;
+/// From how many messages on that holds: below, the log is most of what is there.
+const RATIO_FROM_MESSAGES: u64 = 1_000_000;
 const START_MS: u64 = 1_800_000_000_000;
 /// The epoch of every conversation at the start.
 const EPOCH_FIRST: u64 = 1;
@@ -138,12 +142,18 @@ pub struct Costs {
 /// Runs it.
 ///
 /// # Panics
-/// With what broke: something expired was served, something else was not, a count was wrong, or a byte was there too long.
+/// With what broke: something expired was served, something else was not, a count was wrong, a byte was there too long, or,
+/// from a million messages on, the disk held too much beside what lives.
 #[must_use]
 pub fn run(options: &Options) -> Report {
     let parent = options.directory.clone().unwrap_or_else(std::env::temp_dir);
     let directory = tempfile::Builder::new().prefix("gureum-expiry-").tempdir_in(parent).expect("room for a directory");
-    Run::new(options, directory.path()).finish()
+    let report = Run::new(options, directory.path()).finish();
+    if options.messages >= RATIO_FROM_MESSAGES {
+        let Disk { ratio_max, ratio_peak, .. } = report.disk;
+        assert!(ratio_max <= RATIO_MAX && ratio_peak <= RATIO_MAX, "the disk keeps too much: {:?}", report.disk);
+    }
+    report
 }
 
 /// Where the database of a data directory lies.

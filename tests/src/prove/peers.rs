@@ -10,7 +10,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gureum_server::limits::{UNPROVEN_MAX, process_memory_bytes_max};
+use gureum_server::limits::{
+    MEMTABLES_BYTES_MAX, UNVALIDATED_HANDSHAKES_MAX, connections_memory_bytes_max, process_memory_bytes_max,
+};
 use serde::Serialize;
 
 use super::good::{Good, quantile};
@@ -21,12 +23,15 @@ use crate::wait::eventually;
 use crate::{Options as WorldOptions, World};
 pub use bad::{Force, KINDS, Kind};
 use bad::{Leash, Members};
+pub use spoof::Victim;
 
 /// Between two looks at the server.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long after the last attack everything is normal again: the longest time that a bad peer may keep something (30 s
 /// for what it leaves unread, 30 s for a connection that fell silent), and some.
 const NORMAL_IN: Duration = Duration::from_secs(75);
+/// Memory that a server may have more of afterwards, in KiB, beside what it stored: pages that the allocator keeps.
+const MEMORY_SPARE_KIB: u64 = 24 * 1024;
 /// Descriptors that a server may have more of afterwards: table files come and go.
 const DESCRIPTORS_SPARE: u64 = 32;
 
@@ -56,7 +61,9 @@ pub struct Report {
     pub kinds: Vec<Seen>,
     /// Messages of good users; each arrived once and in order.
     pub messages: usize,
-    /// The bound that the server's limits add up to, in KiB.
+    /// What was written to the server's log meanwhile, in KiB: some of it is still in memtables.
+    pub stored_kib: u64,
+    /// The bound that the server's limits add up to for what was really connected and stored, in KiB.
     pub memory_bound_kib: u64,
     /// The server before, in the worst moment, and when everything was normal again.
     pub before: Look,
@@ -104,6 +111,7 @@ pub fn run(options: &Options) -> Report {
     let mut members = Some(members(&world, options.force.devices));
     let good = Good::start(&world, options.pairs, options.every);
     let before = process::look(world.process_id());
+    let logged_before = logged_bytes(&world);
     let mut peak = before;
     let kinds = options.kinds.iter().map(|kind| {
         let rounds = (0..options.rounds).map(|_| round(&world, &good, *kind, options, &mut members, &mut peak));
@@ -113,16 +121,31 @@ pub fn run(options: &Options) -> Report {
         }
         seen
     });
-    let kinds = kinds.collect();
-    normal_again(&world, before, options);
-    let after = process::look(world.process_id());
+    let kinds: Vec<Seen> = kinds.collect();
+    let after = normal_again(&world, before, logged_before, options);
     let messages = good.end();
-    let proven = 2 * options.pairs + 1 + options.force.devices;
-    let memory_bound_kib = u64::try_from(process_memory_bytes_max(proven, UNPROVEN_MAX) / 1024).unwrap();
+    let stored_bytes = logged_bytes(&world) - logged_before;
+    let connected = kinds.iter().map(|seen| seen.connections).max().unwrap_or_default();
+    let memory_bound_kib = memory_bound_kib(before, options, connected, stored_bytes);
     assert!(peak.resident_kib < memory_bound_kib, "{peak:?}, and the bound is {memory_bound_kib} KiB");
     assert!(peak.descriptors <= before.descriptors + DESCRIPTORS_SPARE, "{before:?}, {peak:?}");
     assert_eq!(world.log().matches("panicked").count(), 0);
-    Report { kinds, messages, memory_bound_kib, before, peak, after }
+    Report { kinds, messages, stored_kib: stored_bytes / 1024, memory_bound_kib, before, peak, after }
+}
+
+/// The most memory that a server may take, in KiB: as it was before, with so many more connections, what it stored
+/// meanwhile, and a second time what of that is being flushed; and in any case what all its limits add up to.
+fn memory_bound_kib(before: Look, options: &Options, connected: u64, stored_bytes: u64) -> u64 {
+    let proven = 2 * options.pairs + 1 + options.force.devices;
+    let unproven = usize::try_from(connected).unwrap() + UNVALIDATED_HANDSHAKES_MAX;
+    let kib = |bytes: usize| u64::try_from(bytes / 1024).unwrap();
+    let really_there = before.resident_kib + kib(connections_memory_bytes_max(proven, unproven));
+    (really_there + 2 * stored_bytes / 1024).min(kib(process_memory_bytes_max(proven, unproven)))
+}
+
+/// What was written to the log since the start, and may still be in memtables.
+fn logged_bytes(world: &World) -> u64 {
+    world.admin().count("gureum_store_written_bytes_total{by=\"log\"}")
 }
 
 /// Devices with accounts and a conversation that nobody reads.
@@ -199,11 +222,11 @@ fn round(
     let (calm_from, calm_to) = watch(world, options.phase, peak, &mut 0);
     let attack = Attack::start(kind, options.force, members.take().expect("one attack at a time"));
     // A second for them to get going: what is measured is the attack in full force.
-    watch(world, Duration::from_secs(1), peak, &mut 0);
+    let mut connections = 0;
+    watch(world, Duration::from_secs(1), peak, &mut connections);
     let look = process::look(world.process_id());
     let (bad_cpu_s, done) = (attack.counted.cpu_s(), attack.done());
     let retries = world.admin().count("gureum_retries_total");
-    let mut connections = 0;
     let (from, to) = watch(world, options.phase, peak, &mut connections);
     let seconds = (to - from).as_secs_f64();
     let server_cpu = (process::look(world.process_id()).cpu_s - look.cpu_s) / seconds;
@@ -248,7 +271,8 @@ fn watch(world: &World, duration: Duration, peak: &mut Look, connections: &mut u
     (from, Instant::now())
 }
 
-fn normal_again(world: &World, before: Look, options: &Options) {
+/// Waits until everything is as before, and looks.
+fn normal_again(world: &World, before: Look, logged_before: u64, options: &Options) -> Look {
     let admin = world.admin();
     let good = u64::try_from(2 * options.pairs).unwrap();
     // One more: a newcomer who is there for a moment.
@@ -262,7 +286,15 @@ fn normal_again(world: &World, before: Look, options: &Options) {
     eventually("descriptors are given back", NORMAL_IN, || {
         (process::look(world.process_id()).descriptors <= before.descriptors + DESCRIPTORS_SPARE).then_some(())
     });
+    // While the good users go on: what they and the bad peers stored may be in a memtable, once.
+    eventually("memory is given back", NORMAL_IN, || {
+        let memtables = u64::try_from(MEMTABLES_BYTES_MAX).unwrap();
+        let stored_kib = (logged_bytes(world) - logged_before).min(memtables) / 1024;
+        (process::look(world.process_id()).resident_kib <= before.resident_kib + stored_kib + MEMORY_SPARE_KIB)
+            .then_some(())
+    });
     assert!(admin.ready().0, "ready again");
+    process::look(world.process_id())
 }
 
 fn median(kind: Kind, mut rounds: Vec<Seen>) -> Seen {
@@ -297,16 +329,50 @@ fn ratio(one: u64, other: u64) -> f64 {
     (one as f64 / other.max(1) as f64 * 100.0).round() / 100.0
 }
 
-/// Begins so many handshakes from addresses that nobody has, and says what the server made of it: how many it asked to
-/// prove their address, and how much larger it grew, in KiB. Somebody who is who they say they are gets in meanwhile.
+/// What spoofed handshakes cost.
+#[derive(Debug)]
+pub struct Spoofed {
+    /// Connections that were asked to prove their address.
+    pub retries: u64,
+    /// How much larger the server grew, in KiB.
+    pub grown_kib: u64,
+    /// Whose addresses were written on handshakes before the flood, and got all that the server had to say to them.
+    pub victims: Vec<Victim>,
+    /// The same in the midst of the flood.
+    pub victims_of_flood: Vec<Victim>,
+    /// Whose addresses were written on packets of an unknown version.
+    pub victims_of_versions: Vec<Victim>,
+}
+
+/// Victims of each kind.
+const VICTIMS: u8 = 20;
+/// How long a server may go on with a handshake that nobody answers: its own bound, 3 s, and a machine under load.
+const FORGOTTEN: Duration = Duration::from_secs(15);
+
+/// Begins so many handshakes a second from addresses that nobody has. Somebody who is who they say they are gets in
+/// meanwhile.
 #[must_use]
-pub fn spoof(world: &World, per_s: u32, duration: Duration) -> (u64, u64) {
-    let members = Members { devices: Vec::new(), url: world.url().to_owned(), server: world.listen() };
+pub fn spoof(world: &World, per_s: u32, duration: Duration) -> Spoofed {
+    let (server, admin) = (world.listen(), world.admin());
+    let in_flight = |is_wanted: fn(u64) -> bool| is_wanted(admin.count("gureum_handshakes_unvalidated")).then_some(());
+    let mut victims: Vec<_> = (1..=VICTIMS).map(|last| Victim::of_handshake(last, server)).collect();
+    let all_answered = |victims: &mut [Victim]| {
+        victims.iter_mut().for_each(Victim::listen);
+        victims.iter().all(|victim| !victim.received.is_empty()).then_some(())
+    };
+    eventually("each gets an answer", FORGOTTEN, || all_answered(&mut victims));
+    // With all that is sent again to who does not answer.
+    eventually("their handshakes are in flight", FORGOTTEN, || in_flight(|count| count > 0));
+    eventually("and are given up", FORGOTTEN, || in_flight(|count| count == 0));
+    let mut victims_of_versions: Vec<_> = (1..=VICTIMS).map(|last| Victim::of_unknown_version(last, server)).collect();
+    eventually("each is told the versions", FORGOTTEN, || all_answered(&mut victims_of_versions));
+
+    let members = Members { devices: Vec::new(), url: world.url().to_owned(), server };
     let force = Force { connections: 0, connections_per_s: 1, devices: 0, datagrams_per_s: per_s };
     let before_kib = world.resident_kib();
     let attack = Attack::start(Kind::Spoofed, force, members);
-    let admin = world.admin();
     eventually("addresses must be proven", duration, || (admin.count("gureum_address_validation") == 1).then_some(()));
+    let mut victims_of_flood: Vec<_> = (1..=VICTIMS).map(|last| Victim::of_handshake(last, server)).collect();
     let (let_in, wait) = mpsc::channel();
     let url = world.url().to_owned();
     std::thread::spawn(move || {
@@ -319,5 +385,8 @@ pub fn spoof(world: &World, per_s: u32, duration: Duration) -> (u64, u64) {
     watch(world, duration, &mut Look::default(), &mut 0);
     let retries = admin.count("gureum_retries_total");
     drop(attack.end());
-    (retries, world.resident_kib().saturating_sub(before_kib))
+    let grown_kib = world.resident_kib().saturating_sub(before_kib);
+    eventually("each of these gets an answer too", FORGOTTEN, || all_answered(&mut victims_of_flood));
+    victims.iter_mut().for_each(Victim::listen);
+    Spoofed { retries, grown_kib, victims, victims_of_flood, victims_of_versions }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use gureum_proto::{Position, Send};
 use gureum_server::router::{Change, Changed, CommitPlan, Op};
+use gureum_server::seal::period_ms;
 use gureum_server::session::Item;
 use gureum_server::store::{Durability, Store};
 use rand::rngs::StdRng;
@@ -320,7 +321,8 @@ impl Run {
         assert_eq!(self.machine.store.oldest_physical_ms().expect("the files can be listed"), None);
         assert_eq!(self.samples.count_in(&self.directory), 0, "samples of sealed bodies are in no file");
         let oldest_ms = self.machine.keyring.oldest_key_ms().expect("the next key is there");
-        assert!(oldest_ms + RETENTION_MS + LATE_MS_MAX > self.machine.now_ms(), "keys are destroyed");
+        let destroyed_ms = oldest_ms + period_ms(RETENTION_MS) + RETENTION_MS + round_ms;
+        assert!(destroyed_ms > self.machine.now_ms(), "keys are destroyed in the round after their last message");
         self.watch.rested_seconds = started.elapsed().as_secs_f64();
     }
 }

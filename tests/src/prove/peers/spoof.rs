@@ -10,7 +10,7 @@ use quinn_proto::EndpointConfig;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-use crate::raw::client_config;
+use crate::raw::classical_client_config;
 
 /// Datagrams sent for each tick, so that the timer does not bound the rate.
 const AT_ONCE: u32 = 10;
@@ -19,7 +19,7 @@ const NOISE_BYTES_MAX: usize = 1400;
 
 /// Begins handshakes, each from an address of its own, until the end.
 pub(super) async fn handshakes(server: SocketAddr, per_s: u32, over: &AtomicBool, done: &AtomicUsize) {
-    let config = client_config();
+    let config = classical_client_config();
     let mut rng = StdRng::from_os_rng();
     repeat(per_s, over, done, || {
         let datagram = first_packet(&config, server);
@@ -60,7 +60,54 @@ fn send_from_anywhere(rng: &mut StdRng, server: SocketAddr, datagram: &[u8]) {
     }
 }
 
-/// What a client says first: a valid Initial packet with a ClientHello. Nothing of the client is kept.
+/// Somebody whose address a liar wrote on a datagram: what the server sends there, they never asked for.
+#[derive(Debug)]
+pub struct Victim {
+    socket: UdpSocket,
+    /// Bytes of the datagram that bore their address.
+    pub sent_bytes: usize,
+    /// Bytes of each datagram that came of it.
+    pub received: Vec<usize>,
+}
+
+impl Victim {
+    /// Begins a handshake in somebody's name.
+    pub(super) fn of_handshake(last: u8, server: SocketAddr) -> Self {
+        Self::of(last, server, &first_packet(&classical_client_config(), server))
+    }
+
+    /// Sends the first packet of a connection of a version that nobody knows, which a server answers by those that it
+    /// knows.
+    pub(super) fn of_unknown_version(last: u8, server: SocketAddr) -> Self {
+        let mut datagram = first_packet(&classical_client_config(), server);
+        datagram[1..5].copy_from_slice(&[0x1a, 0x2a, 0x3a, 0x4a]);
+        Self::of(last, server, &datagram)
+    }
+
+    fn of(last: u8, server: SocketAddr, datagram: &[u8]) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 2, last), 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.send_to(datagram, server).unwrap();
+        Self { socket, sent_bytes: datagram.len(), received: Vec::new() }
+    }
+
+    /// Counts what has come since.
+    pub(super) fn listen(&mut self) {
+        let mut datagram = [0; 65_536];
+        while let Ok(bytes) = self.socket.recv(&mut datagram) {
+            self.received.push(bytes);
+        }
+    }
+
+    /// All that came.
+    #[must_use]
+    pub fn received_bytes(&self) -> usize {
+        self.received.iter().sum()
+    }
+}
+
+/// What a client says first: a valid Initial packet with a whole ClientHello, so that the server has something to answer.
+/// Nothing of the client is kept.
 fn first_packet(config: &ClientConfig, server: SocketAddr) -> Vec<u8> {
     let mut endpoint = quinn_proto::Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
     let now = Instant::now();
