@@ -40,7 +40,7 @@ struct Inner {
     may_overflow: bool,
     /// Commits may expire while somebody is away: a clock that has leapt is believed at a start.
     may_rejoin: bool,
-    /// How many entries an inbox that overflows keeps at least.
+    /// So many positions are in an inbox behind what overflows: most of its room, but for commits, which nobody is told of.
     kept_min: u64,
     /// Nothing is wrong any more.
     is_well: bool,
@@ -119,7 +119,7 @@ impl Model {
     pub fn new(journal: Journal, clock: SimClock, profile: &Profile) -> Self {
         // One more for whom the others do not know.
         let people = (0..=profile.people).map(|_| Seen::default()).collect();
-        let kept_min = profile.inbox_entries_max.map_or(0, |most| most - most / 8);
+        let kept_min = profile.inbox_entries_max.map_or(0, |most| most / 2);
         let may_overflow = profile.inbox_entries_max.is_some();
         let leaps = |(kind, _): &(Happening, u32)| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
         let may_rejoin = may_overflow || profile.weights.iter().any(leaps);

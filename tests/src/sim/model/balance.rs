@@ -127,7 +127,7 @@ fn check_losses(
     let mut missing = missing.values();
     for gap in gaps {
         let Told { from_seq, count, reason, .. } = gap;
-        // What overflows leaves most of the inbox's room to what came after it.
+        // What overflows leaves the inbox's room to what came after it.
         let has_overflowed = model.may_overflow && last_seq >= gap.to_seq + model.kept_min;
         let may_be = reason == GapReason::Expired || (reason == GapReason::Overflow && has_overflowed);
         if !may_be {
