@@ -53,7 +53,7 @@ pub(crate) enum TlsError {
     },
     /// The key of the self-signed certificate is gone, and clients know it.
     #[error(
-        "{0} is missing: clients trust that key alone, so put it back from a backup. Or, to go on with a new one, which          locks out everybody who has registered, remove `tls/` and `server.json` from the data directory and start again"
+        "{0} is missing: clients trust that key alone, so put it back from a backup. Or, to go on with a new one, which locks out everybody who has registered, remove `tls/` and `server.json` from the data directory and start again"
     )]
     KeyMissing(PathBuf),
     /// A file is not what it should be.

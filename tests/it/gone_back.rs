@@ -83,7 +83,7 @@ fn a_chat_says_so_to_every_message_and_ends_with_an_error() {
     chat.end_input();
     assert_eq!(chat.wait(SOON).code(), Some(1));
     let said = chat.out.all().join("\n");
-    assert!(said.contains("gone_back") && said.contains("not sent and is not kept"), "{said}");
+    assert!(said.contains("the server has gone back") && said.contains("not sent and is not kept"), "{said}");
 }
 
 #[test]
