@@ -160,10 +160,11 @@ impl SharedEnvelope {
 
 /// Writes an Envelope frame: the entry's place, then the shared part as encoded once for all recipients.
 pub fn put_envelope(position: Position, shared: &[u8], out: &mut BytesMut) {
-    let length = uint64::encoded_len(1, &position.seq) + uint64::encoded_len(2, &position.count) + shared.len();
+    // As everywhere in proto3, what is 0 is left out.
+    let place = [(1, position.seq), (2, position.count)].into_iter().filter(|(_, value)| *value != 0);
+    let length = place.clone().map(|(tag, value)| uint64::encoded_len(tag, &value)).sum::<usize>() + shared.len();
     gureum_wire::encode_with(FrameKind::Envelope, length, out, |out| {
-        uint64::encode(1, &position.seq, out);
-        uint64::encode(2, &position.count, out);
+        place.for_each(|(tag, value)| uint64::encode(tag, &value, out));
         out.put_slice(shared);
     });
 }

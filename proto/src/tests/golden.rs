@@ -168,6 +168,13 @@ fn delivery_frames_have_these_bytes() {
         "10405108ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
     );
+    // Before any message, as for any proto3 writer: the count of 0 takes no byte.
+    let DeliveryFrame::Envelope(first) = envelope(EnvelopeBody::LogChange { log_entries: 3 }) else { unreachable!() };
+    delivery(
+        DeliveryFrame::Envelope(Envelope { position: Position { seq: 1, count: 0 }, ..first }),
+        "104e08011a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
+    );
     let to = Position { seq: 302, count: 4 };
     let gap = |reason| DeliveryFrame::Gap(Gap { from_seq: 301, to, missed: 2, reason });
     delivery(gap(GapReason::Expired), "110c08ad0210ae02180220042801");
