@@ -7,6 +7,7 @@ mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub inbox_entries_max: u64,
     /// Bytes that one inbox may hold.
     pub inbox_bytes_max: u64,
+    /// Messages that one device may send a second, over a burst.
+    pub sends_per_second: NonZeroU32,
     /// How long a connection may go without a proof.
     pub unproven_timeout: Duration,
     /// Which events are logged, as tracing's filters are written.

@@ -100,6 +100,8 @@ struct Shell {
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
+    /// When the device, which sends too fast, is heard again; `None`: now.
+    sends_open_at: Option<Instant>,
     requests: Pace,
 }
 
@@ -139,6 +141,7 @@ impl Shell {
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
+            sends_open_at: None,
             requests: Pace::new(Instant::now()),
         })
     }
@@ -172,7 +175,7 @@ impl Shell {
             while let Some(action) = self.session.poll_action() {
                 self.perform(action).await?;
             }
-            if !self.session.accepts_frames() || self.answers.buffered() >= SESSION_OUT_BYTES_MAX {
+            if !self.takes_frames() {
                 break;
             }
             match self.decoder.next() {
@@ -187,10 +190,13 @@ impl Shell {
         self.submit_sends().await
     }
 
+    fn takes_frames(&self) -> bool {
+        self.session.accepts_frames() && self.sends_open_at.is_none() && self.answers.buffered() < SESSION_OUT_BYTES_MAX
+    }
+
     /// Waits for the next thing to happen and tells the session.
     async fn wait(&mut self, stopping: &CancellationToken, is_drained: &mut bool) -> Result<(), Closing> {
-        let may_read =
-            !self.input_ended && self.session.accepts_frames() && self.answers.buffered() < SESSION_OUT_BYTES_MAX;
+        let may_read = !self.input_ended && self.takes_frames();
         let deadline = self.session.poll_timeout().map(|(at_ms, _)| at_ms.saturating_sub(self.shared.clock.now_ms()));
         let outgoing = [Some(&self.answers), self.delivery.as_ref()];
         let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
@@ -241,6 +247,7 @@ impl Shell {
                 self.handle(Input::Tick);
             }
             () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
+            () = streams::sleep_until(self.sends_open_at), if self.sends_open_at.is_some() => self.sends_open_at = None,
             () = streams::sleep_until(look_at), if look_at.is_some() => {
                 if stall_end.is_some_and(|end| end <= Instant::now()) {
                     return Err(Closing(Code::TooSlow, String::new()));
@@ -382,6 +389,14 @@ impl Shell {
 
     async fn submit_sends(&mut self) -> Result<(), Closing> {
         let Some(from) = self.session.authority().filter(|_| !self.sends.is_empty()) else { return Ok(()) };
+        if self.sends_open_at.is_some() {
+            return Ok(());
+        }
+        if let Some(wait) = self.shared.requests.quotas.sends(from.device(), self.sends.len()) {
+            self.shared.metrics.sends_slowed.increment(1);
+            self.sends_open_at = Some(Instant::now() + wait);
+            return Ok(());
+        }
         let unavailable = |_| Closing(Code::Unavailable, String::new());
         let permit = self.shared.router.reserve(std::mem::take(&mut self.sends_bytes)).await.map_err(unavailable)?;
         let answers: Arc<dyn Answers> = Arc::<Mailbox>::clone(&self.mailbox);

@@ -154,6 +154,10 @@ pub const CLAIMS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(12
 /// How often one account may look accounts up a minute.
 pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(600).expect("it is not 0");
 
+/// Sends of one device that are taken as fast as they come: what a device has written while it was away. Beyond, it is
+/// held to the setting `sends_per_second`.
+pub const SENDS_AT_ONCE_MAX: std::num::NonZeroU32 = std::num::NonZeroU32::new(4_096).expect("it is not 0");
+
 /// How many accounts one address may register a minute, beside what its invites allow.
 pub const REGISTRATIONS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(6_000).expect("it is not 0");
 

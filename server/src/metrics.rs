@@ -87,6 +87,8 @@ pub(crate) struct Metrics {
     pub(crate) sends_accepted: Counter,
     /// Sends that had been accepted before, and were answered again.
     pub(crate) sends_repeated: Counter,
+    /// How often the sends of a device had to wait since it sends too fast.
+    pub(crate) sends_slowed: Counter,
     /// Sends refused.
     pub(crate) sends_refused: CodeCounter,
     /// Sends, acks and changes that were refused because what they need could not be read.
@@ -175,6 +177,7 @@ impl Metrics {
             frames_sent: counter!("gureum_frames_total", "direction" => "sent"),
             sends_accepted: counter!("gureum_sends_total", "result" => "accepted"),
             sends_repeated: counter!("gureum_sends_total", "result" => "repeated"),
+            sends_slowed: counter!("gureum_sends_slowed_total"),
             sends_refused: by_code("gureum_sends_refused_total"),
             unplanned: counter!("gureum_unplanned_total"),
             commits_accepted: counter!("gureum_commits_accepted_total"),
@@ -218,6 +221,10 @@ fn describe() {
     describe_counter!("gureum_registrations_refused_total", "registrations that were refused, by code");
     describe_counter!("gureum_frames_total", "frames, by direction");
     describe_counter!("gureum_sends_total", "sends accepted for the first time, or repeated and answered again");
+    describe_counter!(
+        "gureum_sends_slowed_total",
+        "times that the sends of a device had to wait, since it sends faster than sends_per_second"
+    );
     describe_counter!("gureum_sends_refused_total", "sends refused, by code");
     describe_counter!("gureum_unplanned_total", "sends, acks and changes refused because a record could not be read");
     describe_counter!("gureum_commits_accepted_total", "commits accepted");

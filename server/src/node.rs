@@ -44,7 +44,7 @@ use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
 use crate::work::Work;
 pub use ground::{Ground, OpenStore, WrapWake};
-use maintain::Maintenance;
+use maintain::{Maintenance, save_clock};
 
 /// How long clients are given to go by themselves when the server stops.
 const DRAIN_GRACE: Duration = Duration::from_millis(1_500);
@@ -186,20 +186,8 @@ impl Node {
         step("start::bound");
         let url = tls.url(config.public_address(listen)).to_string();
 
-        let hub = Arc::new(Hub::new());
-        let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
-        let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
-        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
-        let maintenance =
-            Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
-        maintenance.save_clock()?;
-
-        if serves_admin {
-            serve_control(&mut rest, &dir, &store, &stop_rest);
-        }
-        rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
-        rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
-        tracing::info!(%listen, ?admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
+        // What else may fail to be written comes before the writer as well.
+        save_clock(&dir, &base.clock)?;
         ServerFile {
             listen,
             url: url.clone(),
@@ -208,6 +196,20 @@ impl Node {
             invites: Some(config.registration == Registration::Invite),
         }
         .write(&dir)?;
+
+        let hub = Arc::new(Hub::new());
+        let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
+        let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
+        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
+        let maintenance =
+            Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
+
+        if serves_admin {
+            serve_control(&mut rest, &dir, &store, &stop_rest);
+        }
+        rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
+        rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
+        tracing::info!(%listen, ?admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
         step("start::serving");
         readiness.pass(Condition::Serving);
         let tasks = shared.tasks.clone();
@@ -460,7 +462,7 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
         clock: Arc::clone(&clock),
         commit_retention_ms: millis(config.commit_retention),
         invites,
-        quotas: Arc::new(Quotas::new(&wall)),
+        quotas: Arc::new(Quotas::new(&wall, config.sends_per_second)),
         work: work.clone(),
     };
     let retentions = Retentions { message_ms: retention_ms, commit_ms: millis(config.commit_retention) };

@@ -1,4 +1,4 @@
-//! How often one account or one address may ask for what costs others something.
+//! How often one device, account or address may ask for what costs others something.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -10,9 +10,10 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use gureum_proto::{AccountId, Code, Refusal};
+use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
+use gureum_proto::{AccountId, Code, DeviceId, Refusal};
 
-use crate::limits::{CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE, REGISTRATIONS_PER_MINUTE};
+use crate::limits::{CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE, REGISTRATIONS_PER_MINUTE, SENDS_AT_ONCE_MAX};
 use crate::time::WallClock;
 
 /// When a client that is over a quota may try again.
@@ -37,17 +38,30 @@ pub(crate) struct Quotas {
     claims: Limiter<AccountId>,
     look_ups: Limiter<AccountId>,
     registrations: Limiter<IpAddr>,
+    sends: Limiter<DeviceId>,
+    clock: Monotonic,
 }
 
 impl Quotas {
-    /// Fresh allowances for everybody.
+    /// Fresh allowances for everybody; so many sends a second for each device.
     #[must_use]
-    pub(crate) fn new(clock: &Arc<dyn WallClock>) -> Self {
+    pub(crate) fn new(clock: &Arc<dyn WallClock>, sends_per_second: NonZeroU32) -> Self {
+        let clock = Monotonic(Arc::clone(clock));
         Self {
-            claims: limiter(CLAIMS_PER_MINUTE, clock),
-            look_ups: limiter(LOOK_UPS_PER_MINUTE, clock),
-            registrations: limiter(REGISTRATIONS_PER_MINUTE, clock),
+            claims: limiter(Quota::per_minute(CLAIMS_PER_MINUTE), &clock),
+            look_ups: limiter(Quota::per_minute(LOOK_UPS_PER_MINUTE), &clock),
+            registrations: limiter(Quota::per_minute(REGISTRATIONS_PER_MINUTE), &clock),
+            sends: limiter(Quota::per_second(sends_per_second).allow_burst(SENDS_AT_ONCE_MAX), &clock),
+            clock,
         }
+    }
+
+    /// Takes so many sends of a device, or says how long they must wait. What waits is not refused: it stays in the
+    /// transport, so that a device that sends as fast as it can takes nothing from the others.
+    pub(crate) fn sends(&self, device: DeviceId, count: usize) -> Option<Duration> {
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new)?.min(SENDS_AT_ONCE_MAX);
+        let taken = self.sends.check_key_n(&device, count).expect("it is no more than passes at once");
+        taken.err().map(|denied| denied.wait_time_from(self.clock.now()))
     }
 
     /// Takes one claim of KeyPackages, which are used up by it.
@@ -79,6 +93,7 @@ impl Quotas {
         self.claims.retain_recent();
         self.look_ups.retain_recent();
         self.registrations.retain_recent();
+        self.sends.retain_recent();
     }
 }
 
@@ -88,8 +103,8 @@ impl std::fmt::Debug for Quotas {
     }
 }
 
-fn limiter<K: Hash + Eq + Clone>(per_minute: NonZeroU32, clock: &Arc<dyn WallClock>) -> Limiter<K> {
-    RateLimiter::new(Quota::per_minute(per_minute), DashMapStateStore::default(), Monotonic(Arc::clone(clock)))
+fn limiter<K: Hash + Eq + Clone>(quota: Quota, clock: &Monotonic) -> Limiter<K> {
+    RateLimiter::new(quota, DashMapStateStore::default(), clock.clone())
 }
 
 fn limited() -> Refusal {
@@ -97,16 +112,44 @@ fn limited() -> Refusal {
 }
 
 const _: () = assert!(CLAIMS_PER_MINUTE.get() <= LOOK_UPS_PER_MINUTE.get());
+const _: () = assert!(SENDS_IN_FLIGHT_MAX <= SENDS_AT_ONCE_MAX.get(), "all that a session holds passes in the end");
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::ManualClock;
 
+    const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+
+    /// How many sends pass now, in batches of 64.
+    fn passes(quotas: &Quotas, device: DeviceId) -> u32 {
+        (0..).take_while(|_| quotas.sends(device, 64).is_none()).last().map_or(0, |last| 64 * (last + 1))
+    }
+
+    #[test]
+    fn a_device_that_sends_too_fast_is_slowed_down_to_its_pace_and_others_are_not() {
+        let clock = Arc::new(ManualClock::at(1));
+        let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
+        let (greedy, other) = (DeviceId::from_bytes([1; 16]), DeviceId::from_bytes([2; 16]));
+        assert_eq!(passes(&quotas, greedy), SENDS_AT_ONCE_MAX.get(), "a burst, at once");
+        let wait = quotas.sends(greedy, 64).expect("it must wait");
+        assert_eq!(wait, Duration::from_millis(64), "until all of them fit");
+        clock.advance(63);
+        assert!(quotas.sends(greedy, 64).is_some());
+        clock.advance(1);
+        assert_eq!(passes(&quotas, greedy), 64, "what was asked for in vain has cost nothing");
+        clock.advance(1_000);
+        assert_eq!(passes(&quotas, greedy), 960, "15 batches in a second, and the 16th is not whole yet");
+        assert_eq!(quotas.sends(other, 1), None);
+        clock.advance(3_600_000);
+        quotas.forget_rested();
+        assert_eq!(passes(&quotas, greedy), SENDS_AT_ONCE_MAX.get(), "a long rest gives one burst");
+    }
+
     #[test]
     fn an_account_that_claims_too_often_waits_and_others_do_not() {
         let clock = Arc::new(ManualClock::at(1));
-        let quotas = Quotas::new(&(Arc::clone(&clock) as _));
+        let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
         let (greedy, other) = (AccountId::from_bytes([1; 16]), AccountId::from_bytes([2; 16]));
         let granted = (0..2 * CLAIMS_PER_MINUTE.get()).filter(|_| quotas.claim(greedy).is_ok()).count();
         assert_eq!(granted, CLAIMS_PER_MINUTE.get() as usize);

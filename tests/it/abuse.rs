@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{Code, Position, Request, Response, Send, ServerFrame, put_ack, put_register, put_send};
-use gureum_server::limits::UNPROVEN_PER_ADDRESS_MAX;
+use gureum_server::limits::{SENDS_AT_ONCE_MAX, UNPROVEN_PER_ADDRESS_MAX};
 use gureum_tests::World;
 use gureum_tests::device::Device;
 use gureum_tests::raw::{Raw, frame, soon};
@@ -241,6 +242,43 @@ async fn who_never_reads_is_dropped_costs_little_and_loses_nothing() {
     let (_raw, mut frames) = two.subscribe(START).await;
     for index in 0..BODIES {
         assert_eq!(next_body(&mut frames).await.0.count, u64::try_from(index).unwrap() + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_sends_too_fast_is_held_to_its_pace_and_others_are_not() {
+    const FULL: usize = SENDS_IN_FLIGHT_MAX as usize;
+    let flags = vec!["--sends-per-second", "50"];
+    let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
+    let (mut bob, mut frames) = two.subscribe(START).await;
+    let started = Instant::now();
+    for _ in 0..SENDS_AT_ONCE_MAX.get() as usize / FULL {
+        two.send(&[b"at once".as_slice(); FULL]).await;
+    }
+    assert_eq!(two.world.admin().count("gureum_sends_slowed_total"), 0);
+
+    // Another connection of the same device is no way around it.
+    let (mut another, _) = two.alice.connect(two.world.url(), false, START).await;
+    let late: Vec<_> = (0..FULL).map(|_| two.alice.opaque(&two.talk, b"late".as_slice())).collect();
+    let from_bob = [two.bob.opaque(&two.talk, b"of another device".as_slice())];
+    let slowed = async {
+        let sent = another.send(&late).await;
+        assert!(sent.iter().all(|sent| sent.result.is_ok()), "it waits, and nothing is refused");
+        Instant::now()
+    };
+    let other = async {
+        bob.send(&from_bob).await[0].result.clone().unwrap();
+        Instant::now()
+    };
+    let (slowed_at, other_at) = tokio::join!(slowed, other);
+    assert!(slowed_at - started >= Duration::from_millis(1_200), "64 at 50 a second: {:?}", slowed_at - started);
+    assert!(other_at < slowed_at);
+    assert!(two.world.admin().count("gureum_sends_slowed_total") > 0);
+    for _ in 0..SENDS_AT_ONCE_MAX.get() {
+        assert_eq!(next_body(&mut frames).await.1, b"at once");
+    }
+    for _ in 0..FULL {
+        assert_eq!(next_body(&mut frames).await.1, b"late");
     }
 }
 

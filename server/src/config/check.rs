@@ -1,6 +1,8 @@
 //! From text to values: every setting on its own, then all of them together.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +28,10 @@ const INBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const INBOX_ENTRIES_LEAST: u64 = 16;
 /// The largest single message and its commit must fit.
 const INBOX_BYTES_LEAST: u64 = 1024 * 1024;
+/// Far above any person's client. 100 busy devices at this pace are what two processors can do.
+const SENDS_PER_SECOND: u64 = 1_000;
+/// The limiter counts in nanoseconds, of which each send takes at least some.
+const SENDS_PER_SECOND_MOST: u64 = 1_000_000;
 const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(3);
 const UNPROVEN_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
@@ -61,8 +67,9 @@ impl Reader<'_> {
         let (cert, key) = (self.path("tls_cert"), self.path("tls_key"));
         let tls = self.tls(cert, key);
         let master_key = self.path("master_key");
-        let entries = self.number("inbox_entries_max", INBOX_ENTRIES_MAX, INBOX_ENTRIES_LEAST);
-        let bytes = self.number("inbox_bytes_max", INBOX_BYTES_MAX, INBOX_BYTES_LEAST);
+        let entries = self.number("inbox_entries_max", INBOX_ENTRIES_MAX, INBOX_ENTRIES_LEAST..=u64::MAX);
+        let bytes = self.number("inbox_bytes_max", INBOX_BYTES_MAX, INBOX_BYTES_LEAST..=u64::MAX);
+        let sends = self.number("sends_per_second", SENDS_PER_SECOND, 1..=SENDS_PER_SECOND_MOST);
         let timeout_range = Duration::from_millis(100)..=UNPROVEN_TIMEOUT_MAX;
         let unproven_timeout = self.duration("unproven_timeout", UNPROVEN_TIMEOUT, timeout_range);
         let log_filter = self.value("log_filter", "info", log_filter);
@@ -79,6 +86,7 @@ impl Reader<'_> {
             master_key,
             inbox_entries_max: entries?,
             inbox_bytes_max: bytes?,
+            sends_per_second: sends.and_then(|sends| u32::try_from(sends).ok()).and_then(NonZeroU32::new)?,
             unproven_timeout: unproven_timeout?,
             log_filter: log_filter?,
             log_format: log_format?,
@@ -106,12 +114,7 @@ impl Reader<'_> {
         self.optional(name, |text| if text.is_empty() { Err("is no path".into()) } else { Ok(PathBuf::from(text)) })
     }
 
-    fn duration(
-        &mut self,
-        name: &str,
-        default: Duration,
-        range: std::ops::RangeInclusive<Duration>,
-    ) -> Option<Duration> {
+    fn duration(&mut self, name: &str, default: Duration, range: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(setting) = self.settings.get(name) else { return Some(default) };
         let found = self.value(name, "", |text| {
             humantime::parse_duration(text).map_err(|_| "is no duration; write it like 3d, 90m or 5s".into())
@@ -124,14 +127,18 @@ impl Reader<'_> {
         None
     }
 
-    fn number(&mut self, name: &str, default: u64, least: u64) -> Option<u64> {
+    fn number(&mut self, name: &str, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
         let Some(setting) = self.settings.get(name) else { return Some(default) };
         let found =
             self.value(name, "", |text| text.replace('_', "").parse().map_err(|_| "is no whole number".into()))?;
-        if found >= least {
+        if range.contains(&found) {
             return Some(found);
         }
-        self.find(&setting.source, &format!("`{}` must be at least {least}", setting.value));
+        let allowed = match (range.start(), range.end()) {
+            (least, &u64::MAX) => format!("at least {least}"),
+            (least, most) => format!("from {least} to {most}"),
+        };
+        self.find(&setting.source, &format!("`{}` must be {allowed}", setting.value));
         None
     }
 
@@ -216,6 +223,7 @@ pub(super) fn written(config: &Config, name: &str) -> Option<String> {
         "master_key" => config.master_key.as_ref().map(path),
         "inbox_entries_max" => Some(config.inbox_entries_max.to_string()),
         "inbox_bytes_max" => Some(config.inbox_bytes_max.to_string()),
+        "sends_per_second" => Some(config.sends_per_second.to_string()),
         "unproven_timeout" => Some(duration(config.unproven_timeout)),
         "log_filter" => Some(quoted(&config.log_filter)),
         "log_format" => Some(quoted(match config.log_format {
