@@ -71,12 +71,13 @@ fn a_signal_ends_a_start_that_waits_for_its_clock() {
 
 #[test]
 fn a_signal_ends_a_start_that_opens_its_store_and_the_next_one_serves() {
-    let mut world = World::start();
-    let _ = world.pair();
-    world.kill();
-    let (mut process, _) = begin(world.data_dir(), "start::store=sleep(2000)");
+    let dir = tempfile::tempdir().unwrap();
+    let (mut process, _) = begin(dir.path(), "start::store=sleep(2000)");
+    eventually("it opens its store", SOON, || dir.path().join("db/LOG").exists().then_some(()));
     process.signal("TERM");
     assert_eq!(process.wait(SOON).code(), Some(0));
     assert_eq!(url(&process), None, "it has not become ready");
-    world.restart();
+    let (mut next, _) = begin(dir.path(), "");
+    eventually("the ready line", SOON, || url(&next));
+    next.kill();
 }

@@ -230,19 +230,22 @@ impl<'a> Parser<'a> {
 
     /// What a function makes of a metric's values in a window.
     fn over_window(&mut self, function: &str) -> Vec<Sample> {
+        // Whether or not there is anything to compute it of.
+        let value: fn(&[f64], f64) -> Option<f64> = match function {
+            "increase" => |values, _| increase(values),
+            "rate" => |values, seconds| increase(values).map(|increase| increase / seconds),
+            "min_over_time" => |values, _| values.iter().copied().reduce(f64::min),
+            "avg_over_time" => |values, _| {
+                let count = values.iter().map(|_| 1.0).sum::<f64>();
+                Some(values.iter().sum::<f64>() / count)
+            },
+            _ => self.fail("an unknown function"),
+        };
         let name = self.word();
         let (labels, window) = self.selector();
         let Some(window) = window else { self.fail("no window") };
         let series = self.seen.series(name, &labels, Some(window)).into_iter();
-        let count = |values: &[f64]| values.iter().map(|_| 1.0).sum::<f64>();
-        let value = |values: &[f64]| match function {
-            "increase" => increase(values),
-            "rate" => increase(values).map(|increase| increase / window),
-            "min_over_time" => values.iter().copied().reduce(f64::min),
-            "avg_over_time" => Some(values.iter().sum::<f64>() / count(values)),
-            _ => self.fail("an unknown function"),
-        };
-        series.filter_map(|(labels, values)| Some(Sample { labels, value: value(&values)? })).collect()
+        series.filter_map(|(labels, values)| Some(Sample { labels, value: value(&values, window)? })).collect()
     }
 
     /// Labels in braces and a window in brackets, of which either may be missing.
@@ -375,7 +378,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "an unknown function")]
     fn an_unknown_function_is_not_guessed() {
-        check("delta(a[1m]) > 0", true);
+        check("delta(none[1m]) > 0", true);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Audit<'_> {
     }
 
     fn pointer(&self, record_key: &[u8], entry: &InboxEntry, report: &mut Report) {
-        if self.times.retentions().is_expired(entry, self.times.now_ms) {
+        if self.times.retentions().is_expired(entry, self.times.server_ms) {
             return;
         }
         let is_there = match entry.body {

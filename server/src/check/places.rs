@@ -67,21 +67,18 @@ impl Audit<'_> {
         let Ok(envelope) = SharedEnvelope::decode(shared) else {
             return report.find(Kind::Body, "message", &record_key, "what is sealed is no envelope");
         };
-        let (accounts, created_ms) = match self.talk(&envelope.conversation, places) {
-            Talk::Direct { accounts, created_ms } => (accounts, created_ms),
+        let accounts = match self.talk(&envelope.conversation, places) {
+            Talk::Direct { accounts, .. } => accounts,
             Talk::Other => return,
             Talk::Gone => {
                 let what = format!("its conversation {} is not there", envelope.conversation);
                 return report.find(Kind::Orphan, "message", &record_key, what);
             }
         };
-        // Whom a later Welcome was for is written nowhere.
-        let is_to_all = match envelope.body {
-            EnvelopeBody::Message { .. } => true,
-            EnvelopeBody::Welcome(_) => id.time_ms() == created_ms,
-            EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => false,
-        };
-        if is_to_all && let Some(lost) = self.lost_by(accounts, envelope.sender_account, id.time_ms(), places) {
+        // A Welcome lies in a family of its own, and whom it was for is written nowhere.
+        if let EnvelopeBody::Message { .. } = envelope.body
+            && let Some(lost) = self.lost_by(accounts, envelope.sender_account, id.time_ms(), places)
+        {
             report.find(Kind::PointerMissing, "message", &record_key, lost.what());
         }
     }

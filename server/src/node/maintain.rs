@@ -19,6 +19,12 @@ use crate::store::expiry::ReclaimPeriods;
 use crate::time::{Clock, ClockStatus, save_last_known_ms};
 use crate::work::Work;
 
+/// Writes the time into a data directory.
+pub(super) fn save_clock(dir: &Path, clock: &Clock) -> Result<()> {
+    save_last_known_ms(dir, clock.now_ms())
+        .with_context(|| format!("the time cannot be written into {}", dir.display()))
+}
+
 pub(super) struct Maintenance {
     data_dir: PathBuf,
     store: Arc<dyn Store>,
@@ -94,8 +100,7 @@ impl Maintenance {
 
     /// Remembers the time, so that the next start does not begin before it.
     pub(super) fn save_clock(&self) -> Result<()> {
-        save_last_known_ms(&self.data_dir, self.clock.now_ms())
-            .with_context(|| format!("the time cannot be written into {}", self.data_dir.display()))
+        save_clock(&self.data_dir, &self.clock)
     }
 
     fn round(&self) {

@@ -96,7 +96,7 @@ pub struct Seen {
     pub done_per_s: f64,
     /// Processors that the server took, of those of the machine.
     pub server_cpu: f64,
-    /// Processors that the bad peers took, which the server and the good users did not have.
+    /// Processors that the bad peers took, of what the server and the good users left.
     pub bad_peers_cpu: f64,
     /// Connections open at one time.
     pub connections: u64,
@@ -177,7 +177,8 @@ fn members(world: &World, devices: usize) -> Members {
     Members { devices, url, server }
 }
 
-/// The bad peers of one phase, on a thread of their own.
+/// The bad peers of one phase, on a thread of their own. They have machines of their own: of this one's processors they
+/// take what the server and the good users leave, so that what is measured is what they do to the server.
 struct Attack {
     leash: Arc<Leash>,
     thread: JoinHandle<Members>,
@@ -191,7 +192,9 @@ impl Attack {
         let theirs = Arc::clone(&leash);
         let (begun, wait) = mpsc::channel();
         let run = move || {
-            begun.send(process::Thread::this()).unwrap();
+            let this = process::Thread::this();
+            this.gives_way();
+            begun.send(this).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(bad::run(kind, &mut members, force, theirs));
             members

@@ -7,6 +7,8 @@ use super::made::*;
 use crate::check::Kind::{self, Database, KeyMissing, KeyPastItsTime, LeftOver, Time};
 use crate::invite::ServerFile;
 use crate::seal::period_ms;
+use crate::store::Family;
+use crate::store::key::{self, Key, message};
 use crate::time::save_last_known_ms;
 
 type Harm = fn(&Harmed);
@@ -122,14 +124,20 @@ fn a_key_is_past_its_time_a_round_and_half_a_minute_after_its_last_message() {
 #[test]
 fn a_server_whose_clock_is_ahead_of_the_systems_has_rightly_dropped_more() {
     let made = Made::new();
-    let harmed = made.copy();
-    // By the server's clock the first day has expired; by the system's it is five minutes to.
-    save_last_known_ms(&harmed.path, START_MS + RETENTION_MS + 8 * 60_000).unwrap();
-    harmed.change(|changes| (1..=3).for_each(|seq| changes.delete(crate::store::Family::Inbox, bobs(&made, seq))));
-    let report = harmed.check_at(START_MS + RETENTION_MS);
-    assert_eq!(all_found(&report), [], "{report:#?}");
+    let dropped: [fn(&Made, &mut Changes<'_>); 2] = [
+        |made, changes| (1..=3).for_each(|seq| changes.delete(Family::Inbox, bobs(made, seq))),
+        |made, changes| made.ids[1..=2].iter().for_each(|id| changes.delete(Family::Message, message(id))),
+    ];
+    for drop in dropped {
+        let harmed = made.copy();
+        // By the server's clock the first day has expired; by the system's it is five minutes to.
+        save_last_known_ms(&harmed.path, START_MS + RETENTION_MS + 8 * 60_000).unwrap();
+        harmed.change(|changes| drop(&made, changes));
+        let report = harmed.check_at(START_MS + RETENTION_MS);
+        assert_eq!(all_found(&report), [], "{report:#?}");
+    }
 }
 
-fn bobs(made: &Made, seq: u64) -> crate::store::Key {
-    crate::store::key::inbox(&made.bob.account, seq)
+fn bobs(made: &Made, seq: u64) -> Key {
+    key::inbox(&made.bob.account, seq)
 }

@@ -1,4 +1,4 @@
-//! Bad peers: each kind does its worst on one thread, and so with at most one processor, until it is told to stop.
+//! Bad peers: each kind does its worst on one thread, and so with at most one processor that nobody else wants, until it is told to stop.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
