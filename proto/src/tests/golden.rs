@@ -172,7 +172,7 @@ fn delivery_frames_have_these_bytes() {
     let DeliveryFrame::Envelope(first) = envelope(EnvelopeBody::LogChange { log_entries: 3 }) else { unreachable!() };
     delivery(
         DeliveryFrame::Envelope(Envelope { position: Position { seq: 1, count: 0 }, ..first }),
-        "104e08011a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+        "10404e08011a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
     );
     let to = Position { seq: 302, count: 4 };
