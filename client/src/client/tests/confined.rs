@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{
-    AccountFound, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, Envelope, EnvelopeBody,
-    MessageId, Position, Refusal, Request, Response, SharedEnvelope,
+    AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope,
+    EnvelopeBody, MessageId, Position, Ready, Refusal, Request, Response, SharedEnvelope,
 };
 use tokio::sync::oneshot;
 
@@ -112,6 +112,110 @@ async fn serve(
     }
 }
 
+/// Delivers some frames, and others when a message comes, to which it gives no answer. From then on it shows no
+/// conversation that has begun.
+async fn serve_from_before(
+    mut peer: Peer,
+    proof: ed25519_dalek::VerifyingKey,
+    (first, then): (Vec<DeliveryFrame>, Vec<DeliveryFrame>),
+) {
+    let ready = Ready { key_packages_left: 20, epochs_differ: true, ..Ready::default() };
+    peer.welcome_with(&proof, ready).await;
+    let mut has_gone_back = false;
+    let mut delivery = peer.connection.open_uni().await.unwrap();
+    delivery.write_all(&bytes(&first)).await.unwrap();
+    let connection = peer.connection.clone();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => {
+                let Ok((mut send, mut recv)) = stream else { return };
+                let answer = match request(&mut recv).await {
+                    Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
+                    Request::ReadCommits { .. } if has_gone_back => {
+                        Response::Commits(Commits { commits: Vec::new(), epoch: 0, first_epoch: 0 })
+                    }
+                    Request::ListConversations { .. } if has_gone_back => {
+                        Response::Conversations { conversations: Vec::new(), more: false }
+                    }
+                    Request::ReadCommits { .. } | Request::ListConversations { .. } => {
+                        Response::Refused(Refusal::new(Code::NotMember))
+                    }
+                    Request::SubmitCommit(_) => Response::Refused(Refusal::new(Code::EpochConflict)),
+                    other => panic!("{other:?}"),
+                };
+                let mut out = BytesMut::new();
+                answer.put(&mut out);
+                send.write_all(&out).await.unwrap();
+                send.finish().unwrap();
+            }
+            frame = peer.next_unless_closed() => match frame {
+                Some(ClientFrame::Send(_)) => {
+                    has_gone_back = true;
+                    delivery.write_all(&bytes(&then)).await.unwrap();
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// What Bob is told who has sent a message into Alice's conversation. `deliveries` makes of her what comes before that
+/// message, and what comes then.
+async fn told_to_who_waits(deliveries: fn(&mut Sender) -> (Vec<DeliveryFrame>, Vec<DeliveryFrame>)) {
+    let home = tempfile::tempdir().unwrap();
+    let (mut bob, bob_found) = registered(home.path(), "bob");
+    let mut alice = Sender::begin("alice", &mut bob, &bob_found);
+    let frames = deliveries(&mut alice);
+    let (proof, mut identity) = (bob.identity().proof.verifying_key(), bob.identity().clone());
+    identity.server = server(move |peer| serve_from_before(peer, proof, frames));
+    let client = Client::new(Ground::system(), home.path(), bob, identity).unwrap();
+    let mut session = client.session(TAKE).unwrap();
+    let commands = session.commands();
+    let sent = session.finish(commands.send("alice".parse().unwrap(), "hello?".to_owned()));
+    let error = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("an answer").unwrap_err();
+    assert!(error.is_gone_back(), "{error}");
+    assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
+    drop(commands);
+    session.abort().await;
+}
+
+const fn at(seq: u64, count: u64) -> Position {
+    Position { seq, count }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_the_inbox_shows_that_the_server_has_gone_back() {
+    told_to_who_waits(|alice| {
+        let first = vec![alice.envelope(at(1, 0), alice.welcome()), DeliveryFrame::CaughtUp { seq: 1 }];
+        alice.leave_behind();
+        let later = alice.say(1, "of a later epoch");
+        (first, vec![alice.envelope(at(2, 1), later)])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_another_attempt_shows_that_the_server_has_gone_back() {
+    told_to_who_waits(|alice| {
+        let welcome = alice.envelope(at(1, 0), alice.welcome());
+        alice.leave_behind();
+        let later = alice.say(1, "of a later epoch");
+        (vec![welcome, alice.envelope(at(2, 1), later), DeliveryFrame::CaughtUp { seq: 2 }], Vec::new())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_the_list_of_conversations_shows_that_the_server_has_gone_back() {
+    // The inbox is long, so that the message goes out before it is through.
+    told_to_who_waits(|alice| {
+        let first = vec![alice.envelope(at(1, 0), alice.welcome())];
+        (first, vec![DeliveryFrame::CaughtUp { seq: 1 }])
+    })
+    .await;
+}
+
 fn bytes(frames: &[DeliveryFrame]) -> Bytes {
     let mut out = BytesMut::new();
     frames.iter().for_each(|frame| frame.put(&mut out));
@@ -127,7 +231,6 @@ async fn one_conversations_trouble_does_not_end_the_session() {
     alice.leave_behind();
     let lost = alice.say(1, "of an epoch that nothing leads to");
     let (hello, later) = (carol.say(1, "beside it"), carol.say(2, "and after it"));
-    let at = |seq, count| Position { seq, count };
     let first = vec![
         alice.envelope(at(1, 0), alice.welcome()),
         carol.envelope(at(2, 0), carol.welcome()),
