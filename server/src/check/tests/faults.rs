@@ -195,9 +195,9 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
     ];
     for (family, record_key) in unreadable {
         let harmed = made.copy();
-        harmed.change(|changes| changes.raw(family, &record_key, b"?"));
+        harmed.change(|changes| changes.raw(family, record_key, b"?"));
         let report = harmed.check_at(NOW_MS);
-        assert_eq!(all_found(&report), [found(Record, family.name(), &record_key)], "{report:#?}");
+        assert_eq!(all_found(&report), [found(Record, family.name(), record_key)], "{report:#?}");
     }
 }
 
@@ -278,7 +278,7 @@ fn without_keys_a_message_may_have_gone_to_any_conversation_that_there_was() {
             }
             changes.put(Names, key::membership(&made.alice.account, &ELSEWHERE), &());
         });
-        let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole.clone()]);
+        let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole]);
         expected.sort();
         let report = harmed.check_at(NOW_MS);
         assert_eq!(all_found(&report), expected, "{created_ms}: {report:#?}");
