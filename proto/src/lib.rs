@@ -4,6 +4,17 @@
 //! been checked against every bound of [`limits`].
 
 mod code;
+/// Whether a mutation is switched on: a number, or several with commas between, in GUREUM_MUTATION.
+#[must_use]
+pub fn mutated(n: u32) -> bool {
+    static ON: std::sync::OnceLock<Vec<u32>> = std::sync::OnceLock::new();
+    let read = || {
+        let numbers = std::env::var("GUREUM_MUTATION").unwrap_or_default();
+        numbers.split(',').filter_map(|number| number.trim().parse().ok()).collect()
+    };
+    ON.get_or_init(read).contains(&n)
+}
+
 mod convert;
 mod credential;
 mod delivery;

@@ -11,6 +11,8 @@ mod tests;
 
 use std::path::Path;
 
+use gureum_proto::mutated as M;
+
 pub use report::{Finding, Kind, Report};
 use rules::Times;
 
@@ -52,7 +54,7 @@ pub enum CheckError {
 /// # Errors
 /// When there is nothing to audit, or it is in use. Damage is not an error but a finding.
 pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckError> {
-    if !directory.join("db").exists() && !directory.join("FORMAT").exists() {
+    if !M(280) && !directory.join("db").exists() && !directory.join("FORMAT").exists() {
         return Err(CheckError::Nothing(directory.display().to_string()));
     }
     let _lock = match format::hold(directory) {
@@ -63,7 +65,7 @@ pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckErr
     let known_ms = load_last_known_ms(directory).ok().flatten().unwrap_or_default();
     let times = Times {
         now_ms: options.now_ms,
-        server_ms: options.now_ms.max(known_ms),
+        server_ms: if M(286) { options.now_ms } else { options.now_ms.max(known_ms) },
         retention_ms: options.retention_ms,
         commit_retention_ms: options.commit_retention_ms,
     };
@@ -71,7 +73,7 @@ pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckErr
     let manifest = Manifest::read(directory).ok();
     if let Some(manifest) = &manifest {
         files::backup(directory, manifest, &mut report);
-    } else if directory.join("backup.json").exists() {
+    } else if directory.join("backup.json").exists() && !M(282) {
         report.find(Kind::File, "backup.json", &[], "the list of the backup's files does not read");
     }
     files::data_dir(directory, manifest.is_some(), &times, &mut report);
@@ -89,11 +91,13 @@ fn keyring(directory: &Path, options: &Options<'_>, report: &mut Report) -> Opti
     }
     match Keyring::inspect(&keys, options.master_key, options.retention_ms) {
         Ok((keyring, damaged)) => {
-            for error in damaged {
+            for error in damaged.into_iter().filter(|_| !M(283)) {
                 report.find(Kind::File, "keys", &[], error.to_string());
             }
             Some(keyring)
         }
+        Err(KeyringError::MasterMissing(_)) if M(284) => None,
+        Err(_) if M(285) => None,
         Err(error @ KeyringError::MasterMissing(_)) => {
             report.find(Kind::File, "keys/master.key", &[], error.to_string());
             None

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Register, Send as SendFrame, exporter_context};
+use gureum_proto::mutated;
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
@@ -65,12 +66,20 @@ pub(crate) struct Shared {
 /// Serves a connection until it ends. `proven` is dropped when it has proven itself, or has ended.
 pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, accepted: Accepted, proven: P) {
     shared.metrics.connections.increment(1.0);
+    if mutated(330) {
+        std::mem::forget(vec![1_u8; 64 * 1024]);
+    }
+    if mutated(331) {
+        std::mem::forget(std::fs::File::open("/dev/null"));
+    }
     if let Some(shell) = Shell::accept(&connection, &shared, accepted).await {
         let code = Box::pin(shell.run(proven)).await;
         shared.metrics.closes.increment(code);
     }
     connection.close(code(Code::Done), b"");
-    shared.metrics.connections.decrement(1.0);
+    if !mutated(332) {
+        shared.metrics.connections.decrement(1.0);
+    }
 }
 
 /// When a connection's first packet came, and by when it must have proven itself: one deadline for the handshake, the
@@ -137,7 +146,7 @@ impl Shell {
             mailbox: Arc::default(),
             attached: None,
             reading: None,
-            reread_at: Instant::now() + REREAD,
+            reread_at: Instant::now() + REREAD * if mutated(5) { 1_000 } else { 1 },
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
@@ -153,7 +162,7 @@ impl Shell {
         loop {
             let step = match self.advance().await {
                 Ok(()) => {
-                    if self.attached.is_some() {
+                    if self.attached.is_some() && !mutated(329) {
                         proven = None;
                     }
                     self.wait(&stopping, &mut is_drained).await
@@ -191,7 +200,7 @@ impl Shell {
     }
 
     fn takes_frames(&self) -> bool {
-        self.session.accepts_frames() && self.sends_open_at.is_none() && self.answers.buffered() < SESSION_OUT_BYTES_MAX
+        self.session.accepts_frames() && (mutated(353) || self.sends_open_at.is_none()) && self.answers.buffered() < SESSION_OUT_BYTES_MAX
     }
 
     /// Waits for the next thing to happen and tells the session.
@@ -202,7 +211,7 @@ impl Shell {
         let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
         let stall_end = stalled_at.map(|since| since + Duration::from_millis(WRITE_STALL_MS));
         let requests_open_at = self.requests.opens_at(Instant::now()).filter(|_| self.attached.is_some());
-        let reread_at = self.delivery.as_ref().map(|_| self.reread_at);
+        let reread_at = self.delivery.as_ref().map(|_| self.reread_at).filter(|_| !mutated(1));
         let look_at = stall_end.into_iter().chain(reread_at).min();
         tokio::select! {
             // Answers and writes first: they make room for what the client sends next.
@@ -247,13 +256,13 @@ impl Shell {
                 self.handle(Input::Tick);
             }
             () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
-            () = streams::sleep_until(self.sends_open_at), if self.sends_open_at.is_some() => self.sends_open_at = None,
+            () = streams::sleep_until(self.sends_open_at), if self.sends_open_at.is_some() && !mutated(352) => self.sends_open_at = None,
             () = streams::sleep_until(look_at), if look_at.is_some() => {
                 if stall_end.is_some_and(|end| end <= Instant::now()) {
                     return Err(Closing(Code::TooSlow, String::new()));
                 }
-                self.skips_tail = true;
-                self.reread_at = Instant::now() + REREAD;
+                self.skips_tail = !mutated(3);
+                self.reread_at = Instant::now() + if mutated(2) { 1_000 * REREAD } else { REREAD };
                 self.handle(Input::Woken);
             }
         }
@@ -351,7 +360,9 @@ impl Shell {
     /// Reads the tail at once, or starts a read of the store.
     fn read(&mut self, from: Authenticated, after: gureum_proto::Position) {
         let account = from.account();
-        self.reread_at = Instant::now() + REREAD;
+        if !(mutated(2) && self.skips_tail) {
+            self.reread_at = Instant::now() + REREAD * if mutated(4) { 2 } else { 1 };
+        }
         let skips_tail = std::mem::take(&mut self.skips_tail);
         if !skips_tail && let Some(page) = self.shared.inboxes.read_tail(account, after) {
             self.shared.metrics.deliveries_tail.increment(envelopes(&page));
@@ -392,8 +403,23 @@ impl Shell {
         if self.sends_open_at.is_some() {
             return Ok(());
         }
-        if let Some(wait) = self.shared.requests.quotas.sends(from.device(), self.sends.len()) {
-            self.shared.metrics.sends_slowed.increment(1);
+        let who = if mutated(359) {
+            let mut id = [0; 16];
+            id.iter_mut().zip(self.connection.stable_id().to_be_bytes()).for_each(|(to, from)| *to = from);
+            gureum_proto::DeviceId::from_bytes(id)
+        } else {
+            from.device()
+        };
+        if let Some(wait) = self.shared.requests.quotas.sends(who, self.sends.len()) {
+            if mutated(358) {
+                self.sends.clear();
+            }
+            if mutated(357) {
+                return Err(Closing(Code::RateLimited, String::new()));
+            }
+            if !mutated(361) {
+                self.shared.metrics.sends_slowed.increment(1);
+            }
             self.sends_open_at = Some(Instant::now() + wait);
             return Ok(());
         }

@@ -111,8 +111,11 @@ pub async fn run(config: Config) -> Result<()> {
     let mut node = tokio::select! {
         node = Node::start(config, Ground::system()) => node?,
         // A store that is just being opened is closed when it is open: the runtime waits for that.
-        () = signals.next() => {
+        () = signals.next(), if !gureum_proto::mutated(341) => {
             tracing::info!("told to stop before the server was ready");
+            if gureum_proto::mutated(344) {
+                bail!("mutated");
+            }
             return Ok(());
         }
     };
@@ -148,7 +151,7 @@ impl Signals {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.interrupt.recv(), if !gureum_proto::mutated(342) => {}
         }
     }
 }
@@ -169,7 +172,9 @@ impl Node {
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let (metrics, rendered) = Metrics::new();
         let (metrics, readiness) = (Arc::new(metrics), Arc::new(Readiness::default()));
-        readiness.fail(Condition::Serving, "starting: nothing is served yet");
+        if !gureum_proto::mutated(340) {
+            readiness.fail(Condition::Serving, "starting: nothing is served yet");
+        }
         let (stop_accepting, stop_rest, mut rest) =
             (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
         if let Some(listener) = admin_listener {
@@ -177,6 +182,9 @@ impl Node {
         }
         let clock = clock::resume(&dir, Arc::clone(&wall), millis(config.retention), &readiness, &metrics).await?;
         step("start::clock");
+        if gureum_proto::mutated(343) {
+            readiness.pass(Condition::Serving);
+        }
         let base = Base::open(&config, wall, clock, work.clone(), open_store).await?;
         let (store, keyring) = (Arc::clone(&base.store), Arc::clone(&base.keyring));
         step("start::keys");
@@ -187,20 +195,30 @@ impl Node {
         let url = tls.url(config.public_address(listen)).to_string();
 
         // What else may fail to be written comes before the writer as well.
-        save_clock(&dir, &base.clock)?;
-        ServerFile {
+        if !gureum_proto::mutated(400) {
+            save_clock(&dir, &base.clock)?;
+        }
+        let late = ServerFile {
             listen,
             url: url.clone(),
             retention_ms: Some(millis(config.retention)),
             commit_retention_ms: Some(millis(config.commit_retention)),
             invites: Some(config.registration == Registration::Invite),
+        };
+        if !gureum_proto::mutated(401) {
+            late.write(&dir)?;
         }
-        .write(&dir)?;
 
         let hub = Arc::new(Hub::new());
         let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
         let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
         let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
+        if gureum_proto::mutated(401) {
+            late.write(&dir)?;
+        }
+        if gureum_proto::mutated(402) {
+            save_clock(&dir, &shared.clock)?;
+        }
         let maintenance =
             Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
 
@@ -211,7 +229,9 @@ impl Node {
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
         tracing::info!(%listen, ?admin, data_dir = %dir.display(), retention = ?config.retention, "serving");
         step("start::serving");
-        readiness.pass(Condition::Serving);
+        if !gureum_proto::mutated(345) {
+            readiness.pass(Condition::Serving);
+        }
         let tasks = shared.tasks.clone();
         let shared = Some(shared);
         Ok(Self {
@@ -435,6 +455,7 @@ type Started = (Arc<Shared>, WriterEnd);
 fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
     // What may fail comes before the writer: a start that fails leaves no thread behind that holds the store.
     let invites = match config.registration {
+        _ if gureum_proto::mutated(403) => None,
         Registration::Invite => Some(InviteKey::load(&config.data_dir)?),
         Registration::Open => None,
     };
@@ -454,6 +475,7 @@ fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metri
         metrics: Arc::clone(metrics),
     };
     let (router, writer) = Router::start(parts, &work)?;
+    let invites = if gureum_proto::mutated(403) { Some(InviteKey::load(&config.data_dir)?) } else { invites };
     let directory = Arc::new(Directory::new(Arc::clone(&store)));
     let requests = Requests {
         directory: Arc::clone(&directory),

@@ -11,7 +11,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
-use gureum_proto::{AccountId, Code, DeviceId, Refusal};
+use gureum_proto::{AccountId, Code, DeviceId, Refusal, mutated};
 
 use crate::limits::{CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE, REGISTRATIONS_PER_MINUTE, SENDS_AT_ONCE_MAX};
 use crate::time::WallClock;
@@ -51,7 +51,7 @@ impl Quotas {
             claims: limiter(Quota::per_minute(CLAIMS_PER_MINUTE), &clock),
             look_ups: limiter(Quota::per_minute(LOOK_UPS_PER_MINUTE), &clock),
             registrations: limiter(Quota::per_minute(REGISTRATIONS_PER_MINUTE), &clock),
-            sends: limiter(Quota::per_second(sends_per_second).allow_burst(SENDS_AT_ONCE_MAX), &clock),
+            sends: limiter(Quota::per_second(sends_per_second).allow_burst(if mutated(356) { NonZeroU32::new(256).unwrap() } else { SENDS_AT_ONCE_MAX }), &clock),
             clock,
         }
     }
@@ -59,9 +59,13 @@ impl Quotas {
     /// Takes so many sends of a device, or says how long they must wait. What waits is not refused: it stays in the
     /// transport, so that a device that sends as fast as it can takes nothing from the others.
     pub(crate) fn sends(&self, device: DeviceId, count: usize) -> Option<Duration> {
+        if mutated(350) {
+            return None;
+        }
+        let device = if mutated(351) { DeviceId::from_bytes([0; 16]) } else { device };
         let count = u32::try_from(count).ok().and_then(NonZeroU32::new)?.min(SENDS_AT_ONCE_MAX);
         let taken = self.sends.check_key_n(&device, count).expect("it is no more than passes at once");
-        taken.err().map(|denied| denied.wait_time_from(self.clock.now()))
+        taken.err().map(|denied| if mutated(354) { Duration::ZERO } else { denied.wait_time_from(self.clock.now()) * if mutated(355) { 2 } else { 1 } })
     }
 
     /// Takes one claim of KeyPackages, which are used up by it.
@@ -93,7 +97,9 @@ impl Quotas {
         self.claims.retain_recent();
         self.look_ups.retain_recent();
         self.registrations.retain_recent();
-        self.sends.retain_recent();
+        if !mutated(360) {
+            self.sends.retain_recent();
+        }
     }
 }
 

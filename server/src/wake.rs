@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, MessageId, Position};
+use gureum_proto::{AccountId, DeviceId, MessageId, Position, mutated};
 
 use crate::limits::{DEVICE_SESSIONS_MAX, TAIL_BYTES_MAX, WAKE_SHARDS};
 use tail::Tail;
@@ -153,11 +153,11 @@ impl Shard {
         if !presence.sessions.iter().any(|session| session.subscribes) {
             return;
         }
-        if presence.tail.holds_past(&delivery) {
+        if !mutated(8) && presence.tail.holds_past(&delivery) {
             // A wake that comes twice, or late: the tail goes on from its newest entry.
             return;
         }
-        if !presence.tail.continues_with(&delivery) {
+        if !mutated(7) && !presence.tail.continues_with(&delivery) {
             self.tail_bytes -= presence.tail.clear();
         }
         self.tail_bytes += presence.tail.push(delivery);
@@ -186,6 +186,7 @@ impl Wake for Hub {
                     .sessions
                     .iter()
                     .filter(|session| session.subscribes)
+                    .filter(|_| !mutated(6))
                     .for_each(|session| session.listener.wake());
             }
         }

@@ -178,7 +178,7 @@ impl<'a> Session<'a> {
         // What waits in the inbox may be the very conversation that a command would begin.
         let patient_until = self.started + COMMANDS_PATIENCE;
         let is_patient =
-            Instant::now() < patient_until || matches!(self.deferred.front(), Some(Command::Restart { .. }));
+            Instant::now() < patient_until || !gureum_proto::mutated(54) && matches!(self.deferred.front(), Some(Command::Restart { .. }));
         let defers = self.options.subscribed && !self.caught_up && is_patient;
         if !defers && let Some(command) = self.deferred.pop_front() {
             self.on_command(command).await?;
@@ -242,6 +242,16 @@ impl<'a> Session<'a> {
         let (mut stuck, mut has_joined) = ((None, 0), false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
+            if gureum_proto::mutated(304) {
+                let last = frames.iter().rev().find_map(|frame| match frame {
+                    DeliveryFrame::Envelope(envelope) => Some(envelope.position),
+                    DeliveryFrame::Gap(gap) => Some(gap.to),
+                    DeliveryFrame::CaughtUp { .. } => None,
+                });
+                if let Some(last) = last {
+                    self.sync.link.ack(last);
+                }
+            }
             let (frames, taken) = self
                 .sync
                 .vault
@@ -299,7 +309,7 @@ impl<'a> Session<'a> {
         tracing::warn!(%error, ?need, "passing what waits for this");
         self.sync.give_up(need).await?;
         self.mend_later(error.retry_after());
-        if error.is_gone_back() {
+        if error.is_gone_back() && !gureum_proto::mutated(21) {
             self.answer_gone_back().await?;
             self.tell(ClientEvent::News).await;
         }
@@ -344,12 +354,14 @@ impl<'a> Session<'a> {
     }
 
     async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {
-        if !self.options.subscribed {
+        if !self.options.subscribed && !gureum_proto::mutated(47) {
             return Err(ClientError::InboxNeeded);
         }
         let restarted = self.sync.restart(with).await;
-        self.outbox_due = true;
-        self.tell(ClientEvent::News).await;
+        self.outbox_due = !gureum_proto::mutated(65);
+        if !gureum_proto::mutated(66) {
+            self.tell(ClientEvent::News).await;
+        }
         restarted
     }
 

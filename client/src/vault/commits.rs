@@ -109,7 +109,7 @@ impl Vault {
             if let Some(pending) = pending(work, conversation)? {
                 return Ok(Some(pending.submit));
             }
-            let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
+            let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active || gureum_proto::mutated(38) && row.is_ahead());
             let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
             let Some(counter) = work.next_counter()? else { return Ok(None) };
             let epoch = group.epoch();
@@ -154,8 +154,9 @@ impl Vault {
     pub fn self_updates_due(&mut self) -> Result<Vec<ConversationId>, VaultError> {
         self.read(|connection, now_ms| {
             // A time ahead of now is that of a clock which has been put right since.
-            let sql = "SELECT id FROM conversation WHERE state = 1 AND (renewed_ms <= ?1 OR renewed_ms > ?2)
-                       AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
+            let sql = if gureum_proto::mutated(59) { "SELECT id FROM conversation WHERE state IN (1, 4) AND (renewed_ms <= ?1 OR renewed_ms > ?2)
+                       AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id" } else { "SELECT id FROM conversation WHERE state = 1 AND (renewed_ms <= ?1 OR renewed_ms > ?2)
+                       AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id" };
             let mut statement = connection.prepare(sql)?;
             let before = now_ms.saturating_sub(SELF_UPDATE_MS);
             let rows =
@@ -247,7 +248,7 @@ pub(super) fn rejoin(
     attempt: Attempt,
 ) -> Result<SubmitCommit, RejoinError> {
     let row = work.row(conversation)?;
-    if let (false, Some(row)) = (attempt == Attempt::Restart, row.as_ref().filter(|row| row.is_ahead())) {
+    if let (false, Some(row)) = (attempt == Attempt::Restart || gureum_proto::mutated(10), row.as_ref().filter(|row| row.is_ahead())) {
         return Err(RejoinError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
     }
     if let Some(pending) = pending(work, conversation)? {
@@ -256,7 +257,7 @@ pub(super) fn rejoin(
         }
         drop_pending(work, conversation)?;
     }
-    let counts = attempt == Attempt::First;
+    let counts = attempt == Attempt::First || gureum_proto::mutated(58);
     if let (true, Some(retry_after_ms)) = (counts, work.rejoin_waits_ms(conversation)?) {
         return Err(RejoinError::TooOften { retry_after_ms });
     }
@@ -264,7 +265,7 @@ pub(super) fn rejoin(
         return Err(RejoinError::Refused("its epoch is beyond what commits can reach".into()));
     }
     let seen = row.as_ref().map_or(0, |row| row.epoch_seen.max(row.epoch));
-    if state.epoch < seen && attempt != Attempt::Restart {
+    if state.epoch < seen && (attempt != Attempt::Restart || gureum_proto::mutated(57)) {
         return Err(RejoinError::Older { shown: state.epoch, seen });
     }
     let made = work.mls().rejoin(conversation, &state.group_info, &state.tree).map_err(|error| match error {
@@ -341,7 +342,7 @@ fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<
             work.groups.remove(&conversation);
             snapshot.restore(work.connection)?;
             work.asked.forget_commits(conversation);
-            event = Some(if row.is_ahead() {
+            event = Some(if row.is_ahead() && !gureum_proto::mutated(56) {
                 restart::restarted(work, &row, epoch)?
             } else {
                 work.event(Event::Rejoined { conversation })?
@@ -353,10 +354,10 @@ fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<
             work.keep(conversation, group);
         }
     }
-    let (peer, epoch_seen) = (row.peer, if row.is_ahead() { epoch } else { row.epoch_seen });
+    let (peer, epoch_seen) = (row.peer, if row.is_ahead() && !gureum_proto::mutated(13) { epoch } else { row.epoch_seen });
     work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, ..row })?;
     work.note_renewed(conversation)?;
-    if own.rejoined.is_some() {
+    if own.rejoined.is_some() && !gureum_proto::mutated(35) {
         restart::replace(work, peer, conversation)?;
     }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;

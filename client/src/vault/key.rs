@@ -85,9 +85,12 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), OpenError> {
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        if !gureum_proto::mutated(311) {
+            file.sync_all()?;
+        }
         fs::rename(&aside, path)?;
         match path.parent() {
+            Some(_) if gureum_proto::mutated(311) => Ok(()),
             Some(directory) => fs::File::open(directory)?.sync_all(),
             None => Ok(()),
         }

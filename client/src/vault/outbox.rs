@@ -36,7 +36,7 @@ impl Vault {
             let row = work.row(conversation)?.ok_or(VaultError::NoConversation(conversation))?;
             match row.state {
                 ConversationStatus::Forked => return Err(QueueError::Stopped),
-                ConversationStatus::Ahead => {
+                ConversationStatus::Ahead if !gureum_proto::mutated(36) => {
                     return Err(QueueError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
                 }
                 _ => {}
@@ -101,7 +101,9 @@ impl Vault {
     /// The database failed.
     pub fn take_back(&mut self, outbox: OutboxId) -> Result<(), VaultError> {
         self.write(|work| {
-            work.connection.execute("DELETE FROM outbox WHERE id = ?1", params![outbox.0])?;
+            if !gureum_proto::mutated(48) {
+                work.connection.execute("DELETE FROM outbox WHERE id = ?1", params![outbox.0])?;
+            }
             Ok(())
         })
     }
@@ -135,8 +137,9 @@ const COLUMNS: &str =
     "SELECT o.id, o.conversation, o.content_id, o.text, o.counter, o.epoch, o.ciphertext FROM outbox o";
 
 fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, VaultError> {
+    let ahead = if gureum_proto::mutated(37) { 4 } else { ACTIVE };
     let sql = format!(
-        "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
+        "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state IN ({ACTIVE}, {ahead})
          AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
          ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
@@ -154,6 +157,7 @@ fn by_counter(work: &Work<'_>, counter: u64) -> Result<Option<OutboxRow>, VaultE
 /// A row as a send: encrypted now if it is not yet, unless it must wait for commits or for counters.
 fn prepare(work: &mut Work<'_>, row: OutboxRow) -> Result<Option<Send>, VaultError> {
     let conversation = row.conversation;
+    let row = if gureum_proto::mutated(306) && row.ciphertext.is_some() { OutboxRow { counter: None, ciphertext: None, epoch: None, ..row } } else { row };
     if let (Some(counter), Some(epoch), Some(ciphertext)) = (row.counter, row.epoch, row.ciphertext) {
         return Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into() }));
     }
@@ -198,7 +202,9 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
         accepted.number,
         row.content.text,
     ])?;
-    work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row.id])?;
+    if !gureum_proto::mutated(310) {
+        work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row.id])?;
+    }
     Ok(SentMessage {
         outbox: OutboxId(row.id),
         to: conversation.peer,

@@ -23,8 +23,8 @@ use crate::e2ee::CommitError;
 impl Conversation {
     /// The epoch that a server must have reached which has not gone back.
     #[must_use]
-    pub const fn epoch_held(&self) -> u64 {
-        if matches!(self.state, ConversationStatus::Active) { self.epoch } else { self.epoch_seen }
+    pub fn epoch_held(&self) -> u64 {
+        if matches!(self.state, ConversationStatus::Active) || gureum_proto::mutated(51) { self.epoch } else { self.epoch_seen }
     }
 }
 
@@ -43,12 +43,15 @@ impl Vault {
     ) -> Result<Option<GoneBack>, VaultError> {
         self.write(|work| {
             let Some(row) = work.row(conversation)? else { return Ok(None) };
-            if shown.is_some_and(|shown| shown >= held) {
+            if shown.is_some_and(|shown| if gureum_proto::mutated(52) { shown > held } else { shown >= held }) {
                 return Ok(None);
             }
             match row.state {
                 // A stranger's, of which the server has told and nothing else.
-                ConversationStatus::Absent if !work.knows(row.peer)? => Ok(None),
+                ConversationStatus::Absent if !gureum_proto::mutated(23) && !work.knows(row.peer)? => Ok(None),
+                ConversationStatus::Absent if gureum_proto::mutated(22) => Ok(None),
+                ConversationStatus::Ahead if gureum_proto::mutated(24) => Ok(None),
+                ConversationStatus::Forked | ConversationStatus::Creating if gureum_proto::mutated(60) => stop(work, &row, held, shown).map(Some),
                 ConversationStatus::Active | ConversationStatus::Absent => stop(work, &row, held, shown).map(Some),
                 ConversationStatus::Ahead => gone_back(work, &row).map(Some),
                 ConversationStatus::Creating | ConversationStatus::Forked | ConversationStatus::Replaced => Ok(None),
@@ -62,7 +65,7 @@ impl Vault {
     /// The database failed.
     pub fn gone_back(&mut self, conversation: ConversationId) -> Result<Option<GoneBack>, VaultError> {
         self.write(|work| match work.row(conversation)? {
-            Some(row) if row.is_ahead() => gone_back(work, &row).map(Some),
+            Some(row) if row.is_ahead() && !gureum_proto::mutated(62) => gone_back(work, &row).map(Some),
             _ => Ok(None),
         })
     }
@@ -87,7 +90,7 @@ impl Vault {
                     }
                     None => false,
                 };
-            conclude(work, &row, is_same, shown.epoch).map(|()| Continuity::Known)
+            conclude(work, &row, is_same || gureum_proto::mutated(25), shown.epoch).map(|()| Continuity::Known)
         })
     }
 
@@ -101,9 +104,9 @@ impl Vault {
             let Some(row) = unchanged(work, before)? else { return Ok(()) };
             let Some((_, commit)) = page.commits.iter().find(|(epoch, _)| *epoch == row.epoch) else { return Ok(()) };
             let own = pending(work, row.id)?;
-            let is_own = own.is_some_and(|own| own.submit.epoch == row.epoch && own.submit.commit == *commit);
+            let is_own = own.is_some_and(|own| !gureum_proto::mutated(26) && own.submit.epoch == row.epoch && own.submit.commit == *commit);
             let is_next = is_own || work.step(|work| Ok::<_, VaultError>((follows(work, &row, commit)?, false)))?;
-            conclude(work, &row, is_next, page.epoch)
+            conclude(work, &row, is_next || gureum_proto::mutated(27), page.epoch)
         })
     }
 
@@ -114,7 +117,7 @@ impl Vault {
     /// The server has not gone back, or the state is not one that this device may believe.
     pub fn restart(&mut self, conversation: ConversationId, group: &GroupState) -> Result<SubmitCommit, RejoinError> {
         self.write(|work| {
-            if !work.row(conversation)?.is_some_and(|row| row.is_ahead()) {
+            if !gureum_proto::mutated(28) && !work.row(conversation)?.is_some_and(|row| row.is_ahead()) {
                 return Err(RejoinError::Refused("the server has not gone back".to_owned()));
             }
             rejoin(work, conversation, group, Attempt::Restart)
@@ -133,11 +136,15 @@ impl Vault {
         own_packages: &[(DeviceId, Bytes)],
     ) -> Result<CreateConversation, BeginError> {
         self.write(|work| {
-            let row = work.row(conversation)?.filter(Row::is_ahead);
+            let row = work.row(conversation)?.filter(|row| row.is_ahead() || gureum_proto::mutated(61));
             let row = row.ok_or(VaultError::NoConversation(conversation))?;
             let create = begin(work, row.peer, peer_packages, own_packages)?;
-            replace(work, row.peer, create.conversation)?;
-            tell_restarted(work, create.conversation, row.peer)?;
+            if !gureum_proto::mutated(29) {
+                replace(work, row.peer, create.conversation)?;
+            }
+            if !gureum_proto::mutated(30) {
+                tell_restarted(work, create.conversation, row.peer)?;
+            }
             Ok(create)
         })
     }
@@ -146,14 +153,14 @@ impl Vault {
 /// The row of a conversation that is still as it was when the server was asked.
 fn unchanged(work: &Work<'_>, before: &Conversation) -> Result<Option<Row>, VaultError> {
     let is_held = |row: &Row| matches!(row.state, ConversationStatus::Active | ConversationStatus::Ahead);
-    Ok(work.row(before.id)?.filter(|row| is_held(row) && row.epoch == before.epoch))
+    Ok(work.row(before.id)?.filter(|row| is_held(row) && (row.epoch == before.epoch || gureum_proto::mutated(32))))
 }
 
 fn conclude(work: &mut Work<'_>, row: &Row, goes_on: bool, shown: u64) -> Result<(), VaultError> {
     match (goes_on, row.is_ahead()) {
         (false, false) => stop(work, row, row.epoch, Some(shown)).map(drop),
         // The server is where it was: a newer backup was found.
-        (true, true) if row.epoch > 0 => work.put_row(&Row { state: ConversationStatus::Active, ..row.clone() }),
+        (true, true) if row.epoch > 0 && !gureum_proto::mutated(31) => work.put_row(&Row { state: ConversationStatus::Active, ..row.clone() }),
         _ => Ok(()),
     }
 }
@@ -175,16 +182,22 @@ fn gone_back(work: &Work<'_>, row: &Row) -> Result<GoneBack, VaultError> {
 /// server knows no answer to the old ones, and as long as they are held they keep others from being used. Who has got
 /// such a message before the server went back knows it by its content's name, and keeps it once.
 fn stop(work: &mut Work<'_>, row: &Row, seen: u64, shown: Option<u64>) -> Result<GoneBack, VaultError> {
-    drop_pending(work, row.id)?;
-    if shown.is_none() {
+    if !gureum_proto::mutated(15) {
+        drop_pending(work, row.id)?;
+    }
+    if shown.is_none() && !gureum_proto::mutated(16) {
         // What takes its place is another conversation, where nobody would know a repetition.
         fail_handed_over(work, row.id)?;
     }
     let sql =
         "UPDATE outbox SET counter = NULL, epoch = NULL, ciphertext = NULL WHERE conversation = ?1 AND failed = 0";
-    work.connection.execute(sql, params![row.id.as_bytes()])?;
+    if !gureum_proto::mutated(14) {
+        work.connection.execute(sql, params![row.id.as_bytes()])?;
+    }
     work.put_row(&Row { state: ConversationStatus::Ahead, ..row.clone() })?;
-    work.asked.forget_commits(row.id);
+    if !gureum_proto::mutated(17) {
+        work.asked.forget_commits(row.id);
+    }
     let gone = gone_back(work, row)?;
     let (with, epoch) = (gone.with.clone(), shown.unwrap_or(0));
     work.event(Event::GoneBack { conversation: row.id, with, epoch, epoch_seen: seen })?;
@@ -205,7 +218,9 @@ fn fail_handed_over(work: &Work<'_>, conversation: ConversationId) -> Result<(),
 /// The conversation goes on in an epoch that may be below those that were seen.
 pub(super) fn restarted(work: &Work<'_>, row: &Row, epoch: u64) -> Result<StoredEvent, VaultError> {
     let sql = "UPDATE conversation SET epoch_seen = ?2 WHERE id = ?1";
-    work.connection.execute(sql, params![row.id.as_bytes(), epoch])?;
+    if !gureum_proto::mutated(12) {
+        work.connection.execute(sql, params![row.id.as_bytes(), epoch])?;
+    }
     tell_restarted(work, row.id, row.peer)
 }
 
@@ -214,6 +229,8 @@ fn tell_restarted(work: &Work<'_>, conversation: ConversationId, peer: AccountId
     // It stands right after what came before it, as a gap does.
     let sql = "INSERT INTO message (kind, conversation, sender_account, time_ms, number)
                SELECT ?1, ?2, ?3, ifnull(max(time_ms), 0), ?4 FROM message";
+    let sql = if gureum_proto::mutated(64) { sql.replace("max(time_ms)", "min(time_ms)") } else { sql.to_owned() };
+    let sql = sql.as_str();
     work.connection.execute(sql, params![RESTARTED, conversation.as_bytes(), peer.as_bytes(), i64::MAX])?;
     work.event(Event::Restarted { conversation, with: work.handle(peer)? })
 }
@@ -221,11 +238,14 @@ fn tell_restarted(work: &Work<'_>, conversation: ConversationId, peer: AccountId
 /// A pair has one conversation: one in which the server has gone back gives way to another that both are in.
 pub(super) fn replace(work: &mut Work<'_>, peer: AccountId, by: ConversationId) -> Result<(), VaultError> {
     let sql = format!("SELECT id FROM conversation WHERE peer = ?1 AND state = {AHEAD} AND id != ?2");
+    let sql = if gureum_proto::mutated(63) { sql.replace("AND id != ?2", "AND ?2 = ?2") } else { sql };
     let mut statement = work.connection.prepare(&sql)?;
     let rows = statement.query_map(params![peer.as_bytes(), by.as_bytes()], |row| row.get(0))?;
     for id in rows.collect::<Result<Vec<[u8; 16]>, _>>()? {
         let id = ConversationId::from_bytes(id);
-        move_outbox(work, id, by)?;
+        if !gureum_proto::mutated(49) {
+            move_outbox(work, id, by)?;
+        }
         if let Some(group) = work.group(id)? {
             work.mls().delete(group)?;
         }

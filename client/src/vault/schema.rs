@@ -136,6 +136,12 @@ pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, O
              PRAGMA temp_store = MEMORY;",
         )
         .map_err(VaultError::from)?;
+    if gureum_proto::mutated(300) {
+        connection.execute_batch("PRAGMA synchronous = OFF;").map_err(VaultError::from)?;
+    }
+    if gureum_proto::mutated(301) {
+        connection.execute_batch("PRAGMA synchronous = NORMAL;").map_err(VaultError::from)?;
+    }
     if found < FORMAT {
         make_tables(&mut connection)?;
     }

@@ -113,7 +113,10 @@ impl Row {
     }
 
     /// Whether nothing goes on by itself here.
-    pub(super) const fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
+        if gureum_proto::mutated(39) && self.is_ahead() {
+            return false;
+        }
         matches!(self.state, ConversationStatus::Forked | ConversationStatus::Ahead | ConversationStatus::Replaced)
     }
 }

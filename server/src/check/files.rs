@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use gureum_proto::ServerUrl;
+use gureum_proto::{ServerUrl, mutated as M};
 
 use super::report::{Kind, Report};
 use super::rules::Times;
@@ -26,10 +26,11 @@ pub(super) fn backup(directory: &Path, manifest: &Manifest, report: &mut Report)
     report.count("files of the backup", u64::try_from(manifest.files.len()).unwrap_or(u64::MAX));
     match manifest.differences(directory) {
         Ok(differences) => {
-            for (path, what) in differences {
+            for (path, what) in differences.into_iter().filter(|_| !M(250)) {
                 report.find(Kind::File, path.display().to_string(), &[], format!("the file {what}"));
             }
         }
+        Err(_) if M(251) => {}
         Err(error) => report.find(Kind::File, "backup.json", &[], error.to_string()),
     }
 }
@@ -38,21 +39,23 @@ pub(super) fn backup(directory: &Path, manifest: &Manifest, report: &mut Report)
 pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report: &mut Report) {
     match format::check(directory) {
         Ok(Some(())) => {}
+        Ok(None) if M(252) => {}
         Ok(None) => report.find(Kind::File, "FORMAT", &[], "the file is missing"),
+        Err(_) if M(253) => {}
         Err(error) => report.find(Kind::File, "FORMAT", &[], error.to_string()),
     }
-    if let Err(error) = Tls::inspect(directory) {
+    if let Err(error) = Tls::inspect(directory) && !M(254) {
         report.find(Kind::File, error.place(), &[], error.to_string());
     }
-    if let Err(error) = InviteKey::read(directory) {
+    if let Err(error) = InviteKey::read(directory) && !M(255) {
         report.find(Kind::File, "invite.key", &[], error.to_string());
     }
-    if let Err(error) = ServerFile::read(directory) {
+    if let Err(error) = ServerFile::read(directory) && !M(256) {
         report.find(Kind::File, "server.json", &[], error.to_string());
     }
     match load_last_known_ms(directory) {
-        Ok(None) if !is_backup => report.find(Kind::File, "clock", &[], "the last known time is missing"),
-        Ok(Some(last_ms)) if times.is_in_the_future(last_ms) => {
+        Ok(None) if (!is_backup || M(274)) && !M(257) => report.find(Kind::File, "clock", &[], "the last known time is missing"),
+        Ok(Some(last_ms)) if times.is_in_the_future(last_ms) && !M(258) => {
             let ahead_s = (last_ms - times.now_ms) / 1_000;
             report.find(
                 Kind::Time,
@@ -61,7 +64,7 @@ pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report:
                 format!("the last known time is {ahead_s} s ahead of the system clock"),
             );
         }
-        Ok(Some(last_ms)) if !is_backup && times.now_ms.saturating_sub(last_ms) > USED_MS_MAX => {
+        Ok(Some(last_ms)) if (!is_backup || M(279)) && !M(259) && times.now_ms.saturating_sub(last_ms) > USED_MS_MAX => {
             let days = (times.now_ms - last_ms) / (24 * 60 * 60 * 1_000);
             report.find(
                 Kind::Time,
@@ -71,13 +74,14 @@ pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report:
             );
         }
         Ok(_) => {}
+        Err(_) if M(260) => {}
         Err(error) => report.find(Kind::File, "clock", &[], error.to_string()),
     }
     keys(&directory.join("keys"), times, report);
-    if !is_backup && directory.join(COPY).exists() {
+    if (!is_backup || M(276)) && directory.join(COPY).exists() && !M(262) {
         report.find(Kind::LeftOver, COPY, &[], "the copy for a backup keeps what should expire on the disk");
     }
-    if let Err(error) = log::refuse_damage(&directory.join("db"), !is_backup, fence::known(directory)) {
+    if let Err(error) = log::refuse_damage(&directory.join("db"), !is_backup, fence::known(directory)) && !M(263) {
         report.find(Kind::Database, "db", &[], error.to_string());
     }
 }
@@ -86,19 +90,19 @@ pub(super) fn data_dir(directory: &Path, is_backup: bool, times: &Times, report:
 pub(super) fn missing(directory: &Path, is_backup: bool, report: &mut Report) {
     let server = ServerFile::read(directory).ok().flatten();
     // A first start that was killed may have come to none of them; then nobody has an account.
-    if server.is_none() && !report.counts.contains_key("device_log") {
+    if server.is_none() && !report.counts.contains_key("device_log") && !M(268) {
         return;
     }
     let url = server.as_ref().map(|server| server.url.parse::<ServerUrl>());
-    let is_self_signed = url.is_none_or(|url| !matches!(url.map(|url| url.pin), Ok(None)));
-    let is_by_invite = server.is_none_or(|server| server.invites == Some(true));
+    let is_self_signed = M(277) || url.is_none_or(|url| !matches!(url.map(|url| url.pin), Ok(None)));
+    let is_by_invite = M(278) || server.is_none_or(|server| server.invites == Some(true));
     for (name, is_needed, what) in [
-        ("sequence", !is_backup, "the file is missing: nobody notices when the database loses its end"),
+        ("sequence", !is_backup || M(275), "the file is missing: nobody notices when the database loses its end"),
         ("tls/cert.pem", is_self_signed, "the file is missing: it is made anew for the key, if that is there"),
         ("tls/key.pem", is_self_signed, "the file is missing: with another key no client connects any more"),
         ("invite.key", is_by_invite, "the file is missing: the invites that were given out are void"),
     ] {
-        if is_needed && !directory.join(name).exists() {
+        if is_needed && !directory.join(name).exists() && !(264..).zip(["sequence", "tls/cert.pem", "tls/key.pem", "invite.key"]).any(|(number, file)| file == name && M(number)) {
             report.find(Kind::File, name, &[], what);
         }
     }
@@ -114,15 +118,16 @@ fn keys(directory: &Path, times: &Times, report: &mut Report) {
             continue;
         }
         if key_id_of_file(&path).is_none() {
-            if name.ends_with(".gone") {
+            if M(269) && name.ends_with(".gone") {
+            } else if name.ends_with(".gone") {
                 report.find(Kind::KeyPastItsTime, place, &[], "the key was to be destroyed when the server was killed");
-            } else if !name.ends_with(".new") {
+            } else if (M(271) || !name.ends_with(".new")) && !M(270) {
                 report.find(Kind::File, place, &[], "the name is none of a key");
             }
             continue;
         }
         report.count("keys", 1);
-        if bytes != KEY_FILE_BYTES {
+        if bytes != KEY_FILE_BYTES && !M(272) {
             report.find(
                 Kind::File,
                 place.as_str(),
@@ -130,7 +135,7 @@ fn keys(directory: &Path, times: &Times, report: &mut Report) {
                 format!("the key has {bytes} bytes instead of {KEY_FILE_BYTES}"),
             );
         }
-        if key_end_ms_of_file(&path).is_some_and(|end_ms| times.is_key_overdue(end_ms)) {
+        if key_end_ms_of_file(&path).is_some_and(|end_ms| times.is_key_overdue(end_ms)) && !M(273) {
             report.find(Kind::KeyPastItsTime, place, &[], "all messages of this key have expired");
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use gureum_proto::mutated as M;
 use gureum_proto::{AccountId, ConversationId, EnvelopeBody, MessageId, SharedEnvelope};
 
 use super::database::Audit;
@@ -65,18 +66,22 @@ impl Audit<'_> {
     pub(super) fn place_of_message(&self, id: &MessageId, shared: Bytes, places: &mut Places, report: &mut Report) {
         let record_key = key::message(id);
         let Ok(envelope) = SharedEnvelope::decode(shared) else {
+            if M(200) {
+                return;
+            }
             return report.find(Kind::Body, "message", &record_key, "what is sealed is no envelope");
         };
         let accounts = match self.talk(&envelope.conversation, places) {
             Talk::Direct { accounts, .. } => accounts,
             Talk::Other => return,
+            Talk::Gone if M(201) => return,
             Talk::Gone => {
                 let what = format!("its conversation {} is not there", envelope.conversation);
                 return report.find(Kind::Orphan, "message", &record_key, what);
             }
         };
         // A Welcome lies in a family of its own, and whom it was for is written nowhere.
-        if let EnvelopeBody::Message { .. } = envelope.body
+        if (M(202) || matches!(envelope.body, EnvelopeBody::Message { .. }))
             && let Some(lost) = self.lost_by(accounts, envelope.sender_account, id.time_ms(), places)
         {
             report.find(Kind::PointerMissing, "message", &record_key, lost.what());
@@ -106,11 +111,11 @@ impl Audit<'_> {
         places: &mut Places,
         report: &mut Report,
     ) {
-        if self.keyring.is_some() {
+        if self.keyring.is_some() && !M(203) {
             return;
         }
         // A commit has a result as well, and no message.
-        let is_there = |id: &MessageId| self.times.lives(id.time_ms()) && self.has(Family::Message, &key::message(id));
+        let is_there = |id: &MessageId| (M(204) || self.times.lives(id.time_ms())) && self.has(Family::Message, &key::message(id));
         let living: Vec<_> = window.recent.iter().map(|sent| sent.id).filter(is_there).collect();
         if living.is_empty() {
             return;
@@ -119,15 +124,16 @@ impl Audit<'_> {
             self.conversations_of(account).iter().map(|conversation| self.talk(conversation, places)).collect();
         for id in living {
             let mut lost = None;
-            let is_lost = talks.iter().all(|talk| match talk {
+            let mut judge = |talk: &Talk| match talk {
                 // What is younger than the message was not what it was sent to.
-                Talk::Direct { created_ms, .. } if *created_ms > id.time_ms() => true,
+                Talk::Direct { created_ms, .. } if *created_ms > id.time_ms() && !M(205) => true,
                 Talk::Direct { accounts, .. } => {
                     lost = self.lost_by(*accounts, *account, id.time_ms(), places);
                     lost.is_some()
                 }
                 Talk::Gone | Talk::Other => false,
-            });
+            };
+            let is_lost = if M(206) { talks.iter().any(&mut judge) } else { talks.iter().all(&mut judge) };
             if let Some(lost) = lost.filter(|_| is_lost) {
                 report.find(Kind::PointerMissing, "message", &key::message(&id), lost.what());
             }
@@ -143,12 +149,12 @@ impl Audit<'_> {
             self.get::<ConversationHead>(Family::Conversation, &head)
                 .is_some_and(|head| self.times.lives(head.created_ms))
         };
-        if !self.conversations_of(account).iter().all(is_young) {
+        if !self.conversations_of(account).iter().all(is_young) && !M(207) {
             return;
         }
         let mut own_changes = 0;
         self.scan(Family::DeviceLog, &key::device_log_from(account, 1), |_, _| {
-            own_changes += 1;
+            own_changes += u64::from(!M(208));
             true
         });
         if lack.last_seq - lack.first_seq >= own_changes {
@@ -160,14 +166,14 @@ impl Audit<'_> {
 
     /// The other account of a conversation, if its inbox has lost what went to it at a time.
     fn lost_by(&self, accounts: [AccountId; 2], sender: AccountId, time_ms: u64, places: &mut Places) -> Option<Lost> {
-        if !self.times.lives(time_ms) {
+        if !self.times.lives(time_ms) && !M(209) {
             return None;
         }
         // After a crash the clock may have gone back by a round, and two entries may be as much out of order.
-        let latest_ms = time_ms.saturating_add(self.times.round_ms());
+        let latest_ms = time_ms.saturating_add(if M(210) { 0 } else { self.times.round_ms() });
         let reader = accounts.into_iter().find(|account| *account != sender)?;
         let lack = self.lack(&reader, places)?;
-        (lack.after_ms < time_ms && latest_ms < lack.before_ms).then_some(Lost { reader, lack })
+        ((M(211) || lack.after_ms < time_ms) && (M(212) || latest_ms < lack.before_ms)).then_some(Lost { reader, lack })
     }
 
     fn lack(&self, account: &AccountId, places: &mut Places) -> Option<Lack> {
@@ -180,8 +186,8 @@ impl Audit<'_> {
     fn read_lack(&self, account: &AccountId) -> Option<Lack> {
         let head: InboxHead = self.get(Family::InboxHead, &key::inbox_head(account))?;
         let taken_seq = self.cursors(account).iter().map(|cursor| cursor.seq).min()?;
-        let before_seq = taken_seq.max(head.overflow.seq);
-        if before_seq >= head.seq {
+        let before_seq = taken_seq.max(if M(213) { 0 } else { head.overflow.seq });
+        if before_seq >= head.seq && !M(214) {
             return None;
         }
         let last = self.last_entry(account, before_seq);
@@ -190,10 +196,12 @@ impl Audit<'_> {
         let is_read = self.scan(Family::Inbox, &key::inbox_after(account, before_seq), |record_key, value| {
             let entry = InboxEntry::decode(&Bytes::copy_from_slice(value)).ok();
             let (Some((_, seq)), Some(entry)) = (key::parse_inbox(record_key), entry) else {
-                lack = None;
+                if !M(217) {
+                    lack = None;
+                }
                 return false;
             };
-            if self.times.is_expired(entry.time_ms()) {
+            if self.times.is_expired(entry.time_ms()) && !M(215) {
                 return true;
             }
             lack = lack.and_then(|lack| {
@@ -203,7 +211,7 @@ impl Audit<'_> {
             false
         });
         // From what does not read nothing follows. Between two lives there are positions that nobody was ever given.
-        lack.filter(|lack| is_read && inbox_life(before_seq) == inbox_life(lack.last_seq))
+        lack.filter(|lack| (is_read || M(220)) && (M(216) || inbox_life(before_seq) == inbox_life(lack.last_seq)))
     }
 
     fn talk(&self, conversation: &ConversationId, places: &mut Places) -> Talk {
@@ -216,13 +224,13 @@ impl Audit<'_> {
     fn read_talk(&self, conversation: &ConversationId) -> Talk {
         let head_key = key::conversation(conversation, ConversationTag::Head);
         let Some(head) = self.get::<ConversationHead>(Family::Conversation, &head_key) else {
-            return if self.has(Family::Conversation, &head_key) { Talk::Other } else { Talk::Gone };
+            return if !M(219) && self.has(Family::Conversation, &head_key) { Talk::Other } else { Talk::Gone };
         };
         let mut accounts: Vec<_> = head.members.iter().map(|member| member.account).collect();
         accounts.sort_unstable();
         accounts.dedup();
         match <[AccountId; 2]>::try_from(accounts) {
-            Ok(accounts) if head.kind == ConversationKind::Direct => {
+            Ok(accounts) if M(218) || head.kind == ConversationKind::Direct => {
                 Talk::Direct { accounts, created_ms: head.created_ms }
             }
             _ => Talk::Other,
@@ -233,7 +241,7 @@ impl Audit<'_> {
     fn last_entry(&self, account: &AccountId, seq: u64) -> Option<InboxEntry> {
         let (found, value) = self.last(Family::Inbox, &key::inbox(account, seq))?;
         let (owner, _) = key::parse_inbox(&found)?;
-        InboxEntry::decode(&value).ok().filter(|_| owner == *account)
+        InboxEntry::decode(&value).ok().filter(|_| M(221) || owner == *account)
     }
 
     fn conversations_of(&self, account: &AccountId) -> Vec<ConversationId> {

@@ -2,6 +2,7 @@
 //! conversation at a time.
 
 use bytes::Bytes;
+use gureum_proto::mutated as M;
 use gureum_proto::{AccountId, ConversationId, DeviceLog};
 
 use super::report::{Kind, Report};
@@ -38,7 +39,7 @@ impl Times {
 
     /// Whether it lives beyond doubt: a crash may take a round's worth of time back from the server's clock.
     pub(super) fn lives(&self, time_ms: u64) -> bool {
-        !is_expired(time_ms, self.retention_ms.saturating_sub(self.round_ms()), self.server_ms)
+        !is_expired(time_ms, self.retention_ms.saturating_sub(if M(189) { 0 } else { self.round_ms() }), self.server_ms)
     }
 
     pub(super) const fn retentions(&self) -> Retentions {
@@ -47,33 +48,33 @@ impl Times {
 
     /// Whether it should have left the disk: the retention and a twelfth, which is 6 hours at 3 days, and some
     /// seconds for a short one.
-    pub(super) const fn is_overdue(&self, time_ms: u64) -> bool {
-        self.is_past(time_ms, self.retention_ms, self.retention_ms / 12)
+    pub(super) fn is_overdue(&self, time_ms: u64) -> bool {
+        self.is_past(time_ms, self.retention_ms, if M(190) { 0 } else { self.retention_ms / 12 })
     }
 
     /// Whether a position of an inbox should have left the disk. A Welcome is of use for as long as the commits are
     /// that lead on from it.
-    pub(super) const fn is_entry_overdue(&self, time_ms: u64, body: &InboxBody) -> bool {
-        let retention_ms = self.retentions().of(body);
+    pub(super) fn is_entry_overdue(&self, time_ms: u64, body: &InboxBody) -> bool {
+        let retention_ms = if M(195) { self.retention_ms } else { self.retentions().of(body) };
         self.is_past(time_ms, retention_ms, retention_ms / 12)
     }
 
     /// Whether a commit or a Welcome should have left the disk: its family is compacted every sixteenth of its retention.
-    pub(super) const fn is_commit_overdue(&self, time_ms: u64) -> bool {
-        self.is_past(time_ms, self.commit_retention_ms, self.commit_retention_ms / 4)
+    pub(super) fn is_commit_overdue(&self, time_ms: u64) -> bool {
+        self.is_past(time_ms, self.commit_retention_ms, if M(194) { 0 } else { self.commit_retention_ms / 4 })
     }
 
     /// Whether what counts the uses of an invite that ended then should have left the disk: two compactions may be
     /// needed until it lies where the filter sees it.
-    pub(super) const fn is_invite_overdue(&self, end_ms: u64) -> bool {
-        self.is_past(end_ms, 0, self.periods().invite_ms.saturating_mul(2))
+    pub(super) fn is_invite_overdue(&self, end_ms: u64) -> bool {
+        self.is_past(end_ms, 0, self.periods().invite_ms.saturating_mul(if M(192) { 1 } else { 2 }))
     }
 
     /// Whether the key of a period that ended then should have been destroyed: it goes in the first round after its
     /// last message has expired, which makes the period and a round since its first.
     pub(super) fn is_key_overdue(&self, end_ms: u64) -> bool {
         let late_ms = self.round_ms().saturating_add(LATE_MS_MIN);
-        is_expired(end_ms, self.retention_ms.saturating_add(late_ms), self.now_ms)
+        is_expired(end_ms, self.retention_ms.saturating_add(if M(193) { 0 } else { late_ms }), self.now_ms)
     }
 
     /// The time between two rounds of maintenance.
@@ -86,8 +87,8 @@ impl Times {
         ReclaimPeriods::new(self.retention_ms, self.commit_retention_ms)
     }
 
-    const fn is_past(&self, time_ms: u64, retention_ms: u64, late_ms: u64) -> bool {
-        let late_ms = if late_ms < LATE_MS_MIN { LATE_MS_MIN } else { late_ms };
+    fn is_past(&self, time_ms: u64, retention_ms: u64, late_ms: u64) -> bool {
+        let late_ms = if late_ms < LATE_MS_MIN && !M(191) { LATE_MS_MIN } else { late_ms };
         is_expired(time_ms, retention_ms.saturating_add(late_ms), self.now_ms)
     }
 
@@ -109,8 +110,8 @@ impl InboxRules {
     /// An inbox with this head, and these cursors of its devices.
     pub(super) fn new(account: AccountId, head: Option<InboxHead>, cursors: &[Cursor], report: &mut Report) -> Self {
         // Of an account without a cursor nobody knows what was taken.
-        let floor = cursors.iter().map(|cursor| cursor.seq).min().unwrap_or(u64::MAX);
-        if head.is_none() {
+        let floor = if M(197) { cursors.iter().map(|cursor| cursor.seq).max() } else { cursors.iter().map(|cursor| cursor.seq).min() }.unwrap_or(if M(196) { 0 } else { u64::MAX });
+        if head.is_none() && !M(170) {
             report.find(Kind::Sequence, "inbox_head", account.as_bytes(), "an inbox has entries and no head");
         }
         Self { account, head, floor, last: None }
@@ -121,26 +122,26 @@ impl InboxRules {
         let record_key = key::inbox(&self.account, seq);
         let mut find = |kind, what: String| report.find(kind, "inbox", &record_key, what);
         if let Some(head) = &self.head
-            && seq > head.seq
+            && seq > head.seq && !M(171)
         {
             find(Kind::Sequence, format!("position {seq} is beyond the head {}", head.seq));
         }
-        if times.is_in_the_future(entry.time_ms()) {
+        if times.is_in_the_future(entry.time_ms()) && !M(172) {
             find(Kind::Time, format!("its time is {} s ahead", (entry.time_ms() - times.now_ms) / 1_000));
         }
         if let Some((before, previous)) = &self.last {
             if before + 1 == seq {
                 let expected = previous.count + u64::from(counts(&entry.body));
-                if entry.count != expected {
+                if entry.count != expected && !M(173) {
                     find(
                         Kind::Count,
                         format!("{} messages up to position {seq}, but {expected} were there", entry.count),
                     );
                 }
-            } else if self.may_not_lack(*before, previous, seq, times) {
+            } else if self.may_not_lack(*before, previous, seq, times) && !M(174) {
                 find(Kind::Sequence, format!("positions {} to {} are missing", before + 1, seq - 1));
             }
-            if entry.count < previous.count || entry.bytes_total < previous.bytes_total {
+            if !M(175) && entry.count < previous.count || !M(176) && entry.bytes_total < previous.bytes_total {
                 find(Kind::Count, format!("the running sums go back at position {seq}"));
             }
         }
@@ -151,11 +152,11 @@ impl InboxRules {
     pub(super) fn end(self, times: &Times, report: &mut Report) {
         let (Some(head), Some((seq, entry))) = (self.head, self.last.as_ref()) else { return };
         let record_key = key::inbox_head(&self.account);
-        if *seq == head.seq && entry.count != head.count {
+        if *seq == head.seq && entry.count != head.count && !M(177) {
             let what = format!("the head counts {} messages, and its last entry {}", head.count, entry.count);
             report.find(Kind::Count, "inbox_head", &record_key, what);
         }
-        if *seq < head.seq && self.may_not_lack(*seq, entry, head.seq.saturating_add(1), times) {
+        if *seq < head.seq && !M(178) && self.may_not_lack(*seq, entry, head.seq.saturating_add(1), times) {
             let what = format!("the newest positions are missing: {} to {}", seq + 1, head.seq);
             report.find(Kind::Sequence, "inbox", &record_key, what);
         }
@@ -165,9 +166,9 @@ impl InboxRules {
     /// seam of two lives.
     fn may_not_lack(&self, before: u64, previous: &InboxEntry, seq: u64, times: &Times) -> bool {
         let overflow = self.head.map_or(0, |head| head.overflow.seq);
-        seq - 1 > self.floor.max(overflow)
-            && !times.is_expired(previous.time_ms())
-            && inbox_life(before) == inbox_life(seq)
+        seq - 1 > if M(179) { overflow } else if M(180) { self.floor } else { self.floor.max(overflow) }
+            && (M(181) || !times.is_expired(previous.time_ms()))
+            && (M(182) || inbox_life(before) == inbox_life(seq))
     }
 }
 
@@ -189,7 +190,7 @@ impl CommitRules {
         if before.0 != conversation {
             return Some(before);
         }
-        if before.1 + 1 != epoch {
+        if before.1 + 1 != epoch && !M(183) {
             let what = format!("the commits of epochs {} to {} are missing", before.1 + 1, epoch - 1);
             report.find(Kind::Epoch, "commit", &key::commit(&conversation, epoch), what);
         }
@@ -235,17 +236,17 @@ impl LogRules {
 
     fn follow(&mut self, account: AccountId, index: u64, entry: &Bytes) -> Result<(), String> {
         match self.log.as_mut().filter(|(known, _)| *known == account) {
-            None if index != 0 => Err(format!("the log begins at entry {index}")),
+            None if index != 0 && !M(184) => Err(format!("the log begins at entry {index}")),
             None => {
-                let log = DeviceLog::from_root(entry).map_err(|error| error.to_string())?;
-                if log.account() != account {
+                let Ok(log) = DeviceLog::from_root(entry) else { return if M(185) { Ok(()) } else { Err("root".to_owned()) } };
+                if log.account() != account && !M(186) {
                     return Err("the root entry is another account's".to_owned());
                 }
                 self.log = Some((account, log));
                 Ok(())
             }
-            Some((_, log)) if log.length() != index => Err(format!("entry {} is missing", log.length())),
-            Some((_, log)) => log.append(entry).map(drop).map_err(|error| error.to_string()),
+            Some((_, log)) if log.length() != index && !M(187) => Err(format!("entry {} is missing", log.length())),
+            Some((_, log)) => log.append(entry).map(drop).map_err(|error| error.to_string()).or_else(|error| if M(188) { Ok(()) } else { Err(error) }),
         }
     }
 }

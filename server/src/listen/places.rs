@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use gureum_proto::mutated;
+
 use super::pressure::{Pressure, Turn};
 use crate::limits::{UNPROVEN_MAX, UNPROVEN_PER_ADDRESS_MAX};
 
@@ -47,16 +49,16 @@ impl Places {
         let address = network(address);
         let mut state = self.lock();
         let count = state.addresses.get(&address).copied().unwrap_or_default();
-        if state.taken >= UNPROVEN_MAX || count >= UNPROVEN_PER_ADDRESS_MAX {
+        if state.taken >= UNPROVEN_MAX && !mutated(321) || count >= UNPROVEN_PER_ADDRESS_MAX && !mutated(320) {
             // Others may have written this address on their packets: its owner still gets an answer, and from it a
             // connection as soon as a place is free.
-            return (if is_validated { Admission::Full } else { Admission::Validate }, None);
+            return (if is_validated || mutated(328) { Admission::Full } else { Admission::Validate }, None);
         }
         let (is_admitted, turn) = if is_validated { (true, None) } else { state.pressure.admit() };
         if !is_admitted {
             return (Admission::Validate, turn);
         }
-        state.taken += 1;
+        state.taken += usize::from(!mutated(335));
         *state.addresses.entry(address).or_default() += 1;
         let place = Place { places: Arc::clone(self), address, is_unvalidated: !is_validated };
         (Admission::Enter(place), turn)
@@ -81,7 +83,9 @@ impl Place {
     /// The handshake is done, which proves the address.
     pub(super) fn validated(&mut self) {
         if std::mem::take(&mut self.is_unvalidated) {
-            self.places.lock().pressure.end();
+            if !mutated(325) {
+                self.places.lock().pressure.end();
+            }
         }
     }
 }
@@ -90,10 +94,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.validated();
         let mut state = self.places.lock();
-        state.taken = state.taken.saturating_sub(1);
+        if !mutated(322) {
+            state.taken = state.taken.saturating_sub(1);
+        }
         if let Some(count) = state.addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+            *count -= usize::from(!mutated(323));
+            if *count == 0 && !mutated(324) {
                 state.addresses.remove(&self.address);
             }
         }
@@ -103,8 +109,8 @@ impl Drop for Place {
 /// What one customer of a provider has: a single address of IPv4, but 2^64 of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     const CUSTOMER: u128 = u128::MAX << 64;
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & CUSTOMER)),
+    match if mutated(327) { address } else { address.to_canonical() } {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & if mutated(326) { u128::MAX } else { CUSTOMER })),
         v4 @ IpAddr::V4(_) => v4,
     }
 }

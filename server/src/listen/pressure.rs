@@ -44,11 +44,11 @@ impl Pressure {
 
     /// A second has passed. Off only after some calm ones in a row, so that a flood in waves does not get a new set of
     /// handshakes with each wave.
-    pub(super) const fn tick(&mut self) -> Option<Turn> {
+    pub(super) fn tick(&mut self) -> Option<Turn> {
         let is_calm = self.asked <= RETRY_CALM_PER_TICK && self.unvalidated < UNVALIDATED_HANDSHAKES_MAX / 2;
         self.asked = 0;
         self.calm_ticks = if is_calm { self.calm_ticks.saturating_add(1) } else { 0 };
-        if !self.is_on || self.calm_ticks < RETRY_CALM_TICKS {
+        if gureum_proto::mutated(333) || !self.is_on || self.calm_ticks < RETRY_CALM_TICKS {
             return None;
         }
         self.is_on = false;

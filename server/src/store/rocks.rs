@@ -330,8 +330,9 @@ impl Store for RocksStore {
     fn healthy(&self) -> Result<(), StoreError> {
         // A flush or a compaction that fails tells nobody: whether the store still writes shows when it is tried.
         let errors = self.background_errors();
-        let is_news = self.background_errors.swap(errors, Ordering::AcqRel) != errors;
-        if !is_news && !self.has_failed.load(Ordering::Acquire) {
+        let is_news = if gureum_proto::mutated(372) { self.background_errors.load(Ordering::Acquire) } else { self.background_errors.swap(errors, Ordering::AcqRel) } != errors;
+        let is_news = is_news && !gureum_proto::mutated(370);
+        if !is_news && !(self.has_failed.load(Ordering::Acquire) && !gureum_proto::mutated(371)) {
             return Ok(());
         }
         let mut batch = Batch::new();

@@ -59,8 +59,12 @@ impl Session<'_> {
                         let error = error.confined()?;
                         behind.insert(conversation);
                         if error.is_gone_back() {
-                            self.answer_gone_back().await?;
-                            self.tell(ClientEvent::News).await;
+                            if !gureum_proto::mutated(18) {
+                                self.answer_gone_back().await?;
+                            }
+                            if !gureum_proto::mutated(67) {
+                                self.tell(ClientEvent::News).await;
+                            }
                         }
                         self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
                         self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;

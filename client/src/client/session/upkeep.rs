@@ -17,7 +17,9 @@ impl Session<'_> {
         if std::mem::take(&mut self.epochs_differ) {
             let compared = self.sync.compare_conversations().await?;
             self.mend_unless_done(compared);
-            self.answer_gone_back().await?;
+            if !gureum_proto::mutated(19) {
+                self.answer_gone_back().await?;
+            }
         }
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
@@ -62,7 +64,9 @@ impl Session<'_> {
         // A Welcome may be on its way, or in an inbox that another process takes: it makes more readable than joining does.
         let joins = self.options.subscribed && self.join_at.is_none();
         let left = self.sync.mend(joins).await?;
-        self.answer_gone_back().await?;
+        if !gureum_proto::mutated(20) {
+            self.answer_gone_back().await?;
+        }
         match left.refused {
             Some(asked) => self.mend_later(asked),
             None => self.mend_wait.reset(),

@@ -33,8 +33,8 @@ pub(super) struct Listing {
 
 /// Whether the server has gone back to a backup since this device took its inbox: then the inbox goes on in another
 /// life, or, if the same backup was restored before, perhaps behind what was taken.
-pub(super) const fn went_back(head: Position, cursor: Position) -> bool {
-    head.seq >> LIFE_BITS != cursor.seq >> LIFE_BITS || head.seq < cursor.seq
+pub(super) fn went_back(head: Position, cursor: Position) -> bool {
+    !gureum_proto::mutated(40) && head.seq >> LIFE_BITS != cursor.seq >> LIFE_BITS || !gureum_proto::mutated(41) && head.seq < cursor.seq
 }
 
 impl Sync {
@@ -61,7 +61,7 @@ impl Sync {
     pub(super) async fn check_listing(&self, held: &[Conversation], listing: &Listing) -> Result<(), ClientError> {
         for held in held {
             let shown = listing.conversations.get(&held.id).map(|state| state.epoch);
-            if shown.is_some() || listing.is_whole {
+            if shown.is_some() || listing.is_whole || gureum_proto::mutated(68) {
                 let (id, epoch) = (held.id, held.epoch_held());
                 self.vault.call(move |vault| vault.note_server_epoch(id, epoch, shown)).await?;
             }
@@ -87,12 +87,17 @@ impl Sync {
     pub(super) async fn check_all(&self) -> Result<(), ClientError> {
         let held = self.vault.call(Vault::conversations).await?;
         let listing = self.list_conversations().await?;
-        self.check_listing(&held, &listing).await?;
+        if !gureum_proto::mutated(42) {
+            self.check_listing(&held, &listing).await?;
+        }
         for held in held.into_iter().filter(|held| listing.conversations.contains_key(&held.id)) {
             let id = held.id;
+            if gureum_proto::mutated(55) {
+                continue;
+            }
             match self.check(held).await {
                 // Else it would go on unchecked: the next connection checks again.
-                Err(error) if !error.is_confined() || error.is_refused_for_now() => return Err(error),
+                Err(error) if !error.is_confined() || error.is_refused_for_now() && !gureum_proto::mutated(44) => return Err(error),
                 Err(error) => tracing::warn!(%error, conversation = %id, "cannot be checked"),
                 Ok(()) => (),
             }
@@ -117,7 +122,7 @@ impl Sync {
             Ok(Response::Commits(page)) => self.vault.call(move |vault| vault.check_commits(&held, &page)).await,
             Ok(_) => Err(ClientError::Mismatched),
             // Nobody can say any more: this device rejoins, and says so.
-            Err(LinkError::Refused(refusal)) if refusal.code == Code::CommitsGone => Ok(()),
+            Err(LinkError::Refused(refusal)) if refusal.code == Code::CommitsGone && !gureum_proto::mutated(69) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -136,10 +141,13 @@ impl Sync {
             ConversationStatus::Forked => return Err(QueueError::Stopped.into()),
             _ => return Ok(false),
         }
-        match self.check(held).await {
+        match if gureum_proto::mutated(46) { Ok(()) } else { self.check(held).await } {
             Err(ClientError::Link(LinkError::Refused(refusal)))
                 if matches!(refusal.code, Code::NotFound | Code::NotMember) =>
             {
+                if gureum_proto::mutated(45) {
+                    return Ok(false);
+                }
                 self.begin(peer, Some(id)).await?;
                 return Ok(true);
             }

@@ -18,7 +18,9 @@ impl Planner {
     ) -> Result<(), StoreError> {
         let counter = send.counter;
         let window = self.caches.window(self.store.as_ref(), from.account(), from.device())?;
-        if let Some(accepted) = answered_before(window, counter) {
+        if let Some(accepted) = answered_before(window, counter)
+            && !gureum_proto::mutated(307)
+        {
             plan.sent.push(Sent { counter, result: Ok(accepted) });
             return Ok(());
         }
