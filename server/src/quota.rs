@@ -153,6 +153,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_rested_is_forgotten_and_who_has_not_is_remembered() {
+        let clock = Arc::new(ManualClock::at(1));
+        let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
+        let (account, address) = (AccountId::from_bytes([1; 16]), IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(
+            (quotas.claim(account), quotas.look_up(account), quotas.register(address)),
+            (Ok(()), Ok(()), Ok(()))
+        );
+        passes(&quotas, DeviceId::from_bytes([1; 16]));
+        let remembered = || {
+            quotas.forget_rested();
+            [quotas.claims.len(), quotas.look_ups.len(), quotas.registrations.len(), quotas.sends.len()]
+        };
+        assert_eq!(remembered(), [1; 4]);
+        clock.advance(60_000);
+        assert_eq!(remembered(), [0; 4]);
+    }
+
+    #[test]
     fn an_account_that_claims_too_often_waits_and_others_do_not() {
         let clock = Arc::new(ManualClock::at(1));
         let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);

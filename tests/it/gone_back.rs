@@ -9,6 +9,7 @@ use gureum_tests::wait::SOON;
 use serde_json::Value;
 
 use crate::backup::{backup, come_back, go_back};
+use crate::damage::copy;
 
 /// What `send` exits with where a person must decide.
 const GONE_BACK: Option<i32> = Some(3);
@@ -197,6 +198,38 @@ fn a_conversation_begun_after_the_backup_is_begun_anew_by_a_decision() {
         let _ = person.receive();
         assert!(person.ok(&["restart", other]).is_empty(), "nothing is left to be decided");
     }
+}
+
+#[test]
+fn a_server_that_is_where_it_was_again_needs_no_decision() {
+    let mut world = World::start();
+    let (alice, bob) = world.pair();
+    alice.send(&bob, "before");
+    assert!(world.stop().success());
+    let (older, newest) = (world.directory("older"), world.directory("newest"));
+    copy(world.data_dir(), &older);
+    world.restart();
+    // Bob joins, and renews his keys.
+    assert_eq!(bob.receive_texts(), ["before"]);
+    bob.send(&alice, "after");
+    assert_eq!(alice.receive_texts(), ["after"]);
+    let epoch = alice.epoch();
+
+    // Not by a restore: the directory is another one, and then again the one that it was.
+    assert!(world.stop().success());
+    std::fs::rename(world.data_dir(), &newest).unwrap();
+    copy(&older, world.data_dir());
+    world.restart();
+    assert_eq!(named(&alice.receive(), "gone_back").len(), 1);
+    refuses_at_once(&alice.run(&["send", "bob", "hello?"]), "bob");
+    assert!(world.stop().success());
+    std::fs::remove_dir_all(world.data_dir()).unwrap();
+    std::fs::rename(&newest, world.data_dir()).unwrap();
+    world.restart();
+    assert!(alice.ok(&["restart", "bob"]).is_empty(), "there is nothing to decide");
+    assert_eq!(alice.epoch(), epoch);
+    alice.send(&bob, "as before");
+    assert_eq!(bob.receive_texts(), ["as before"]);
 }
 
 #[test]

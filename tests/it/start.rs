@@ -51,6 +51,7 @@ async fn a_server_is_ready_when_it_serves_and_says_until_then_that_it_starts() {
         std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
     assert!(refused > 0, "the store takes its time to open");
+    assert!(dir.path().join("server.json").exists(), "it is ready only when all has been opened");
     let url = eventually("the ready line", SOON, || url(&process));
     Raw::dial(&url).await.close().await;
     assert_eq!(Admin(port).ready(), (true, "{\"ready\":true,\"reasons\":{}}\n".to_owned()));

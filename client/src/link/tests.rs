@@ -93,12 +93,17 @@ impl Peer {
 
     /// The same for a device with another key.
     pub(crate) async fn welcome_by(&mut self, key: &VerifyingKey) -> HelloClaim {
+        self.welcome_with(key, Ready { key_packages_left: 9, ..Ready::default() }).await
+    }
+
+    /// The same, with what else Ready says.
+    pub(crate) async fn welcome_with(&mut self, key: &VerifyingKey, ready: Ready) -> HelloClaim {
         let ClientFrame::Hello(hello) = self.next().await else { panic!("no hello") };
         let mut exporter = [0; EXPORTER_BYTES];
         let context = exporter_context(hello.claim().account, hello.claim().device);
         self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context).unwrap();
         let claim = hello.verify(key, &exporter).unwrap().clone();
-        self.say(&[ServerFrame::Ready(Ready { key_packages_left: 9, ..Ready::default() })]).await;
+        self.say(&[ServerFrame::Ready(ready)]).await;
         claim
     }
 }

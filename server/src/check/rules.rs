@@ -311,6 +311,36 @@ mod tests {
         assert_eq!(judge(&[(1, u64::from(u32::MAX), 1)], (1, 1), 0), [Kind::Time]);
     }
 
+    /// From which age on something is found to be there too long.
+    fn found_from(is_found: impl Fn(u64) -> bool, age_ms: u64) -> bool {
+        is_found(MUCH_LATER_MS - age_ms) && !is_found(MUCH_LATER_MS - age_ms + 1)
+    }
+
+    const HOUR_MS: u64 = 3_600_000;
+    const MUCH_LATER_MS: u64 = 10_000 * HOUR_MS;
+
+    #[test]
+    fn what_has_expired_may_stay_for_a_twelfth_or_some_seconds_and_a_commit_for_a_quarter() {
+        let times = |retention_ms, commit_retention_ms| Times {
+            now_ms: MUCH_LATER_MS,
+            server_ms: MUCH_LATER_MS,
+            retention_ms,
+            commit_retention_ms,
+        };
+        let days = times(72 * HOUR_MS, 720 * HOUR_MS);
+        assert!(found_from(|time_ms| days.is_overdue(time_ms), 78 * HOUR_MS));
+        assert!(found_from(|time_ms| days.is_entry_overdue(time_ms, &InboxBody::Message), 78 * HOUR_MS));
+        assert!(found_from(|time_ms| days.is_entry_overdue(time_ms, &InboxBody::Welcome), 780 * HOUR_MS));
+        assert!(found_from(|time_ms| days.is_commit_overdue(time_ms), 900 * HOUR_MS));
+        assert!(found_from(|end_ms| days.is_invite_overdue(end_ms), 36 * HOUR_MS));
+        assert!(found_from(|end_ms| days.is_key_overdue(end_ms), 72 * HOUR_MS + 35_000));
+        let seconds = times(1_000, 10_000);
+        assert!(found_from(|time_ms| seconds.is_overdue(time_ms), 31_000));
+        assert!(found_from(|time_ms| seconds.is_entry_overdue(time_ms, &InboxBody::Message), 31_000));
+        assert!(found_from(|time_ms| seconds.is_entry_overdue(time_ms, &InboxBody::Welcome), 40_000));
+        assert!(found_from(|time_ms| seconds.is_commit_overdue(time_ms), 40_000));
+    }
+
     #[test]
     fn missing_commits_are_found() {
         let mut report = Report::new();

@@ -100,16 +100,41 @@ async fn an_hour_of_an_inline_server_passes_at_once_and_its_time_goes_with_it() 
     assert!(began.elapsed() < Duration::from_secs(60));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_server_that_is_dropped_writes_nothing_more_and_lets_go_of_its_store() {
-    let dir = tempfile::tempdir().unwrap();
-    let store: Arc<std::sync::Mutex<Option<std::sync::Weak<dyn Store>>>> = Arc::default();
+/// The store that a server opened, as long as anything holds it.
+type Seen = Arc<std::sync::Mutex<Option<std::sync::Weak<dyn Store>>>>;
+
+/// A store in memory, and whether anything holds it.
+fn watched() -> (OpenStore, Seen) {
+    let store = Seen::default();
     let seen = Arc::clone(&store);
     let open: OpenStore = Box::new(move |expiry| {
         let opened: Arc<dyn Store> = Arc::new(MemoryStore::new(expiry));
         *seen.lock().unwrap() = Some(Arc::downgrade(&opened));
         Ok(opened)
     });
+    (open, store)
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_write_its_small_files_ends_before_anything_holds_the_store() {
+    for (name, is_written_to) in
+        [("clock", "clock.new"), ("server.json", "server.json.new"), ("invite.key", "invite.key")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        // No file can be put where a directory is.
+        std::fs::create_dir(dir.path().join(is_written_to)).unwrap();
+        let (open, store) = watched();
+        let ground = Ground { store: Some(open), work: Work::default(), ..ground() };
+        let error = Node::start(config(dir.path()), ground).await.unwrap_err();
+        let is_held = store.lock().unwrap().take().expect("it was opened").upgrade().is_some();
+        assert!(!is_held, "{name}: the writer has begun: {error:#}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_dropped_writes_nothing_more_and_lets_go_of_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (open, store) = watched();
     let node = Node::start(config(dir.path()), Ground { store: Some(open), ..ground() }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let remembered_ms = load_last_known_ms(dir.path()).unwrap();

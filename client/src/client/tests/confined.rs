@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{
-    AccountFound, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, Envelope, EnvelopeBody,
-    MessageId, Position, Refusal, Request, Response, SharedEnvelope,
+    AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope,
+    EnvelopeBody, MessageId, Position, Refusal, Request, Response, SharedEnvelope,
 };
 use tokio::sync::oneshot;
 
@@ -110,6 +110,66 @@ async fn serve(
             }
         }
     }
+}
+
+/// Delivers some frames, and another one when a message comes, to which it gives no answer; by its commit logs no
+/// conversation has begun.
+async fn serve_from_before(
+    mut peer: Peer,
+    proof: ed25519_dalek::VerifyingKey,
+    (first, then): (Vec<DeliveryFrame>, DeliveryFrame),
+) {
+    peer.welcome_by(&proof).await;
+    let mut delivery = peer.connection.open_uni().await.unwrap();
+    delivery.write_all(&bytes(&first)).await.unwrap();
+    let connection = peer.connection.clone();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => {
+                let Ok((mut send, mut recv)) = stream else { return };
+                let answer = match request(&mut recv).await {
+                    Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
+                    Request::ReadCommits { .. } => {
+                        Response::Commits(Commits { commits: Vec::new(), epoch: 0, first_epoch: 0 })
+                    }
+                    Request::SubmitCommit(_) => Response::Refused(Refusal::new(Code::EpochConflict)),
+                    other => panic!("{other:?}"),
+                };
+                let mut out = BytesMut::new();
+                answer.put(&mut out);
+                send.write_all(&out).await.unwrap();
+                send.finish().unwrap();
+            }
+            frame = peer.next_unless_closed() => match frame {
+                Some(ClientFrame::Send(_)) => delivery.write_all(&bytes(std::slice::from_ref(&then))).await.unwrap(),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_the_inbox_shows_that_the_server_has_gone_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut bob, bob_found) = registered(home.path(), "bob");
+    let mut alice = Sender::begin("alice", &mut bob, &bob_found);
+    let at = |seq, count| Position { seq, count };
+    let first = vec![alice.envelope(at(1, 0), alice.welcome()), DeliveryFrame::CaughtUp { seq: 1 }];
+    alice.leave_behind();
+    let later = alice.say(1, "of a later epoch");
+    let then = alice.envelope(at(2, 1), later);
+    let (proof, mut identity) = (bob.identity().proof.verifying_key(), bob.identity().clone());
+    identity.server = server(move |peer| serve_from_before(peer, proof, (first, then)));
+    let client = Client::new(Ground::system(), home.path(), bob, identity).unwrap();
+    let mut session = client.session(TAKE).unwrap();
+    let commands = session.commands();
+    let sent = session.finish(commands.send("alice".parse().unwrap(), "hello?".to_owned()));
+    let error = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("an answer").unwrap_err();
+    assert!(error.is_gone_back(), "{error}");
+    assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
+    drop(commands);
+    session.abort().await;
 }
 
 fn bytes(frames: &[DeliveryFrame]) -> Bytes {

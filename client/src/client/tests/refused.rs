@@ -2,11 +2,14 @@
 
 use bytes::BytesMut;
 use gureum_proto::{
-    Accepted, AccountFound, ClientFrame, Code, Commits, DeliveryFrame, Refusal, Request, Response, Sent, ServerFrame,
+    Accepted, AccountFound, ClientFrame, Code, Commits, ConversationState, DeliveryFrame, Position, Ready, Refusal,
+    Request, Response, Sent, ServerFrame,
 };
 use quinn::VarInt;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::limits::LIFE_BITS;
 use crate::link::tests::{Peer, request, server};
 use crate::vault::ConversationStatus;
 
@@ -193,4 +196,62 @@ async fn a_server_that_has_gone_back_without_a_word_is_found_out_by_its_refusal(
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
     drop(commands);
     session.close().await;
+}
+
+/// A server that was restored, and cannot say now what has become of a conversation; it says whether a message came.
+async fn serve_unchecked(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, listed: ConversationState) -> bool {
+    let head = Position { seq: 1 << LIFE_BITS, count: 0 };
+    peer.welcome_with(&proof, Ready { key_packages_left: 20, head, ..Ready::default() }).await;
+    let connection = peer.connection.clone();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => {
+                let Ok((mut send, mut recv)) = stream else { return false };
+                let answer = match request(&mut recv).await {
+                    Request::ListConversations { .. } => {
+                        Response::Conversations { conversations: vec![listed.clone()], more: false }
+                    }
+                    Request::ReadGroup { .. } => Response::Refused(Refusal::new(Code::Unavailable)),
+                    _ => Response::KeyPackagesStored { left: 20 },
+                };
+                let mut out = BytesMut::new();
+                answer.put(&mut out);
+                send.write_all(&out).await.unwrap();
+                send.finish().unwrap();
+            }
+            frame = peer.next_unless_closed() => match frame {
+                Some(ClientFrame::Send(_)) => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_checked_now_after_a_restore_is_checked_before_anything_is_sent() {
+    let home = tempfile::tempdir().unwrap();
+    let mut vault = home_with_a_message(home.path());
+    let known = vault.conversations().unwrap().remove(0);
+    vault.conversation_created(known.id).unwrap();
+    let accounts = vec![vault.identity().account, known.peer];
+    let listed = ConversationState { conversation: known.id, epoch: known.epoch, accounts };
+    let (proof, mut identity) = (vault.identity().proof.verifying_key(), vault.identity().clone());
+    let (told, sent) = oneshot::channel();
+    identity.server = server(move |peer| async move {
+        told.send(serve_unchecked(peer, proof, listed).await).unwrap();
+    });
+    let client = Client::new(Ground::system(), home.path(), vault, identity).unwrap();
+    let mut session = client.session(ONCE).unwrap();
+    let ended = async {
+        loop {
+            if let ClientEvent::Stopped(error) = session.next().await.unwrap() {
+                return error;
+            }
+        }
+    };
+    let ended = async { tokio::join!(sent, ended) };
+    let (sent, error) = tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+    assert_eq!((sent, error.code()), (Ok(false), Some(Code::Unavailable)));
+    assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 1, "it waits for the next connection");
 }

@@ -1,6 +1,6 @@
 //! A server that has gone back: noticed by everybody whom it concerns, followed by nobody who has not decided so.
 
-use gureum_proto::{Code, Commits, ConversationId, ConversationState};
+use gureum_proto::{AccountId, Code, Commits, ConversationId, ConversationState};
 
 use super::*;
 
@@ -98,6 +98,8 @@ fn a_conversation_cannot_be_restarted_while_the_server_is_where_it_was() {
     a.look(&relay);
     let refused = a.vault.restart(talk, &old);
     assert!(matches!(refused, Err(RejoinError::Refused(_))), "{refused:?}");
+    let refused = a.vault.begin_anew(talk, &[], &[]);
+    assert!(matches!(refused, Err(BeginError::Vault(VaultError::NoConversation(_)))), "{refused:?}");
     assert_eq!((a.state(talk), a.told()), ((ConversationStatus::Active, 2), (0, 0)));
 }
 
@@ -277,8 +279,13 @@ fn a_decision_survives_a_crash_and_one_that_lost_leaves_everything_as_it_was() {
     let (mut relay, mut a, _, talk) = gone_back();
     a.look(&relay);
     let group = relay.conversations[&talk].group.clone();
-    let submit = a.vault.restart(talk, &group).unwrap();
-    a.vault.commit_rejected(talk).unwrap();
+    let mut lose = || {
+        let submit = a.vault.restart(talk, &group).unwrap();
+        a.vault.commit_rejected(talk).unwrap();
+        submit
+    };
+    // As often as it takes: what a person has decided is bounded by nothing but the person.
+    let submit = (0..10).map(|_| lose()).last().unwrap();
     assert_eq!(a.state(talk), (ConversationStatus::Ahead, 2));
     let again = a.vault.restart(talk, &group).unwrap();
     assert!(again.counter > submit.counter);
@@ -287,6 +294,40 @@ fn a_decision_survives_a_crash_and_one_that_lost_leaves_everything_as_it_was() {
     relay.commit(&a, &again);
     a.vault.commit_accepted(talk).unwrap();
     assert_eq!((a.state(talk), a.told()), ((ConversationStatus::Active, 2), (1, 1)));
+}
+
+#[test]
+fn a_conversation_that_is_being_made_and_a_strangers_have_nothing_to_go_back_from() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let mut b = Person::register(&mut relay, "bob");
+    a.learn(&relay, b.account);
+    let package = (b.device, b.vault.make_last_resort().unwrap());
+    let made = a.vault.begin_conversation(b.account, &[package], &[]).unwrap().conversation;
+    assert_eq!(a.vault.note_server_epoch(made, 1, None).unwrap(), None);
+    assert_eq!(a.state(made), (ConversationStatus::Creating, 1));
+    let (strangers, stranger) = (ConversationId::from_bytes([7; 16]), AccountId::from_bytes([8; 16]));
+    let listed = ConversationState { conversation: strangers, epoch: 5, accounts: vec![a.account, stranger] };
+    a.vault.note_conversation(&listed).unwrap();
+    assert_eq!(a.vault.note_server_epoch(strangers, 5, Some(1)).unwrap(), None);
+    assert_eq!((a.state(strangers), a.told()), ((ConversationStatus::Absent, 0), (0, 0)));
+}
+
+#[test]
+fn a_welcome_brings_nobody_back_to_an_epoch_that_the_server_has_gone_back_to() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let mut b = Person::register(&mut relay, "bob");
+    let talk = relay.begin(&mut a, b.account);
+    // Bob has not taken his inbox, and has seen that others have gone on.
+    b.learn(&relay, a.account);
+    let listed = ConversationState { conversation: talk, epoch: 5, accounts: vec![a.account, b.account] };
+    b.vault.note_conversation(&listed).unwrap();
+    assert!(b.vault.note_server_epoch(talk, 5, Some(1)).unwrap().is_some());
+    b.take(&mut relay);
+    assert_eq!((b.state(talk), b.told()), ((ConversationStatus::Ahead, 0), (1, 0)));
+    b.restart(&mut relay, talk);
+    assert_eq!((b.state(talk), b.told()), ((ConversationStatus::Active, 2), (1, 1)));
 }
 
 #[test]

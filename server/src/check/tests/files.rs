@@ -62,6 +62,8 @@ const FAULTS: &[(Harm, &[(Kind, &str)])] = &[
     (|h| write(h, "server.json", b"?"), &[(Kind::File, "server.json")]),
     (|h| { h.remove("server.json"); h.remove("tls"); h.remove("invite.key"); }, &[(Kind::File, "invite.key"), (Kind::File, "tls/cert.pem"), (Kind::File, "tls/key.pem")]),
     (|h| h.remove("keys/master.key"), &[(Kind::File, "keys/master.key")]),
+    (|h| write(h, "keys/master.key", b"?"), &[(Kind::File, "keys")]),
+    (|h| write(h, "backup.json", b"?"), &[(Kind::File, "backup.json")]),
     (|h| write(h, "keys/odd.key", b"?"), &[(Kind::File, "keys/odd.key")]),
     (|h| write(h, FIRST_KEY, &[7; 61]), &[(Kind::File, "keys"), (KeyMissing, "keys")]),
     (|h| write(h, FIRST_KEY, b"?"), &[(Kind::File, "keys"), (Kind::File, FIRST_KEY), (KeyMissing, "keys")]),
@@ -88,7 +90,7 @@ fn every_fault_of_a_file_is_found_by_kind_and_place_and_nothing_else_is() {
 #[test]
 fn what_other_settings_do_without_is_not_missed() {
     let made = Made::new();
-    let sound: [Harm; 3] = [
+    let sound: [Harm; 4] = [
         // A certificate of an authority, and open registration.
         |h| {
             h.remove("tls");
@@ -102,6 +104,7 @@ fn what_other_settings_do_without_is_not_missed() {
         },
         // What a kill has just left behind, and the next start removes.
         |h| table(h, NOW_MS - HOUR_MS),
+        |h| write(h, "keys/1000-3601000.new", b"?"),
     ];
     for (index, harm) in sound.iter().enumerate() {
         let harmed = made.copy();
@@ -136,6 +139,55 @@ fn a_server_whose_clock_is_ahead_of_the_systems_has_rightly_dropped_more() {
         let report = harmed.check_at(START_MS + RETENTION_MS);
         assert_eq!(all_found(&report), [], "{report:#?}");
     }
+}
+
+#[test]
+fn what_was_dropped_before_a_crash_took_the_clock_back_was_dropped_rightly() {
+    let made = Made::new();
+    let harmed = made.copy();
+    // The newest of what is gone has a second to live again, by the time that was written last.
+    save_last_known_ms(&harmed.path, made.ids[2].time_ms() + RETENTION_MS - 1_000).unwrap();
+    harmed.change(|changes| (1..=3).for_each(|seq| changes.delete(Family::Inbox, bobs(&made, seq))));
+    let report = harmed.check_at(START_MS + RETENTION_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
+}
+
+#[test]
+fn a_backup_keeps_what_it_was_made_with_for_as_long_as_it_is_there() {
+    let made = Made::new();
+    let harmed = made.copy();
+    harmed.remove("clock");
+    let backup = harmed.backup(NOW_MS);
+    for now_ms in [NOW_MS, NOW_MS + RETENTION_MS, NOW_MS + 60 * DAY_MS] {
+        let report = backup.check_at(now_ms);
+        assert_eq!(all_found(&report), [], "{report:#?}");
+    }
+    save_last_known_ms(&harmed.path, START_MS).unwrap();
+    let report = harmed.backup(NOW_MS).check_at(NOW_MS + 60 * DAY_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
+}
+
+#[test]
+fn a_file_of_a_backup_that_is_changed_missing_or_of_no_backup_is_found() {
+    let made = Made::new();
+    let harms: [(Harm, &str); 3] = [
+        (|h| write(h, "db/000999.sst", b"?"), "db/000999.sst"),
+        (|h| h.remove("invite.key"), "invite.key"),
+        (|h| h.remove("server.json"), "server.json"),
+    ];
+    for (harm, name) in harms {
+        let backup = made.copy().backup(NOW_MS);
+        harm(&backup);
+        assert!(all_found(&backup.check_at(NOW_MS)).contains(&found(Kind::File, name, "")), "{name}");
+    }
+}
+
+#[test]
+fn a_first_start_that_was_killed_left_nothing_that_is_missed() {
+    let begun = Harmed::begun();
+    begun.remove("sequence");
+    let report = begun.check_at(START_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
 }
 
 fn bobs(made: &Made, seq: u64) -> Key {

@@ -11,6 +11,7 @@ use gureum_proto::{
 };
 use rocksdb::{DB, Options as DbOptions, WriteBatch};
 
+use crate::backup::take;
 use crate::check::{Kind, Options, Report, check};
 use crate::invite::{InviteKey, ServerFile};
 use crate::router::{Change, CommitPlan, CreatePlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
@@ -215,6 +216,24 @@ pub(super) struct Harmed {
 }
 
 impl Harmed {
+    /// What a first start leaves that is killed before anybody has an account.
+    pub(super) fn begun() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        let writer = Writer::open(&path);
+        save_last_known_ms(&path, writer.clock.now_ms()).unwrap();
+        writer.store.close().unwrap();
+        Self { path, _directory: directory }
+    }
+
+    /// A backup of it.
+    pub(super) fn backup(&self, now_ms: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("b");
+        let _ = take(&self.path, &path, now_ms).unwrap();
+        Self { path, _directory: directory }
+    }
+
     /// Changes the database with a plain RocksDB.
     pub(super) fn change(&self, change: impl FnOnce(&mut Changes<'_>)) {
         let families = std::iter::once("default").chain(Family::ALL.iter().map(|family| family.name()));

@@ -299,6 +299,28 @@ fn a_probe_beside_the_writer_does_not_say_how_far_the_database_has_come() {
 }
 
 #[test]
+fn an_idle_store_notices_the_damage_that_a_compaction_has_met() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let table = {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        put_message(&store, START_MS, &[7; 3_000]);
+        store.close().unwrap();
+        store.message_files().unwrap().remove(0).name
+    };
+    let path = directory.path().join("db").join(table.trim_start_matches('/'));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    assert_eq!(store.healthy(), Ok(()), "nothing has met it yet");
+    assert!(!store.compact_whole(Family::Message), "the call itself does not say so");
+    let Err(error) = store.healthy() else { panic!("nobody has written anything, and nobody is told") };
+    assert!(matches!(&error, StoreError::Damaged(what) if what.contains(table.trim_start_matches('/'))), "{error}");
+    assert!(!error.may_pass());
+}
+
+#[test]
 fn readers_and_the_writer_and_reclaiming_do_not_disturb_each_other() {
     let bench = bench();
     let store: Arc<dyn Store> = Arc::from(bench.store);
