@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{
     AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, DeliveryFrame, DeviceId, Envelope,
-    EnvelopeBody, MessageId, Position, Refusal, Request, Response, SharedEnvelope,
+    EnvelopeBody, MessageId, Position, Ready, Refusal, Request, Response, SharedEnvelope,
 };
 use tokio::sync::oneshot;
 
@@ -112,14 +112,16 @@ async fn serve(
     }
 }
 
-/// Delivers some frames, and another one when a message comes, to which it gives no answer; by its commit logs no
-/// conversation has begun.
+/// Delivers some frames, and others when a message comes, to which it gives no answer. From then on it shows no
+/// conversation that has begun.
 async fn serve_from_before(
     mut peer: Peer,
     proof: ed25519_dalek::VerifyingKey,
-    (first, then): (Vec<DeliveryFrame>, DeliveryFrame),
+    (first, then): (Vec<DeliveryFrame>, Vec<DeliveryFrame>),
 ) {
-    peer.welcome_by(&proof).await;
+    let ready = Ready { key_packages_left: 20, epochs_differ: true, ..Ready::default() };
+    peer.welcome_with(&proof, ready).await;
+    let mut has_gone_back = false;
     let mut delivery = peer.connection.open_uni().await.unwrap();
     delivery.write_all(&bytes(&first)).await.unwrap();
     let connection = peer.connection.clone();
@@ -129,8 +131,14 @@ async fn serve_from_before(
                 let Ok((mut send, mut recv)) = stream else { return };
                 let answer = match request(&mut recv).await {
                     Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
-                    Request::ReadCommits { .. } => {
+                    Request::ReadCommits { .. } if has_gone_back => {
                         Response::Commits(Commits { commits: Vec::new(), epoch: 0, first_epoch: 0 })
+                    }
+                    Request::ListConversations { .. } if has_gone_back => {
+                        Response::Conversations { conversations: Vec::new(), more: false }
+                    }
+                    Request::ReadCommits { .. } | Request::ListConversations { .. } => {
+                        Response::Refused(Refusal::new(Code::NotMember))
                     }
                     Request::SubmitCommit(_) => Response::Refused(Refusal::new(Code::EpochConflict)),
                     other => panic!("{other:?}"),
@@ -141,7 +149,10 @@ async fn serve_from_before(
                 send.finish().unwrap();
             }
             frame = peer.next_unless_closed() => match frame {
-                Some(ClientFrame::Send(_)) => delivery.write_all(&bytes(std::slice::from_ref(&then))).await.unwrap(),
+                Some(ClientFrame::Send(_)) => {
+                    has_gone_back = true;
+                    delivery.write_all(&bytes(&then)).await.unwrap();
+                }
                 Some(_) => {}
                 None => return,
             }
@@ -149,18 +160,15 @@ async fn serve_from_before(
     }
 }
 
-#[tokio::test]
-async fn who_waits_for_an_answer_is_told_when_the_inbox_shows_that_the_server_has_gone_back() {
+/// What Bob is told who has sent a message into Alice's conversation. `deliveries` makes of her what comes before that
+/// message, and what comes then.
+async fn told_to_who_waits(deliveries: fn(&mut Sender) -> (Vec<DeliveryFrame>, Vec<DeliveryFrame>)) {
     let home = tempfile::tempdir().unwrap();
     let (mut bob, bob_found) = registered(home.path(), "bob");
     let mut alice = Sender::begin("alice", &mut bob, &bob_found);
-    let at = |seq, count| Position { seq, count };
-    let first = vec![alice.envelope(at(1, 0), alice.welcome()), DeliveryFrame::CaughtUp { seq: 1 }];
-    alice.leave_behind();
-    let later = alice.say(1, "of a later epoch");
-    let then = alice.envelope(at(2, 1), later);
+    let frames = deliveries(&mut alice);
     let (proof, mut identity) = (bob.identity().proof.verifying_key(), bob.identity().clone());
-    identity.server = server(move |peer| serve_from_before(peer, proof, (first, then)));
+    identity.server = server(move |peer| serve_from_before(peer, proof, frames));
     let client = Client::new(Ground::system(), home.path(), bob, identity).unwrap();
     let mut session = client.session(TAKE).unwrap();
     let commands = session.commands();
@@ -170,6 +178,42 @@ async fn who_waits_for_an_answer_is_told_when_the_inbox_shows_that_the_server_ha
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
     drop(commands);
     session.abort().await;
+}
+
+const fn at(seq: u64, count: u64) -> Position {
+    Position { seq, count }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_the_inbox_shows_that_the_server_has_gone_back() {
+    told_to_who_waits(|alice| {
+        let first = vec![alice.envelope(at(1, 0), alice.welcome()), DeliveryFrame::CaughtUp { seq: 1 }];
+        alice.leave_behind();
+        let later = alice.say(1, "of a later epoch");
+        (first, vec![alice.envelope(at(2, 1), later)])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_another_attempt_shows_that_the_server_has_gone_back() {
+    told_to_who_waits(|alice| {
+        let welcome = alice.envelope(at(1, 0), alice.welcome());
+        alice.leave_behind();
+        let later = alice.say(1, "of a later epoch");
+        (vec![welcome, alice.envelope(at(2, 1), later), DeliveryFrame::CaughtUp { seq: 2 }], Vec::new())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_is_told_when_the_list_of_conversations_shows_that_the_server_has_gone_back() {
+    // The inbox is long, so that the message goes out before it is through.
+    told_to_who_waits(|alice| {
+        let first = vec![alice.envelope(at(1, 0), alice.welcome())];
+        (first, vec![DeliveryFrame::CaughtUp { seq: 1 }])
+    })
+    .await;
 }
 
 fn bytes(frames: &[DeliveryFrame]) -> Bytes {
@@ -187,7 +231,6 @@ async fn one_conversations_trouble_does_not_end_the_session() {
     alice.leave_behind();
     let lost = alice.say(1, "of an epoch that nothing leads to");
     let (hello, later) = (carol.say(1, "beside it"), carol.say(2, "and after it"));
-    let at = |seq, count| Position { seq, count };
     let first = vec![
         alice.envelope(at(1, 0), alice.welcome()),
         carol.envelope(at(2, 0), carol.welcome()),
