@@ -166,9 +166,7 @@ fn every_fault_of_a_record_is_found_by_kind_place_and_key_and_nothing_else_is() 
 #[test]
 fn a_key_that_is_none_of_its_family_is_found_in_each() {
     let made = Made::new();
-    let families =
-        [Inbox, Message, Welcome, Heads, Cursors, Family::DeviceLog, Commit, Conversation, KeyPackage].into_iter();
-    for family in families {
+    for family in [Inbox, Message, Welcome, Heads, Cursors, Family::DeviceLog, Commit, Conversation, KeyPackage] {
         let harmed = made.copy();
         harmed.change(|changes| changes.raw(family, b"short", b"?"));
         assert_eq!(all_found(&harmed.check_at(NOW_MS)), [found(Record, family.name(), b"short")], "{}", family.name());
@@ -278,7 +276,7 @@ fn without_keys_a_message_may_have_gone_to_any_conversation_that_there_was() {
             }
             changes.put(Names, key::membership(&made.alice.account, &ELSEWHERE), &());
         });
-        let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole.clone()]);
+        let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole]);
         expected.sort();
         let report = harmed.check_at(NOW_MS);
         assert_eq!(all_found(&report), expected, "{created_ms}: {report:#?}");

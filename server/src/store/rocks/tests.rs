@@ -310,7 +310,7 @@ fn an_idle_store_notices_the_damage_that_a_compaction_has_met() {
     };
     let path = directory.path().join("db").join(table.trim_start_matches('/'));
     let mut bytes = fs::read(&path).unwrap();
-    bytes[100] ^= 1;
+    bytes[20] ^= 1;
     fs::write(&path, bytes).unwrap();
     let store = RocksStore::open(directory.path(), rules).unwrap();
     assert_eq!(store.healthy(), Ok(()), "nothing has met it yet");
