@@ -38,7 +38,7 @@ pub struct Config {
     pub inbox_entries_max: u64,
     /// Bytes that one inbox may hold.
     pub inbox_bytes_max: u64,
-    /// Messages that one device may send a second, over a burst.
+    /// Messages of [`crate::limits::SEND_COUNTED_BYTES`] that one device may send a second, beyond a burst.
     pub sends_per_second: NonZeroU32,
     /// How long a connection may go without a proof.
     pub unproven_timeout: Duration,

@@ -20,7 +20,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
-use crate::limits::{CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REREAD_MS, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS};
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REREAD_MS, SEND_COUNTED_BYTES, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
+};
 use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
@@ -109,9 +111,17 @@ struct Shell {
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
-    /// When the device, which sends too fast, is heard again; `None`: now.
-    sends_open_at: Option<Instant>,
+    read: Read,
+    /// When the device, which says more than its pace allows, is heard again; `None`: now.
+    heard_again_at: Option<Instant>,
     requests: Pace,
+}
+
+/// What was read from the session stream and not yet counted against the device's pace.
+#[derive(Default)]
+struct Read {
+    frames: usize,
+    bytes: usize,
 }
 
 /// The connection is to be closed with a code and a detail for people.
@@ -150,7 +160,8 @@ impl Shell {
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
-            sends_open_at: None,
+            read: Read::default(),
+            heard_again_at: None,
             requests: Pace::new(Instant::now()),
         })
     }
@@ -190,17 +201,37 @@ impl Shell {
             match self.decoder.next() {
                 Ok(Some(frame)) => {
                     self.shared.metrics.frames_received.increment(1);
+                    self.read.frames += 1;
                     self.handle(Input::Frame(frame));
                 }
                 Ok(None) => break,
                 Err(error) => self.handle(Input::Broken(error)),
             }
         }
-        self.submit_sends().await
+        if self.keeps_pace() { self.submit_sends().await } else { Ok(()) }
+    }
+
+    /// Counts what was read against the device's pace. One that is over it is not heard for a while: what it says
+    /// waits in the transport.
+    fn keeps_pace(&mut self) -> bool {
+        let Some(from) = self.session.authority() else { return true };
+        let counted = self.read.frames.max(self.read.bytes / SEND_COUNTED_BYTES);
+        if self.heard_again_at.is_none() && counted > 0 {
+            match self.shared.requests.quotas.sends(from.device(), counted) {
+                None => self.read = Read { frames: 0, bytes: self.read.bytes % SEND_COUNTED_BYTES },
+                Some(wait) => {
+                    self.shared.metrics.sends_slowed.increment(1);
+                    self.heard_again_at = Some(Instant::now() + wait);
+                }
+            }
+        }
+        self.heard_again_at.is_none()
     }
 
     fn takes_frames(&self) -> bool {
-        self.session.accepts_frames() && (mutated(353) || self.sends_open_at.is_none()) && self.answers.buffered() < SESSION_OUT_BYTES_MAX
+        self.session.accepts_frames()
+            && self.heard_again_at.is_none()
+            && self.answers.buffered() < SESSION_OUT_BYTES_MAX
     }
 
     /// Waits for the next thing to happen and tells the session.
@@ -228,7 +259,10 @@ impl Shell {
                 self.on_page(page);
             }
             chunk = self.input.read_chunk(READ_BYTES_MAX, true), if may_read => match chunk {
-                Ok(Some(chunk)) => self.decoder.push(chunk.bytes),
+                Ok(Some(chunk)) => {
+                    self.read.bytes += chunk.bytes.len();
+                    self.decoder.push(chunk.bytes);
+                }
                 Ok(None) => {
                     self.input_ended = true;
                     if let Err(error) = self.decoder.finish() {
@@ -256,7 +290,9 @@ impl Shell {
                 self.handle(Input::Tick);
             }
             () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
-            () = streams::sleep_until(self.sends_open_at), if self.sends_open_at.is_some() && !mutated(352) => self.sends_open_at = None,
+            () = streams::sleep_until(self.heard_again_at), if self.heard_again_at.is_some() => {
+                self.heard_again_at = None;
+            }
             () = streams::sleep_until(look_at), if look_at.is_some() => {
                 if stall_end.is_some_and(|end| end <= Instant::now()) {
                     return Err(Closing(Code::TooSlow, String::new()));
@@ -400,29 +436,6 @@ impl Shell {
 
     async fn submit_sends(&mut self) -> Result<(), Closing> {
         let Some(from) = self.session.authority().filter(|_| !self.sends.is_empty()) else { return Ok(()) };
-        if self.sends_open_at.is_some() {
-            return Ok(());
-        }
-        let who = if mutated(359) {
-            let mut id = [0; 16];
-            id.iter_mut().zip(self.connection.stable_id().to_be_bytes()).for_each(|(to, from)| *to = from);
-            gureum_proto::DeviceId::from_bytes(id)
-        } else {
-            from.device()
-        };
-        if let Some(wait) = self.shared.requests.quotas.sends(who, self.sends.len()) {
-            if mutated(358) {
-                self.sends.clear();
-            }
-            if mutated(357) {
-                return Err(Closing(Code::RateLimited, String::new()));
-            }
-            if !mutated(361) {
-                self.shared.metrics.sends_slowed.increment(1);
-            }
-            self.sends_open_at = Some(Instant::now() + wait);
-            return Ok(());
-        }
         let unavailable = |_| Closing(Code::Unavailable, String::new());
         let permit = self.shared.router.reserve(std::mem::take(&mut self.sends_bytes)).await.map_err(unavailable)?;
         let answers: Arc<dyn Answers> = Arc::<Mailbox>::clone(&self.mailbox);

@@ -158,6 +158,9 @@ pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(
 /// held to the setting `sends_per_second`.
 pub const SENDS_AT_ONCE_MAX: std::num::NonZeroU32 = std::num::NonZeroU32::new(4_096).expect("it is not 0");
 
+/// What of a session stream counts as one send: every frame, and this much of longer ones, known or to be skipped.
+pub const SEND_COUNTED_BYTES: usize = 4 * 1024;
+
 /// How many accounts one address may register a minute, beside what its invites allow.
 pub const REGISTRATIONS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(6_000).expect("it is not 0");
 

@@ -56,8 +56,7 @@ impl Quotas {
         }
     }
 
-    /// Takes so many sends of a device, or says how long they must wait. What waits is not refused: it stays in the
-    /// transport, so that a device that sends as fast as it can takes nothing from the others.
+    /// Takes so many sends of a device, or says how long they must wait.
     pub(crate) fn sends(&self, device: DeviceId, count: usize) -> Option<Duration> {
         if mutated(350) {
             return None;

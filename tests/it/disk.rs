@@ -20,7 +20,8 @@ static BODY: [u8; 60 * 1024] = [5; 60 * 1024];
 #[tokio::test]
 async fn a_full_disk_refuses_says_why_and_recovers_when_there_is_room() {
     let Some(disk) = SmallDisk::mount(192) else { return };
-    let options = Options { data_dir: Some(disk.path().join("server")), ..Options::default() };
+    let flags = vec!["--sends-per-second", "1000000"];
+    let options = Options { data_dir: Some(disk.path().join("server")), flags, ..Options::default() };
     let mut two = Two::in_world(World::start_with(options)).await;
     two.send(&[b"before"]).await;
     assert!(firing(two.world.admin()).is_empty());
@@ -54,7 +55,7 @@ async fn a_member_can_fill_the_disk_then_everybody_is_refused_and_who_reads_is_s
     let Some(disk) = SmallDisk::mount(160) else { return };
     let options = Options {
         data_dir: Some(disk.path().join("server")),
-        flags: vec!["--inbox-bytes-max", "1048576"],
+        flags: vec!["--inbox-bytes-max", "1048576", "--sends-per-second", "1000000"],
         ..Options::default()
     };
     let mut two = Two::in_world(World::start_with(options)).await;

@@ -132,7 +132,9 @@ impl LoopDisk {
             FileSystem::Xfs => run(Command::new("mkfs.xfs").arg("-q").arg(&image)),
         };
         let disk = Self { kind, image, mount: tempfile::tempdir().unwrap(), _directory: directory };
-        match made.and_then(|()| disk.try_mount()) {
+        // What cuts the power of either comes with XFS.
+        let can_cut = || run(Command::new("xfs_io").arg("-V"));
+        match made.and_then(|()| can_cut()).and_then(|()| disk.try_mount()) {
             Ok(()) => Some(disk),
             Err(why) => {
                 skipped("a disk of its own needs the right to mount one, and the tools to make and cut it", &why);

@@ -40,6 +40,8 @@ pub(super) struct Audit<'a> {
 pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>, times: &Times, report: &mut Report) {
     let mut options = Options::default();
     options.set_paranoid_checks(true);
+    // As the server does. Without, RocksDB 11 ends the process when it only reads a database that notes its logs.
+    options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_open_files(STORE_OPEN_FILES_MAX);
     // RocksDB writes its own log even into a database that it only reads: this keeps it from that.
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));

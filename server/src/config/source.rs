@@ -61,7 +61,7 @@ keys! {
     inbox_entries_max, "N", "100000";
     /// Bytes that one account's inbox may hold; past it the oldest go [default: 268435456]
     inbox_bytes_max, "BYTES", "268435456";
-    /// Messages that one device may send a second, beyond a burst of 4096; more wait [default: 1000]
+    /// Messages of 4 KiB that one device may send a second, beyond a burst of 4096; more wait [default: 1000]
     sends_per_second, "N", "1000";
     /// How long a connection may go without proving itself [default: 3s]
     unproven_timeout, "TIME", "3s";

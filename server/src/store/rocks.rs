@@ -73,7 +73,7 @@ impl RocksStore {
         log::refuse_damage(&directory.join("db"), true, fence::known(directory))?;
         let (options, tallies) = (options::database(), Family::ALL.map(|_| Tally::new()));
         let families = options::families(&expiry, &tallies);
-        let db = DB::open_cf_descriptors(&options, directory.join("db"), families).map_err(world)?;
+        let db = DB::open_cf_descriptors(&options, directory.join("db"), families).map_err(unopened)?;
         let fence = Fence::verify(directory, db.latest_sequence_number())?;
         Ok(Self {
             db,
@@ -393,6 +393,18 @@ fn shares_prefix(family: Family, range: &Range<&[u8]>) -> bool {
 fn unwritten(error: rocksdb::Error) -> StoreError {
     match world(error) {
         StoreError::Io(text) => StoreError::Poisoned(text),
+        other => other,
+    }
+}
+
+/// Why RocksDB does not open a database, and what to do.
+fn unopened(error: rocksdb::Error) -> StoreError {
+    match world(error) {
+        StoreError::Damaged(text) => StoreError::Damaged(format!(
+            "{}. Restore a backup; or, to go on without what is gone, make a backup of the directory and restore \
+             that, so that no position is used twice",
+            text.trim_end_matches('.')
+        )),
         other => other,
     }
 }

@@ -38,10 +38,13 @@ pub struct Physical {
 /// When there is none, or it is damaged.
 #[must_use]
 pub fn open(database: &Path) -> DB {
+    let mut options = Options::default();
+    // Without, RocksDB 11 ends the process when it only reads a database that notes its logs.
+    options.set_track_and_verify_wals_in_manifest(true);
     let mut failed = String::new();
     for _ in 0..OPENS_MAX {
         let opened = DB::list_cf(&Options::default(), database)
-            .and_then(|families| DB::open_cf_for_read_only(&Options::default(), database, families, false));
+            .and_then(|families| DB::open_cf_for_read_only(&options, database, families, false));
         match opened {
             Ok(opened) => return opened,
             // The owner has removed a file between two steps.

@@ -193,9 +193,9 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
     ];
     for (family, record_key) in unreadable {
         let harmed = made.copy();
-        harmed.change(|changes| changes.raw(family, &record_key, b"?"));
+        harmed.change(|changes| changes.raw(family, record_key, b"?"));
         let report = harmed.check_at(NOW_MS);
-        assert_eq!(all_found(&report), [found(Record, family.name(), &record_key)], "{report:#?}");
+        assert_eq!(all_found(&report), [found(Record, family.name(), record_key)], "{report:#?}");
     }
 }
 

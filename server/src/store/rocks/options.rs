@@ -30,6 +30,9 @@ pub(super) fn database() -> Options {
     // forgets what follows damage: so `log` looks first, and tells them apart. A recycled or archived log would keep
     // expired ciphertext.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A log that a newer one has followed is noted with its length. Without, one that is emptied or cut between two
+    // records would pass for whole, where later records or tables have come as far as the database had.
+    options.set_track_and_verify_wals_in_manifest(true);
     options.set_manual_wal_flush(false);
     options.set_recycle_log_file_num(0);
     options.set_wal_ttl_seconds(0);
