@@ -186,7 +186,12 @@ impl Node {
         step("start::bound");
         let url = tls.url(config.public_address(listen)).to_string();
 
-        // What else may fail to be written comes before the writer as well.
+        // What may fail to be read or written comes before the writer: a start that fails leaves no thread behind that
+        // holds the store. The key of invites comes before the file that says that there must be one.
+        let invites = match config.registration {
+            Registration::Invite => Some(InviteKey::load(&dir)?),
+            Registration::Open => None,
+        };
         save_clock(&dir, &base.clock)?;
         ServerFile {
             listen,
@@ -200,7 +205,7 @@ impl Node {
         let hub = Arc::new(Hub::new());
         let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
         let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
-        let (shared, writer) = share(&config, base, wake, &hub, &metrics)?;
+        let (shared, writer) = share(&config, invites, base, wake, &hub, &metrics)?;
         let maintenance =
             Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
 
@@ -432,12 +437,14 @@ fn load_tls(dir: &Path, config: &Config) -> Result<Tls> {
 
 type Started = (Arc<Shared>, WriterEnd);
 
-fn share(config: &Config, base: Base, wake: Arc<dyn Wake>, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Result<Started> {
-    // What may fail comes before the writer: a start that fails leaves no thread behind that holds the store.
-    let invites = match config.registration {
-        Registration::Invite => Some(InviteKey::load(&config.data_dir)?),
-        Registration::Open => None,
-    };
+fn share(
+    config: &Config,
+    invites: Option<InviteKey>,
+    base: Base,
+    wake: Arc<dyn Wake>,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+) -> Result<Started> {
     let Base { store, keyring, wall, clock, floors, work } = base;
     let retention_ms = millis(config.retention);
     let parts = RouterParts {

@@ -248,20 +248,25 @@ async fn who_never_reads_is_dropped_costs_little_and_loses_nothing() {
 #[tokio::test]
 async fn a_device_that_sends_too_fast_is_held_to_its_pace_and_others_are_not() {
     const FULL: usize = SENDS_IN_FLIGHT_MAX as usize;
-    let flags = vec!["--sends-per-second", "50"];
+    let flags = vec!["--sends-per-second", "20"];
     let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
     let (mut bob, mut frames) = two.subscribe(START).await;
-    let started = Instant::now();
-    for _ in 0..SENDS_AT_ONCE_MAX.get() as usize / FULL {
+    let admin = two.world.admin();
+    let slowed = || admin.count("gureum_sends_slowed_total");
+    let mut at_once = 0;
+    while slowed() == 0 {
         two.send(&[b"at once".as_slice(); FULL]).await;
+        at_once += FULL;
     }
-    assert_eq!(two.world.admin().count("gureum_sends_slowed_total"), 0);
+    let burst = SENDS_AT_ONCE_MAX.get() as usize;
+    assert!((burst + 1..4 * burst).contains(&at_once), "{at_once} passed before it was slowed down");
 
     // Another connection of the same device is no way around it.
     let (mut another, _) = two.alice.connect(two.world.url(), false, START).await;
     let late: Vec<_> = (0..FULL).map(|_| two.alice.opaque(&two.talk, b"late".as_slice())).collect();
     let from_bob = [two.bob.opaque(&two.talk, b"of another device".as_slice())];
-    let slowed = async {
+    let started = Instant::now();
+    let late = async {
         let sent = another.send(&late).await;
         assert!(sent.iter().all(|sent| sent.result.is_ok()), "it waits, and nothing is refused");
         Instant::now()
@@ -270,11 +275,10 @@ async fn a_device_that_sends_too_fast_is_held_to_its_pace_and_others_are_not() {
         bob.send(&from_bob).await[0].result.clone().unwrap();
         Instant::now()
     };
-    let (slowed_at, other_at) = tokio::join!(slowed, other);
-    assert!(slowed_at - started >= Duration::from_millis(1_200), "64 at 50 a second: {:?}", slowed_at - started);
-    assert!(other_at < slowed_at);
-    assert!(two.world.admin().count("gureum_sends_slowed_total") > 0);
-    for _ in 0..SENDS_AT_ONCE_MAX.get() {
+    let (late_at, other_at) = tokio::join!(late, other);
+    assert!(late_at - started >= Duration::from_secs(1), "64 at 20 a second: {:?}", late_at - started);
+    assert!(other_at < late_at);
+    for _ in 0..at_once {
         assert_eq!(next_body(&mut frames).await.1, b"at once");
     }
     for _ in 0..FULL {

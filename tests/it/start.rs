@@ -82,3 +82,9 @@ fn a_signal_ends_a_start_that_opens_its_store_and_the_next_one_serves() {
     eventually("the ready line", SOON, || url(&next));
     next.kill();
 }
+
+#[test]
+fn a_first_start_misses_nothing() {
+    let world = World::start();
+    assert!(!world.log().contains("missing"), "{}", world.log());
+}

@@ -399,11 +399,14 @@ fn unwritten(error: rocksdb::Error) -> StoreError {
 /// Why RocksDB does not open a database, and what to do.
 fn unopened(error: rocksdb::Error) -> StoreError {
     match world(error) {
-        StoreError::Damaged(text) => StoreError::Damaged(format!(
-            "{}. Restore a backup; or, to go on without what is gone, make a backup of the directory and restore \
-             that, so that no position is used twice",
-            text.trim_end_matches('.')
-        )),
+        // A restored copy forgets what was noted of its logs; damaged tables and lists it refuses as well.
+        StoreError::Damaged(text) if text.contains("Missing WAL") || text.contains("Size mismatch: WAL") => {
+            StoreError::Damaged(format!(
+                "{}. Restore a backup; or, to go on without what is gone, make a backup of the directory and restore \
+                 that, so that no position is used twice",
+                text.trim_end_matches('.')
+            ))
+        }
         other => other,
     }
 }

@@ -108,7 +108,7 @@ pub struct Sample {
 pub fn run(options: &Options) -> Report {
     let world = World::start_with(WorldOptions {
         retention: Some(options.retention),
-        flags: vec!["--registration", "open"],
+        flags: vec!["--registration", "open", "--sends-per-second", "1000000"],
         program: options.server.clone(),
         ..WorldOptions::default()
     });
