@@ -71,7 +71,7 @@ pub enum MintError {
     Random,
 }
 
-/// Where the server of a data directory is reached, as it wrote down when it last was ready.
+/// Where the server of a data directory is reached, as it wrote down when it last began to serve.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ServerFile {
     /// The address listened on.

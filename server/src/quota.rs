@@ -87,7 +87,7 @@ impl Quotas {
         self.registrations.check_key(&address).map_err(|_| limited())
     }
 
-    /// Forgets whoever has a whole allowance again, so that the memory is bounded by a minute's askers.
+    /// Forgets whoever has a whole allowance again, so that the memory is bounded by who asked lately.
     pub(crate) fn forget_rested(&self) {
         self.claims.retain_recent();
         self.look_ups.retain_recent();
