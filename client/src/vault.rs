@@ -8,12 +8,15 @@ mod commits;
 mod contacts;
 mod conversations;
 mod error;
+mod event;
 mod history;
 mod inbox;
 mod key;
 mod key_packages;
+mod maker;
 mod outbox;
 mod profile;
+mod rejoin;
 mod restart;
 mod schema;
 mod types;
@@ -33,10 +36,11 @@ pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
 pub use error::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+pub use event::{Event, StoredEvent};
 use profile::Profile;
 pub use types::{
-    Applied, Contact, Continuity, Conversation, ConversationStatus, Event, HistoryItem, Learned, Message, Need,
-    OutboxId, SentMessage, Settled, StoredEvent, Taken,
+    Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
+    SentMessage, Settled, Taken,
 };
 use work::{Asked, Work};
 

@@ -1,39 +1,27 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
+mod commands;
 mod outbox;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready};
+use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Ready};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::sync::{Left, Sync};
-use crate::limits::{
-    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX, WAITING_MAX,
-};
+use crate::limits::{COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Contact, Conversation, Event, Need, OutboxId, SentMessage, StoredEvent};
-
-/// What a caller wants of a session.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Send a text; answered when the server has it on disk.
-    Send { to: Handle, text: String, reply: Reply },
-    /// Look somebody up.
-    Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
-    /// Go on from where the server has gone back to.
-    Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
-}
-
-pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
+use crate::vault::{Event, Need, OutboxId, StoredEvent};
+pub(crate) use commands::Command;
+use commands::Reply;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -92,17 +80,6 @@ pub(crate) struct Session<'a> {
     settled_elsewhere: bool,
     started: Instant,
     drain: Option<Duration>,
-}
-
-impl Command {
-    /// Answers a command that was not begun.
-    pub(crate) fn refuse(self, error: ClientError) {
-        match self {
-            Self::Send { reply, .. } => drop(reply.send(Err(error))),
-            Self::Find { reply, .. } => drop(reply.send(Err(error))),
-            Self::Restart { reply, .. } => drop(reply.send(Err(error))),
-        }
-    }
 }
 
 impl<'a> Session<'a> {
@@ -312,45 +289,6 @@ impl<'a> Session<'a> {
             self.caught_up_told = true;
             self.tell(ClientEvent::CaughtUp).await;
         }
-    }
-
-    async fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
-        match command {
-            Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
-                Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
-                    self.outbox_due = true;
-                    self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
-                    // From here on it is in the outbox: what fails concerns the session, and not this message.
-                    if self.caught_up || !self.options.subscribed {
-                        self.expect_welcomes().await?;
-                    }
-                }
-                Err(error) => drop(reply.send(Err(error))),
-            },
-            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
-            Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
-        }
-        Ok(())
-    }
-
-    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, Conversation), ClientError> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(ClientError::Busy);
-        }
-        let conversation = self.sync.conversation(to).await?;
-        let id = conversation.id;
-        let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
-        Ok((outbox, conversation))
-    }
-
-    async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {
-        if !self.options.subscribed {
-            return Err(ClientError::InboxNeeded);
-        }
-        let restarted = self.sync.restart(with).await;
-        self.outbox_due = true;
-        self.tell(ClientEvent::News).await;
-        restarted
     }
 
     async fn tell(&self, event: ClientEvent) {

@@ -9,10 +9,11 @@ use gureum_proto::{
 };
 use rusqlite::params;
 
-use super::commits::{Attempt, drop_pending, pending, rejoin};
 use super::conversations::{begin, move_outbox};
 use super::history::RESTARTED;
+use super::maker::{drop_pending, pending};
 use super::outbox::fail;
+use super::rejoin::{Attempt, rejoin};
 use super::work::{AHEAD, Row, Work};
 use super::{
     BeginError, Continuity, Conversation, ConversationStatus, Event, GoneBack, RejoinError, StoredEvent, Vault,

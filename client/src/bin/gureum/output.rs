@@ -1,14 +1,15 @@
 //! What the commands print: one line for people or one JSON object, each written out before the next.
 
+mod event;
+mod text;
+
 use std::io::{self, Write};
-use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{ConversationId, GapReason, Handle};
+use event::{event_json, history_json};
+use gureum_client::vault::{Event, HistoryItem};
 use serde::Serialize;
-
-/// Handles shorter than this are padded, so that texts begin in one column.
-const HANDLE_COLUMN: usize = 10;
+use text::{event_text, history_text};
+pub(crate) use text::{printable, time_text};
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -132,165 +133,14 @@ impl Output {
         if self.json {
             return Ok(serde_json::to_string(&history_json(item))?);
         }
-        Ok(match item {
-            HistoryItem::Message(message) => message_text(message),
-            HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
-            HistoryItem::Restarted { with, .. } => restarted_text(with),
-            HistoryItem::Unreadable { server_time_ms, why, .. } => {
-                format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
-            }
-        })
+        Ok(history_text(item))
     }
-}
-
-fn event_json(event: &Event) -> Option<Line<'_>> {
-    Some(match event {
-        Event::Message(message) => message_json(message),
-        Event::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
-        Event::Unreadable { conversation, number, message_id, why } => Line::Unreadable {
-            conversation: conversation.to_string(),
-            message_id: message_id.to_string(),
-            number: *number,
-            why,
-        },
-        // A conversation shows itself by its first message.
-        Event::Joined { .. } => return None,
-        Event::Rejoined { conversation } => Line::Rejoined { conversation: conversation.to_string() },
-        Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
-            conversation: conversation.to_string(),
-            with: with.to_string(),
-            epoch: *epoch,
-            epoch_seen: *epoch_seen,
-        },
-        Event::Restarted { conversation, with } => restarted_json(*conversation, with),
-        Event::DeviceAdded { account, device } => {
-            Line::DeviceAdded { account: account.to_string(), device: device.to_string() }
-        }
-        Event::DeviceRevoked { account, device } => {
-            Line::DeviceRevoked { account: account.to_string(), device: device.to_string() }
-        }
-        Event::CommitRefused { conversation, why, stopped } => {
-            Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
-        }
-        Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
-    })
-}
-
-fn history_json(item: &HistoryItem) -> Line<'_> {
-    match item {
-        HistoryItem::Message(message) => message_json(message),
-        HistoryItem::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
-        HistoryItem::Restarted { conversation, with } => restarted_json(*conversation, with),
-        HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
-            conversation: conversation.to_string(),
-            message_id: message_id.to_string(),
-            number: *number,
-            why,
-        },
-    }
-}
-
-fn message_json(message: &Message) -> Line<'_> {
-    Line::Message {
-        conversation: message.conversation.to_string(),
-        from: message.from_handle.to_string(),
-        text: &message.text,
-        message_id: message.message_id.map(|id| id.to_string()),
-        server_time_ms: message.server_time_ms,
-        seq: message.seq,
-    }
-}
-
-fn restarted_json(conversation: ConversationId, with: &Handle) -> Line<'static> {
-    Line::Restarted { conversation: conversation.to_string(), with: with.to_string() }
-}
-
-const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {
-    let reason = match reason {
-        GapReason::Expired => "expired",
-        GapReason::Overflow => "overflow",
-        GapReason::Lost => "lost",
-    };
-    Line::Gap { from_seq, to_seq, count, reason }
-}
-
-fn event_text(event: &Event) -> String {
-    match event {
-        Event::Message(message) => message_text(message),
-        Event::Gap { count, reason, .. } => gap_text(*count, *reason),
-        Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
-        Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
-        Event::Rejoined { .. } => {
-            "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
-        }
-        Event::GoneBack { with, .. } => gone_back_text(with),
-        Event::Restarted { with, .. } => restarted_text(with),
-        Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
-        Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
-        Event::CommitRefused { why, stopped, .. } => {
-            let end = if *stopped { "; the conversation is stopped" } else { "" };
-            format!("· a change of a conversation was refused: {}{end}", printable(why))
-        }
-        Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
-    }
-}
-
-fn gone_back_text(with: &Handle) -> String {
-    format!(
-        "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
-         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
-         `gureum safety-number {with}`, and run `gureum restart {with}`"
-    )
-}
-
-fn restarted_text(with: &Handle) -> String {
-    format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
-}
-
-fn message_text(message: &Message) -> String {
-    let handle = message.from_handle.as_str();
-    format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
-}
-
-fn gap_text(count: u64, reason: GapReason) -> String {
-    let why = match reason {
-        GapReason::Expired => "the server keeps messages only for a while",
-        GapReason::Overflow => "more came than the server keeps for one account",
-        GapReason::Lost => "the server lost them, and maybe more: it was damaged, or went back to a backup",
-    };
-    match count {
-        0 => format!("· messages may be missing: {why}"),
-        1 => format!("· 1 message is gone: {why}"),
-        _ => format!("· {count} messages are gone: {why}"),
-    }
-}
-
-/// A time as people read it, in UTC.
-pub(crate) fn time_text(time_ms: u64) -> String {
-    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).map_or_else(
-        || format!("{time_ms} ms"),
-        |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " "),
-    )
-}
-
-/// Text of others without what would steer a terminal or reorder what is read.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
-    use gureum_client::vault::OutboxId;
-    use gureum_proto::{AccountId, DeviceId, MessageId};
+    use gureum_client::vault::{Message, OutboxId};
+    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 
     use super::*;
 

@@ -1,0 +1,93 @@
+//! Events and entries of the history as people read them.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use gureum_client::vault::{Event, HistoryItem, Message};
+use gureum_proto::{GapReason, Handle};
+
+/// Handles shorter than this are padded, so that texts begin in one column.
+const HANDLE_COLUMN: usize = 10;
+
+pub(super) fn event_text(event: &Event) -> String {
+    match event {
+        Event::Message(message) => message_text(message),
+        Event::Gap { count, reason, .. } => gap_text(*count, *reason),
+        Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
+        Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
+        Event::Rejoined { .. } => {
+            "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
+        }
+        Event::GoneBack { with, .. } => gone_back_text(with),
+        Event::Restarted { with, .. } => restarted_text(with),
+        Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
+        Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
+        Event::CommitRefused { why, stopped, .. } => {
+            let end = if *stopped { "; the conversation is stopped" } else { "" };
+            format!("· a change of a conversation was refused: {}{end}", printable(why))
+        }
+        Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
+    }
+}
+
+pub(super) fn history_text(item: &HistoryItem) -> String {
+    match item {
+        HistoryItem::Message(message) => message_text(message),
+        HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
+        HistoryItem::Restarted { with, .. } => restarted_text(with),
+        HistoryItem::Unreadable { server_time_ms, why, .. } => {
+            format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
+        }
+    }
+}
+
+fn gone_back_text(with: &Handle) -> String {
+    format!(
+        "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
+         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
+         `gureum safety-number {with}`, and run `gureum restart {with}`"
+    )
+}
+
+fn restarted_text(with: &Handle) -> String {
+    format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
+}
+
+fn message_text(message: &Message) -> String {
+    let handle = message.from_handle.as_str();
+    format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
+}
+
+fn gap_text(count: u64, reason: GapReason) -> String {
+    let why = match reason {
+        GapReason::Expired => "the server keeps messages only for a while",
+        GapReason::Overflow => "more came than the server keeps for one account",
+        GapReason::Lost => "the server lost them, and maybe more: it was damaged, or went back to a backup",
+    };
+    match count {
+        0 => format!("· messages may be missing: {why}"),
+        1 => format!("· 1 message is gone: {why}"),
+        _ => format!("· {count} messages are gone: {why}"),
+    }
+}
+
+/// A time as people read it, in UTC.
+pub(crate) fn time_text(time_ms: u64) -> String {
+    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).map_or_else(
+        || format!("{time_ms} ms"),
+        |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " "),
+    )
+}
+
+/// Text of others without what would steer a terminal or reorder what is read.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,75 @@
+//! What callers want of a session, and how it is begun.
+
+use gureum_proto::Handle;
+use tokio::sync::oneshot;
+
+use super::{Session, Waiting};
+use crate::client::error::ClientError;
+use crate::client::event::ClientEvent;
+use crate::limits::WAITING_MAX;
+use crate::vault::{Contact, Conversation, OutboxId, SentMessage};
+
+/// What a caller wants of a session.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Send a text; answered when the server has it on disk.
+    Send { to: Handle, text: String, reply: Reply },
+    /// Look somebody up.
+    Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+    /// Go on from where the server has gone back to.
+    Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
+}
+
+pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
+
+impl Command {
+    /// Answers a command that was not begun.
+    pub(crate) fn refuse(self, error: ClientError) {
+        match self {
+            Self::Send { reply, .. } => drop(reply.send(Err(error))),
+            Self::Find { reply, .. } => drop(reply.send(Err(error))),
+            Self::Restart { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Session<'_> {
+    pub(super) async fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
+        match command {
+            Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
+                Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
+                    self.outbox_due = true;
+                    self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
+                    // From here on it is in the outbox: what fails concerns the session, and not this message.
+                    if self.caught_up || !self.options.subscribed {
+                        self.expect_welcomes().await?;
+                    }
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
+        }
+        Ok(())
+    }
+
+    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, Conversation), ClientError> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(ClientError::Busy);
+        }
+        let conversation = self.sync.conversation(to).await?;
+        let id = conversation.id;
+        let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
+        Ok((outbox, conversation))
+    }
+
+    async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {
+        if !self.options.subscribed {
+            return Err(ClientError::InboxNeeded);
+        }
+        let restarted = self.sync.restart(with).await;
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        restarted
+    }
+}

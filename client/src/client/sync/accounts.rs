@@ -1,0 +1,58 @@
+//! Accounts: found by their handles, and their device logs learned.
+
+use gureum_proto::{AccountId, Code, FindBy, Handle, Request, Response};
+
+use super::{ClientError, Sync};
+use crate::limits::NEED_STEPS_MAX;
+use crate::link::LinkError;
+use crate::vault::Contact;
+
+impl Sync {
+    /// The account of a handle: known here, or found.
+    pub(crate) async fn contact(&self, handle: &Handle) -> Result<Contact, ClientError> {
+        let known = handle.clone();
+        if let Some(contact) = self.vault.call(move |vault| vault.contact_by_handle(&known)).await? {
+            return Ok(contact);
+        }
+        match self.learn(FindBy::Handle(handle.clone()), 0).await {
+            Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::NotFound => {
+                Err(ClientError::Nobody(handle.to_string()))
+            }
+            result => result,
+        }
+    }
+
+    pub(super) async fn learn(&self, by: FindBy, mut log_from: u64) -> Result<Contact, ClientError> {
+        for _ in 0..NEED_STEPS_MAX {
+            let request = Request::FindAccount { by: by.clone(), log_from };
+            let Response::Account(found) = self.link.request(&request).await? else {
+                return Err(ClientError::Mismatched);
+            };
+            if matches!(&by, FindBy::Account(account) if *account != found.account)
+                || matches!(&by, FindBy::Handle(handle) if *handle != found.handle)
+            {
+                return Err(ClientError::Mismatched);
+            }
+            let learned = self.vault.call(move |vault| vault.learn_account(&found, log_from)).await?;
+            if !learned.more {
+                return Ok(learned.contact);
+            }
+            log_from = learned.contact.log.length();
+        }
+        Err(ClientError::Stuck("a device log without end".to_owned()))
+    }
+
+    pub(super) async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {
+        let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
+        self.learn(FindBy::Account(account), log_from).await
+    }
+
+    pub(super) async fn has_other_devices(&self) -> Result<bool, ClientError> {
+        let account = self.identity.account;
+        let contact = match self.vault.call(move |vault| vault.contact(account)).await? {
+            Some(contact) => contact,
+            None => self.learn_account(account).await?,
+        };
+        Ok(contact.log.active().any(|(device, _)| device != self.identity.device))
+    }
+}

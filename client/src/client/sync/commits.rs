@@ -1,0 +1,140 @@
+//! Commits: those that this device lacks, those that it makes, and the way back into a conversation.
+
+use std::sync::Arc;
+
+use gureum_proto::{Code, ConversationId, FindBy, Group, Request, Response, SubmitCommit};
+
+use super::{ClientError, Left, Sync};
+use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX};
+use crate::link::LinkError;
+use crate::vault::{Applied, Need, RejoinError, Vault};
+
+/// What makes an external commit onto a group's state.
+pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
+
+/// What became of a commit.
+enum Submitted {
+    Accepted,
+    Lost,
+}
+
+impl Sync {
+    /// Brings a conversation to its current epoch by the commit log, or by rejoining where that ends.
+    pub(super) async fn fetch_commits(
+        &self,
+        conversation: ConversationId,
+        mut from_epoch: u64,
+    ) -> Result<(), ClientError> {
+        for _ in 0..NEED_STEPS_MAX {
+            let page = match self.link.request(&Request::ReadCommits { conversation, from_epoch }).await {
+                Ok(Response::Commits(page)) => page,
+                Ok(_) => return Err(ClientError::Mismatched),
+                Err(LinkError::Refused(refusal)) if refusal.code == Code::CommitsGone => {
+                    return self.rejoin(conversation).await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.check_epoch(conversation, from_epoch, Some(page.epoch)).await?;
+            match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
+                Applied::UpToDate | Applied::Stopped => return Ok(()),
+                Applied::More { from_epoch: next } => from_epoch = next,
+                Applied::Needs(Need::Account { account, log_from }) => {
+                    self.learn(FindBy::Account(account), log_from).await?;
+                }
+                Applied::Needs(Need::Rejoin { conversation }) => return self.rejoin(conversation).await,
+                Applied::Needs(Need::Commits { from_epoch: next, .. }) => from_epoch = next,
+            }
+        }
+        Err(ClientError::Stuck("a commit log without end".to_owned()))
+    }
+
+    /// Joins by an external commit; another commit that comes first is a reason to try again.
+    pub(crate) async fn rejoin(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        let how = |race| if race == 0 { Vault::rejoin as Joining } else { Vault::rejoin_again };
+        let held = self.vault.call(move |vault| vault.conversation(conversation)).await?;
+        match self.join(conversation, how).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.vault.run(move |vault| vault.rejoin_raced(conversation)).await?.into()),
+            Err(ClientError::Rejoin(RejoinError::Older { shown, seen })) => {
+                let held = held.map_or(0, |held| held.epoch_seen);
+                self.check_epoch(conversation, held, Some(shown)).await?;
+                Err(RejoinError::Older { shown, seen }.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes external commits until the server takes one, or others were faster too often.
+    pub(super) async fn join(
+        &self,
+        conversation: ConversationId,
+        how: fn(usize) -> Joining,
+    ) -> Result<bool, ClientError> {
+        for race in 0..REJOIN_RACES_MAX {
+            let submit = self.external_commit(conversation, how(race)).await?;
+            if let Submitted::Accepted = self.submit(submit).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn external_commit(&self, conversation: ConversationId, how: Joining) -> Result<SubmitCommit, ClientError> {
+        let Response::Group(group) = self.link.request(&Request::ReadGroup { conversation }).await? else {
+            return Err(ClientError::Mismatched);
+        };
+        let group = Arc::new(group);
+        for _ in 0..NEED_STEPS_MAX {
+            let state = Arc::clone(&group);
+            match self.vault.run(move |vault| how(vault, conversation, &state)).await? {
+                Ok(submit) => return Ok(submit),
+                Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ClientError::Stuck("a conversation without end".to_owned()))
+    }
+
+    async fn submit(&self, commit: SubmitCommit) -> Result<Submitted, ClientError> {
+        let conversation = commit.conversation;
+        match self.link.request(&Request::SubmitCommit(commit)).await {
+            Ok(Response::CommitAccepted { .. }) => {
+                self.vault.call(move |vault| vault.commit_accepted(conversation)).await?;
+                Ok(Submitted::Accepted)
+            }
+            Ok(_) => Err(ClientError::Mismatched),
+            Err(LinkError::Refused(refusal)) if matches!(refusal.code, Code::EpochConflict | Code::EpochStale) => {
+                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                Ok(Submitted::Lost)
+            }
+            Err(error) => {
+                // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
+                if error.is_final() {
+                    self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sends commits again whose answer is missing.
+    pub(crate) async fn resubmit_commits(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        for commit in self.vault.call(Vault::pending_commits).await? {
+            left.note(self.submit(commit).await.map(drop))?;
+        }
+        Ok(left)
+    }
+
+    /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.
+    pub(crate) async fn renew_keys(&self) -> Result<Left, ClientError> {
+        let mut left = Left::default();
+        for conversation in self.vault.call(Vault::self_updates_due).await? {
+            let commit = self.vault.call(move |vault| vault.commit_self_update(conversation)).await?;
+            if let Some(commit) = commit {
+                left.note(self.submit(commit).await.map(drop))?;
+            }
+        }
+        Ok(left)
+    }
+}

@@ -1,0 +1,169 @@
+//! What happened, as it is kept until it is reported.
+
+use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
+use serde::{Deserialize, Serialize};
+
+use super::types::{Message, OutboxId};
+
+/// Something that happened, with its place among the unreported ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// For [`super::Vault::mark_reported`].
+    pub id: i64,
+    /// What.
+    pub event: Event,
+}
+
+/// Something that a person or a program wants to hear of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A message came.
+    #[serde(skip)]
+    Message(Message),
+    /// Positions of the inbox were dropped before this device took them.
+    Gap {
+        /// The first that is gone.
+        from_seq: u64,
+        /// The last that is gone.
+        to_seq: u64,
+        /// Application messages among them.
+        count: u64,
+        /// Why.
+        #[serde(with = "as_reason")]
+        reason: GapReason,
+    },
+    /// A message came that this device cannot read.
+    Unreadable {
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// Its number there.
+        number: u64,
+        /// The server's id.
+        #[serde(with = "as_text")]
+        message_id: MessageId,
+        /// Why.
+        why: String,
+    },
+    /// This device joined a conversation.
+    Joined {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// With whom.
+        #[serde(with = "as_text")]
+        peer: AccountId,
+    },
+    /// This device joined again; what was sent while it was not in stays unreadable.
+    Rejoined {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+    },
+    /// The server has gone back in a conversation to before what this device has seen. Nothing is sent there until a
+    /// person decides: see [`super::Vault::restart`].
+    GoneBack {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// With whom.
+        #[serde(with = "as_text")]
+        with: Handle,
+        /// The epoch that the server shows; 0 where it does not know the conversation.
+        epoch: u64,
+        /// The epoch that this device has seen.
+        epoch_seen: u64,
+    },
+    /// A conversation in which the server had gone back goes on from there, because a person has decided so.
+    Restarted {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// With whom.
+        #[serde(with = "as_text")]
+        with: Handle,
+    },
+    /// A device was added to an account.
+    DeviceAdded {
+        /// Whose.
+        #[serde(with = "as_text")]
+        account: AccountId,
+        /// Which.
+        #[serde(with = "as_text")]
+        device: DeviceId,
+    },
+    /// A device of an account was revoked.
+    DeviceRevoked {
+        /// Whose.
+        #[serde(with = "as_text")]
+        account: AccountId,
+        /// Which.
+        #[serde(with = "as_text")]
+        device: DeviceId,
+    },
+    /// A commit was refused.
+    CommitRefused {
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// Why.
+        why: String,
+        /// Whether the conversation has stopped over it.
+        stopped: bool,
+    },
+    /// A message of this device will not be sent.
+    SendFailed {
+        /// Which row.
+        outbox: OutboxId,
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// The server's reason.
+        why: String,
+    },
+}
+
+/// Ids as their text in stored events.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A gap's reason as a word in stored events.
+mod as_reason {
+    use gureum_proto::GapReason;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const EXPIRED: &str = "expired";
+    const OVERFLOW: &str = "overflow";
+    const LOST: &str = "lost";
+
+    pub(super) fn serialize<S: Serializer>(reason: &GapReason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match reason {
+            GapReason::Expired => EXPIRED,
+            GapReason::Overflow => OVERFLOW,
+            GapReason::Lost => LOST,
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GapReason, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            EXPIRED => Ok(GapReason::Expired),
+            OVERFLOW => Ok(GapReason::Overflow),
+            LOST => Ok(GapReason::Lost),
+            _ => Err(D::Error::custom("no reason of a gap")),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Commits of this device: made, and kept aside until the server has decided.
+
+use gureum_proto::{ConversationId, SubmitCommit};
+use rusqlite::{OptionalExtension, params};
+
+use super::work::{Row, Work};
+use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
+use crate::e2ee::{CommitBundle, Snapshot};
+use crate::limits::SELF_UPDATE_MS;
+
+pub(super) struct Pending {
+    pub(super) submit: SubmitCommit,
+    pub(super) rejoined: Option<Snapshot>,
+}
+
+impl Vault {
+    /// Makes a commit that renews this device's keys, or gives the pending one; `None` where none can be made.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_self_update(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+        self.write(|work| {
+            if let Some(pending) = pending(work, conversation)? {
+                return Ok(Some(pending.submit));
+            }
+            let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
+            let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
+            let Some(counter) = work.next_counter()? else { return Ok(None) };
+            let epoch = group.epoch();
+            let bundle = work.mls().self_update(&mut group)?;
+            work.keep(conversation, group);
+            put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
+        })
+    }
+
+    /// Commits without an answer, as the same bytes: to be submitted again on a new connection.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn pending_commits(&mut self) -> Result<Vec<SubmitCommit>, VaultError> {
+        self.write(|work| {
+            let mut statement = work.connection.prepare(&format!("{PENDING} ORDER BY counter"))?;
+            let rows = statement.query_map([], read_pending)?;
+            rows.map(|row| Ok(row?.submit)).collect()
+        })
+    }
+
+    /// The server has accepted the pending commit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_accepted(&mut self, conversation: ConversationId) -> Result<Vec<StoredEvent>, VaultError> {
+        self.write(|work| accepted(work, conversation).map(|event| event.into_iter().collect()))
+    }
+
+    /// The pending commit lost or is invalid: it is dropped.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_rejected(&mut self, conversation: ConversationId) -> Result<(), VaultError> {
+        self.write(|work| drop_pending(work, conversation))
+    }
+
+    /// Conversations in which this device should renew its keys: just joined, or a week ago.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn self_updates_due(&mut self) -> Result<Vec<ConversationId>, VaultError> {
+        self.read(|connection, now_ms| {
+            // A time ahead of now is that of a clock which has been put right since.
+            let sql = "SELECT id FROM conversation WHERE state = 1 AND (renewed_ms <= ?1 OR renewed_ms > ?2)
+                       AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
+            let mut statement = connection.prepare(sql)?;
+            let before = now_ms.saturating_sub(SELF_UPDATE_MS);
+            let rows =
+                statement.query_map(params![before, now_ms], |row| row.get(0).map(ConversationId::from_bytes))?;
+            rows.map(|row| Ok(row?)).collect()
+        })
+    }
+}
+
+const PENDING: &str = "SELECT counter, conversation, epoch, message, group_info, welcome, rejoined FROM pending_commit";
+
+fn read_pending(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pending> {
+    let submit = SubmitCommit {
+        counter: row.get(0)?,
+        conversation: ConversationId::from_bytes(row.get(1)?),
+        epoch: row.get(2)?,
+        commit: row.get::<_, Vec<u8>>(3)?.into(),
+        group_info: row.get::<_, Vec<u8>>(4)?.into(),
+        welcome: row.get::<_, Vec<u8>>(5)?.into(),
+    };
+    Ok(Pending { submit, rejoined: row.get::<_, Option<Vec<u8>>>(6)?.map(Snapshot::from_bytes) })
+}
+
+pub(super) fn pending(work: &Work<'_>, conversation: ConversationId) -> Result<Option<Pending>, VaultError> {
+    let mut statement = work.connection.prepare_cached(&format!("{PENDING} WHERE conversation = ?1"))?;
+    Ok(statement.query_row(params![conversation.as_bytes()], read_pending).optional()?)
+}
+
+pub(super) fn put_pending(
+    work: &Work<'_>,
+    conversation: ConversationId,
+    counter: u64,
+    epoch: u64,
+    bundle: CommitBundle,
+    rejoined: Option<&Snapshot>,
+) -> Result<SubmitCommit, VaultError> {
+    let CommitBundle { commit, group_info, welcome } = bundle;
+    let sql = "INSERT INTO pending_commit (counter, conversation, epoch, message, group_info, welcome, rejoined)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let rejoined = rejoined.map(Snapshot::as_bytes);
+    work.connection
+        .execute(sql, params![counter, conversation.as_bytes(), epoch, commit, group_info, welcome, rejoined])?;
+    let (commit, group_info, welcome) = (commit.into(), group_info.into(), welcome.into());
+    Ok(SubmitCommit { counter, conversation, epoch, commit, group_info, welcome })
+}
+
+/// The pending commit has become the next epoch.
+pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<StoredEvent>, VaultError> {
+    let (Some(own), Some(row)) = (pending(work, conversation)?, work.row(conversation)?) else { return Ok(None) };
+    let mut event = None;
+    let epoch = own.submit.epoch.saturating_add(1);
+    match &own.rejoined {
+        Some(snapshot) => {
+            work.groups.remove(&conversation);
+            snapshot.restore(work.connection)?;
+            work.asked.forget_commits(conversation);
+            event = Some(if row.is_ahead() {
+                restart::restarted(work, &row, epoch)?
+            } else {
+                work.event(Event::Rejoined { conversation })?
+            });
+        }
+        None => {
+            let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+            work.mls().merge_pending(&mut group)?;
+            work.keep(conversation, group);
+        }
+    }
+    let (peer, epoch_seen) = (row.peer, if row.is_ahead() { epoch } else { row.epoch_seen });
+    work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, ..row })?;
+    work.note_renewed(conversation)?;
+    if own.rejoined.is_some() {
+        restart::replace(work, peer, conversation)?;
+    }
+    work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
+    Ok(event)
+}
+
+pub(super) fn drop_pending(work: &mut Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
+    let Some(own) = pending(work, conversation)? else { return Ok(()) };
+    if let (None, Some(mut group)) = (&own.rejoined, work.group(conversation)?) {
+        work.mls().clear_pending(&mut group)?;
+        work.keep(conversation, group);
+    }
+    work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
+    Ok(())
+}

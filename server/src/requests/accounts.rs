@@ -1,0 +1,66 @@
+//! Accounts: registering, finding one, and an entry more in one's own device log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gureum_proto::{Code, DeviceLog, FindBy, LogChange, Refusal, Register, Registered, Response};
+
+use super::{Answer, Requests};
+use crate::router::{Change, Changed, LogPlan, RegisterPlan};
+use crate::session::Authenticated;
+
+impl Requests {
+    /// Makes an account for a connection that has not proven anything yet.
+    ///
+    /// # Errors
+    /// The handle, the root entry or the invite is refused.
+    pub(crate) async fn register(self: &Arc<Self>, register: Register) -> Result<Registered, Refusal> {
+        let handle = register.handle.parse().map_err(|_| Refusal::new(Code::HandleInvalid))?;
+        let log = DeviceLog::from_root(&register.root_entry)
+            .map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
+        if self.invites.is_some() && register.token.is_empty() {
+            let detail = "registering here needs an invite, which the address does not hold";
+            return Err(Refusal::with_detail(Code::InviteInvalid, detail));
+        }
+        let invite = match &self.invites {
+            Some(key) => {
+                Some(key.verify(&register.token, self.clock.now_ms()).map_err(|_| Refusal::new(Code::InviteInvalid))?)
+            }
+            None => None,
+        };
+        let (device, _) = log.active().next().ok_or_else(|| Refusal::new(Code::LogInvalid))?;
+        let account = log.account();
+        let invite = invite.map(|invite| (invite.id, invite.uses, invite.expires_ms));
+        let plan = RegisterPlan { account, device, handle, root_entry: register.root_entry, invite };
+        self.router.change(Change::Register(plan)).await?;
+        Ok(Registered { account, device })
+    }
+
+    pub(super) async fn find_account(self: &Arc<Self>, from: Authenticated, by: FindBy, log_from: u64) -> Answer {
+        self.quotas.look_up(from.account())?;
+        let found = self.blocking(move |this| Ok(this.directory.find(&by, log_from)?)).await?;
+        found.map(Response::Account).ok_or_else(|| Refusal::with_detail(Code::NotFound, "no such account"))
+    }
+
+    pub(super) async fn append_log(self: &Arc<Self>, from: Authenticated, entry: Bytes) -> Answer {
+        let plan = self
+            .blocking(move |this| {
+                let mut log = DeviceLog::clone(&*this.own_log(from)?);
+                let index = log.length();
+                let change =
+                    log.append(&entry).map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
+                let (added, revoked) = match change {
+                    LogChange::Added(device) => (vec![device], Vec::new()),
+                    LogChange::Revoked(device) => (Vec::new(), vec![device]),
+                    LogChange::RecoveryRotated => (Vec::new(), Vec::new()),
+                    LogChange::Recovered { added, revoked } => (vec![added], revoked),
+                };
+                Ok(LogPlan { account: from.account(), from: from.device(), index, entry, added, revoked })
+            })
+            .await?;
+        match self.router.change(Change::AppendLog(plan)).await? {
+            Changed::LogAppended(log_length) => Ok(Response::DeviceLogAppended { log_length }),
+            _ => Err(Refusal::new(Code::Internal)),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Conversations: begun, listed, and read as whoever is in them may.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gureum_proto::limits::CONVERSATIONS_PAGE;
+use gureum_proto::{Code, ConversationId, CreateConversation, Group, Refusal, Response};
+
+use super::{Answer, Failure, Requests, invalid, members};
+use crate::mls;
+use crate::router::{Change, Changed, CreatePlan};
+use crate::session::Authenticated;
+use crate::store::record::ConversationHead;
+
+/// Roster, GroupInfo and tree.
+type GroupParts = (ConversationHead, Bytes, Bytes);
+
+/// The epoch of a group after its creator's first commit.
+const FIRST_EPOCH: u64 = 1;
+/// Reads of a group that commits may overtake before the reader is told to come again.
+const GROUP_READS_MAX: usize = 4;
+
+impl Requests {
+    pub(super) async fn create(self: &Arc<Self>, from: Authenticated, create: CreateConversation) -> Answer {
+        let plan = self
+            .blocking(move |this| {
+                let group = mls::open_group(create.conversation, &create.group_info, &create.tree)
+                    .map_err(|error| invalid(error.to_string()))?;
+                if group.epoch != FIRST_EPOCH {
+                    return Err(invalid("a conversation begins with the commit that adds everybody").into());
+                }
+                let accounts = BTreeSet::from([from.account(), create.peer]);
+                if mls::accounts_of(&group.members) != accounts || accounts.len() != 2 {
+                    return Err(invalid("the group's accounts are not the two of this conversation").into());
+                }
+                mls::check_members(&group.members, &this.logs(&accounts)?)
+                    .map_err(|error| invalid(error.to_string()))?;
+                if !group.members.iter().any(|member| member.identity.device == from.device()) {
+                    return Err(Refusal::new(Code::NotMember).into());
+                }
+                Ok(CreatePlan {
+                    from,
+                    peer: create.peer,
+                    conversation: create.conversation,
+                    epoch: group.epoch,
+                    members: members(&group.members),
+                    group_info: group.group_info,
+                    tree: group.tree,
+                    welcome: create.welcome,
+                })
+            })
+            .await?;
+        match self.router.change(Change::Create(plan)).await? {
+            Changed::Conversation { conversation, existed, epoch } => {
+                Ok(Response::ConversationCreated { conversation, existed, epoch })
+            }
+            _ => Err(Refusal::new(Code::Internal)),
+        }
+    }
+
+    pub(super) async fn group(self: &Arc<Self>, from: Authenticated, conversation: ConversationId) -> Answer {
+        self.blocking(move |this| {
+            let (head, group_info, tree) = this.member_group(from, conversation)?;
+            Ok(Response::Group(Group { epoch: head.epoch, group_info, tree }))
+        })
+        .await
+    }
+
+    pub(super) async fn list(self: &Arc<Self>, from: Authenticated, after: Option<ConversationId>) -> Answer {
+        self.blocking(move |this| {
+            let mut conversations = this.directory.conversations(from.account(), after, CONVERSATIONS_PAGE + 1)?;
+            let more = conversations.len() > CONVERSATIONS_PAGE;
+            conversations.truncate(CONVERSATIONS_PAGE);
+            Ok(Response::Conversations { conversations, more })
+        })
+        .await
+    }
+
+    /// The conversation, if the account is in it: a device of the account whose leaf is missing may rejoin.
+    pub(super) fn member_conversation(
+        &self,
+        from: Authenticated,
+        conversation: ConversationId,
+    ) -> Result<ConversationHead, Failure> {
+        let head = self.directory.conversation(conversation)?.ok_or_else(|| Refusal::new(Code::NotFound))?;
+        let is_member = head.members.iter().any(|member| member.account == from.account());
+        if is_member { Ok(head) } else { Err(Refusal::new(Code::NotMember).into()) }
+    }
+
+    /// The same with its GroupInfo and tree, all three of one epoch.
+    pub(super) fn member_group(
+        &self,
+        from: Authenticated,
+        conversation: ConversationId,
+    ) -> Result<GroupParts, Failure> {
+        for _ in 0..GROUP_READS_MAX {
+            let head = self.member_conversation(from, conversation)?;
+            let parts = self.directory.group(conversation)?;
+            let (group_info, tree) = parts.ok_or_else(|| Refusal::new(Code::NotFound))?;
+            // A commit replaces the three in one batch: unless the epoch has moved on, all were of it.
+            if self.member_conversation(from, conversation)?.epoch == head.epoch {
+                return Ok((head, group_info, tree));
+            }
+        }
+        Err(Refusal::new(Code::EpochConflict).into())
+    }
+}

@@ -1,0 +1,111 @@
+//! A new conversation, and what every change of a group writes: its state, and Welcomes.
+
+use bytes::Bytes;
+use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, MessageId, Refusal, SharedEnvelope};
+
+use super::{Answer, Changed};
+use crate::router::plan::{Plan, Planner};
+use crate::session::Authenticated;
+use crate::store::key::{self, ConversationTag};
+use crate::store::record::{ConversationHead, ConversationKind, InboxBody, Member};
+use crate::store::{Family, StoreError};
+
+/// A conversation whose group was validated.
+#[derive(Debug)]
+pub struct CreatePlan {
+    /// Who creates it.
+    pub from: Authenticated,
+    /// The other account.
+    pub peer: AccountId,
+    /// Its id.
+    pub conversation: ConversationId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its leaves.
+    pub members: Vec<Member>,
+    /// The GroupInfo of that epoch.
+    pub group_info: Bytes,
+    /// The tree of that epoch.
+    pub tree: Bytes,
+    /// The Welcome for the others.
+    pub welcome: Bytes,
+}
+
+impl Planner {
+    pub(super) fn create(&mut self, create: CreatePlan, now_ms: u64, plan: &mut Plan) -> Answer {
+        let from = create.from;
+        let pair = key::pair(&from.account(), &create.peer);
+        if let Some(conversation) = self.read::<ConversationId>(Family::Directory, &pair)? {
+            let head = self.caches.conversation(self.store.as_ref(), conversation)?;
+            let epoch = head.map_or(0, |conversation| conversation.head.epoch);
+            return Ok(Ok(Changed::Conversation { conversation, existed: true, epoch }));
+        }
+        let conversation = create.conversation;
+        if self.caches.conversation(self.store.as_ref(), conversation)?.is_some() {
+            let detail = "the id belongs to another conversation";
+            return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
+        }
+        plan.batch.put_record(Family::Directory, pair, &conversation);
+        for account in [from.account(), create.peer] {
+            plan.batch.put_record(Family::Directory, key::membership(&account, &conversation), &());
+        }
+        let head = ConversationHead {
+            epoch: create.epoch,
+            created_ms: now_ms,
+            kind: ConversationKind::Direct,
+            members: create.members,
+        };
+        let welcomed = accounts_but(&head.members, from.device());
+        self.put_group(conversation, &head, &create.group_info, &create.tree, plan);
+        self.welcome(from, conversation, &welcomed, create.welcome, now_ms, plan)?;
+        Ok(Ok(Changed::Conversation { conversation, existed: false, epoch: create.epoch }))
+    }
+
+    pub(super) fn welcome(
+        &mut self,
+        from: Authenticated,
+        conversation: ConversationId,
+        accounts: &[AccountId],
+        welcome: Bytes,
+        now_ms: u64,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let id = self.ids.next(now_ms);
+        let shared = envelope(from, id, conversation, EnvelopeBody::Welcome(welcome));
+        plan.batch.put_record(Family::Welcome, key::message(&id), &shared);
+        for account in accounts {
+            self.append(*account, id, InboxBody::Welcome, &shared, now_ms, plan)?;
+        }
+        plan.must_sync = true;
+        Ok(())
+    }
+
+    pub(super) fn put_group(
+        &mut self,
+        id: ConversationId,
+        head: &ConversationHead,
+        group_info: &Bytes,
+        tree: &Bytes,
+        plan: &mut Plan,
+    ) {
+        let family = Family::Conversation;
+        plan.batch.put_record(family, key::conversation(&id, ConversationTag::Head), head);
+        plan.batch.put_record(family, key::conversation(&id, ConversationTag::GroupInfo), group_info);
+        plan.batch.put_record(family, key::conversation(&id, ConversationTag::Tree), tree);
+        self.caches.replace_head(id, head);
+    }
+}
+
+pub(super) fn envelope(from: Authenticated, id: MessageId, conversation: ConversationId, body: EnvelopeBody) -> Bytes {
+    SharedEnvelope { message_id: id, conversation, sender_account: from.account(), sender_device: from.device(), body }
+        .encode()
+}
+
+/// The accounts that have a leaf other than this device's.
+pub(super) fn accounts_but(members: &[Member], device: DeviceId) -> Vec<AccountId> {
+    let mut accounts: Vec<_> =
+        members.iter().filter(|member| member.device != device).map(|member| member.account).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    accounts
+}
