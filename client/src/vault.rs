@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod history;
 mod inbox;
+mod judge;
 mod key;
 mod key_packages;
 mod maker;

@@ -126,7 +126,7 @@ codes! {
     /// A KeyPackage that is not the device's, or not valid.
     KeyPackageInvalid = 70, Client, "a KeyPackage is not valid for this device";
     /// A device of the account has no KeyPackage left.
-    KeyPackagesExhausted = 71, World, "a device has no KeyPackage left; it must connect first";
+    KeyPackagesExhausted = 71, World, "no device of the account has a KeyPackage left; one must connect first";
     /// More sends in flight, more devices, more of anything than allowed.
     LimitReached = 72, Client, "a limit is reached";
 }

@@ -13,6 +13,7 @@ mod handle;
 mod hello;
 mod ids;
 pub mod limits;
+pub mod membership;
 mod request;
 mod session;
 mod url;

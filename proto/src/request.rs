@@ -32,7 +32,7 @@ pub enum Request {
         /// Replaces the last resort, if given.
         last_resort: Option<Bytes>,
     },
-    /// Takes one KeyPackage of each active device of an account.
+    /// Takes one KeyPackage of each active device of an account that has one.
     ClaimKeyPackages {
         /// Whose.
         account: AccountId,

@@ -6,10 +6,11 @@ mod commits;
 mod conversations;
 mod key_packages;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, Code, DeviceLog, Refusal, Request, Response};
+use gureum_proto::membership::Logs;
+use gureum_proto::{AccountId, Code, DeviceId, DeviceLog, Refusal, Request, Response};
 
 use crate::directory::Directory;
 use crate::invite::InviteKey;
@@ -67,14 +68,14 @@ impl Requests {
         self.directory.log(from.account())?.ok_or_else(|| Refusal::new(Code::DeviceUnknown).into())
     }
 
-    fn logs(&self, accounts: &BTreeSet<AccountId>) -> Result<BTreeMap<AccountId, DeviceLog>, StoreError> {
-        let mut logs = BTreeMap::new();
-        for account in accounts {
-            if let Some(log) = self.directory.log(*account)? {
-                logs.insert(*account, DeviceLog::clone(&log));
-            }
+    /// Runs something by device logs, of which those are read that it asks for.
+    fn by_logs<T>(&self, run: impl FnOnce(&dyn Logs) -> T) -> Result<T, StoreError> {
+        let logs = LogsOnDemand { directory: &self.directory, failed: RefCell::new(None) };
+        let value = run(&logs);
+        match logs.failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(value),
         }
-        Ok(logs)
     }
 
     /// Runs what may wait for a disk, or compute for milliseconds, off the tasks' threads.
@@ -98,6 +99,26 @@ impl Requests {
 impl std::fmt::Debug for Requests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Requests").finish_non_exhaustive()
+    }
+}
+
+/// Device logs for the rule of membership, each read when it is asked for.
+struct LogsOnDemand<'a> {
+    directory: &'a Directory,
+    failed: RefCell<Option<StoreError>>,
+}
+
+impl Logs for LogsOnDemand<'_> {
+    fn log(&self, account: AccountId) -> Option<Arc<DeviceLog>> {
+        self.directory.log(account).unwrap_or_else(|error| {
+            self.failed.replace(Some(error));
+            None
+        })
+    }
+
+    /// What is asked of the server happens now.
+    fn passes_revoked(&self, _: DeviceId) -> bool {
+        false
     }
 }
 

@@ -57,7 +57,8 @@ pub(crate) struct Session<'a> {
     events: LinkEvents,
     out: &'a mpsc::Sender<ClientEvent>,
     options: SessionKind,
-    epochs_differ: bool,
+    /// Something may have changed of which no inbox entry tells.
+    must_compare: bool,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
@@ -96,7 +97,7 @@ impl<'a> Session<'a> {
             events,
             out,
             options,
-            epochs_differ: ready.epochs_differ,
+            must_compare: ready.epochs_differ,
             ahead: Vec::new(),
             caught_up: false,
             tidied: false,
@@ -216,7 +217,7 @@ impl<'a> Session<'a> {
 
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
-        let (mut stuck, mut has_joined) = ((None, 0), false);
+        let (mut stuck, mut has_joined, mut is_unlisted) = ((None, 0), false, false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -237,6 +238,7 @@ impl<'a> Session<'a> {
                 self.tell(ClientEvent::News).await;
             }
             self.caught_up |= taken.caught_up;
+            is_unlisted |= taken.unlisted;
             let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
             has_joined |= taken.events.iter().any(joined);
             match taken.need {
@@ -248,12 +250,18 @@ impl<'a> Session<'a> {
             }
         }
         self.outbox_due |= has_joined;
+        self.must_compare |= is_unlisted;
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
-            self.after_catching_up().await?;
-        } else if has_joined && self.caught_up {
-            // In the middle of a session; at its start that is done after catching up.
+            return self.after_catching_up().await;
+        }
+        // In the middle of a session; at its start that is done after catching up.
+        if self.caught_up && has_joined {
             let renewed = self.sync.renew_keys().await?;
             self.mend_unless_done(renewed);
+        }
+        if self.caught_up && is_unlisted {
+            self.compare().await?;
+            self.expect_welcomes().await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 mod confined;
 mod refused;
+mod unlisted;
 
 use std::io;
 use std::net::SocketAddr;

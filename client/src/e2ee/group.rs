@@ -1,5 +1,6 @@
 //! One device's view of its groups: making them, sending and opening messages, making and taking commits.
 
+use gureum_proto::membership::{Change, Leaf};
 use gureum_proto::{ConversationId, LeafIdentity};
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
@@ -13,7 +14,7 @@ use rusqlite::Connection;
 
 use super::provider::Provider;
 use super::settings::{SUITE, create_config, credential, lifetime};
-use super::{Change, Leaf, MlsError, at};
+use super::{MlsError, at};
 
 /// A device's keys over a database connection.
 pub(crate) struct Mls<'a> {

@@ -1,6 +1,7 @@
 //! Coming into a group: by a Welcome, or by an external commit that is kept aside until the server accepts it.
 
 use gureum_proto::ConversationId;
+use gureum_proto::membership::Leaf;
 use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
     MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
@@ -11,7 +12,7 @@ use rusqlite::Connection;
 use super::group::{CommitBundle, Group, Mls, group_id, leaf_of_member};
 use super::provider::{Provider, Snapshot};
 use super::settings::{SUITE, credential, join_config};
-use super::{Leaf, MlsError, at, migrate};
+use super::{MlsError, at, migrate};
 use crate::limits::EPOCH_MAX;
 
 /// A Welcome that was opened and is not joined yet. Its KeyPackage is used up: roll back to have it again.

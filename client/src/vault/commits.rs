@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use gureum_proto::membership::judge_commit;
 use gureum_proto::{AccountId, Commits, ConversationId};
 use rusqlite::params;
 
+use super::judge::{Judged, Judging};
 use super::maker::{accepted, pending};
-use super::work::{Commits as Fetched, Judged, Row, Work};
+use super::work::{Commits as Fetched, Row, Work};
 use super::{Applied, ConversationStatus, Event, Need, StoredEvent, Vault, VaultError};
 use crate::e2ee::CommitError;
-use crate::e2ee::rule::judge_commit;
 use crate::limits::EPOCH_MAX;
 
 /// What became of one commit.
@@ -87,13 +88,12 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     }
     let Some(mut group) = work.group(row.id)? else { return Ok(Outcome::Invalid("there is no group".into())) };
     let before = group.leaves();
-    let accounts = accounts(work, row.peer);
     let ready = match work.mls().check_commit(&mut group, commit) {
         Ok(ready) => ready,
         Err(CommitError::Invalid(why)) => return Ok(Outcome::Invalid(why)),
         Err(CommitError::Mls(error)) => return Err(error.into()),
     };
-    match work.judge(|logs| judge_commit(&ready.change, &before, &accounts, logs))? {
+    match work.judge(Judging::Accepted(row.id), |logs| judge_commit(&ready.change, &before, logs))? {
         Judged::Allowed => {}
         Judged::Needs(need) => return Ok(Outcome::Needs(need)),
         Judged::Refused(why) => {
@@ -103,6 +103,7 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
         }
     }
     let stays = work.mls().merge(&mut group, ready)?;
+    work.note_expelled(row.id, &before, &group.leaves())?;
     let state = if stays { ConversationStatus::Active } else { ConversationStatus::Absent };
     let epoch = if stays { group.epoch() } else { 0 };
     work.keep(row.id, group);

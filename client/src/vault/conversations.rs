@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use gureum_proto::membership::judge_leaf;
 use gureum_proto::{AccountId, ConversationId, ConversationState, CreateConversation, DeviceId};
 use rusqlite::{OptionalExtension, params};
 
+use super::judge::{Judged, Judging};
 use super::key::random;
 use super::outbox::fail_all;
-use super::work::{ABSENT, ACTIVE, Judged, REPLACED, Row, Work, read_row};
+use super::work::{ABSENT, ACTIVE, REPLACED, Row, Work, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
-use crate::e2ee::rule::judge_leaf;
 use crate::limits::EPOCH_MAX;
 
 const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen";
@@ -216,7 +217,7 @@ fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), Vaul
         work.mls().delete(group)?;
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
-    Ok(())
+    work.forget_expelled(id)
 }
 
 pub(super) fn begin(
@@ -266,7 +267,7 @@ fn check_package(
     if !named {
         return Err(refused("it names another device".into()));
     }
-    match work.judge(|logs| judge_leaf(&leaf, logs))? {
+    match work.judge(Judging::Now, |logs| judge_leaf(&leaf, logs))? {
         Judged::Allowed => Ok(package),
         Judged::Needs(_) => Err(refused("its device is not in the log seen here".into())),
         Judged::Refused(why) => Err(refused(why)),

@@ -1,5 +1,6 @@
 //! The inbox: each entry is decrypted, kept, and passed by the cursor in one transaction, exactly once.
 
+use gureum_proto::membership::judge_group;
 use gureum_proto::{
     AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, Position, SharedEnvelope,
 };
@@ -7,10 +8,10 @@ use rusqlite::params;
 
 use super::commits::{Outcome, accounts, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
-use super::work::{Commits, Judged, Row, Work};
+use super::judge::{Judged, Judging};
+use super::work::{Commits, Row, Work};
 use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError, restart};
 use crate::e2ee::content::Content;
-use crate::e2ee::rule::judge_group;
 use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
@@ -92,7 +93,7 @@ fn take_frame(
     }
     if to.seq >= expected {
         let entry = match frame {
-            DeliveryFrame::Envelope(envelope) => take_envelope(work, envelope)?,
+            DeliveryFrame::Envelope(envelope) => take_envelope(work, envelope, taken)?,
             DeliveryFrame::Gap(gap) => Entry::Done(take_gap(work, gap)?),
             DeliveryFrame::CaughtUp { .. } => Entry::Done(Vec::new()),
         };
@@ -108,14 +109,14 @@ fn take_frame(
     Ok(Entry::Done(Vec::new()))
 }
 
-fn take_envelope(work: &mut Work<'_>, envelope: &Envelope) -> Result<Entry, VaultError> {
+fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) -> Result<Entry, VaultError> {
     let shared = &envelope.shared;
     match &shared.body {
         EnvelopeBody::Message { number, ciphertext } => {
             take_message(work, shared, envelope.position.seq, *number, ciphertext)
         }
         EnvelopeBody::Commit { epoch, commit } => take_commit_entry(work, shared.conversation, *epoch, commit),
-        EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome),
+        EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
     }
 }
@@ -273,7 +274,12 @@ fn take_commit_entry(
     }
 }
 
-fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8]) -> Result<Entry, VaultError> {
+fn take_welcome(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    welcome: &[u8],
+    taken: &mut Taken,
+) -> Result<Entry, VaultError> {
     let row = work.row(conversation)?;
     // Where the server has gone back, it brings nobody back either.
     let current = row.as_ref().map(|row| if row.is_ahead() { row.epoch_seen } else { row.epoch });
@@ -285,7 +291,10 @@ fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8
     };
     let join = match work.mls().open_welcome(conversation, welcome, current) {
         Ok(Some(join)) => join,
-        Ok(None) => return Ok(Entry::Done(Vec::new())),
+        Ok(None) => {
+            taken.unlisted |= row.is_none();
+            return Ok(Entry::Done(Vec::new()));
+        }
         Err(JoinError::Invalid(why)) => return refused(work, why),
         Err(JoinError::Mls(error)) => return Err(error.into()),
     };
@@ -295,7 +304,7 @@ fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8
         return refused(work, "nobody else is in it".into());
     };
     let accounts = accounts(work, peer);
-    match work.judge(|logs| judge_group(&join.leaves, &accounts, logs))? {
+    match work.judge(Judging::Accepted(conversation), |logs| judge_group(&join.leaves, &accounts, logs))? {
         Judged::Allowed => {}
         Judged::Needs(need) => return Ok(Entry::Blocked(need)),
         Judged::Refused(why) => return refused(work, why),

@@ -134,7 +134,9 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
         }
         None => {
             let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+            let before = group.leaves();
             work.mls().merge_pending(&mut group)?;
+            work.note_expelled(conversation, &before, &group.leaves())?;
             work.keep(conversation, group);
         }
     }

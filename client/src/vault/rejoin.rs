@@ -1,13 +1,14 @@
 //! The way back into a conversation: an external commit, within what this device may believe and try.
 
+use gureum_proto::membership::judge_group;
 use gureum_proto::{ConversationId, Group as GroupState, SubmitCommit};
 
 use super::commits::accounts;
+use super::judge::{Judged, Judging};
 use super::maker::{drop_pending, pending, put_pending};
-use super::work::{Commits as Fetched, Judged, Row, Work};
+use super::work::{Commits as Fetched, Row, Work};
 use super::{ConversationStatus, GoneBack, Need, RejoinError, Vault, VaultError};
 use crate::e2ee::JoinError;
-use crate::e2ee::rule::judge_group;
 use crate::limits::EPOCH_MAX;
 
 /// What an external commit is made for.
@@ -106,7 +107,8 @@ pub(super) fn rejoin(
     let peer = row.as_ref().map(|row| row.peer).or(found);
     let peer = peer.ok_or_else(|| RejoinError::Refused("nobody else is in it".into()))?;
     let accounts = accounts(work, peer);
-    match work.judge(|logs| judge_group(&made.leaves, &accounts, logs))? {
+    let judging = if attempt == Attempt::Restart { Judging::Older } else { Judging::Accepted(conversation) };
+    match work.judge(judging, |logs| judge_group(&made.leaves, &accounts, logs))? {
         Judged::Allowed => {}
         Judged::Needs(Need::Account { account, .. }) => return Err(RejoinError::NeedsAccount(account)),
         Judged::Needs(_) => return Err(RejoinError::Refused("it cannot be judged".into())),

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -114,10 +114,19 @@ CREATE TABLE key_package (
 /// same; their rows are not ones that a program of format 2 can read.
 const GONE_BACK: &str = "";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 3] = [TABLES, KEY_PACKAGES, GONE_BACK];
+/// Since format 4: revoked devices that this device has seen removed from a conversation.
+const EXPELLED: &str = "
+CREATE TABLE expelled (
+    conversation BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (conversation, device)
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 3 && FORMAT == 3, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 4] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED];
+
+const _: () = assert!(STEPS.len() == 4 && FORMAT == 4, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -126,6 +126,9 @@ pub struct Taken {
     pub need: Option<Need>,
     /// Whether the server said that the backlog has been sent.
     pub caught_up: bool,
+    /// A Welcome came that is for other devices of the account, into a conversation of which nothing is known here: the
+    /// server's list says more.
+    pub unlisted: bool,
 }
 
 /// What the vault needs from the server.

@@ -8,7 +8,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
-use crate::e2ee::{self, Group, Mls, RestoreError, Verdict};
+use crate::e2ee::{self, Group, Mls, RestoreError};
 use crate::limits::{COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX};
 
 /// What was asked of the caller, and whether it was answered: what an answer did not mend is not asked for again.
@@ -88,14 +88,6 @@ impl Asked {
     }
 }
 
-/// Whether something may be, or what must be known first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judged {
-    Allowed,
-    Needs(Need),
-    Refused(String),
-}
-
 /// A conversation's row.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
@@ -165,29 +157,6 @@ impl<'a> Work<'a> {
 
     pub(super) fn log(&self, account: AccountId) -> Result<Option<DeviceLog>, VaultError> {
         load_log(self.connection, account)
-    }
-
-    /// Judges by the logs that are known here.
-    pub(super) fn judge(&mut self, rule: impl FnOnce(&e2ee::rule::Logs<'_>) -> Verdict) -> Result<Judged, VaultError> {
-        let failed = std::cell::RefCell::new(None);
-        let verdict = rule(&|account| match load_log(self.connection, account) {
-            Ok(log) => log,
-            Err(error) => {
-                failed.replace(Some(error));
-                None
-            }
-        });
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
-        Ok(match verdict {
-            Verdict::Allowed => Judged::Allowed,
-            Verdict::Refused(why) => Judged::Refused(why),
-            Verdict::NeedsLog { account, log_from } => match self.asked.log(account, log_from) {
-                Some(need) => Judged::Needs(need),
-                None => Judged::Refused(format!("the log of {account} does not have what a leaf names")),
-            },
-        })
     }
 
     pub(super) fn row(&self, id: ConversationId) -> Result<Option<Row>, VaultError> {

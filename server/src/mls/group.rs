@@ -16,7 +16,7 @@ use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 use openmls_traits::storage::{Entity, traits};
 use serde_json::{Value, json};
 
-use super::{GroupMember, LeafError, MlsError, SUITE, leaf_identity, read_message, write};
+use super::{GroupMember, MlsError, SUITE, leaf_identity, read_message, write};
 
 /// A group at one epoch, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl<const VERSION: u16> traits::TreeSync<VERSION> for Stored {}
 impl<const VERSION: u16> traits::InterimTranscriptHash<VERSION> for Stored {}
 
 /// The leaves of a group, ascending by index.
-pub(super) fn members_of(group: &PublicGroup) -> Result<Vec<GroupMember>, LeafError> {
+pub(super) fn members_of(group: &PublicGroup) -> Result<Vec<GroupMember>, MlsError> {
     let member = |member: openmls::group::Member| {
         let (identity, mls_key) = leaf_identity(&member.credential, &member.signature_key)?;
         Ok(GroupMember { identity, leaf: member.index.u32(), mls_key })

@@ -39,33 +39,27 @@ impl Requests {
         if let Some(result) = window.find(submit.counter) {
             return Ok(Planned::Before(result.number));
         }
-        let (head, group_info, tree) = self.member_group(from, submit.conversation)?;
-        let accounts: BTreeSet<_> = head.members.iter().map(|member| member.account).collect();
-        let logs = self.logs(&accounts)?;
-        let log_entry = logs
-            .get(&from.account())
-            .and_then(|log| log.device(from.device()))
-            .map(|device| device.added_at)
-            .ok_or_else(|| Refusal::new(Code::DeviceUnknown))?;
+        let (_, group_info, tree) = self.member_group(from, submit.conversation)?;
+        let log = self.own_log(from)?;
+        let log_entry = log.device(from.device()).ok_or_else(|| Refusal::new(Code::DeviceUnknown))?.added_at;
         let submitted = Submitted {
             epoch: submit.epoch,
             commit: &submit.commit,
             group_info: &submit.group_info,
             sender: LeafIdentity { account: from.account(), device: from.device(), log_entry },
         };
-        let next =
-            mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, &logs).map_err(
-                |error| match error {
-                    CommitError::Epoch { current } => {
-                        Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
-                    }
-                    CommitError::Invalid(why) => invalid(why),
-                    CommitError::Stored(error) => {
-                        tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
-                        Refusal::new(Code::Internal)
-                    }
-                },
-            )?;
+        let applied =
+            self.by_logs(|logs| mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, logs))?;
+        let next = applied.map_err(|error| match error {
+            CommitError::Epoch { current } => {
+                Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
+            }
+            CommitError::Invalid(why) => invalid(why),
+            CommitError::Stored(error) => {
+                tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
+                Refusal::new(Code::Internal)
+            }
+        })?;
         let adds_others = next.added.iter().any(|device| *device != from.device());
         if adds_others && submit.welcome.is_empty() {
             return Err(invalid("it adds devices and brings no Welcome for them").into());

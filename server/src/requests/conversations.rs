@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gureum_proto::limits::CONVERSATIONS_PAGE;
+use gureum_proto::membership::judge_group;
 use gureum_proto::{Code, ConversationId, CreateConversation, Group, Refusal, Response};
 
 use super::{Answer, Failure, Requests, invalid, members};
-use crate::mls;
+use crate::mls::{self, GroupMember};
 use crate::router::{Change, Changed, CreatePlan};
 use crate::session::Authenticated;
 use crate::store::record::ConversationHead;
@@ -31,11 +32,12 @@ impl Requests {
                     return Err(invalid("a conversation begins with the commit that adds everybody").into());
                 }
                 let accounts = BTreeSet::from([from.account(), create.peer]);
-                if mls::accounts_of(&group.members) != accounts || accounts.len() != 2 {
-                    return Err(invalid("the group's accounts are not the two of this conversation").into());
+                if accounts.len() != 2 {
+                    return Err(invalid("nobody talks to themselves").into());
                 }
-                mls::check_members(&group.members, &this.logs(&accounts)?)
-                    .map_err(|error| invalid(error.to_string()))?;
+                let leaves: Vec<_> = group.members.iter().map(GroupMember::as_leaf).collect();
+                let verdict = this.by_logs(|logs| judge_group(&leaves, &accounts, logs))?;
+                mls::allowed(verdict).map_err(|error| invalid(error.to_string()))?;
                 if !group.members.iter().any(|member| member.identity.device == from.device()) {
                     return Err(Refusal::new(Code::NotMember).into());
                 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Code, DeviceLog, Refusal, Response};
+use gureum_proto::membership::Logs;
+use gureum_proto::{AccountId, Code, Refusal, Response};
 
-use super::{Answer, Failure, Requests};
+use super::{Answer, Requests};
 use crate::mls;
 use crate::router::{Change, Changed};
 use crate::session::Authenticated;
@@ -20,10 +21,12 @@ impl Requests {
     ) -> Answer {
         let (one_time, last_resort) = self
             .blocking(move |this| {
-                let log = this.own_log(from)?;
-                let check = |bytes: Bytes| this.check_key_package(from, &log, bytes);
-                let one_time = packages.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
-                Ok((one_time, last_resort.map(check).transpose()?))
+                let checked = this.by_logs(|logs| {
+                    let check = |bytes: Bytes| this.check_key_package(from, logs, bytes);
+                    let one_time = packages.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+                    Ok::<_, Refusal>((one_time, last_resort.map(check).transpose()?))
+                })?;
+                Ok(checked?)
             })
             .await?;
         match self.router.change(Change::PutKeyPackages { from, one_time, last_resort }).await? {
@@ -35,10 +38,10 @@ impl Requests {
     fn check_key_package(
         &self,
         from: Authenticated,
-        log: &DeviceLog,
+        logs: &dyn Logs,
         package: Bytes,
-    ) -> Result<([u8; 32], KeyPackageRecord), Failure> {
-        let info = mls::check_key_package(&package, from.account(), from.device(), log, self.clock.now_ms())
+    ) -> Result<([u8; 32], KeyPackageRecord), Refusal> {
+        let info = mls::check_key_package(&package, from.account(), from.device(), logs, self.clock.now_ms())
             .map_err(|error| Refusal::with_detail(Code::KeyPackageInvalid, error.to_string()))?;
         Ok((info.hash, KeyPackageRecord { not_after_ms: info.not_after_ms, package }))
     }

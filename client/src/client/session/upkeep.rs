@@ -14,17 +14,23 @@ use crate::limits::{UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
 impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
-        if std::mem::take(&mut self.epochs_differ) {
-            let compared = self.sync.compare_conversations().await?;
-            self.mend_unless_done(compared);
-            self.answer_gone_back().await?;
-        }
+        self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
         self.expect_welcomes().await?;
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.outbox_due = true;
+        Ok(())
+    }
+
+    /// Compares with what the server lists, if anything may differ.
+    pub(super) async fn compare(&mut self) -> Result<(), ClientError> {
+        if std::mem::take(&mut self.must_compare) {
+            let compared = self.sync.compare_conversations().await?;
+            self.mend_unless_done(compared);
+            self.answer_gone_back().await?;
+        }
         Ok(())
     }
 

@@ -28,8 +28,7 @@ impl Sync {
     /// Begins a conversation, perhaps in the place of one that the server no longer knows.
     pub(super) async fn begin(&self, peer: AccountId, instead_of: Option<ConversationId>) -> Result<(), ClientError> {
         let theirs = self.claim(peer).await?;
-        let ours = if self.has_other_devices().await? { self.claim(self.identity.account).await? } else { Vec::new() };
-        let ours: Vec<_> = ours.into_iter().filter(|(device, _)| *device != self.identity.device).collect();
+        let ours = if self.has_other_devices().await? { self.claim_own().await? } else { Vec::new() };
         let create = self.vault.call(move |vault| match instead_of {
             None => vault.begin_conversation(peer, &theirs, &ours),
             Some(lost) => vault.begin_anew(lost, &theirs, &ours),

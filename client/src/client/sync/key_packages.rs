@@ -1,10 +1,11 @@
 //! KeyPackages: others' to begin conversations with, and this device's, so that others can.
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, Request, Response};
+use gureum_proto::{AccountId, Code, DeviceId, Request, Response};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW};
+use crate::link::LinkError;
 use crate::vault::Vault;
 
 impl Sync {
@@ -12,6 +13,16 @@ impl Sync {
         match self.link.request(&Request::ClaimKeyPackages { account }).await? {
             Response::KeyPackages(packages) => Ok(packages),
             _ => Err(ClientError::Mismatched),
+        }
+    }
+
+    /// Those of this account's other devices. One that has none yet joins by a commit of its own.
+    pub(super) async fn claim_own(&self) -> Result<Vec<(DeviceId, Bytes)>, ClientError> {
+        match self.claim(self.identity.account).await {
+            Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::KeyPackagesExhausted => {
+                Ok(Vec::new())
+            }
+            packages => packages,
         }
     }
 

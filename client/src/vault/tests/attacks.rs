@@ -52,7 +52,7 @@ fn a_ghost_device_stops_the_conversation() {
     let submit = malicious_add(&mut relay, &mut a, talk, &ghost);
     relay.commit(&a, &submit);
     let events = b.take(&mut relay);
-    check_stops(&mut b, &events, talk, "does not have what a leaf names");
+    check_stops(&mut b, &events, talk, "is not in the log of");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use gureum_proto::{
-    Accepted, AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId, Envelope,
-    EnvelopeBody, Gap, GapReason, Group, Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl,
-    SharedEnvelope, SubmitCommit,
+    Accepted, AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId,
+    DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MessageId, Position, Refusal,
+    Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add, sign_revoke,
 };
 
 use super::*;
@@ -26,7 +26,7 @@ pub(super) struct Directory {
     pub(super) log: Vec<Bytes>,
     packages: Vec<(DeviceId, Bytes)>,
     pub(super) inbox: Vec<(Position, SharedEnvelope)>,
-    results: HashMap<u64, Accepted>,
+    results: HashMap<(DeviceId, u64), Accepted>,
     /// Where the inbox's present life began.
     life_seq: u64,
 }
@@ -64,6 +64,48 @@ impl Person {
         };
         relay.accounts.insert(account, directory);
         Self { home, vault, account, device }
+    }
+
+    /// Another device of an account, which the first has added to its log.
+    pub(super) fn link(relay: &mut Relay, first: &Self) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+        let (account, proof) = (first.account, vault.identity().proof.clone());
+        let mls: [u8; 32] = vault.signer.public().try_into().unwrap();
+        let keys = DeviceKeys::new(proof.verifying_key().as_bytes(), &mls).unwrap();
+        let log = relay.log(account);
+        let signer = (first.device, &first.vault.identity().proof);
+        let directory = relay.accounts.get_mut(&account).unwrap();
+        directory.log.push(sign_add(&log, signer, &keys, &proof, 9));
+        let taken = directory.inbox.last().map_or(Position::default(), |(position, _)| *position);
+        let sql = "UPDATE profile SET account = ?1, handle = ?2, log_entry = ?3, cursor_seq = ?4, cursor_count = ?5,
+                   recovery_entropy = NULL";
+        let handle = directory.handle.as_str();
+        let row = rusqlite::params![account.as_bytes(), handle, log.length(), taken.seq, taken.count];
+        vault.connection.execute(sql, row).unwrap();
+        drop(vault);
+        let vault = Vault::open(home.path(), &KeySource::File).unwrap();
+        let mut linked = Self { home, vault, account, device: keys.device() };
+        linked.learn(relay, account);
+        linked
+    }
+
+    /// Revokes another device of the account, and everybody is told.
+    pub(super) fn revoke(&mut self, relay: &mut Relay, device: DeviceId) {
+        let log = relay.log(self.account);
+        let entry = sign_revoke(&log, (self.device, &self.vault.identity().proof), device, 9);
+        relay.accounts.get_mut(&self.account).unwrap().log.push(entry);
+        relay.clock_ms += 1;
+        let shared = SharedEnvelope {
+            message_id: MessageId::new(1_700_000_000_000 + relay.clock_ms, u128::from(relay.clock_ms)),
+            conversation: ConversationId::from_bytes([0; 16]),
+            sender_account: self.account,
+            sender_device: self.device,
+            body: EnvelopeBody::LogChange { log_entries: log.length() + 1 },
+        };
+        let accounts: Vec<_> = relay.accounts.keys().copied().collect();
+        accounts.into_iter().for_each(|account| relay.push_to(account, shared.clone()));
+        self.learn(relay, self.account);
     }
 
     pub(super) fn reopen(&mut self) {
@@ -189,6 +231,10 @@ impl Relay {
         id
     }
 
+    pub(super) fn log(&self, account: AccountId) -> DeviceLog {
+        DeviceLog::replay(self.accounts[&account].log.iter().map(AsRef::as_ref)).unwrap()
+    }
+
     pub(super) fn found(&self, account: AccountId, log_from: u64) -> AccountFound {
         let directory = &self.accounts[&account];
         AccountFound {
@@ -201,7 +247,7 @@ impl Relay {
 
     /// Accepts a send, or repeats its answer.
     pub(super) fn send(&mut self, from: &Person, send: &Send) -> Sent {
-        let before = self.accounts[&from.account].results.get(&send.counter).copied();
+        let before = self.accounts[&from.account].results.get(&(from.device, send.counter)).copied();
         if let Some(accepted) = before {
             return Sent { counter: send.counter, result: Ok(Accepted { repeated: true, ..accepted }) };
         }
@@ -211,7 +257,7 @@ impl Relay {
         let body = EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() };
         let message_id = self.push(from.account, from.device, send.conversation, body);
         let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
-        self.accounts.get_mut(&from.account).unwrap().results.insert(send.counter, accepted);
+        self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
     }
 
@@ -244,7 +290,7 @@ impl Relay {
         Commits { commits, epoch, first_epoch }
     }
 
-    /// Puts something into the inbox of the other account.
+    /// Puts something into the inbox of the other account, and of the own one where it has had other devices.
     pub(super) fn push(
         &mut self,
         from: AccountId,
@@ -255,9 +301,12 @@ impl Relay {
         self.clock_ms += 1;
         let message_id = MessageId::new(1_700_000_000_000 + self.clock_ms, u128::from(self.clock_ms));
         let accounts = self.conversations[&conversation].accounts;
-        let to = accounts.into_iter().find(|account| *account != from).unwrap();
         let shared = SharedEnvelope { message_id, conversation, sender_account: from, sender_device: device, body };
-        self.push_to(to, shared);
+        for account in accounts {
+            if account != from || self.accounts[&account].log.len() > 1 {
+                self.push_to(account, shared.clone());
+            }
+        }
         message_id
     }
 

@@ -1,6 +1,6 @@
 //! State that the planner reads before and writes after each batch, kept between batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use gureum_proto::{AccountId, ConversationId, DeviceId};
@@ -14,25 +14,24 @@ use crate::store::{Batch, Family, Store, StoreError, decode, read};
 #[derive(Debug, Clone)]
 pub(super) struct Conversation {
     pub(super) head: ConversationHead,
-    /// The member accounts, without repetition, each with the number of its devices.
+    /// The member accounts, ascending, each with the number of its devices.
     pub(super) accounts: Vec<(AccountId, usize)>,
+    devices: HashMap<DeviceId, AccountId>,
     pub(super) last_number: u64,
 }
 
 impl Conversation {
     pub(super) fn new(head: ConversationHead, last_number: u64) -> Self {
-        let mut accounts: Vec<(AccountId, usize)> = Vec::new();
+        let mut accounts = BTreeMap::new();
         for member in &head.members {
-            match accounts.iter_mut().find(|(account, _)| *account == member.account) {
-                Some((_, devices)) => *devices += 1,
-                None => accounts.push((member.account, 1)),
-            }
+            *accounts.entry(member.account).or_default() += 1;
         }
-        Self { head, accounts, last_number }
+        let devices = head.members.iter().map(|member| (member.device, member.account)).collect();
+        Self { head, accounts: accounts.into_iter().collect(), devices, last_number }
     }
 
     pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
-        self.head.members.iter().any(|member| member.account == account && member.device == device)
+        self.devices.get(&device) == Some(&account)
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Change {
         /// The new last resort.
         last_resort: Option<([u8; 32], KeyPackageRecord)>,
     },
-    /// One KeyPackage of each of these devices.
+    /// One KeyPackage of each of these devices that has one.
     ClaimKeyPackages {
         /// Whose.
         account: AccountId,
@@ -55,7 +55,7 @@ pub enum Changed {
     Registered,
     /// So many one-time KeyPackages are there now.
     KeyPackagesStored(u32),
-    /// One KeyPackage for each device.
+    /// One KeyPackage for each device that had one.
     KeyPackages(Vec<(DeviceId, Bytes)>),
     /// The conversation of the pair.
     Conversation {

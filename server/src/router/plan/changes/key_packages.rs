@@ -53,10 +53,13 @@ impl Planner {
         // Set aside until it is known that nothing is refused: the batch holds what came before this change.
         let mut spent = Vec::new();
         for device in devices {
-            let Some(package) = self.claim(account, *device, now_ms, &mut spent)? else {
-                return Ok(Err(Refusal::with_detail(Code::KeyPackagesExhausted, format!("device {device}"))));
-            };
-            packages.push((*device, package));
+            // One that has none left joins by a commit of its own: it must not keep the others out.
+            if let Some(package) = self.claim(account, *device, now_ms, &mut spent)? {
+                packages.push((*device, package));
+            }
+        }
+        if packages.is_empty() && !devices.is_empty() {
+            return Ok(Err(Refusal::new(Code::KeyPackagesExhausted)));
         }
         spent.into_iter().for_each(|key| plan.batch.delete(Family::KeyPackage, key));
         // A package that went out must not go out again after a crash.

@@ -134,12 +134,12 @@ fn expired_key_packages_are_skipped_and_go() {
 }
 
 #[test]
-fn a_claim_that_fails_for_one_device_takes_nothing_of_the_others() {
+fn a_claim_leaves_out_who_has_no_key_package_and_fails_where_nobody_has_one() {
     let mut bench = Bench::new();
     bench.changes(put(&[1], None), Changed::KeyPackagesStored(1));
+    bench.changes(claim(&[2, 1, 3]), claimed(1));
     bench.refuses(claim(&[1, 2]), Code::KeyPackagesExhausted);
-    bench.changes(claim(&[1]), claimed(1));
-    bench.refuses(claim(&[1]), Code::KeyPackagesExhausted);
+    bench.changes(claim(&[]), Changed::KeyPackages(vec![]));
 }
 
 #[test]

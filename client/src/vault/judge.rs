@@ -1,0 +1,122 @@
+//! The rule of membership, by what this device knows: device logs, and who has been expelled from where.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use gureum_proto::membership::{Leaf, Logs, Verdict};
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog};
+use rusqlite::{Connection, params};
+
+use super::work::{Work, load_log};
+use super::{Need, VaultError};
+
+/// Whether something may be, or what must be known first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judged {
+    Allowed,
+    Needs(Need),
+    Refused(String),
+}
+
+/// What is judged, which says whether the leaf of a device passes that has been revoked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Judging {
+    /// What this device does now: none passes.
+    Now,
+    /// What the server has accepted in a conversation. Device logs are known as they are today, and commits come one
+    /// after the other: what was in order before a revocation passes. Who was seen removed for it does not come back.
+    Accepted(ConversationId),
+    /// An older state than this device has seen, which a person has decided to go on from.
+    Older,
+}
+
+/// What the rule asks for.
+struct Known<'a> {
+    connection: &'a Connection,
+    judging: Judging,
+    expelled: HashSet<DeviceId>,
+    /// Those that were asked for: replaying one checks its signatures.
+    logs: RefCell<HashMap<AccountId, Option<Arc<DeviceLog>>>>,
+    failed: RefCell<Option<VaultError>>,
+}
+
+impl Logs for Known<'_> {
+    fn log(&self, account: AccountId) -> Option<Arc<DeviceLog>> {
+        let load = || match load_log(self.connection, account) {
+            Ok(log) => log.map(Arc::new),
+            Err(error) => {
+                self.failed.replace(Some(error));
+                None
+            }
+        };
+        self.logs.borrow_mut().entry(account).or_insert_with(load).clone()
+    }
+
+    fn passes_revoked(&self, device: DeviceId) -> bool {
+        match self.judging {
+            Judging::Now => false,
+            Judging::Accepted(_) => !self.expelled.contains(&device),
+            Judging::Older => true,
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Judges by what is known here.
+    pub(super) fn judge(
+        &mut self,
+        judging: Judging,
+        rule: impl FnOnce(&dyn Logs) -> Verdict,
+    ) -> Result<Judged, VaultError> {
+        let expelled = match judging {
+            Judging::Accepted(conversation) => expelled(self.connection, conversation)?,
+            Judging::Now | Judging::Older => HashSet::new(),
+        };
+        let (logs, failed) = (RefCell::default(), RefCell::default());
+        let known = Known { connection: self.connection, judging, expelled, logs, failed };
+        let verdict = rule(&known);
+        if let Some(error) = known.failed.into_inner() {
+            return Err(error);
+        }
+        Ok(match verdict {
+            Verdict::Allowed => Judged::Allowed,
+            Verdict::Refused(why) => Judged::Refused(why),
+            Verdict::NeedsLog { account, log_from, why } => match self.asked.log(account, log_from) {
+                Some(need) => Judged::Needs(need),
+                None => Judged::Refused(why),
+            },
+        })
+    }
+
+    /// Remembers the revoked devices that had a leaf before a commit and have none after it.
+    pub(super) fn note_expelled(
+        &self,
+        conversation: ConversationId,
+        before: &[Leaf],
+        after: &[Leaf],
+    ) -> Result<(), VaultError> {
+        let stays: HashSet<_> = after.iter().filter_map(|leaf| leaf.identity).map(|identity| identity.device).collect();
+        let gone = before.iter().filter_map(|leaf| leaf.identity);
+        for identity in gone.filter(|identity| !stays.contains(&identity.device)) {
+            let log = self.log(identity.account)?;
+            if log.and_then(|log| log.device(identity.device)?.revoked_at).is_some() {
+                let sql = "INSERT OR IGNORE INTO expelled (conversation, device) VALUES (?1, ?2)";
+                self.connection.execute(sql, params![conversation.as_bytes(), identity.device.as_bytes()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets who was expelled: the conversation is gone, or goes on from a state of before.
+    pub(super) fn forget_expelled(&self, conversation: ConversationId) -> Result<(), VaultError> {
+        self.connection.execute("DELETE FROM expelled WHERE conversation = ?1", params![conversation.as_bytes()])?;
+        Ok(())
+    }
+}
+
+fn expelled(connection: &Connection, conversation: ConversationId) -> Result<HashSet<DeviceId>, VaultError> {
+    let mut statement = connection.prepare_cached("SELECT device FROM expelled WHERE conversation = ?1")?;
+    let rows = statement.query_map(params![conversation.as_bytes()], |row| row.get(0).map(DeviceId::from_bytes))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
