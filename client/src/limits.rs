@@ -165,6 +165,10 @@ pub(crate) const NEED_STEPS_MAX: usize = 256;
 pub(crate) const NEED_REPEATS_MAX: usize = 3;
 /// External commits in a row that may lose against another commit.
 pub(crate) const REJOIN_RACES_MAX: usize = 4;
+/// Commits in a row that remove a revoked device and may lose against another commit.
+pub(crate) const REMOVAL_RACES_MAX: usize = 8;
+/// How long a device leaves the removal of a revoked one to others, at most: whoever wants to send does it at once.
+pub(crate) const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
 /// Pages of a listing of conversations.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
 /// One-time KeyPackages that the directory is filled up to.

@@ -18,6 +18,7 @@ mod maker;
 mod outbox;
 mod profile;
 mod rejoin;
+mod removals;
 mod restart;
 mod schema;
 mod types;

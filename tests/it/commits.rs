@@ -8,7 +8,7 @@ use crate::delivery::Two;
 
 const START: Position = Position { seq: 0, count: 0 };
 
-async fn submit(raw: &Raw, commit: &SubmitCommit) -> Result<u64, Code> {
+pub(crate) async fn submit(raw: &Raw, commit: &SubmitCommit) -> Result<u64, Code> {
     match raw.request(&Request::SubmitCommit(commit.clone())).await {
         Response::CommitAccepted { epoch } => Ok(epoch),
         Response::Refused(refusal) => Err(refusal.code),

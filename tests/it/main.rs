@@ -27,6 +27,7 @@ mod power;
 mod proof;
 mod restart;
 mod retention;
+mod revoke;
 mod secrecy;
 mod simulation;
 mod soak;

@@ -5,12 +5,12 @@ use ed25519_dalek::SigningKey;
 use gureum_proto::{
     AccountId, ConversationId, CreateConversation, DeviceId, DeviceKeys, DeviceLog, Hello, HelloClaim, LeafIdentity,
     Position, Ready, Refusal, Register, Registered, Request, Response, Send, ServerFrame, ServerUrl, SubmitCommit,
-    put_hello, put_register, sign_root,
+    put_hello, put_register, sign_add, sign_root,
 };
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    BasicCredential, Ciphersuite, CredentialWithKey, GroupId, KeyPackage, KeyPackageIn, MlsGroup, MlsGroupCreateConfig,
-    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
+    BasicCredential, Ciphersuite, CredentialWithKey, GroupId, KeyPackage, KeyPackageIn, LeafNodeIndex, Member,
+    MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
     PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn, StagedWelcome,
 };
 use openmls_basic_credential::SignatureKeyPair;
@@ -21,7 +21,7 @@ use crate::world::World;
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
-/// The first device of an account.
+/// A device: the first of its account, unless it was linked.
 #[derive(Debug)]
 pub struct Device {
     /// The key that proves it.
@@ -34,6 +34,7 @@ pub struct Device {
     pub root_entry: Bytes,
     /// The server's name in its claims.
     pub server_name: String,
+    log_entry: u64,
     signer: SignatureKeyPair,
     provider: OpenMlsRustCrypto,
     counter: u64,
@@ -59,7 +60,7 @@ impl Device {
         let account = DeviceLog::from_root(&root_entry).unwrap().account();
         let device = DeviceKeys::new(proof.verifying_key().as_bytes(), &mls).unwrap().device();
         let server_name = "127.0.0.1".to_owned();
-        Self { proof, account, device, root_entry, server_name, signer, provider, counter: 0 }
+        Self { proof, account, device, root_entry, server_name, log_entry: 0, signer, provider, counter: 0 }
     }
 
     /// Makes keys and an account for them.
@@ -69,6 +70,19 @@ impl Device {
         device.register(&mut raw, &world.invite(1), handle).await.unwrap();
         raw.close().await;
         device
+    }
+
+    /// Adds another device to this one's account, and to what is known of the account's log.
+    pub async fn link(&self, raw: &Raw, log: &mut DeviceLog) -> Self {
+        let new = Self::new();
+        let mls: [u8; 32] = new.signer.public().try_into().unwrap();
+        let keys = DeviceKeys::new(new.proof.verifying_key().as_bytes(), &mls).unwrap();
+        let log_entry = log.length();
+        let entry = sign_add(log, (self.device, &self.proof), &keys, &new.proof, crate::wait::now_ms());
+        log.append(&entry).unwrap();
+        let answer = raw.request(&Request::AppendDeviceLog { entry }).await;
+        assert!(matches!(answer, Response::DeviceLogAppended { .. }), "{answer:?}");
+        Self { account: self.account, root_entry: self.root_entry.clone(), log_entry, ..new }
     }
 
     /// Asks for an account.
@@ -157,7 +171,7 @@ impl Device {
     }
 
     fn credential(&self) -> CredentialWithKey {
-        let identity = LeafIdentity { account: self.account, device: self.device, log_entry: 0 };
+        let identity = LeafIdentity { account: self.account, device: self.device, log_entry: self.log_entry };
         CredentialWithKey {
             credential: BasicCredential::new(identity.to_bytes()).into(),
             signature_key: self.signer.public().into(),
@@ -243,13 +257,31 @@ impl Device {
         }
     }
 
+    /// Whether it can decrypt what another device encrypted.
+    #[must_use]
+    pub fn opens(&self, talk: &mut Talk, ciphertext: &[u8]) -> bool {
+        let MlsMessageBodyIn::PrivateMessage(message) = read(ciphertext) else { panic!("no PrivateMessage") };
+        talk.group.process_message(&self.provider, message).is_ok()
+    }
+
     /// A commit that renews this device's keys, pending in its group.
     pub fn commit(&mut self, talk: &mut Talk) -> SubmitCommit {
+        self.commit_removing(talk, &[])
+    }
+
+    /// A commit that removes a device, pending in its group.
+    pub fn remove(&mut self, talk: &mut Talk, device: DeviceId) -> SubmitCommit {
+        let leaf = talk.group.members().find(|member| device_of(member) == device).unwrap().index;
+        self.commit_removing(talk, &[leaf])
+    }
+
+    fn commit_removing(&mut self, talk: &mut Talk, leaves: &[LeafNodeIndex]) -> SubmitCommit {
         let counter = self.next_counter();
         let epoch = talk.epoch();
         let bundle = talk
             .group
             .commit_builder()
+            .propose_removals(leaves.iter().copied())
             .force_self_update(true)
             .load_psks(self.provider.storage())
             .unwrap()
@@ -329,6 +361,17 @@ impl Talk {
     pub fn epoch(&self) -> u64 {
         self.group.epoch().as_u64()
     }
+
+    /// The devices that have a leaf.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.group.members().map(|member| device_of(&member)).collect()
+    }
+}
+
+fn device_of(member: &Member) -> DeviceId {
+    let credential = BasicCredential::try_from(member.credential.clone()).unwrap();
+    LeafIdentity::parse(credential.identity()).unwrap().device
 }
 
 fn bytes(message: &MlsMessageOut) -> Bytes {

@@ -72,6 +72,8 @@ pub(crate) struct Session<'a> {
     outbox_due: bool,
     outbox_again: Option<Instant>,
     join_at: Option<Instant>,
+    /// When to remove revoked devices.
+    remove_at: Option<Instant>,
     /// When to try again what was refused, and how long between such attempts.
     mend_at: Option<Instant>,
     mend_wait: Backoff<StdRng>,
@@ -108,6 +110,7 @@ impl<'a> Session<'a> {
             outbox_due: true,
             outbox_again: None,
             join_at: None,
+            remove_at: None,
             mend_at: None,
             mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
             upkeep_at: Instant::now() + upkeep::wait(begun),
@@ -163,6 +166,7 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
+        let remove_at = self.remove_at;
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -177,6 +181,7 @@ impl<'a> Session<'a> {
                 (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
             }
             () = at(join_at) => self.join_absent().await?,
+            () = at(remove_at) => self.remove_revoked().await?,
             () = at(mend_at) => self.mend().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
@@ -217,7 +222,7 @@ impl<'a> Session<'a> {
 
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
-        let (mut stuck, mut has_joined, mut is_unlisted) = ((None, 0), false, false);
+        let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -239,6 +244,7 @@ impl<'a> Session<'a> {
             }
             self.caught_up |= taken.caught_up;
             is_unlisted |= taken.unlisted;
+            removals = taken.removals;
             let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
             has_joined |= taken.events.iter().any(joined);
             match taken.need {
@@ -251,6 +257,9 @@ impl<'a> Session<'a> {
         }
         self.outbox_due |= has_joined;
         self.must_compare |= is_unlisted;
+        if self.caught_up && removals {
+            self.remove_later();
+        }
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
             return self.after_catching_up().await;
         }

@@ -60,6 +60,7 @@ impl Sync {
             Need::Account { account, log_from } => self.learn(FindBy::Account(account), log_from).await.map(drop),
             Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
             Need::Rejoin { conversation } => self.rejoin(conversation).await,
+            Need::Removal { conversation } => self.remove_revoked(conversation).await,
         }
     }
 
@@ -68,7 +69,7 @@ impl Sync {
         self.vault.run(move |vault| vault.give_up(need)).await?;
         match need {
             Need::Account { .. } => Ok(()),
-            Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
+            Need::Commits { conversation, .. } | Need::Rejoin { conversation } | Need::Removal { conversation } => {
                 self.vault.call(move |vault| vault.release_counters(conversation)).await
             }
         }

@@ -1,7 +1,7 @@
 //! One device's view of its groups: making them, sending and opening messages, making and taking commits.
 
 use gureum_proto::membership::{Change, Leaf};
-use gureum_proto::{ConversationId, LeafIdentity};
+use gureum_proto::{ConversationId, DeviceId, LeafIdentity};
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
     Capabilities, CommitMessageBundle, Credential, ExtensionType, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member,
@@ -66,8 +66,13 @@ pub(crate) enum MessageError {
     #[error("it is of a later epoch")]
     Ahead,
     /// It cannot be decrypted, and never will.
-    #[error("{0}")]
-    Unreadable(String),
+    #[error("{why}")]
+    Unreadable {
+        /// Why not.
+        why: String,
+        /// The epoch that it says it is of, if it is a message of this group.
+        epoch: Option<u64>,
+    },
     /// The database failed.
     #[error(transparent)]
     Mls(#[from] MlsError),
@@ -159,8 +164,8 @@ impl<'a> Mls<'a> {
 
     /// Decrypts a message; who sent it is what the group says, not what the envelope claims.
     pub(crate) fn open(&self, group: &mut Group, bytes: &[u8]) -> Result<(LeafIdentity, Vec<u8>), MessageError> {
-        let unreadable = |why: &str| MessageError::Unreadable(why.to_owned());
-        let message = read_protocol_message(bytes).map_err(MessageError::Unreadable)?;
+        let unreadable = |why: &str| MessageError::Unreadable { why: why.to_owned(), epoch: None };
+        let message = read_protocol_message(bytes).map_err(|why| unreadable(&why))?;
         let ProtocolMessage::PrivateMessage(_) = message else { return Err(unreadable("it is not encrypted")) };
         if message.group_id() != group.0.group_id() {
             return Err(unreadable("it belongs to another conversation"));
@@ -168,9 +173,10 @@ impl<'a> Mls<'a> {
         if message.epoch() > group.0.epoch() {
             return Err(MessageError::Ahead);
         }
+        let epoch = Some(message.epoch().as_u64());
         let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {
             ProcessMessageError::StorageError(error) => MessageError::Mls(at("storing a decrypted message")(error)),
-            other => MessageError::Unreadable(other.to_string()),
+            other => MessageError::Unreadable { why: other.to_string(), epoch },
         })?;
         let sender =
             identity_of(processed.credential()).ok_or_else(|| unreadable("its sender is none of this protocol"))?;
@@ -201,12 +207,16 @@ impl<'a> Mls<'a> {
         Ok(group.0.is_active())
     }
 
-    /// Makes a commit that renews this device's keys; pending until it is merged or cleared.
-    pub(crate) fn self_update(&self, group: &mut Group) -> Result<CommitBundle, MlsError> {
-        const STEP: &str = "renewing keys";
+    /// Makes a commit that renews this device's keys, and removes others; pending until it is merged or cleared.
+    pub(crate) fn commit(&self, group: &mut Group, removed: &[DeviceId]) -> Result<CommitBundle, MlsError> {
+        const STEP: &str = "making a commit";
+        let is_removed =
+            |member: &Member| identity_of(&member.credential).is_some_and(|it| removed.contains(&it.device));
+        let leaves: Vec<_> = group.0.members().filter(is_removed).map(|member| member.index).collect();
         let bundle = group
             .0
             .commit_builder()
+            .propose_removals(leaves)
             .force_self_update(true)
             .load_psks(self.provider.storage())
             .map_err(at(STEP))?

@@ -1,10 +1,9 @@
 //! What only a test does: commits that no honest client makes, and the tree that a server would follow by itself.
 
-use gureum_proto::DeviceId;
 use openmls::prelude::tls_codec::Serialize;
 use openmls::prelude::{KeyPackage, OpenMlsProvider};
 
-use super::group::{CommitBundle, Group, Mls, identity_of};
+use super::group::{CommitBundle, Group, Mls};
 
 impl Mls<'_> {
     /// A commit that adds the owners of key packages, pending.
@@ -21,25 +20,6 @@ impl Mls<'_> {
             .stage_commit(&self.provider)
             .expect("the database takes it");
         CommitBundle::read(bundle, "adding").expect("it is encoded")
-    }
-
-    /// A commit that removes a device's leaf, pending.
-    pub(crate) fn remove(&self, group: &mut Group, device: DeviceId) -> CommitBundle {
-        let is_it = |identity: gureum_proto::LeafIdentity| identity.device == device;
-        let leaf = group.0.members().find(|member| identity_of(&member.credential).is_some_and(is_it));
-        let bundle = group
-            .0
-            .commit_builder()
-            .propose_removals([leaf.expect("the device has a leaf").index])
-            .load_psks(self.provider.storage())
-            .expect("there are no pre-shared keys")
-            .create_group_info(true)
-            .use_ratchet_tree_extension(false)
-            .build(self.crypto, self.crypto, self.signer, |_| true)
-            .expect("the removal is well formed")
-            .stage_commit(&self.provider)
-            .expect("the database takes it");
-        CommitBundle::read(bundle, "removing").expect("it is encoded")
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
         }
     }
     let stays = work.mls().merge(&mut group, ready)?;
-    work.note_expelled(row.id, &before, &group.leaves())?;
+    work.note_leaves(row.id, &before, &group.leaves())?;
     let state = if stays { ConversationStatus::Active } else { ConversationStatus::Absent };
     let epoch = if stays { group.epoch() } else { 0 };
     work.keep(row.id, group);

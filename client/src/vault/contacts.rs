@@ -1,6 +1,6 @@
 //! Contacts: whose device logs were seen, and that they are believed only forwards.
 
-use gureum_proto::{AccountFound, AccountId, DeviceLog, Handle, LogChange, LogError};
+use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
 use super::work::{Work, load_log};
@@ -87,7 +87,7 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
         return Err(TrustError::Incomplete(account));
     }
     check_handle(work, found)?;
-    let mut log = known;
+    let (mut log, mut revoked) = (known, Vec::new());
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
             if stored_entry(work, account, number)? != entry.as_ref() {
@@ -105,11 +105,15 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
                 })?;
                 if !first_time {
                     tell(work, account, &change)?;
+                    revoked.extend(revoked_by(change));
                 }
             }
         }
         let sql = "INSERT INTO log_entry (account, number, entry) VALUES (?1, ?2, ?3)";
         work.connection.execute(sql, params![account.as_bytes(), number, entry.as_ref()])?;
+    }
+    if !revoked.is_empty() {
+        work.note_revoked(account, &revoked)?;
     }
     let log = log.filter(|log| log.account() == account).ok_or(TrustError::Incomplete(account))?;
     let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET handle = ?2";
@@ -139,6 +143,14 @@ fn check_handle(work: &Work<'_>, found: &AccountFound) -> Result<(), TrustError>
 fn stored_entry(work: &Work<'_>, account: AccountId, number: u64) -> Result<Vec<u8>, VaultError> {
     let sql = "SELECT entry FROM log_entry WHERE account = ?1 AND number = ?2";
     Ok(work.connection.query_row(sql, params![account.as_bytes(), number], |row| row.get(0))?)
+}
+
+fn revoked_by(change: LogChange) -> Vec<DeviceId> {
+    match change {
+        LogChange::Revoked(device) => vec![device],
+        LogChange::Recovered { revoked, .. } => revoked,
+        LogChange::Added(_) | LogChange::RecoveryRotated => Vec::new(),
+    }
 }
 
 fn tell(work: &Work<'_>, account: AccountId, change: &LogChange) -> Result<(), VaultError> {

@@ -54,7 +54,8 @@ impl Vault {
     }
 
     /// What would bring conversations forward that are behind, each as something to ask for: those in which messages
-    /// wait to be encrypted for a later epoch, those that were given up, and those that this device is not in.
+    /// wait to be encrypted for a later epoch, those from which a device is to be removed, those that were given up, and
+    /// those that this device is not in.
     ///
     /// # Errors
     /// The database failed.
@@ -62,14 +63,16 @@ impl Vault {
         self.write(|work| {
             let sql = format!(
                 "{COLUMNS}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
-                 AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch) FROM conversation
+                 AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch),
+                 EXISTS (SELECT 1 FROM removal r WHERE r.conversation = conversation.id) FROM conversation
                  WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
             );
             let mut statement = work.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get::<_, bool>(5)?)))?;
+            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(5)?, row.get(6)?)))?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            let need = |(row, is_stale): (Row, bool)| match row.state {
+            let need = |(row, is_stale, has_revoked): (Row, bool, bool)| match row.state {
                 ConversationStatus::Absent => Some(Need::Rejoin { conversation: row.id }),
+                _ if has_revoked => Some(Need::Removal { conversation: row.id }),
                 _ if is_stale || work.asked.is_given_up(row.id) => {
                     Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })
                 }
@@ -217,7 +220,7 @@ fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), Vaul
         work.mls().delete(group)?;
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
-    work.forget_expelled(id)
+    work.forget_removals(id)
 }
 
 pub(super) fn begin(
@@ -244,6 +247,7 @@ pub(super) fn begin(
     let created = work.mls().create(id, packages.into_values().collect()).map_err(VaultError::from)?;
     let epoch = created.group.epoch();
     work.put_row(&Row { id, peer, state: ConversationStatus::Creating, epoch, epoch_seen: epoch })?;
+    work.note_joined(id, epoch)?;
     let sql = "UPDATE conversation SET group_info = ?2, tree = ?3, welcome = ?4 WHERE id = ?1";
     work.connection.execute(sql, params![id.as_bytes(), created.group_info, created.tree, created.welcome])?;
     Ok(CreateConversation {

@@ -55,6 +55,8 @@ impl Vault {
             if cursor != start {
                 work.put_cursor(cursor)?;
             }
+            let sql = "SELECT EXISTS (SELECT 1 FROM removal)";
+            taken.removals = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             Ok(taken)
         })
     }
@@ -69,6 +71,8 @@ impl Vault {
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
                 self.asked.note_commits(conversation, Commits::GivenUp);
             }
+            // Nothing that comes waits for it.
+            Need::Removal { .. } => {}
         }
     }
 }
@@ -147,7 +151,12 @@ fn take_message(
     let (sender, plaintext) = match opened {
         Ok(opened) => opened,
         Err(MessageError::Mls(error)) => return Err(error.into()),
-        Err(MessageError::Unreadable(why)) => return unreadable(work, shared, seq, number, &why),
+        Err(MessageError::Unreadable { why, epoch }) => {
+            return match epoch {
+                Some(epoch) if work.was_for_siblings(id, epoch)? => Ok(Entry::Done(Vec::new())),
+                _ => unreadable(work, shared, seq, number, &why),
+            };
+        }
         Err(MessageError::Ahead) => {
             let stopped = row.is_none_or(|row| row.is_stopped());
             return match ahead(work, id, epoch, stopped)? {
@@ -311,9 +320,11 @@ fn take_welcome(
     }
     let group = work.mls().join(join)?;
     let epoch = group.epoch();
+    work.note_group(conversation, &group.leaves())?;
     work.groups.remove(&conversation);
     work.keep(conversation, group);
     work.put_row(&Row { id: conversation, peer, state: ConversationStatus::Active, epoch, epoch_seen: epoch })?;
+    work.note_joined(conversation, epoch)?;
     work.asked.forget_commits(conversation);
     restart::replace(work, peer, conversation)?;
     let event = work.event(Event::Joined { conversation, peer })?;

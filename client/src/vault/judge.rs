@@ -1,10 +1,10 @@
-//! The rule of membership, by what this device knows: device logs, and who has been expelled from where.
+//! The rule of membership, by what this device knows: device logs, and who was removed from where for good.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use gureum_proto::membership::{Leaf, Logs, Verdict};
+use gureum_proto::membership::{Logs, Verdict};
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog};
 use rusqlite::{Connection, params};
 
@@ -87,31 +87,6 @@ impl Work<'_> {
                 None => Judged::Refused(why),
             },
         })
-    }
-
-    /// Remembers the revoked devices that had a leaf before a commit and have none after it.
-    pub(super) fn note_expelled(
-        &self,
-        conversation: ConversationId,
-        before: &[Leaf],
-        after: &[Leaf],
-    ) -> Result<(), VaultError> {
-        let stays: HashSet<_> = after.iter().filter_map(|leaf| leaf.identity).map(|identity| identity.device).collect();
-        let gone = before.iter().filter_map(|leaf| leaf.identity);
-        for identity in gone.filter(|identity| !stays.contains(&identity.device)) {
-            let log = self.log(identity.account)?;
-            if log.and_then(|log| log.device(identity.device)?.revoked_at).is_some() {
-                let sql = "INSERT OR IGNORE INTO expelled (conversation, device) VALUES (?1, ?2)";
-                self.connection.execute(sql, params![conversation.as_bytes(), identity.device.as_bytes()])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets who was expelled: the conversation is gone, or goes on from a state of before.
-    pub(super) fn forget_expelled(&self, conversation: ConversationId) -> Result<(), VaultError> {
-        self.connection.execute("DELETE FROM expelled WHERE conversation = ?1", params![conversation.as_bytes()])?;
-        Ok(())
     }
 }
 

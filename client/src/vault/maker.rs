@@ -14,23 +14,13 @@ pub(super) struct Pending {
 }
 
 impl Vault {
-    /// Makes a commit that renews this device's keys, or gives the pending one; `None` where none can be made.
+    /// Makes a commit that renews this device's keys, and removes who is to be removed, or gives the pending one; `None`
+    /// where none can be made.
     ///
     /// # Errors
     /// The database failed.
     pub fn commit_self_update(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
-        self.write(|work| {
-            if let Some(pending) = pending(work, conversation)? {
-                return Ok(Some(pending.submit));
-            }
-            let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
-            let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
-            let Some(counter) = work.next_counter()? else { return Ok(None) };
-            let epoch = group.epoch();
-            let bundle = work.mls().self_update(&mut group)?;
-            work.keep(conversation, group);
-            put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
-        })
+        self.write(|work| make(work, conversation))
     }
 
     /// Commits without an answer, as the same bytes: to be submitted again on a new connection.
@@ -77,6 +67,20 @@ impl Vault {
             rows.map(|row| Ok(row?)).collect()
         })
     }
+}
+
+/// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one.
+pub(super) fn make(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+    if let Some(pending) = pending(work, conversation)? {
+        return Ok(Some(pending.submit));
+    }
+    let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
+    let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
+    let Some(counter) = work.next_counter()? else { return Ok(None) };
+    let epoch = group.epoch();
+    let bundle = work.mls().commit(&mut group, &work.removals(conversation)?)?;
+    work.keep(conversation, group);
+    put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
 }
 
 const PENDING: &str = "SELECT counter, conversation, epoch, message, group_info, welcome, rejoined FROM pending_commit";
@@ -126,6 +130,14 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             work.groups.remove(&conversation);
             snapshot.restore(work.connection)?;
             work.asked.forget_commits(conversation);
+            if row.is_ahead() {
+                // Whoever was removed since is in it again, and is to be removed again.
+                work.forget_removals(conversation)?;
+            }
+            if let Some(group) = work.group(conversation)? {
+                work.note_group(conversation, &group.leaves())?;
+                work.keep(conversation, group);
+            }
             event = Some(if row.is_ahead() {
                 restart::restarted(work, &row, epoch)?
             } else {
@@ -136,7 +148,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             let Some(mut group) = work.group(conversation)? else { return Ok(None) };
             let before = group.leaves();
             work.mls().merge_pending(&mut group)?;
-            work.note_expelled(conversation, &before, &group.leaves())?;
+            work.note_leaves(conversation, &before, &group.leaves())?;
             work.keep(conversation, group);
         }
     }
@@ -144,6 +156,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
     work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, ..row })?;
     work.note_renewed(conversation)?;
     if own.rejoined.is_some() {
+        work.note_joined(conversation, epoch)?;
         restart::replace(work, peer, conversation)?;
     }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;

@@ -139,6 +139,7 @@ fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, Vaul
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
          AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
+         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM removal r WHERE r.conversation = c.id))
          ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
     );
     let mut statement = work.connection.prepare_cached(&sql)?;
@@ -213,6 +214,11 @@ fn refuse(work: &Work<'_>, row: &OutboxRow, refusal: &Refusal) -> Result<Settled
         (Code::EpochStale, _) => {
             work.connection.execute("UPDATE outbox SET ciphertext = NULL WHERE id = ?1", params![row.id])?;
             Ok(Settled::Again { conversation: row.conversation, epoch: row.epoch.unwrap_or(0) })
+        }
+        (Code::RemovalPending, _) => {
+            work.connection.execute("UPDATE outbox SET ciphertext = NULL WHERE id = ?1", params![row.id])?;
+            work.note_removal_pending(row.conversation)?;
+            Ok(Settled::Removal { conversation: row.conversation })
         }
         // A limit that is reached now is not reached for ever: the text is not to be lost over it.
         (Code::LimitReached, _) | (_, Fault::World | Fault::Server | Fault::None) => {

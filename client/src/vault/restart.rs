@@ -207,8 +207,6 @@ fn fail_handed_over(work: &Work<'_>, conversation: ConversationId) -> Result<(),
 pub(super) fn restarted(work: &Work<'_>, row: &Row, epoch: u64) -> Result<StoredEvent, VaultError> {
     let sql = "UPDATE conversation SET epoch_seen = ?2 WHERE id = ?1";
     work.connection.execute(sql, params![row.id.as_bytes(), epoch])?;
-    // Whoever was removed since is in it again, and is to be removed again.
-    work.forget_expelled(row.id)?;
     tell_restarted(work, row.id, row.peer)
 }
 
@@ -232,7 +230,7 @@ pub(super) fn replace(work: &mut Work<'_>, peer: AccountId, by: ConversationId) 
         if let Some(group) = work.group(id)? {
             work.mls().delete(group)?;
         }
-        work.forget_expelled(id)?;
+        work.forget_removals(id)?;
         let state = ConversationStatus::Replaced;
         work.put_row(&Row { id, peer, state, epoch: 0, epoch_seen: 0 })?;
     }

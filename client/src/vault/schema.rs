@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -123,10 +123,22 @@ CREATE TABLE expelled (
 ) WITHOUT ROWID;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 4] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED];
+/// Since format 5: revoked devices that have a leaf still, and the epoch in which this device first came into a
+/// conversation. From before, it counts as having been in from the first on.
+const REMOVAL: &str = "
+ALTER TABLE conversation ADD COLUMN joined_epoch INTEGER NOT NULL DEFAULT 0;
+UPDATE conversation SET joined_epoch = 1;
+CREATE TABLE removal (
+    conversation BLOB NOT NULL,
+    device BLOB NOT NULL,              -- zeros: one that the server alone knows of yet
+    PRIMARY KEY (conversation, device)
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 4 && FORMAT == 4, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 5] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL];
+
+const _: () = assert!(STEPS.len() == 5 && FORMAT == 5, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

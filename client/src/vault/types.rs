@@ -87,6 +87,12 @@ pub enum Settled {
         /// The epoch that the refused one was for; commits are needed from there on.
         epoch: u64,
     },
+    /// A revoked device must be removed first (`Need::Removal`), then [`super::Vault::next_sends`] gives it again under
+    /// the same counter.
+    Removal {
+        /// From where.
+        conversation: ConversationId,
+    },
     /// Nothing changed; the same may be sent again after a while.
     Later {
         /// How long to wait.
@@ -129,6 +135,8 @@ pub struct Taken {
     /// A Welcome came that is for other devices of the account, into a conversation of which nothing is known here: the
     /// server's list says more.
     pub unlisted: bool,
+    /// Whether revoked devices are to be removed: [`super::Vault::removals_due`].
+    pub removals: bool,
 }
 
 /// What the vault needs from the server.
@@ -150,6 +158,11 @@ pub enum Need {
     },
     /// `ReadGroup`, then [`super::Vault::rejoin`].
     Rejoin {
+        /// Of this conversation.
+        conversation: ConversationId,
+    },
+    /// The device logs of its accounts, then [`super::Vault::commit_removals`].
+    Removal {
         /// Of this conversation.
         conversation: ConversationId,
     },

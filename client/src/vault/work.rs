@@ -181,6 +181,22 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// This device has come into a conversation; the first time counts.
+    pub(super) fn note_joined(&self, id: ConversationId, epoch: u64) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET joined_epoch = ?2 WHERE id = ?1 AND joined_epoch = 0";
+        self.connection.execute(sql, params![id.as_bytes(), epoch])?;
+        Ok(())
+    }
+
+    /// Whether a message of an epoch was sent before this device came into the conversation, to the devices that the
+    /// account had then.
+    pub(super) fn was_for_siblings(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
+        let sql = "SELECT joined_epoch FROM conversation WHERE id = ?1";
+        let joined: Option<u64> =
+            self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0)).optional()?;
+        Ok(self.identity.log_entry > 0 && joined.is_some_and(|joined| epoch < joined))
+    }
+
     pub(super) fn note_renewed(&self, id: ConversationId) -> Result<(), VaultError> {
         let sql = "UPDATE conversation SET renewed_ms = ?2 WHERE id = ?1";
         self.connection.execute(sql, params![id.as_bytes(), self.now_ms])?;

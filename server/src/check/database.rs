@@ -17,7 +17,7 @@ use crate::limits::STORE_OPEN_FILES_MAX;
 use crate::seal::{Keyring, SealError};
 use crate::store::key::{self, ConversationTag, CursorTag, KeyRange};
 use crate::store::record::{
-    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord,
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord, Removals,
     SealedMessage, SenderWindow,
 };
 use crate::store::rocks::fence;
@@ -358,6 +358,9 @@ impl Audit<'_> {
                 }
                 ConversationTag::Number => {
                     record::<u64>("conversation", record_key, value, report);
+                }
+                ConversationTag::Removals => {
+                    record::<Removals>("conversation", record_key, value, report);
                 }
                 ConversationTag::GroupInfo | ConversationTag::Tree => {
                     record::<Bytes>("conversation", record_key, value, report);

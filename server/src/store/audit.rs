@@ -6,7 +6,9 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::key::{self, ConversationTag, CursorTag};
-use super::record::{CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, Record, SenderWindow};
+use super::record::{
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, Record, Removals, SenderWindow,
+};
 use super::{Batch, Change, Expiry, Family, Store, StoreError};
 use crate::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
 use crate::time::is_expired;
@@ -93,6 +95,11 @@ pub enum Violation {
         conversation: ConversationId,
         /// The epoch that it ends.
         epoch: u64,
+    },
+    /// A device that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
+    RemovalsWrong {
+        /// Of which conversation.
+        conversation: ConversationId,
     },
     /// A device's highest counter has gone back, or one counter has two results.
     WindowWrong {
@@ -286,6 +293,9 @@ impl Audit<'_> {
         for (head_key, value) in self.puts(Family::Conversation) {
             let Some((id, [tag])) = head_key.split_at_checked(16) else { continue };
             let Ok(conversation) = ConversationId::try_from(id) else { continue };
+            if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Removals as u8 {
+                self.removals(conversation)?;
+            }
             if *tag != ConversationTag::Head as u8 {
                 continue;
             }
@@ -298,6 +308,21 @@ impl Audit<'_> {
                 let (before, after) = (before.epoch, after.epoch);
                 self.found.push(Violation::EpochNotNext { conversation, before, after });
             }
+        }
+        Ok(())
+    }
+
+    /// Who is to be removed has a leaf.
+    fn removals(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let removals_key = key::conversation(&conversation, ConversationTag::Removals);
+        let before: Removals = self.before(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let after: Removals = self.after(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let Some(head) = self.after::<ConversationHead>(Family::Conversation, &head_key)? else { return Ok(()) };
+        let members: BTreeSet<_> = head.members.iter().map(|member| member.device).collect();
+        let has_leaves = after.pending.iter().all(|device| members.contains(device));
+        if !has_leaves || after.floor_epoch < before.floor_epoch || after.floor_epoch > head.epoch {
+            self.found.push(Violation::RemovalsWrong { conversation });
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ pub enum ConversationTag {
     Head = b'h',
     /// The last number given to a message.
     Number = b'n',
+    /// Revoked devices that are to be removed.
+    Removals = b'p',
     /// The ratchet tree of the current epoch.
     Tree = b't',
 }
@@ -262,6 +264,7 @@ pub fn parse_conversation(key: &[u8]) -> Option<(ConversationId, ConversationTag
         b"g" => ConversationTag::GroupInfo,
         b"h" => ConversationTag::Head,
         b"n" => ConversationTag::Number,
+        b"p" => ConversationTag::Removals,
         b"t" => ConversationTag::Tree,
         _ => return None,
     };
@@ -409,7 +412,13 @@ mod tests {
             Some((ACCOUNT, DEVICE, CursorTag::Cursor))
         );
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
-        for tag in [ConversationTag::GroupInfo, ConversationTag::Head, ConversationTag::Number, ConversationTag::Tree] {
+        for tag in [
+            ConversationTag::GroupInfo,
+            ConversationTag::Head,
+            ConversationTag::Number,
+            ConversationTag::Removals,
+            ConversationTag::Tree,
+        ] {
             assert_eq!(parse_conversation(&conversation(&CONVERSATION, tag)), Some((CONVERSATION, tag)));
         }
         for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {

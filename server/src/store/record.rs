@@ -8,7 +8,7 @@ mod message;
 use bytes::Bytes;
 
 pub use cursor::{Cursor, SenderWindow, SentResult};
-pub use directory::{ConversationHead, ConversationKind, InviteRecord, KeyPackageRecord, Member};
+pub use directory::{ConversationHead, ConversationKind, InviteRecord, KeyPackageRecord, Member, Removals};
 pub use inbox::{InboxBody, InboxEntry, InboxHead, Mark};
 pub use message::{CommitRecord, SealedMessage};
 

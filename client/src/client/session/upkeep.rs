@@ -9,7 +9,8 @@ use super::Session;
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
-use crate::limits::{UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
+use crate::limits::{REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
+use crate::vault::Vault;
 
 impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
@@ -52,6 +53,32 @@ impl Session<'_> {
                 self.mend_later(error.retry_after());
             }
         }
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        Ok(())
+    }
+
+    /// Leaves the removal of revoked devices to others for a while: one is enough, and who comes later has lost a race.
+    pub(super) fn remove_later(&mut self) {
+        // What failed is tried again when the rest is.
+        if self.mend_at.is_none() {
+            let patience = REMOVAL_PATIENCE.mul_f64(rand::rng().random_range(0.0..1.0));
+            self.remove_at.get_or_insert_with(|| Instant::now() + patience);
+        }
+    }
+
+    pub(super) async fn remove_revoked(&mut self) -> Result<(), ClientError> {
+        self.remove_at = None;
+        for conversation in self.sync.vault.call(Vault::removals_due).await? {
+            if let Err(error) = self.sync.remove_revoked(conversation).await {
+                let error = error.confined()?;
+                tracing::warn!(%error, %conversation, "cannot remove a revoked device");
+                self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+                self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
+                self.mend_later(error.retry_after());
+            }
+        }
+        self.answer_gone_back().await?;
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())

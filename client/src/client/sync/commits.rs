@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gureum_proto::{Code, ConversationId, FindBy, Group, Request, Response, SubmitCommit};
 
 use super::{ClientError, Left, Sync};
-use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX};
+use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
 use crate::vault::{Applied, Need, RejoinError, Vault};
 
@@ -43,6 +43,7 @@ impl Sync {
                 }
                 Applied::Needs(Need::Rejoin { conversation }) => return self.rejoin(conversation).await,
                 Applied::Needs(Need::Commits { from_epoch: next, .. }) => from_epoch = next,
+                Applied::Needs(Need::Removal { .. }) => return Ok(()),
             }
         }
         Err(ClientError::Stuck("a commit log without end".to_owned()))
@@ -115,6 +116,36 @@ impl Sync {
                 Err(error.into())
             }
         }
+    }
+
+    /// Removes the revoked devices of a conversation, unless somebody is faster.
+    pub(crate) async fn remove_revoked(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        let mut is_looked_up = false;
+        for _ in 0..REMOVAL_RACES_MAX {
+            if let Some(commit) = self.vault.call(move |vault| vault.commit_removals(conversation)).await? {
+                let epoch = commit.epoch;
+                if let Submitted::Lost = self.submit(commit).await? {
+                    self.fetch_commits(conversation, epoch).await?;
+                }
+            } else if !self.vault.call(Vault::removals_due).await?.contains(&conversation) {
+                return Ok(());
+            } else if std::mem::replace(&mut is_looked_up, true) {
+                return Err(ClientError::Stuck("the removal of a device that no device log has revoked".to_owned()));
+            } else {
+                self.look_up_removal(conversation).await?;
+            }
+        }
+        Err(ClientError::Stuck("others change the conversation faster than this device can".to_owned()))
+    }
+
+    /// The server waits for a removal of which this device does not know: then a log has grown, or somebody has made it.
+    async fn look_up_removal(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        let held = self.vault.call(move |vault| vault.conversation(conversation)).await?;
+        let Some(held) = held else { return Ok(()) };
+        for account in [held.peer, self.identity.account] {
+            self.learn_account(account).await?;
+        }
+        self.fetch_commits(conversation, held.epoch).await
     }
 
     /// Sends commits again whose answer is missing.

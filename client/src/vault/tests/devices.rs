@@ -1,26 +1,12 @@
 //! Accounts of several devices: their logs are known as they are now, while commits come from before.
 
-use gureum_proto::{ConversationId, DeviceId};
+use bytes::Bytes;
+use gureum_proto::{Code, ConversationId, DeliveryFrame, EnvelopeBody};
 
 use super::*;
 use crate::vault::maker::put_pending;
 
 impl Person {
-    /// Removes a device's leaf, as the server accepts it.
-    fn remove(&mut self, relay: &mut Relay, talk: ConversationId, device: DeviceId) {
-        let submit = self.inside(|work| {
-            let mut group = work.group(talk).unwrap().unwrap();
-            let epoch = group.epoch();
-            let bundle = work.mls().remove(&mut group, device);
-            work.keep(talk, group);
-            let counter = work.next_counter().unwrap().unwrap();
-            put_pending(work, talk, counter, epoch, bundle, None).unwrap()
-        });
-        relay.commit(self, &submit);
-        self.vault.commit_accepted(talk).unwrap();
-        relay.follow(self, talk);
-    }
-
     /// Adds a device by a KeyPackage of its, as the server accepts it.
     fn add(&mut self, relay: &mut Relay, talk: ConversationId, package: &[u8]) {
         let submit = self.inside(|work| {
@@ -71,6 +57,23 @@ fn siblings_read_what_the_other_sends_and_so_does_the_peer() {
     }
 }
 
+#[test]
+fn what_was_said_before_a_device_was_linked_is_on_its_siblings_and_no_loss() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    let mut second = Person::link(&mut relay, &a);
+    b.say(&mut relay, talk, "before it joined");
+    second.learn(&relay, b.account);
+    let events = second.take(&mut relay);
+    assert!(!events.iter().any(is_refusal), "{events:?}");
+    second.check(talk, ConversationStatus::Active, 2);
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "after it joined");
+    a.take(&mut relay);
+    second.take(&mut relay);
+    assert_eq!(second.history(), ["after it joined"]);
+    assert_eq!(a.history(), ["before it joined", "after it joined"]);
+}
+
 /// Whoever was away learns the whole log first, and then takes commits of the time before the revocation.
 #[test]
 fn a_revocation_that_is_known_before_older_commits_stops_nothing() {
@@ -79,7 +82,7 @@ fn a_revocation_that_is_known_before_older_commits_stops_nothing() {
     second.say(&mut relay, talk, "from the second");
     a.take(&mut relay);
     a.revoke(&mut relay, second.device);
-    a.remove(&mut relay, talk, second.device);
+    a.remove_revoked(&mut relay, talk);
     a.say(&mut relay, talk, "only us");
     let events = b.take(&mut relay);
     assert!(!events.iter().any(is_refusal), "{events:?}");
@@ -93,7 +96,7 @@ fn likewise_by_the_commit_log() {
     second.renew(&mut relay, talk);
     a.take(&mut relay);
     a.revoke(&mut relay, second.device);
-    a.remove(&mut relay, talk, second.device);
+    a.remove_revoked(&mut relay, talk);
     b.learn(&relay, a.account);
     let page = relay.commits(talk, 1);
     assert_eq!(b.vault.apply_commits(talk, &page).unwrap(), Applied::UpToDate);
@@ -175,7 +178,7 @@ fn who_was_seen_removed_for_a_revocation_does_not_come_back() {
     let (mut relay, mut a, mut second, mut b, talk) = with_a_second();
     b.take(&mut relay);
     a.revoke(&mut relay, second.device);
-    a.remove(&mut relay, talk, second.device);
+    a.remove_revoked(&mut relay, talk);
     b.take(&mut relay);
     second.rejoin(&mut relay, talk);
     second.check(talk, ConversationStatus::Active, 4);
@@ -196,7 +199,7 @@ fn a_person_may_go_on_from_where_a_removed_device_was_still_in_and_it_is_removed
     b.take(&mut relay);
     let copy = relay.clone();
     a.revoke(&mut relay, second.device);
-    a.remove(&mut relay, talk, second.device);
+    a.remove_revoked(&mut relay, talk);
     b.take(&mut relay);
     relay.go_back(&copy);
     let group = relay.conversations[&talk].group.clone();
@@ -206,6 +209,105 @@ fn a_person_may_go_on_from_where_a_removed_device_was_still_in_and_it_is_removed
     b.vault.commit_accepted(talk).unwrap();
     relay.follow(&mut b, talk);
     b.check(talk, ConversationStatus::Active, 3);
-    b.remove(&mut relay, talk, second.device);
+    b.remove_revoked(&mut relay, talk);
     b.check(talk, ConversationStatus::Active, 4);
+}
+
+#[test]
+fn nothing_is_encrypted_while_a_revoked_device_is_in() {
+    let (mut relay, mut a, second, mut b, talk) = with_a_second();
+    b.take(&mut relay);
+    a.revoke(&mut relay, second.device);
+    for person in [&mut a, &mut b] {
+        person.take(&mut relay);
+        person.queue(talk, "a secret");
+        assert_eq!(person.vault.next_sends(0, 64).unwrap(), []);
+        assert!(person.vault.removals_hold_up_messages().unwrap());
+        assert_eq!(person.vault.removals_due().unwrap(), [talk]);
+        assert_eq!(person.vault.behind().unwrap(), [Need::Removal { conversation: talk }]);
+    }
+    b.remove_revoked(&mut relay, talk);
+    a.take(&mut relay);
+    for person in [&mut a, &mut b] {
+        assert_eq!(person.vault.removals_due().unwrap(), []);
+        assert_eq!(person.vault.behind().unwrap(), []);
+        let sends = person.vault.next_sends(0, 64).unwrap();
+        assert_eq!(sends.iter().map(|send| send.epoch).collect::<Vec<_>>(), [3]);
+    }
+}
+
+#[test]
+fn a_message_that_is_refused_over_a_removal_waits_for_it_and_goes_out_under_the_same_counter() {
+    let (mut relay, mut a, second, mut b, talk) = with_a_second();
+    b.take(&mut relay);
+    b.queue(talk, "before I knew");
+    let send = b.vault.next_sends(0, 64).unwrap().remove(0);
+    a.revoke(&mut relay, second.device);
+    let refused = b.vault.settle(&Relay::refuse(&send, Code::RemovalPending)).unwrap();
+    assert_eq!(refused, Settled::Removal { conversation: talk });
+    assert_eq!(b.vault.next_sends(0, 64).unwrap(), []);
+    assert_eq!(b.vault.behind().unwrap(), [Need::Removal { conversation: talk }]);
+    assert_eq!(b.vault.commit_removals(talk).unwrap(), None, "whose, is not known yet");
+    b.reopen();
+    b.learn(&relay, a.account);
+    b.remove_revoked(&mut relay, talk);
+    b.flush(&mut relay);
+    a.take(&mut relay);
+    assert_eq!((a.history(), b.history()), (vec!["before I knew".to_owned()], vec!["before I knew".to_owned()]));
+    assert_eq!((b.vault.outbox_len().unwrap(), b.vault.removals_due().unwrap()), (0, vec![]));
+}
+
+#[test]
+fn a_removal_by_somebody_faster_is_one_as_well() {
+    let (mut relay, mut a, second, mut b, talk) = with_a_second();
+    b.take(&mut relay);
+    a.revoke(&mut relay, second.device);
+    b.take(&mut relay);
+    let lost = b.vault.commit_removals(talk).unwrap().unwrap();
+    a.remove_revoked(&mut relay, talk);
+    b.vault.commit_rejected(talk).unwrap();
+    assert_eq!(lost.epoch, 2);
+    b.take(&mut relay);
+    assert_eq!(b.vault.commit_removals(talk).unwrap(), None);
+    b.check(talk, ConversationStatus::Active, 3);
+    b.say(&mut relay, talk, "only us");
+}
+
+#[test]
+fn who_is_revoked_does_not_remove_itself() {
+    let (mut relay, mut a, mut second, _, talk) = with_a_second();
+    a.revoke(&mut relay, second.device);
+    second.learn(&relay, a.account);
+    assert_eq!(second.vault.commit_removals(talk).unwrap(), None);
+    second.queue(talk, "still there?");
+    assert_eq!(second.vault.next_sends(0, 64).unwrap(), []);
+}
+
+/// What a revoked device still has of a conversation opens nothing that is said after the revocation.
+#[test]
+fn a_revoked_device_reads_what_was_said_before_and_nothing_after() {
+    let (mut relay, mut a, mut second, mut b, talk) = with_a_second();
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "to all");
+    a.take(&mut relay);
+    a.revoke(&mut relay, second.device);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    a.say(&mut relay, talk, "without it");
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "nor I");
+    let said: Vec<_> = relay.frames(&mut second).into_iter().filter_map(ciphertext).collect();
+    let opens = |ciphertext: &Bytes| {
+        second.inside(|work| {
+            let mut group = work.group(talk).unwrap().unwrap();
+            work.mls().open(&mut group, ciphertext).is_ok()
+        })
+    };
+    assert_eq!(said.iter().map(opens).collect::<Vec<_>>(), [true, false, false]);
+}
+
+fn ciphertext(frame: DeliveryFrame) -> Option<Bytes> {
+    let DeliveryFrame::Envelope(envelope) = frame else { return None };
+    let EnvelopeBody::Message { ciphertext, .. } = envelope.shared.body else { return None };
+    Some(ciphertext)
 }

@@ -168,6 +168,7 @@ impl Person {
                 }
             }
             Need::Rejoin { conversation } => self.rejoin(relay, conversation),
+            Need::Removal { conversation } => self.remove_revoked(relay, conversation),
         }
     }
 
@@ -180,6 +181,14 @@ impl Person {
                 Err(_) => return,
             }
         };
+        relay.commit(self, &submit);
+        self.vault.commit_accepted(conversation).unwrap();
+        relay.follow(self, conversation);
+    }
+
+    /// Removes who is to be removed, as the server accepts it.
+    pub(super) fn remove_revoked(&mut self, relay: &mut Relay, conversation: ConversationId) {
+        let submit = self.vault.commit_removals(conversation).unwrap().unwrap();
         relay.commit(self, &submit);
         self.vault.commit_accepted(conversation).unwrap();
         relay.follow(self, conversation);

@@ -7,7 +7,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId};
 
 use crate::limits::PLANNER_CACHE_ENTRIES_MAX;
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, Removals, SenderWindow};
 use crate::store::{Batch, Family, Store, StoreError, decode, read};
 
 /// A conversation, as far as sending needs it.
@@ -17,17 +17,18 @@ pub(super) struct Conversation {
     /// The member accounts, ascending, each with the number of its devices.
     pub(super) accounts: Vec<(AccountId, usize)>,
     devices: HashMap<DeviceId, AccountId>,
+    pub(super) removals: Removals,
     pub(super) last_number: u64,
 }
 
 impl Conversation {
-    pub(super) fn new(head: ConversationHead, last_number: u64) -> Self {
+    pub(super) fn new(head: ConversationHead, removals: Removals, last_number: u64) -> Self {
         let mut accounts = BTreeMap::new();
         for member in &head.members {
             *accounts.entry(member.account).or_default() += 1;
         }
         let devices = head.members.iter().map(|member| (member.device, member.account)).collect();
-        Self { head, accounts: accounts.into_iter().collect(), devices, last_number }
+        Self { head, accounts: accounts.into_iter().collect(), devices, removals, last_number }
     }
 
     pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
@@ -64,6 +65,7 @@ pub(super) struct Caches {
 enum Undo {
     Head(AccountId, InboxHead),
     Number(ConversationId, u64),
+    Removals(ConversationId, Removals),
     Conversation(ConversationId, Box<Conversation>),
 }
 
@@ -86,6 +88,11 @@ impl Caches {
                 Undo::Number(id, before) => {
                     if let Some(conversation) = self.conversations.find(&id) {
                         conversation.last_number = before;
+                    }
+                }
+                Undo::Removals(id, before) => {
+                    if let Some(conversation) = self.conversations.find(&id) {
+                        conversation.removals = before;
                     }
                 }
                 Undo::Conversation(id, before) => {
@@ -136,9 +143,11 @@ impl Caches {
         if self.conversations.find(&conversation).is_none() {
             let roster = key::conversation(&conversation, ConversationTag::Head);
             let Some(head) = read(store, Family::Conversation, roster.as_ref())? else { return Ok(None) };
+            let removals = key::conversation(&conversation, ConversationTag::Removals);
+            let removals = read(store, Family::Conversation, removals.as_ref())?.unwrap_or_default();
             let number = key::conversation(&conversation, ConversationTag::Number);
             let last = read(store, Family::Conversation, number.as_ref())?.unwrap_or_default();
-            self.conversations.insert(conversation, Conversation::new(head, last));
+            self.conversations.insert(conversation, Conversation::new(head, removals, last));
         }
         Ok(self.conversations.find(&conversation))
     }
@@ -151,10 +160,17 @@ impl Caches {
         }
     }
 
+    /// What is to be removed has changed.
+    pub(super) fn replace_removals(&mut self, id: ConversationId, removals: Removals) {
+        if let Some(conversation) = self.conversations.find(&id) {
+            self.undo.push(Undo::Removals(id, std::mem::replace(&mut conversation.removals, removals)));
+        }
+    }
+
     /// The roster or epoch has changed; the numbers go on.
     pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
         if let Some(conversation) = self.conversations.find(&id) {
-            let new = Conversation::new(head.clone(), conversation.last_number);
+            let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number);
             self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
         }
     }

@@ -30,8 +30,18 @@ impl Planner {
             plan.sent.push(refuse(counter, Code::NotMember));
             return Ok(());
         }
-        let epoch = conversation.head.epoch;
-        if send.epoch > epoch || epoch - send.epoch > EPOCHS_BEHIND_MAX {
+        let removals = &conversation.removals;
+        if removals.pending.contains(&from.device()) {
+            // It was queued before the revocation.
+            plan.sent.push(refuse(counter, Code::NotMember));
+            return Ok(());
+        }
+        if !removals.pending.is_empty() {
+            plan.sent.push(refuse(counter, Code::RemovalPending));
+            return Ok(());
+        }
+        let (epoch, floor_epoch) = (conversation.head.epoch, removals.floor_epoch);
+        if send.epoch > epoch || epoch - send.epoch > EPOCHS_BEHIND_MAX || send.epoch < floor_epoch {
             plan.sent.push(refuse(counter, Code::EpochStale));
             return Ok(());
         }

@@ -7,6 +7,7 @@ mod changes;
 mod damage;
 mod groups;
 mod model;
+mod revoked;
 mod sends;
 
 use bytes::Bytes;
@@ -78,6 +79,22 @@ impl Bench {
         Self::new().with_members(&[device(ALICE, 1), device(BOB, 1)])
     }
 
+    /// Devices that have never read anything.
+    fn of(devices: &[Authenticated]) -> Self {
+        let bench = Self::new();
+        bench.add_devices(devices);
+        bench
+    }
+
+    fn add_devices(&self, devices: &[Authenticated]) {
+        let mut batch = Batch::new();
+        for device in devices {
+            let cursor = key::cursor(&device.account(), &device.device(), CursorTag::Cursor);
+            batch.put_record(Family::Cursor, cursor, &Cursor::default());
+        }
+        self.store.write(&batch, Durability::Synced).unwrap();
+    }
+
     /// Puts the conversation and its devices into the store, as if they had come about.
     fn with_members(self, members: &[Authenticated]) -> Self {
         let head = ConversationHead {
@@ -88,9 +105,8 @@ impl Bench {
         };
         let mut batch = Batch::new();
         batch.put_record(Family::Conversation, key::conversation(&TALK, ConversationTag::Head), &head);
+        self.add_devices(members);
         for device in members {
-            let cursor = key::cursor(&device.account(), &device.device(), CursorTag::Cursor);
-            batch.put_record(Family::Cursor, cursor, &Cursor::default());
             batch.put_record(Family::Directory, key::membership(&device.account(), &TALK), &());
         }
         self.store.write(&batch, Durability::Synced).unwrap();

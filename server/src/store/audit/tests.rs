@@ -187,6 +187,22 @@ fn an_epoch_ends_once_and_by_one_commit() {
 }
 
 #[test]
+fn who_is_to_be_removed_has_a_leaf_and_the_floor_goes_up_to_the_epoch() {
+    let removals = |batch: &mut Batch, floor_epoch: u64, pending: &[DeviceId]| {
+        let removals = Removals { floor_epoch, pending: pending.to_vec() };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
+    };
+    let wrong = [Violation::RemovalsWrong { conversation: CONVERSATION }];
+    let desk = Desk::new();
+    desk.refuse(|batch| removals(batch, 1, &[DEVICE]), &wrong);
+    desk.refuse(|batch| removals(batch, 2, &[]), &wrong);
+    let mut batch = Batch::new();
+    removals(&mut batch, 1, &[]);
+    desk.accept(&batch);
+    desk.refuse(|batch| removals(batch, 0, &[]), &wrong);
+}
+
+#[test]
 fn nothing_is_of_the_future() {
     let future = MessageId::new(START_MS + 1, 0);
     let late = |family| Violation::FromTheFuture { family, time_ms: START_MS + 1, now_ms: START_MS };

@@ -80,6 +80,39 @@ impl Record for ConversationHead {
     }
 }
 
+/// What a conversation owes to revocations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Removals {
+    /// Messages for epochs below this one are not taken: a device that has been removed could read them.
+    pub floor_epoch: u64,
+    /// Revoked devices that still have a leaf; at most [`MEMBERS_MAX`].
+    pub pending: Vec<DeviceId>,
+}
+
+impl Record for Removals {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(RECORD_VERSION);
+        out.extend_from_slice(&self.floor_epoch.to_be_bytes());
+        let count = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_be_bytes());
+        self.pending.iter().for_each(|device| out.extend_from_slice(device.as_bytes()));
+    }
+
+    fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value)?;
+        let floor_epoch = reader.u64()?;
+        let found = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+        if found > MEMBERS_MAX {
+            return Err(RecordError::TooMany { found, max: MEMBERS_MAX });
+        }
+        let mut pending = Vec::with_capacity(found);
+        for _ in 0..found {
+            pending.push(DeviceId::from_bytes(reader.array()?));
+        }
+        reader.finish(Self { floor_epoch, pending })
+    }
+}
+
 /// A KeyPackage in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPackageRecord {

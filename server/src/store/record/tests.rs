@@ -93,6 +93,10 @@ fn conversations_packages_and_invites_have_these_bytes() {
         },
         &format!("01 0000000000000001 0000000000000002 01 00000001 ACCOUNT {} 00000005", "de".repeat(16)),
     );
+    check(
+        &Removals { floor_epoch: 7, pending: vec![DEVICE] },
+        &format!("01 0000000000000007 00000001 {}", "de".repeat(16)),
+    );
     check(&KeyPackageRecord { not_after_ms: 3, package: Bytes::from_static(b"kp") }, "01 0000000000000003 6b70");
     check(&InviteRecord { used: 1, expires_ms: 4 }, "01 00000001 0000000000000004");
 }
@@ -119,6 +123,10 @@ fn unknown_tags_and_excessive_counts_are_refused() {
         ConversationHead { epoch: 0, created_ms: 0, kind: ConversationKind::Direct, members: vec![] }.encode();
     head[18] = 0xff;
     let error = ConversationHead::decode(&head.into()).unwrap_err();
+    assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
+    let mut removals = Removals::default().encode();
+    removals[9] = 0xff;
+    let error = Removals::decode(&removals.into()).unwrap_err();
     assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
     assert_eq!(Cursor::decode(&Bytes::from_static(&[1, 0])).unwrap_err(), RecordError::Truncated(7));
     assert_eq!(u64::decode(&Bytes::from_static(&[1; 10])).unwrap_err(), RecordError::Trailing(1));
@@ -166,6 +174,7 @@ fn decode_all(bytes: &Bytes) {
     let _ = SenderWindow::decode(bytes);
     let _ = SealedMessage::decode(bytes);
     let _ = ConversationHead::decode(bytes);
+    let _ = Removals::decode(bytes);
     let _ = CommitRecord::decode(bytes);
     let _ = KeyPackageRecord::decode(bytes);
     let _ = InviteRecord::decode(bytes);

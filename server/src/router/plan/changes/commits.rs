@@ -1,5 +1,7 @@
 //! The end of an epoch: a compare-and-set.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use gureum_proto::{AccountId, Code, ConversationId, EnvelopeBody, Refusal};
 
@@ -9,7 +11,7 @@ use crate::router::plan::{Plan, Planner, sends};
 use crate::session::Authenticated;
 use crate::store::Family;
 use crate::store::key;
-use crate::store::record::{CommitRecord, ConversationHead, InboxBody, Member, SentResult};
+use crate::store::record::{CommitRecord, ConversationHead, InboxBody, Member, Removals, SentResult};
 
 /// A commit that was validated against the group at `epoch`.
 #[derive(Debug)]
@@ -49,11 +51,25 @@ impl Planner {
         if conversation.head.epoch != commit.epoch {
             return Ok(Err(Refusal::new(Code::EpochConflict)));
         }
+        if conversation.removals.pending.contains(&from.device()) {
+            return Ok(Err(Refusal::new(Code::NotMember)));
+        }
         let epoch = commit.epoch + 1;
         let head = ConversationHead { epoch, members: commit.members, ..conversation.head.clone() };
         // Whoever was in it reads the commit, the removed included, and the committer's other devices.
         let readers: Vec<_> = accounts_but(&conversation.head.members, from.device());
+        let joined: Vec<_> =
+            head.members.iter().filter(|member| !conversation.has(member.account, member.device)).copied().collect();
+        let removals = after_commit(&conversation.removals, &conversation.head, &head);
+        let has_changed = removals != conversation.removals;
+        if let Some(member) = self.revoked_among(&joined)? {
+            let detail = format!("the device {} was revoked meanwhile", member.device);
+            return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
+        }
         self.put_group(commit.conversation, &head, &commit.group_info, &commit.tree, plan);
+        if has_changed {
+            self.put_removals(commit.conversation, removals, plan);
+        }
         let record = CommitRecord {
             time_ms: now_ms,
             account: from.account(),
@@ -76,4 +92,12 @@ impl Planner {
         plan.must_sync = true;
         Ok(Ok(Changed::Committed { epoch }))
     }
+}
+
+/// What is left to be removed; and where somebody is gone now, what was encrypted for before is not taken any more.
+fn after_commit(removals: &Removals, before: &ConversationHead, after: &ConversationHead) -> Removals {
+    let stays: HashSet<_> = after.members.iter().map(|member| member.device).collect();
+    let is_gone = before.members.iter().any(|member| !stays.contains(&member.device));
+    let pending = removals.pending.iter().copied().filter(|device| stays.contains(device)).collect();
+    Removals { floor_epoch: if is_gone { after.epoch } else { removals.floor_epoch }, pending }
 }

@@ -6,8 +6,8 @@ use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, Mess
 use super::{Answer, Changed};
 use crate::router::plan::{Plan, Planner};
 use crate::session::Authenticated;
-use crate::store::key::{self, ConversationTag};
-use crate::store::record::{ConversationHead, ConversationKind, InboxBody, Member};
+use crate::store::key::{self, ConversationTag, CursorTag};
+use crate::store::record::{ConversationHead, ConversationKind, InboxBody, Member, Removals};
 use crate::store::{Family, StoreError};
 
 /// A conversation whose group was validated.
@@ -45,6 +45,10 @@ impl Planner {
             let detail = "the id belongs to another conversation";
             return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
         }
+        if let Some(member) = self.revoked_among(&create.members)? {
+            let detail = format!("the device {} was revoked meanwhile", member.device);
+            return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
+        }
         plan.batch.put_record(Family::Directory, pair, &conversation);
         for account in [from.account(), create.peer] {
             plan.batch.put_record(Family::Directory, key::membership(&account, &conversation), &());
@@ -78,6 +82,23 @@ impl Planner {
         }
         plan.must_sync = true;
         Ok(())
+    }
+
+    /// The first of these devices that has been revoked since it was looked at: it has no cursor any more.
+    pub(super) fn revoked_among<'a>(&self, members: &'a [Member]) -> Result<Option<&'a Member>, StoreError> {
+        for member in members {
+            let cursor = key::cursor(&member.account, &member.device, CursorTag::Cursor);
+            if self.store.get(Family::Cursor, cursor.as_ref())?.is_none() {
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn put_removals(&mut self, id: ConversationId, removals: Removals, plan: &mut Plan) {
+        let key = key::conversation(&id, ConversationTag::Removals);
+        plan.batch.put_record(Family::Conversation, key, &removals);
+        self.caches.replace_removals(id, removals);
     }
 
     pub(super) fn put_group(

@@ -7,7 +7,7 @@ use super::{Answer, Changed};
 use crate::limits::KEY_PACKAGES_STORED_MAX;
 use crate::router::plan::{Plan, Planner};
 use crate::session::Authenticated;
-use crate::store::key::{self, KeyPackageKind};
+use crate::store::key::{self, CursorTag, KeyPackageKind};
 use crate::store::record::KeyPackageRecord;
 use crate::store::{Family, StoreError, decode};
 
@@ -20,6 +20,10 @@ impl Planner {
         plan: &mut Plan,
     ) -> Answer {
         let (account, device) = (from.account(), from.device());
+        if self.store.get(Family::Cursor, key::cursor(&account, &device, CursorTag::Cursor).as_ref())?.is_none() {
+            // It was revoked after they were validated: nobody is to be given them.
+            return Ok(Err(Refusal::new(Code::DeviceRevoked)));
+        }
         let range = key::key_packages(&account, &device, KeyPackageKind::OneTime);
         let stored = self.store.scan(Family::KeyPackage, range.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
         if stored + one_time.len() > KEY_PACKAGES_STORED_MAX {

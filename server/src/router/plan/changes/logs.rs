@@ -51,11 +51,30 @@ impl Planner {
             }
             plan.revoked.push((account, *device));
         }
+        self.await_removals(log, plan)?;
         self.announce_log(log, now_ms, plan)?;
         // Last: announcing may have read the cursors, which change only with this batch.
         self.caches.forget_account(account);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
+    }
+
+    /// In conversations that a revoked device is in, nothing is taken until it has been removed: it could read that.
+    fn await_removals(&mut self, log: &LogPlan, plan: &mut Plan) -> Result<(), StoreError> {
+        if log.revoked.is_empty() {
+            return Ok(());
+        }
+        let range = key::memberships(&log.account);
+        for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {
+            let Some((_, id)) = key::parse_membership(&entry) else { continue };
+            let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? else { continue };
+            let mut removals = conversation.removals.clone();
+            removals.pending.extend(log.revoked.iter().filter(|device| conversation.has(log.account, **device)));
+            if removals != conversation.removals {
+                self.put_removals(id, removals, plan);
+            }
+        }
+        Ok(())
     }
 
     /// Tells the account itself and everybody who shares a conversation with it that its log has grown.

@@ -101,7 +101,7 @@ fn claimed(number: u8) -> Changed {
 
 #[test]
 fn a_key_package_is_given_once_and_then_the_last_resort_for_ever() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::of(&[device(BOB, 1)]);
     bench.changes(put(&[1, 2], Some(9)), Changed::KeyPackagesStored(2));
     assert!(bench.changes(claim(&[1]), claimed(1)).must_sync);
     bench.reopen();
@@ -112,7 +112,7 @@ fn a_key_package_is_given_once_and_then_the_last_resort_for_ever() {
 
 #[test]
 fn a_new_last_resort_replaces_the_old_one() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::of(&[device(BOB, 1)]);
     bench.changes(put(&[], Some(9)), Changed::KeyPackagesStored(0));
     bench.changes(put(&[], Some(3)), Changed::KeyPackagesStored(0));
     bench.changes(claim(&[1]), claimed(3));
@@ -122,7 +122,7 @@ fn a_new_last_resort_replaces_the_old_one() {
 
 #[test]
 fn expired_key_packages_are_skipped_and_go() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::of(&[device(BOB, 1)]);
     let one_time = vec![package(1, START_MS), package(2, START_MS + 1)];
     let change = Change::PutKeyPackages { from: device(BOB, 1), one_time, last_resort: Some(package(9, START_MS + 1)) };
     bench.changes(change, Changed::KeyPackagesStored(2));
@@ -135,7 +135,7 @@ fn expired_key_packages_are_skipped_and_go() {
 
 #[test]
 fn a_claim_leaves_out_who_has_no_key_package_and_fails_where_nobody_has_one() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::of(&[device(BOB, 1)]);
     bench.changes(put(&[1], None), Changed::KeyPackagesStored(1));
     bench.changes(claim(&[2, 1, 3]), claimed(1));
     bench.refuses(claim(&[1, 2]), Code::KeyPackagesExhausted);
@@ -158,7 +158,7 @@ fn a_refused_change_leaves_the_sends_of_its_batch_alone() {
 
 #[test]
 fn the_directory_keeps_a_bounded_number_of_key_packages() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::of(&[device(BOB, 1)]);
     let max = u8::try_from(KEY_PACKAGES_STORED_MAX).unwrap();
     let numbers: Vec<_> = (0..max).collect();
     bench.changes(put(&numbers, None), Changed::KeyPackagesStored(u32::from(max)));
