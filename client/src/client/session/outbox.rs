@@ -11,7 +11,7 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::limits::HISTORY_SEARCHED;
 use crate::link::LinkError;
-use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault};
+use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault, VaultError};
 
 impl Session<'_> {
     /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
@@ -25,7 +25,7 @@ impl Session<'_> {
                 .call(move |vault| {
                     let sends = vault.next_sends(after, limit)?;
                     let held_up = sends.is_empty() && vault.removals_hold_up_messages()?;
-                    Ok((sends, held_up))
+                    Ok::<_, VaultError>((sends, held_up))
                 })
                 .await?;
             // Taking commits from elsewhere than the inbox makes what waits in it harder to read: the inbox comes first.

@@ -102,7 +102,7 @@ impl Sync {
                 // Its Welcome may be on its way: whoever waits for it decides when to join without.
                 None | Some(Need::Rejoin { .. }) => return Ok(()),
                 Some(need @ Need::Account { .. }) => self.meet(need).await?,
-                Some(need @ Need::Commits { .. }) => return self.meet(need).await,
+                Some(need @ (Need::Commits { .. } | Need::Removal { .. })) => return self.meet(need).await,
             }
         }
         Ok(())

@@ -159,7 +159,10 @@ fn nobody_begins_with_a_device_that_was_revoked() {
 fn a_welcome_for_siblings_alone_tells_of_a_conversation_that_is_not_known() {
     let (mut relay, a, mut b, talk) = Relay::with_a_pair();
     let mut second = Person::link(&mut relay, &b);
-    let taken = |person: &mut Person, relay: &Relay| person.vault.take(&relay.frames(person)).unwrap().unlisted;
+    let taken = |person: &mut Person, relay: &Relay| {
+        let frames = relay.frames(person);
+        person.vault.take(&frames).unwrap().unlisted
+    };
     assert!(!taken(&mut second, &relay), "nothing came since it was linked");
     let welcome = relay.accounts[&b.account].inbox[0].1.clone();
     relay.push_to(b.account, welcome);
