@@ -94,7 +94,7 @@ pub struct Sample {
     pub disk_bytes: u64,
     /// Messages accepted since the start.
     pub accepted: u64,
-    /// Half of the timed messages since the last sample took at most this, from due to delivered.
+    /// Half of the timed messages that arrived since the last sample took at most this, from due to delivered.
     pub p50_us: u64,
     /// 99 % of them.
     pub p99_us: u64,
@@ -127,7 +127,7 @@ pub fn run(options: &Options) -> Report {
         if now - from < options.every {
             continue;
         }
-        let timed = good.messages(from, now);
+        let timed = good.arrived(from, now);
         if timed.is_empty() {
             assert!(now - from < SILENCE_MAX, "nothing arrives any more\n{}", world.log());
             continue;
