@@ -2,14 +2,15 @@
 //! One task owns all of it.
 
 mod mailbox;
-mod pace;
 mod request;
 mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Register, Send as SendFrame, exporter_context};
+use gureum_proto::{
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Position, Register, Send as SendFrame, exporter_context,
+};
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
@@ -20,9 +21,11 @@ use tokio_util::task::TaskTracker;
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REREAD_MS, SEND_COUNTED_BYTES, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
+    CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
+    SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
 };
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
 use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig};
@@ -31,7 +34,6 @@ use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
 use crate::work::Work;
 use mailbox::Mailbox;
-use pace::Pace;
 use streams::Outgoing;
 
 /// How long a wake may be lost before the session finds out by itself.
@@ -102,6 +104,8 @@ struct Shell {
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
+    /// The furthest of the acks that wait to be submitted.
+    acked: Option<Position>,
     read: Read,
     /// When the device, which says more than its pace allows, is heard again; `None`: now.
     heard_again_at: Option<Instant>,
@@ -151,9 +155,10 @@ impl Shell {
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
+            acked: None,
             read: Read::default(),
             heard_again_at: None,
-            requests: Pace::new(Instant::now()),
+            requests: Pace::new(Duration::from_millis(REQUEST_INTERVAL_MS), REQUESTS_AT_ONCE_MAX, Instant::now()),
         })
     }
 
@@ -199,24 +204,22 @@ impl Shell {
                 Err(error) => self.handle(Input::Broken(error)),
             }
         }
-        if self.keeps_pace() { self.submit_sends().await } else { Ok(()) }
+        self.count_read();
+        self.submit().await
     }
 
     /// Counts what was read against the device's pace. One that is over it is not heard for a while: what it says
-    /// waits in the transport.
-    fn keeps_pace(&mut self) -> bool {
-        let Some(from) = self.session.authority() else { return true };
+    /// next waits in the transport.
+    fn count_read(&mut self) {
+        let Some(from) = self.session.authority() else { return };
         let counted = self.read.frames.max(self.read.bytes / SEND_COUNTED_BYTES);
-        if self.heard_again_at.is_none() && counted > 0 {
-            match self.shared.requests.quotas.sends(from.device(), counted) {
-                None => self.read = Read { frames: 0, bytes: self.read.bytes % SEND_COUNTED_BYTES },
-                Some(wait) => {
-                    self.shared.metrics.sends_slowed.increment(1);
-                    self.heard_again_at = Some(Instant::now() + wait);
-                }
+        if counted > 0 {
+            self.read = Read { frames: 0, bytes: self.read.bytes % SEND_COUNTED_BYTES };
+            self.heard_again_at = self.shared.requests.quotas.sends(from.device(), counted, Instant::now());
+            if self.heard_again_at.is_some() {
+                self.shared.metrics.sends_slowed.increment(1);
             }
         }
-        self.heard_again_at.is_none()
     }
 
     fn takes_frames(&self) -> bool {
@@ -266,7 +269,7 @@ impl Shell {
             // streams that the transport allows.
             stream = self.connection.accept_bi(), if self.attached.is_some() && requests_open_at.is_none() => {
                 let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
-                self.requests.take(Instant::now());
+                self.requests.take(1, Instant::now());
                 if let Some(from) = self.session.authority() {
                     self.shared.tasks.spawn(request::answer(output, input, from, Arc::clone(&self.shared)));
                 }
@@ -306,11 +309,10 @@ impl Shell {
                 self.sends_bytes += send.ciphertext.len();
                 self.sends.push(send);
             }
+            // Of those that were read together, only the furthest costs anything.
             Action::Ack(position) => {
-                if let Some(from) = self.session.authority() {
-                    self.shared.metrics.acks.increment(1);
-                    let submitted = self.shared.router.submit(Submission::Ack { from, position }).await;
-                    submitted.map_err(|_| Closing(Code::Unavailable, String::new()))?;
+                if self.acked.replace(position).is_some() {
+                    self.read.frames -= 1;
                 }
             }
             Action::Read { after } => {
@@ -381,11 +383,13 @@ impl Shell {
         if !log.is_active(authority.device()) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
         }
+        // Another connection of the device may have used up what it may say now.
+        self.count_read();
         Ok(())
     }
 
     /// Reads the tail at once, or starts a read of the store.
-    fn read(&mut self, from: Authenticated, after: gureum_proto::Position) {
+    fn read(&mut self, from: Authenticated, after: Position) {
         let account = from.account();
         self.reread_at = Instant::now() + REREAD;
         let skips_tail = std::mem::take(&mut self.skips_tail);
@@ -423,9 +427,16 @@ impl Shell {
         streams::put_items(items, delivery.buffer());
     }
 
-    async fn submit_sends(&mut self) -> Result<(), Closing> {
-        let Some(from) = self.session.authority().filter(|_| !self.sends.is_empty()) else { return Ok(()) };
+    async fn submit(&mut self) -> Result<(), Closing> {
+        let Some(from) = self.session.authority() else { return Ok(()) };
         let unavailable = |_| Closing(Code::Unavailable, String::new());
+        if let Some(position) = self.acked.take() {
+            self.shared.metrics.acks.increment(1);
+            self.shared.router.submit(Submission::Ack { from, position }).await.map_err(unavailable)?;
+        }
+        if self.sends.is_empty() {
+            return Ok(());
+        }
         let permit = self.shared.router.reserve(std::mem::take(&mut self.sends_bytes)).await.map_err(unavailable)?;
         let answers: Arc<dyn Answers> = Arc::<Mailbox>::clone(&self.mailbox);
         let sends = std::mem::take(&mut self.sends);

@@ -41,6 +41,8 @@ mod mls;
 #[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "node")]
+mod pace;
+#[cfg(feature = "node")]
 mod quota;
 #[cfg(feature = "node")]
 mod requests;

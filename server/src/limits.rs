@@ -156,7 +156,7 @@ pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(
 
 /// Sends of one device that are taken as fast as they come: what a device has written while it was away. Beyond, it is
 /// held to the setting `sends_per_second`.
-pub const SENDS_AT_ONCE_MAX: std::num::NonZeroU32 = std::num::NonZeroU32::new(4_096).expect("it is not 0");
+pub const SENDS_AT_ONCE_MAX: u32 = 4_096;
 
 /// What of a session stream counts as one send: every frame, and this much of longer ones, known or to be skipped.
 pub const SEND_COUNTED_BYTES: usize = 4 * 1024;

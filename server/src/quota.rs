@@ -1,19 +1,21 @@
 //! How often one device, account or address may ask for what costs others something.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{AccountId, Code, DeviceId, Refusal};
+use tokio::time::Instant;
 
 use crate::limits::{CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE, REGISTRATIONS_PER_MINUTE, SENDS_AT_ONCE_MAX};
+use crate::pace::Pace;
 use crate::time::WallClock;
 
 /// When a client that is over a quota may try again.
@@ -38,8 +40,9 @@ pub(crate) struct Quotas {
     claims: Limiter<AccountId>,
     look_ups: Limiter<AccountId>,
     registrations: Limiter<IpAddr>,
-    sends: Limiter<DeviceId>,
-    clock: Monotonic,
+    sends: Mutex<HashMap<DeviceId, Pace>>,
+    /// Between two sends of a device that is at its pace.
+    send_interval: Duration,
 }
 
 impl Quotas {
@@ -51,16 +54,17 @@ impl Quotas {
             claims: limiter(Quota::per_minute(CLAIMS_PER_MINUTE), &clock),
             look_ups: limiter(Quota::per_minute(LOOK_UPS_PER_MINUTE), &clock),
             registrations: limiter(Quota::per_minute(REGISTRATIONS_PER_MINUTE), &clock),
-            sends: limiter(Quota::per_second(sends_per_second).allow_burst(SENDS_AT_ONCE_MAX), &clock),
-            clock,
+            sends: Mutex::default(),
+            send_interval: Duration::from_secs(1) / sends_per_second.get(),
         }
     }
 
-    /// Takes so many sends of a device, or says how long they must wait.
-    pub(crate) fn sends(&self, device: DeviceId, count: usize) -> Option<Duration> {
-        let count = u32::try_from(count).ok().and_then(NonZeroU32::new)?.min(SENDS_AT_ONCE_MAX);
-        let taken = self.sends.check_key_n(&device, count).expect("it is no more than passes at once");
-        taken.err().map(|denied| denied.wait_time_from(self.clock.now()))
+    /// Takes so many sends of a device, which it has made already. Returns when it may be heard again; `None`: now.
+    pub(crate) fn sends(&self, device: DeviceId, count: usize, now: Instant) -> Option<Instant> {
+        let mut sends = self.lock();
+        let pace = sends.entry(device).or_insert_with(|| Pace::new(self.send_interval, SENDS_AT_ONCE_MAX, now));
+        pace.take(u32::try_from(count).unwrap_or(u32::MAX), now);
+        pace.opens_at(now)
     }
 
     /// Takes one claim of KeyPackages, which are used up by it.
@@ -92,7 +96,12 @@ impl Quotas {
         self.claims.retain_recent();
         self.look_ups.retain_recent();
         self.registrations.retain_recent();
-        self.sends.retain_recent();
+        let now = Instant::now();
+        self.lock().retain(|_, pace| !pace.is_rested(now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Pace>> {
+        self.sends.lock().expect("no code panics while it holds the paces")
     }
 }
 
@@ -111,7 +120,6 @@ fn limited() -> Refusal {
 }
 
 const _: () = assert!(CLAIMS_PER_MINUTE.get() <= LOOK_UPS_PER_MINUTE.get());
-const _: () = assert!(SENDS_IN_FLIGHT_MAX <= SENDS_AT_ONCE_MAX.get(), "all that a session holds passes in the end");
 
 #[cfg(test)]
 mod tests {
@@ -120,33 +128,22 @@ mod tests {
 
     const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 
-    /// How many sends pass now, in batches of 64.
-    fn passes(quotas: &Quotas, device: DeviceId) -> u32 {
-        (0..).take_while(|_| quotas.sends(device, 64).is_none()).last().map_or(0, |last| 64 * (last + 1))
-    }
-
     #[test]
     fn a_device_that_sends_too_fast_is_slowed_down_to_its_pace_and_others_are_not() {
-        let clock = Arc::new(ManualClock::at(1));
-        let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
+        let quotas = Quotas::new(&(Arc::new(ManualClock::at(1)) as _), PER_SECOND);
         let (greedy, other) = (DeviceId::from_bytes([1; 16]), DeviceId::from_bytes([2; 16]));
-        assert_eq!(passes(&quotas, greedy), SENDS_AT_ONCE_MAX.get(), "a burst, at once");
-        let wait = quotas.sends(greedy, 64).expect("it must wait");
-        assert_eq!(wait, Duration::from_millis(64), "until all of them fit");
-        clock.advance(63);
-        assert!(quotas.sends(greedy, 64).is_some());
-        clock.advance(1);
-        assert_eq!(passes(&quotas, greedy), 64, "what was asked for in vain has cost nothing");
-        clock.advance(1_000);
-        assert_eq!(passes(&quotas, greedy), 960, "15 batches in a second, and the 16th is not whole yet");
-        assert_eq!(quotas.sends(other, 1), None);
-        clock.advance(3_600_000);
-        quotas.forget_rested();
-        assert_eq!(passes(&quotas, greedy), SENDS_AT_ONCE_MAX.get(), "a long rest gives one burst");
+        let now = Instant::now();
+        let burst = SENDS_AT_ONCE_MAX as usize;
+        assert_eq!(quotas.sends(greedy, burst, now), None, "a burst, at once");
+        assert_eq!(quotas.sends(greedy, 64, now), Some(now + Duration::from_millis(64)));
+        assert_eq!(quotas.sends(greedy, 1, now), Some(now + Duration::from_millis(65)), "its sessions wait in line");
+        assert_eq!(quotas.sends(other, 1, now), None);
+        let later = now + Duration::from_millis(65);
+        assert_eq!(quotas.sends(greedy, 10, later), Some(later + Duration::from_millis(10)));
     }
 
-    #[test]
-    fn who_has_rested_is_forgotten_and_who_has_not_is_remembered() {
+    #[tokio::test(start_paused = true)]
+    async fn who_has_rested_is_forgotten_and_who_has_not_is_remembered() {
         let clock = Arc::new(ManualClock::at(1));
         let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
         let (account, address) = (AccountId::from_bytes([1; 16]), IpAddr::from([192, 0, 2, 7]));
@@ -154,13 +151,14 @@ mod tests {
             (quotas.claim(account), quotas.look_up(account), quotas.register(address)),
             (Ok(()), Ok(()), Ok(()))
         );
-        passes(&quotas, DeviceId::from_bytes([1; 16]));
+        quotas.sends(DeviceId::from_bytes([1; 16]), 1, Instant::now());
         let remembered = || {
             quotas.forget_rested();
-            [quotas.claims.len(), quotas.look_ups.len(), quotas.registrations.len(), quotas.sends.len()]
+            [quotas.claims.len(), quotas.look_ups.len(), quotas.registrations.len(), quotas.lock().len()]
         };
         assert_eq!(remembered(), [1; 4]);
         clock.advance(60_000);
+        tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(remembered(), [0; 4]);
     }
 

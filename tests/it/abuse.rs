@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{Code, Position, Request, Response, Send, ServerFrame, put_ack, put_register, put_send};
-use gureum_server::limits::{SENDS_AT_ONCE_MAX, UNPROVEN_PER_ADDRESS_MAX};
+use gureum_server::limits::{SEND_COUNTED_BYTES, SENDS_AT_ONCE_MAX, UNPROVEN_PER_ADDRESS_MAX};
 use gureum_tests::World;
 use gureum_tests::device::Device;
 use gureum_tests::raw::{Raw, frame, soon};
@@ -258,8 +258,11 @@ async fn a_device_that_sends_too_fast_is_held_to_its_pace_and_others_are_not() {
         two.send(&[b"at once".as_slice(); FULL]).await;
         at_once += FULL;
     }
-    let burst = SENDS_AT_ONCE_MAX.get() as usize;
-    assert!((burst + 1..4 * burst).contains(&at_once), "{at_once} passed before it was slowed down");
+    let burst = SENDS_AT_ONCE_MAX as usize;
+    assert!((burst..4 * burst).contains(&at_once), "{at_once} passed before it was slowed down");
+    // Now it owes all of what it sends next.
+    two.send(&[b"at once".as_slice(); FULL]).await;
+    at_once += FULL;
 
     // Another connection of the same device is no way around it.
     let (mut another, _) = two.alice.connect(two.world.url(), false, START).await;
@@ -284,6 +287,47 @@ async fn a_device_that_sends_too_fast_is_held_to_its_pace_and_others_are_not() {
     for _ in 0..FULL {
         assert_eq!(next_body(&mut frames).await.1, b"late");
     }
+}
+
+#[tokio::test]
+async fn what_is_skipped_counts_by_its_length() {
+    const SKIPPED_BYTES: usize = 64 * 1024;
+    let flags = vec!["--sends-per-second", "20"];
+    let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
+    let admin = two.world.admin();
+    let skipped = frame(0x1000, SKIPPED_BYTES as u64, &vec![7; SKIPPED_BYTES]);
+    let mut at_once = 0;
+    while admin.count("gureum_sends_slowed_total") == 0 {
+        two.raw.write(&skipped).await;
+        at_once += SKIPPED_BYTES;
+    }
+    let burst = SENDS_AT_ONCE_MAX as usize * SEND_COUNTED_BYTES;
+    assert!((burst - SKIPPED_BYTES..2 * burst).contains(&at_once), "{at_once} bytes passed before it was slowed down");
+}
+
+#[tokio::test]
+async fn acks_that_come_together_count_once() {
+    const FULL: usize = SENDS_IN_FLIGHT_MAX as usize;
+    let burst = SENDS_AT_ONCE_MAX as usize;
+    let flags = vec!["--sends-per-second", "1"];
+    let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
+    let (mut bob, mut frames) = two.subscribe(START).await;
+    let batches = burst / FULL - 2;
+    for _ in 0..batches {
+        two.send(&[b"of alice".as_slice(); FULL]).await;
+        let sends: Vec<_> = (0..FULL / 8).map(|_| two.bob.opaque(&two.talk, b"of bob".as_slice())).collect();
+        bob.send(&sends).await;
+    }
+    assert!(batches * (FULL + FULL / 8) > burst, "with each ack counted he would say more than he may at once");
+    let mut acks = BytesMut::new();
+    for _ in 0..batches * FULL {
+        put_ack(next_body(&mut frames).await.0, &mut acks);
+    }
+    bob.write(&acks).await;
+    bob.send(&[two.bob.opaque(&two.talk, b"after the acks".as_slice())]).await;
+    let admin = two.world.admin();
+    assert_eq!(admin.count("gureum_sends_slowed_total"), 0);
+    assert!((1..200).contains(&admin.count("gureum_acks_total")));
 }
 
 #[tokio::test]

@@ -206,7 +206,7 @@ impl Audit<'_> {
     }
 
     fn pointer(&self, record_key: &[u8], entry: &InboxEntry, report: &mut Report) {
-        if self.times.retentions().is_expired(entry, self.times.server_ms) {
+        if !self.times.entry_lives(entry) {
             return;
         }
         let is_there = match entry.body {
@@ -239,7 +239,7 @@ impl Audit<'_> {
                     report.count("messages that open", 1);
                     self.place_of_message(&id, shared, places, report);
                 }
-                Some(Err(SealError::KeyGone { .. })) if !self.times.is_expired(id.time_ms()) => keyless += 1,
+                Some(Err(SealError::KeyGone { .. })) if self.times.lives(id.time_ms()) => keyless += 1,
                 Some(Err(SealError::Forged)) => {
                     report.find(Kind::Body, "message", record_key, "the sealed body is not what was stored");
                 }

@@ -38,7 +38,16 @@ impl Times {
 
     /// Whether it lives beyond doubt: a crash may take a round's worth of time back from the server's clock.
     pub(super) fn lives(&self, time_ms: u64) -> bool {
-        !is_expired(time_ms, self.retention_ms.saturating_sub(self.round_ms()), self.server_ms)
+        self.lives_for(time_ms, self.retention_ms)
+    }
+
+    /// Whether a position of an inbox does.
+    pub(super) fn entry_lives(&self, entry: &InboxEntry) -> bool {
+        self.lives_for(entry.time_ms(), self.retentions().of(&entry.body))
+    }
+
+    fn lives_for(&self, time_ms: u64, retention_ms: u64) -> bool {
+        !is_expired(time_ms, retention_ms.saturating_sub(self.round_ms()), self.server_ms)
     }
 
     pub(super) const fn retentions(&self) -> Retentions {
@@ -165,9 +174,7 @@ impl InboxRules {
     /// seam of two lives.
     fn may_not_lack(&self, before: u64, previous: &InboxEntry, seq: u64, times: &Times) -> bool {
         let overflow = self.head.map_or(0, |head| head.overflow.seq);
-        seq - 1 > self.floor.max(overflow)
-            && !times.is_expired(previous.time_ms())
-            && inbox_life(before) == inbox_life(seq)
+        seq - 1 > self.floor.max(overflow) && times.lives(previous.time_ms()) && inbox_life(before) == inbox_life(seq)
     }
 }
 

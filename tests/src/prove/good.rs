@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gureum_proto::{EnvelopeBody, Position};
+use bytes::BytesMut;
+use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
+use gureum_proto::{EnvelopeBody, Position, ServerFrame, put_send};
 
 use crate::World;
 use crate::device::{Device, Talk};
@@ -60,6 +62,13 @@ impl Good {
         let thread = std::thread::Builder::new().name("good-users".to_owned()).spawn(run).unwrap();
         wait.recv().expect("the good users are set up");
         Self { shared, thread }
+    }
+
+    /// How long messages took that arrived in a span: each is in one span, however long it took.
+    pub(crate) fn arrived(&self, from: Instant, to: Instant) -> Vec<Duration> {
+        let messages = self.shared.messages.lock().unwrap();
+        let arrived = messages.iter().filter(|sample| (from..to).contains(&(sample.due + sample.took)));
+        arrived.map(|sample| sample.took).collect()
     }
 
     /// How long messages took that were due in a span.
@@ -146,22 +155,32 @@ impl Users {
     }
 }
 
-/// Sends at fixed times, whether the one before was answered or not; the last message is empty but for its number.
+/// Sends at fixed times, whether the one before was answered or not, as long as the protocol allows; the last message is
+/// empty but for its number.
 async fn send(mut alice: Device, talk: Talk, mut raw: Raw, shared: Arc<Shared>, every: Duration, spread: Duration) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + spread, every);
-    let mut number = 0_u64;
-    loop {
-        let due = ticks.tick().await.into_std();
-        let is_last = shared.over.load(Ordering::SeqCst);
-        let since_ns = if is_last { 0 } else { u64::try_from((due - shared.origin).as_nanos()).unwrap() };
-        let mut body = vec![0; BODY_BYTES];
-        body[..8].copy_from_slice(&since_ns.to_be_bytes());
-        body[8..16].copy_from_slice(&number.to_be_bytes());
-        let sends = [alice.opaque(&talk, body)];
-        raw.send(&sends).await[0].result.clone().unwrap();
-        number += 1;
-        if is_last {
-            return;
+    let (mut number, mut unanswered, mut is_last) = (0_u64, 0, false);
+    while !is_last || unanswered > 0 {
+        tokio::select! {
+            biased;
+            frame = raw.next_frame(), if unanswered > 0 => {
+                let ServerFrame::Sent(sent) = frame.unwrap() else { panic!("it answers sends") };
+                sent.result.unwrap();
+                unanswered -= 1;
+            }
+            due = ticks.tick(), if !is_last && unanswered < SENDS_IN_FLIGHT_MAX => {
+                let due = due.into_std();
+                is_last = shared.over.load(Ordering::SeqCst);
+                let since_ns = if is_last { 0 } else { u64::try_from((due - shared.origin).as_nanos()).unwrap() };
+                let mut body = vec![0; BODY_BYTES];
+                body[..8].copy_from_slice(&since_ns.to_be_bytes());
+                body[8..16].copy_from_slice(&number.to_be_bytes());
+                let mut out = BytesMut::new();
+                put_send(&alice.opaque(&talk, body), &mut out);
+                raw.write(&out).await;
+                number += 1;
+                unanswered += 1;
+            }
         }
     }
 }

@@ -3,12 +3,15 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
+use gureum_proto::MessageId;
+
 use super::made::*;
 use crate::check::Kind::{self, Database, KeyMissing, KeyPastItsTime, LeftOver, Time};
 use crate::invite::ServerFile;
 use crate::seal::period_ms;
 use crate::store::Family;
 use crate::store::key::{self, Key, message};
+use crate::store::record::InboxEntry;
 use crate::time::save_last_known_ms;
 
 type Harm = fn(&Harmed);
@@ -144,12 +147,20 @@ fn a_server_whose_clock_is_ahead_of_the_systems_has_rightly_dropped_more() {
 #[test]
 fn what_was_dropped_before_a_crash_took_the_clock_back_was_dropped_rightly() {
     let made = Made::new();
-    let harmed = made.copy();
-    // The newest of what is gone has a second to live again, by the time that was written last.
-    save_last_known_ms(&harmed.path, made.ids[2].time_ms() + RETENTION_MS - 1_000).unwrap();
-    harmed.change(|changes| (1..=3).for_each(|seq| changes.delete(Family::Inbox, bobs(&made, seq))));
-    let report = harmed.check_at(START_MS + RETENTION_MS);
-    assert_eq!(all_found(&report), [], "{report:#?}");
+    // Whole from its start, and with a hole behind what has a second to live again as well.
+    for gone in [1..=3, 3..=3] {
+        let harmed = made.copy();
+        // The newest of what is gone has a second to live again, by the time that was written last.
+        let newest_ms = made.ids[2].time_ms();
+        save_last_known_ms(&harmed.path, newest_ms + RETENTION_MS - 1_000).unwrap();
+        harmed.change(|changes| {
+            let as_new = MessageId::new(newest_ms, 9);
+            changes.edit(Family::Inbox, bobs(&made, 2), |entry: &mut InboxEntry| entry.id = as_new);
+            gone.for_each(|seq| changes.delete(Family::Inbox, bobs(&made, seq)));
+        });
+        let report = harmed.check_at(START_MS + RETENTION_MS);
+        assert_eq!(all_found(&report), [], "{report:#?}");
+    }
 }
 
 #[test]

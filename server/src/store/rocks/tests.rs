@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
@@ -38,6 +38,12 @@ fn names(directory: &Path) -> Vec<String> {
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// The logs of a data directory, oldest first.
+fn logs(directory: &Path) -> Vec<PathBuf> {
+    let db = directory.join("db");
+    names(&db).into_iter().filter(|name| name.ends_with(".log")).map(|name| db.join(name)).collect()
 }
 
 #[test]
@@ -224,14 +230,14 @@ fn whole_tables_of_expired_messages_are_dropped_unread() {
 #[test]
 fn the_log_is_let_go_after_a_flush() {
     let bench = bench();
-    let db = bench.directory.as_ref().unwrap().path().join("db");
-    let logs = || names(&db).into_iter().filter(|name| name.ends_with(".log")).collect::<Vec<_>>();
+    let directory = bench.directory.as_ref().unwrap().path();
     put_message(&*bench.store, START_MS, b"first");
-    let before = logs();
+    let before = logs(directory);
     bench.time.advance(bench.expiry.periods().flush_ms);
     assert!(bench.store.reclaim().unwrap().flushed);
-    assert!(before.iter().all(|log| !logs().contains(log)), "{before:?} {:?}", logs());
-    assert!(!names(&db).contains(&"archive".to_owned()));
+    let after = logs(directory);
+    assert!(before.iter().all(|log| !after.contains(log)), "{before:?} {after:?}");
+    assert!(!names(&directory.join("db")).contains(&"archive".to_owned()));
     assert!(!bench.store.reclaim().unwrap().flushed);
 }
 
@@ -318,6 +324,36 @@ fn an_idle_store_notices_the_damage_that_a_compaction_has_met() {
     let Err(error) = store.healthy() else { panic!("nobody has written anything, and nobody is told") };
     assert!(matches!(&error, StoreError::Damaged(what) if what.contains(table.trim_start_matches('/'))), "{error}");
     assert!(!error.may_pass());
+}
+
+#[test]
+fn an_older_log_that_was_emptied_or_cut_between_two_records_is_refused() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let older = {
+        let store = RocksStore::open(directory.path(), rules.clone()).unwrap();
+        let log = || logs(directory.path()).pop().unwrap();
+        put_message(&store, START_MS, b"first");
+        let first_bytes = fs::metadata(log()).unwrap().len();
+        put_message(&store, START_MS + 1, b"second");
+        put_entry(&store, &ACCOUNT, 1, START_MS);
+        let older = log();
+        // Another log begins, and the older one stays for what of it is in no table.
+        store.db.flush_cf(store.handle(Family::Inbox)).unwrap();
+        put_message(&store, START_MS + 2, b"third");
+        assert_eq!(logs(directory.path()).len(), 2);
+        (older, first_bytes)
+    };
+    let (path, first_bytes) = older;
+    let whole = fs::read(&path).unwrap();
+    for length in [0, first_bytes] {
+        fs::write(&path, &whole[..usize::try_from(length).unwrap()]).unwrap();
+        let Err(error) = RocksStore::open(directory.path(), rules.clone()) else { panic!("{length}: it is served") };
+        assert!(matches!(&error, StoreError::Damaged(what) if what.contains("estore a backup")), "{length}: {error}");
+    }
+    fs::write(&path, whole).unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    assert_eq!(store.scan(Family::Message, b"\0".as_slice()..b"\xff".as_slice(), 10).unwrap().len(), 3);
 }
 
 #[test]
