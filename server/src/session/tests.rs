@@ -575,10 +575,20 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
             asks(&mut session, late, &[]);
         }
         asks(&mut session, Input::Drain { come_back_ms: 1 }, &[]);
+        asks(&mut session, Input::Noticed(Notice::default()), &[]);
         asks(&mut session, hello(&claim(), &key(), &EXPORTER), &[]);
         asks(&mut session, found(facts()), &[]);
         assert!(!session.session.accepts_frames());
     }
+}
+
+#[test]
+fn a_notice_is_told_once_the_proof_holds_and_work_goes_on() {
+    let notice = Notice { key_packages_left: 4, last_resort_used: true };
+    asks(&mut session(), Input::Noticed(notice), &[]);
+    let mut session = idle();
+    asks(&mut session, Input::Noticed(notice), &[Action::Say(ServerFrame::Notice(notice))]);
+    assert_eq!(session.handle(send(1), START_MS).len(), 1);
 }
 
 #[test]

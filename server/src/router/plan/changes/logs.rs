@@ -40,8 +40,8 @@ impl Planner {
         }
         plan.batch.put_record(Family::DeviceLog, entry_key, &log.entry);
         let head = self.caches.head(self.store.as_ref(), account)?;
+        let cursor = Cursor { seq: head.seq, count: head.count };
         for device in &log.added {
-            let cursor = Cursor { seq: head.seq, count: head.count };
             plan.batch.put_record(Family::Cursor, key::cursor(&account, device, CursorTag::Cursor), &cursor);
         }
         for device in &log.revoked {
@@ -59,7 +59,8 @@ impl Planner {
         self.await_removals(log, plan)?;
         self.announce_log(log, now_ms, plan)?;
         // Last: announcing may have read the cursors, which change only with this batch.
-        self.caches.forget_account(account);
+        let added = log.added.iter().map(|device| (*device, cursor)).collect();
+        self.caches.change_devices(account, added, &log.revoked);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
     }

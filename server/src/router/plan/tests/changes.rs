@@ -168,6 +168,20 @@ fn announcing_into_a_full_inbox_does_not_bring_old_cursors_back() {
 }
 
 #[test]
+fn what_was_acked_just_before_a_log_entry_stays_acked() {
+    let mut bench = logged();
+    bench.run((1..=3).map(|counter| send(device(ALICE, 1), counter)));
+    let (mut plan, now_ms) = (Plan::default(), bench.now_ms);
+    bench.planner.add(ack(device(BOB, 1), 2, 2), now_ms, &mut plan).unwrap();
+    bench.planner.add_change(entry(BOB, 1, &[2], &[]), now_ms, &mut plan).unwrap().unwrap();
+    bench.planner.finish(&mut plan);
+    bench.write(&plan).unwrap();
+    assert_eq!(bench.cursor(device(BOB, 1)), Some(Cursor { seq: 2, count: 2 }));
+    assert_eq!(bench.ack(device(BOB, 2), 4, 3).floors, []);
+    assert_eq!(bench.ack(device(BOB, 1), 4, 3).floors, [(BOB, 4)]);
+}
+
+#[test]
 fn so_many_accounts_are_told_of_a_log_and_whom_it_talks_with_alone_before_the_members_of_its_groups() {
     let mut bench = Bench::of(&[device(BOB, 1)]);
     let mut batch = Batch::new();

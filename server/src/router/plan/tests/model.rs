@@ -109,7 +109,7 @@ impl Model {
             inboxes: [vec![], vec![]],
             last_id: None,
             messages: 0,
-            accepted: Default::default(),
+            accepted: std::array::from_fn(|_| BTreeMap::new()),
             cursors: [Some(0); 5],
             epoch: EPOCH,
             members: [true; 5],
@@ -245,7 +245,8 @@ impl Model {
         }
         let mut messages = self.inboxes.iter().flatten().filter(|(_, counts)| *counts);
         assert!(messages.all(|(id, _)| bench.message(*id).is_some()), "each has its body");
-        let removals = bench.get(Family::Conversation, key::conversation(&TALK, ConversationTag::Removals));
+        let removals: Option<Removals> =
+            bench.get(Family::Conversation, key::conversation(&TALK, ConversationTag::Removals));
         let pending = self.pending.iter().map(|device| devices()[*device].device()).collect();
         assert_eq!(removals.unwrap_or_default(), Removals { floor_epoch: self.floor_epoch, pending });
     }
