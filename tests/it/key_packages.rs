@@ -7,6 +7,8 @@ use gureum_tests::World;
 use gureum_tests::device::Device;
 use gureum_tests::raw::{Raw, soon};
 
+use crate::backup::{backup, go_back};
+
 const START: Position = Position { seq: 0, count: 0 };
 /// Claims of one account by another within an hour.
 const CLAIMS_OF_ONE: usize = 10;
@@ -115,4 +117,19 @@ async fn thirty_strangers_worth_of_claims_are_met_by_whoever_is_connected() {
     }
     assert!(!alice.ready().await.last_resort_used);
     let _ = tokio::task::block_in_place(|| follower.interrupt());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_a_last_resort_counts_as_given_out() {
+    let mut world = World::start();
+    let bob = Device::registered(&world, "bob").await;
+    let (raw, _) = bob.connect(world.url(), false, START).await;
+    bob.publish(&raw, 2).await;
+    put_last_resort(&bob, &raw).await;
+    raw.close().await;
+    let to = world.directory("backup");
+    let _ = backup(world.data_dir(), &to).ok();
+    go_back(&mut world, &to);
+    let (_raw, ready) = bob.connect(world.url(), false, START).await;
+    assert_eq!((ready.key_packages_left, ready.last_resort_used), (0, true));
 }
