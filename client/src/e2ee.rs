@@ -14,7 +14,7 @@ mod testing;
 pub(crate) use group::{CommitBundle, CommitError, Group, MessageError, Mls};
 pub(crate) use join::JoinError;
 pub(crate) use openmls::prelude::KeyPackage;
-pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, migrate};
+pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, last_resorts, migrate};
 
 /// A step of the encryption that failed where it cannot by our rules.
 #[derive(Debug, thiserror::Error)]

@@ -171,10 +171,12 @@ pub(crate) const REMOVAL_RACES_MAX: usize = 8;
 pub(crate) const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
 /// Pages of a listing of conversations.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
+/// The least time between two answers to what the server says of this device's KeyPackages.
+pub(crate) const REFILL_PAUSE: Duration = Duration::from_secs(2);
 /// One-time KeyPackages that the directory is filled up to.
 pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
 /// Below so many, the directory is filled up.
-pub(crate) const KEY_PACKAGES_LOW: u32 = 10;
+pub(crate) const KEY_PACKAGES_LOW: u32 = gureum_proto::limits::KEY_PACKAGES_LOW;
 /// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gureum_proto::{Code, DeliveryFrame, FrameContentError, Position, Request, Response, Send, Sent};
+use gureum_proto::{Code, DeliveryFrame, FrameContentError, Notice, Position, Request, Response, Send, Sent};
 use gureum_wire::{Decoder, Frame};
 use quinn::{Connection, Endpoint, RecvStream, VarInt};
 use tokio::sync::mpsc;
@@ -49,6 +49,8 @@ pub enum LinkEvent {
         /// How long to stay away.
         come_back: Duration,
     },
+    /// Others have claimed KeyPackages of this device.
+    Notice(Notice),
     /// The connection is gone; nothing follows.
     Closed(LinkError),
 }

@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_fuzz::decode;
 use gureum_proto::{
-    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Position, Refusal, Register, Registered, Send, Sent,
-    put_ack, put_hello, put_register, put_send,
+    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Notice, Position, Refusal, Register, Registered,
+    Send, Sent, put_ack, put_hello, put_register, put_send,
 };
 use gureum_server::session::{Action, DeviceFacts, Input, Item, Page, Session, SessionConfig};
 use gureum_wire::{Frame, FrameError, FrameKind};
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
     for _ in 0..STEPS_MAX {
         let [what, how, after @ ..] = rest else { break };
         rest = after;
-        let input = match what % 18 {
+        let input = match what % 19 {
             // The connection's shell leaves frames where they are meanwhile.
             0..=4 if !session.session.accepts_frames() => continue,
             number @ 0..=4 => Input::Frame(frame(number, *how, &mut rest)),
@@ -101,6 +101,7 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
                 cursor: at(how >> 4),
                 accepted_counter: 0,
                 key_packages_left: 0,
+                last_resort_used: false,
                 epochs_digest: [0; 32],
             };
             let exporter = if how & 4 == 0 { EXPORTER } else { [7; 32] };
@@ -125,10 +126,11 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
         14 => Input::Displaced,
         15 => Input::Revoked,
         16 => Input::Drain { come_back_ms: u64::from(how) },
-        _ => {
+        17 => {
             *now_ms += u64::from(how) * 20;
             Input::Tick
         }
+        _ => Input::Noticed(Notice { key_packages_left: u32::from(how), last_resort_used: how & 1 != 0 }),
     })
 }
 

@@ -33,11 +33,12 @@ pub use hello::{
 };
 pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, MessageId};
 pub use request::{
-    AccountFound, Commits, ConversationState, CreateConversation, FindBy, Group, Request, Response, SubmitCommit,
+    AccountFound, Commits, ConversationState, CreateConversation, DeviceKeyPackage, FindBy, Group, KeyPackages,
+    Request, Response, SubmitCommit,
 };
 pub use session::{
-    Accepted, ClientFrame, FrameContentError, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame, put_ack,
-    put_hello, put_register, put_send,
+    Accepted, ClientFrame, FrameContentError, Notice, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame,
+    put_ack, put_hello, put_register, put_send,
 };
 pub use url::{ServerUrl, UrlError};
 

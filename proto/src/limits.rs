@@ -15,6 +15,12 @@ pub const HANDSHAKE_BYTES_MAX: usize = 512 * 1024;
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
 /// KeyPackages in one upload or one claim.
 pub const KEY_PACKAGES_MAX: usize = 100;
+/// Accounts in one claim of KeyPackages.
+pub const CLAIM_ACCOUNTS_MAX: usize = 64;
+/// KeyPackages in one answer to a claim, in bytes, counted before those of the last account are added.
+pub const CLAIM_PAGE_BYTES: usize = 384 * 1024;
+/// One-time KeyPackages of a device below which its server tells it to put more.
+pub const KEY_PACKAGES_LOW: u32 = 10;
 /// Active devices of one account.
 pub const DEVICES_MAX: usize = 10;
 /// Entries of one device log: a device added and revoked every day for more than a year.
@@ -45,6 +51,10 @@ const _: () = assert!(HANDSHAKE_BYTES_MAX + 512 <= FrameKind::Envelope.payload_b
 const _: () = assert!(2 * HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Request.payload_bytes_max());
 const _: () = assert!(COMMITS_PAGE_BYTES + HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Response.payload_bytes_max());
 const _: () = assert!(KEY_PACKAGES_MAX * (KEY_PACKAGE_BYTES_MAX + 8) <= FrameKind::Request.payload_bytes_max());
+const _: () = assert!(
+    CLAIM_PAGE_BYTES + DEVICES_MAX * KEY_PACKAGE_BYTES_MAX + CLAIM_ACCOUNTS_MAX * (DEVICES_MAX * 64 + 32)
+        <= FrameKind::Response.payload_bytes_max()
+);
 const _: () = assert!(LOG_ENTRY_BYTES_MAX + 1024 <= FrameKind::Register.payload_bytes_max());
 const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
 const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());

@@ -11,9 +11,10 @@ use prost::Message;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::limits::LOG_ENTRY_BYTES_MAX;
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId, DeviceId};
+use crate::{AccountId, ConversationId};
 pub use accounts::{AccountFound, FindBy};
 pub use conversations::{Commits, ConversationState, CreateConversation, Group, SubmitCommit};
+pub use key_packages::{DeviceKeyPackage, KeyPackages};
 
 /// What a proven device may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +32,13 @@ pub enum Request {
         key_packages: Vec<Bytes>,
         /// Replaces the last resort, if given.
         last_resort: Option<Bytes>,
+        /// Whether whatever the directory has of this device goes first.
+        replace: bool,
     },
-    /// Takes one KeyPackage of each active device of an account that has one.
+    /// Takes one KeyPackage of each active device of some accounts that has one.
     ClaimKeyPackages {
-        /// Whose.
-        account: AccountId,
+        /// Whose: 1 to [`crate::limits::CLAIM_ACCOUNTS_MAX`], none of them twice.
+        accounts: Vec<AccountId>,
     },
     /// Registers the two-account conversation with `peer`, after the creator's first commit.
     CreateConversation(CreateConversation),
@@ -78,7 +81,7 @@ pub enum Response {
         left: u32,
     },
     /// One KeyPackage a device.
-    KeyPackages(Vec<(DeviceId, Bytes)>),
+    KeyPackages(KeyPackages),
     /// The conversation exists.
     ConversationCreated {
         /// Its id: the one asked for, or the pair's older one.
@@ -119,13 +122,14 @@ impl Request {
             Self::FindAccount { by, log_from } => {
                 Kind::FindAccount(schema::FindAccount { by: Some(by.write()), log_from: *log_from })
             }
-            Self::PutKeyPackages { key_packages, last_resort } => Kind::PutKeyPackages(schema::PutKeyPackages {
-                key_packages: key_packages.clone(),
-                last_resort: last_resort.clone().unwrap_or_default(),
-            }),
-            Self::ClaimKeyPackages { account } => {
-                Kind::ClaimKeyPackages(schema::ClaimKeyPackages { account: raw(account) })
+            Self::PutKeyPackages { key_packages, last_resort, replace } => {
+                Kind::PutKeyPackages(schema::PutKeyPackages {
+                    key_packages: key_packages.clone(),
+                    last_resort: last_resort.clone().unwrap_or_default(),
+                    replace: *replace,
+                })
             }
+            Self::ClaimKeyPackages { accounts } => Kind::ClaimKeyPackages(key_packages::write_claim(accounts)),
             Self::CreateConversation(create) => Kind::CreateConversation(create.write()),
             Self::SubmitCommit(submit) => Kind::SubmitCommit(submit.write()),
             Self::ReadCommits { conversation, from_epoch } => {
@@ -157,7 +161,7 @@ impl Request {
         Ok(match message.kind.ok_or(PayloadError::Missing("kind"))? {
             Kind::FindAccount(find) => Self::FindAccount { by: FindBy::read(find.by)?, log_from: find.log_from },
             Kind::PutKeyPackages(packages) => key_packages::read_put(packages)?,
-            Kind::ClaimKeyPackages(claim) => Self::ClaimKeyPackages { account: id(&claim.account, "account")? },
+            Kind::ClaimKeyPackages(claim) => key_packages::read_claim(claim)?,
             Kind::CreateConversation(create) => Self::CreateConversation(CreateConversation::read(create)?),
             Kind::SubmitCommit(submit) => Self::SubmitCommit(SubmitCommit::read(submit)?),
             Kind::ReadCommits(read) => {
@@ -185,7 +189,7 @@ impl Response {
             Self::Refused(refusal) => Kind::Error(refusal.write()),
             Self::Account(found) => Kind::Account(found.write()),
             Self::KeyPackagesStored { left } => Kind::KeyPackagesStored(schema::KeyPackagesStored { left: *left }),
-            Self::KeyPackages(packages) => Kind::KeyPackages(key_packages::write_claimed(packages)),
+            Self::KeyPackages(packages) => Kind::KeyPackages(packages.write()),
             Self::ConversationCreated { conversation, existed, epoch } => {
                 let (conversation, existed, epoch) = (raw(conversation), *existed, *epoch);
                 Kind::ConversationCreated(schema::ConversationCreated { conversation, existed, epoch })
@@ -221,7 +225,7 @@ impl Response {
             Kind::Error(error) => Self::Refused(Refusal::read(error)),
             Kind::Account(found) => Self::Account(AccountFound::read(found)?),
             Kind::KeyPackagesStored(stored) => Self::KeyPackagesStored { left: stored.left },
-            Kind::KeyPackages(found) => Self::KeyPackages(key_packages::read_claimed(found)?),
+            Kind::KeyPackages(found) => Self::KeyPackages(KeyPackages::read(found)?),
             Kind::ConversationCreated(created) => Self::ConversationCreated {
                 conversation: id(&created.conversation, "conversation")?,
                 existed: created.existed,

@@ -41,6 +41,8 @@ pub enum ServerFrame {
         /// How long to stay away.
         come_back_ms: u64,
     },
+    /// Others have claimed KeyPackages of this device.
+    Notice(Notice),
 }
 
 /// A frame that has no place on the stream it came on, or whose payload is malformed.
@@ -119,6 +121,17 @@ pub struct Ready {
     pub log_entries: u64,
     /// One-time KeyPackages left of this device.
     pub key_packages_left: u32,
+    /// Whether its last resort was given out, or there is none: then a new one is wanted.
+    pub last_resort_used: bool,
+}
+
+/// What is left of a device's KeyPackages after somebody has claimed one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notice {
+    /// One-time KeyPackages left.
+    pub key_packages_left: u32,
+    /// As of [`Ready`].
+    pub last_resort_used: bool,
 }
 
 /// The answer to a send.
@@ -258,6 +271,10 @@ impl ServerFrame {
             Self::Drain { come_back_ms } => {
                 put(FrameKind::Drain, &schema::Drain { come_back_ms: *come_back_ms }, out);
             }
+            Self::Notice(Notice { key_packages_left, last_resort_used }) => {
+                let (key_packages_left, last_resort_used) = (*key_packages_left, *last_resort_used);
+                put(FrameKind::Notice, &schema::Notice { key_packages_left, last_resort_used }, out);
+            }
         }
     }
 
@@ -283,6 +300,11 @@ impl ServerFrame {
             FrameKind::Drain => {
                 let message = schema::Drain::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Drain { come_back_ms: message.come_back_ms }
+            }
+            FrameKind::Notice => {
+                let message = schema::Notice::decode(frame.payload).map_err(PayloadError::from)?;
+                let schema::Notice { key_packages_left, last_resort_used } = message;
+                Self::Notice(Notice { key_packages_left, last_resort_used })
             }
             other => return Err(FrameContentError::Unexpected(other)),
         })
@@ -336,6 +358,7 @@ impl Ready {
             epochs_differ: self.epochs_differ,
             log_entries: self.log_entries,
             key_packages_left: self.key_packages_left,
+            last_resort_used: self.last_resort_used,
         }
     }
 
@@ -351,6 +374,7 @@ impl Ready {
             epochs_differ: message.epochs_differ,
             log_entries: message.log_entries,
             key_packages_left: message.key_packages_left,
+            last_resort_used: message.last_resort_used,
         })
     }
 }

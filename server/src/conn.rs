@@ -448,6 +448,9 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
+        if let Some(notice) = mail.notice {
+            self.handle(Input::Noticed(notice));
+        }
         for (happened, input) in
             [(mail.is_revoked, Input::Revoked), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]
         {

@@ -50,8 +50,19 @@ impl Directory {
             cursor: Position { seq: cursor.seq, count: cursor.count },
             accepted_counter: self.window(account, device)?.highest,
             key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
+            last_resort_used: self.last_resort_used(account, device)?,
             epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
         }))
+    }
+
+    /// Whether a device's last resort was given out, or there is none.
+    fn last_resort_used(&self, account: AccountId, device: DeviceId) -> Result<bool, StoreError> {
+        let given_out = key::cursor(&account, &device, CursorTag::LastResort);
+        if self.read::<()>(Family::Cursor, given_out)?.is_some() {
+            return Ok(true);
+        }
+        let range = key::key_packages(&account, &device, KeyPackageKind::LastResort);
+        Ok(self.store.scan(Family::KeyPackage, range.as_range(), 1)?.is_empty())
     }
 
     /// An account's device log; `None` when there is no such account.

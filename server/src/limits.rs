@@ -80,6 +80,9 @@ pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
 
+/// Accounts that are told of an entry of a device log, in one batch: a position of each one's inbox, of about 100 bytes.
+pub const ANNOUNCED_ACCOUNTS_MAX: usize = 20_000;
+
 /// One-time KeyPackages that the directory keeps of a device.
 pub const KEY_PACKAGES_STORED_MAX: usize = 200;
 
@@ -150,6 +153,16 @@ pub const COMMITS_SCAN_MAX: usize = 512;
 
 /// How often one account may take KeyPackages a minute: each claim uses one up for every device of the other.
 pub const CLAIMS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(120).expect("it is not 0");
+
+/// Of how many accounts, each time counted, one account may take KeyPackages an hour: all of a large group at once, and
+/// then one every few seconds.
+pub const CLAIMED_ACCOUNTS_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(1_500).expect("it is not 0");
+
+/// How often one account may take KeyPackages of the same other account an hour: fewer than a device keeps in the
+/// directory, so that nobody alone uses them up.
+pub const CLAIMS_OF_ONE_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(10).expect("it is not 0");
+
+const _: () = assert!(CLAIMED_ACCOUNTS_PER_HOUR.get() as usize >= gureum_proto::limits::CLAIM_ACCOUNTS_MAX);
 
 /// How often one account may look accounts up a minute.
 pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(600).expect("it is not 0");

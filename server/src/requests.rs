@@ -50,10 +50,10 @@ impl Requests {
     pub(crate) async fn answer(self: &Arc<Self>, from: Authenticated, request: Request) -> Response {
         let answer = match request {
             Request::FindAccount { by, log_from } => self.find_account(from, by, log_from).await,
-            Request::PutKeyPackages { key_packages, last_resort } => {
-                self.put_key_packages(from, key_packages, last_resort).await
+            Request::PutKeyPackages { key_packages, last_resort, replace } => {
+                self.put_key_packages(from, key_packages, last_resort, replace).await
             }
-            Request::ClaimKeyPackages { account } => self.claim_key_packages(from, account).await,
+            Request::ClaimKeyPackages { accounts } => self.claim_key_packages(from, accounts).await,
             Request::CreateConversation(create) => self.create(from, create).await,
             Request::SubmitCommit(submit) => self.commit(from, submit).await,
             Request::ReadCommits { conversation, from_epoch } => self.commits(from, conversation, from_epoch).await,

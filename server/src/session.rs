@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{
-    ClientFrame, Code, EXPORTER_BYTES, Hello, Position, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame,
+    ClientFrame, Code, EXPORTER_BYTES, Hello, Notice, Position, Ready, Refusal, Register, Registered, Send, Sent,
+    ServerFrame,
 };
 use gureum_wire::{Frame, FrameError};
 
@@ -67,6 +68,8 @@ pub enum Input {
     Displaced,
     /// The device was revoked.
     Revoked,
+    /// Others have claimed KeyPackages of the device.
+    Noticed(Notice),
     /// The server stops; the client is to come back after this long.
     Drain {
         /// Milliseconds.
@@ -202,6 +205,11 @@ impl Session {
             Input::Written => self.on_subscription(Subscription::written),
             Input::Displaced => self.close(Code::Displaced, String::new()),
             Input::Revoked => self.close(Code::DeviceRevoked, String::new()),
+            Input::Noticed(notice) => {
+                if matches!(self.phase, Phase::Ready(_)) {
+                    self.actions.push_back(Action::Say(ServerFrame::Notice(notice)));
+                }
+            }
             Input::Drain { come_back_ms } => self.actions.push_back(Action::Say(ServerFrame::Drain { come_back_ms })),
             Input::Tick => {
                 if self.poll_timeout().is_some_and(|(deadline_ms, _)| now_ms >= deadline_ms) {
@@ -277,6 +285,7 @@ impl Session {
             epochs_differ: claim.epochs_digest.is_some_and(|digest| digest != facts.epochs_digest),
             log_entries: facts.log_entries,
             key_packages_left: facts.key_packages_left,
+            last_resort_used: facts.last_resort_used,
         })));
         let mut subscription = claim.subscribe.then(|| {
             // A device that has taken nothing begins where it was added.

@@ -9,9 +9,10 @@ use gureum_proto::{
 };
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    BasicCredential, Ciphersuite, CredentialWithKey, GroupId, KeyPackage, KeyPackageIn, LeafNodeIndex, Member,
-    MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn, StagedWelcome,
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, ExtensionType, GroupId, KeyPackage,
+    KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, Member, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
+    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
+    ProcessedMessageContent, ProtocolVersion, RatchetTreeIn, StagedWelcome,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -158,7 +159,17 @@ impl Device {
     /// A KeyPackage, as an MLSMessage.
     #[must_use]
     pub fn key_package(&self) -> Bytes {
-        let builder = KeyPackage::builder();
+        self.build(KeyPackage::builder())
+    }
+
+    /// One that may be claimed again and again.
+    #[must_use]
+    pub fn last_resort(&self) -> Bytes {
+        let capabilities = Capabilities::builder().extensions(vec![ExtensionType::LastResort]).build();
+        self.build(KeyPackage::builder().leaf_node_capabilities(capabilities).mark_as_last_resort())
+    }
+
+    fn build(&self, builder: KeyPackageBuilder) -> Bytes {
         let bundle = builder.build(SUITE, &self.provider, &self.signer, self.credential()).unwrap();
         bytes(&MlsMessageOut::from(bundle.key_package().clone()))
     }
@@ -166,7 +177,7 @@ impl Device {
     /// Puts KeyPackages into the server's directory.
     pub async fn publish(&self, raw: &Raw, count: usize) {
         let key_packages = (0..count).map(|_| self.key_package()).collect();
-        let answer = raw.request(&Request::PutKeyPackages { key_packages, last_resort: None }).await;
+        let answer = raw.request(&Request::PutKeyPackages { key_packages, last_resort: None, replace: false }).await;
         assert!(matches!(answer, Response::KeyPackagesStored { .. }), "{answer:?}");
     }
 
@@ -180,9 +191,9 @@ impl Device {
 
     /// Begins a conversation with somebody who has a KeyPackage in the directory.
     pub async fn begin(&self, raw: &Raw, peer: &Self) -> Talk {
-        let claimed = raw.request(&Request::ClaimKeyPackages { account: peer.account }).await;
-        let Response::KeyPackages(packages) = claimed else { panic!("{claimed:?} in place of KeyPackages") };
-        let package = packages.first().expect("one device, one KeyPackage").1.clone();
+        let claimed = raw.request(&Request::ClaimKeyPackages { accounts: vec![peer.account] }).await;
+        let Response::KeyPackages(claimed) = claimed else { panic!("{claimed:?} in place of KeyPackages") };
+        let (_, package) = claimed.of(peer.account).next().expect("one device, one KeyPackage");
         let (talk, create) = self.prepare(peer, &package);
         let answer = raw.request(&Request::CreateConversation(create)).await;
         assert!(matches!(answer, Response::ConversationCreated { existed: false, .. }), "{answer:?}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gureum_client::Dialer;
 use gureum_client::vault::{KeySource, Vault};
-use gureum_proto::{Request, Response};
+use gureum_proto::{AccountId, Ready, Request, Response};
 use serde_json::Value;
 
 use crate::child::{Running, binary};
@@ -157,6 +157,23 @@ impl Person {
             vault.commit_accepted(conversation.id).unwrap();
         }
         link.close().await;
+    }
+
+    /// The account of this home.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        Vault::open(&self.home, &KeySource::File).unwrap().identity().account
+    }
+
+    /// What the server says to another connection of this home.
+    pub async fn ready(&self) -> Ready {
+        let mut vault = Vault::open(&self.home, &KeySource::File).unwrap();
+        let identity = vault.identity().clone();
+        let unproven = Dialer::new(identity.server.clone()).unwrap().connect().await.unwrap();
+        let claim = vault.hello_claim(false).unwrap();
+        let (link, _events, ready) = unproven.prove(claim, &identity.proof).await.unwrap();
+        link.close().await;
+        ready
     }
 
     /// The epoch of this home's one conversation.

@@ -27,7 +27,7 @@ macro_rules! frame_kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $limit:ident;)*) => {
         /// A type of frame that this version knows.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum FrameKind {
             $($(#[$doc])* $name = $number,)*
         }
@@ -93,6 +93,8 @@ frame_kinds! {
     Request = 0x20, REQUEST_BYTES_MAX;
     /// Server: the answer to a Request.
     Response = 0x21, RESPONSE_BYTES_MAX;
+    /// Server: the device's KeyPackages run low. Ignorable: who skips it learns of that on its next connection.
+    Notice = 0x1000, NOTICE_BYTES_MAX;
 }
 
 /// What a type number means to a decoder.
@@ -114,10 +116,10 @@ impl TypeClass {
 }
 
 const _: () = {
-    // `limits::FRAME_HEADER_BYTES_MAX` counts on one byte for the type, and `PAYLOAD_BYTES_MAX` on being the longest.
+    // `limits::FRAME_HEADER_BYTES_MAX` counts on two bytes for the type, and `PAYLOAD_BYTES_MAX` on being the longest.
     let mut rest = FrameKind::ALL;
     while let [kind, tail @ ..] = rest {
-        assert!(kind.number() < 64);
+        assert!(kind.number() < 16_384);
         assert!(kind.payload_bytes_max() <= limits::PAYLOAD_BYTES_MAX);
         rest = tail;
     }

@@ -46,6 +46,9 @@ pub const REQUEST_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTE
 /// Most bytes of a `Response`: the largest is a ratchet tree or a page of commits.
 pub const RESPONSE_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTES_MAX;
 
+/// Most bytes of a `Notice`: a count and a flag.
+pub const NOTICE_BYTES_MAX: usize = 64;
+
 /// Most bytes of one application message's ciphertext.
 pub const MESSAGE_BYTES_MAX: usize = 64 * KIB;
 
@@ -76,7 +79,7 @@ pub const STRADDLE_FIRST_BYTES: usize = 16 * KIB;
 pub const UNREAD_CHUNKS_MAX: usize = 64;
 
 /// Most bytes of a frame's type and length together.
-pub const FRAME_HEADER_BYTES_MAX: usize = 1 + 4;
+pub const FRAME_HEADER_BYTES_MAX: usize = 2 + 4;
 
 /// The longest payload of any type.
 pub const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX;

@@ -7,7 +7,7 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Ready};
+use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Notice, Ready};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use crate::link::{LinkError, LinkEvent, LinkEvents};
 use crate::vault::{Event, Need, OutboxId, StoredEvent};
 pub(crate) use commands::Command;
 use commands::Reply;
+use upkeep::Refill;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub(crate) struct Session<'a> {
     mend_at: Option<Instant>,
     mend_wait: Backoff<StdRng>,
     upkeep_at: Instant,
+    refill: Refill,
     waiting: BTreeMap<OutboxId, Waiting>,
     /// Another process of this home has settled some of what this one sent.
     settled_elsewhere: bool,
@@ -114,6 +116,7 @@ impl<'a> Session<'a> {
             mend_at: None,
             mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
             upkeep_at: Instant::now() + upkeep::wait(begun),
+            refill: Refill::default(),
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
             started: Instant::now(),
@@ -166,7 +169,7 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
-        let remove_at = self.remove_at;
+        let (remove_at, refill_at) = (self.remove_at, self.refill.at());
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -183,6 +186,7 @@ impl<'a> Session<'a> {
             () = at(join_at) => self.join_absent().await?,
             () = at(remove_at) => self.remove_revoked().await?,
             () = at(mend_at) => self.mend().await?,
+            () = at(refill_at) => self.refill().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -205,14 +209,21 @@ impl<'a> Session<'a> {
                 match other {
                     Some(LinkEvent::Sent(results)) => self.settle(results).await,
                     Some(LinkEvent::Drain { come_back }) => self.on_drain(come_back),
+                    Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
                     Some(LinkEvent::Delivery(_)) | None => Ok(()),
                 }
             }
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
+            LinkEvent::Notice(notice) => self.on_notice(notice),
             LinkEvent::Closed(error) => Err(error.into()),
         }
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), ClientError> {
+        self.refill.note(notice);
+        Ok(())
     }
 
     fn on_drain(&mut self, come_back: Duration) -> Result<(), ClientError> {

@@ -108,7 +108,7 @@ impl Sync {
         }
         let server_time_ms = ready.server_time_ms;
         self.vault.call(move |vault| vault.forget_key_packages(server_time_ms)).await?;
-        left.note(self.fill_key_packages(ready.key_packages_left).await)?;
+        left.note(self.fill_key_packages(ready.key_packages_left, ready.last_resort_used).await)?;
         left.add(self.confirm_creations().await?);
         Ok(left)
     }

@@ -190,6 +190,7 @@ fn unexpected(frame: &ServerFrame) -> LinkError {
         ServerFrame::Sent(_) => "Sent",
         ServerFrame::Refused(_) => "Refused",
         ServerFrame::Drain { .. } => "Drain",
+        ServerFrame::Notice(_) => "Notice",
     };
     LinkError::Malformed(format!("{name} out of turn"))
 }

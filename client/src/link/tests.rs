@@ -224,7 +224,7 @@ async fn a_request_gets_its_answer_or_its_refusal() {
         peer.connection.closed().await;
     });
     let (link, _events, _) = connect(server).await.unwrap().prove(claim(false), &device_key()).await.unwrap();
-    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None, replace: false };
     assert_eq!(link.request(&put).await, Ok(Response::KeyPackagesStored { left: 4 }));
     let refused = link.request(&put).await.unwrap_err();
     assert_eq!((refused.code(), refused.retry_after_ms(), refused.is_temporary()), (Some(Code::RateLimited), 70, true));
@@ -263,7 +263,7 @@ async fn streams_that_a_server_lets_go_of_are_a_lost_connection_and_no_broken_pr
         peer.connection.closed().await;
     });
     let (link, mut events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
-    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None, replace: false };
     let cut_off = link.request(&put).await.unwrap_err();
     assert!(matches!(cut_off, LinkError::Lost(_)), "{cut_off}");
     let LinkEvent::Closed(error) = events.next().await else { panic!("not closed") };

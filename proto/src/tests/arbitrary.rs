@@ -1,17 +1,17 @@
 //! Arbitrary values come back as they were, and arbitrary bytes never panic.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
+use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group,
-    Handle, Hello, HelloClaim, LeafIdentity, MessageId, Position, Ready, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register,
-    put_send,
+    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap,
+    GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, MessageId, Notice, Position, Ready,
+    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit,
+    put_ack, put_hello, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -63,20 +63,23 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<bool>()).prop_map(|(numbers, head, small, differ)| {
-        let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
-        Ready {
-            server_time_ms,
-            retention_ms,
-            commit_retention_ms,
-            head,
-            accepted_counter,
-            sends_in_flight_max: small.0,
-            epochs_differ: differ,
-            log_entries,
-            key_packages_left: small.1,
-        }
-    })
+    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 2]>()).prop_map(
+        |(numbers, head, small, flags)| {
+            let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
+            Ready {
+                server_time_ms,
+                retention_ms,
+                commit_retention_ms,
+                head,
+                accepted_counter,
+                sends_in_flight_max: small.0,
+                epochs_differ: flags[0],
+                log_entries,
+                key_packages_left: small.1,
+                last_resort_used: flags[1],
+            }
+        },
+    )
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
@@ -87,6 +90,9 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         sent.prop_map(|(counter, result)| ServerFrame::Sent(Sent { counter, result })),
         refusal(600).prop_map(ServerFrame::Refused),
         any::<u64>().prop_map(|come_back_ms| ServerFrame::Drain { come_back_ms }),
+        any::<(u32, bool)>().prop_map(|(key_packages_left, last_resort_used)| {
+            ServerFrame::Notice(Notice { key_packages_left, last_resort_used })
+        }),
     ]
 }
 
@@ -143,9 +149,11 @@ fn request() -> impl Strategy<Value = Request> {
         });
     prop_oneof![
         (by, any::<u64>()).prop_map(|(by, log_from)| Request::FindAccount { by, log_from }),
-        (vec(some_bytes(99), 0..5), option::of(some_bytes(99)))
-            .prop_map(|(key_packages, last_resort)| Request::PutKeyPackages { key_packages, last_resort }),
-        account().prop_map(|account| Request::ClaimKeyPackages { account }),
+        (vec(some_bytes(99), 0..5), option::of(some_bytes(99)), any::<bool>()).prop_map(
+            |(key_packages, last_resort, replace)| Request::PutKeyPackages { key_packages, last_resort, replace }
+        ),
+        btree_set(account(), 1..=CLAIM_ACCOUNTS_MAX)
+            .prop_map(|accounts| Request::ClaimKeyPackages { accounts: accounts.into_iter().collect() }),
         create.prop_map(Request::CreateConversation),
         commit.prop_map(Request::SubmitCommit),
         (conversation(), any::<u64>())
@@ -154,6 +162,16 @@ fn request() -> impl Strategy<Value = Request> {
         option::of(conversation()).prop_map(|after| Request::ListConversations { after }),
         some_bytes(300).prop_map(|entry| Request::AppendDeviceLog { entry }),
     ]
+}
+
+fn claimed() -> impl Strategy<Value = KeyPackages> {
+    let package = (account(), device(), some_bytes(99)).prop_map(|(account, device, key_package)| DeviceKeyPackage {
+        account,
+        device,
+        key_package,
+    });
+    (vec(package, 0..=DEVICES_MAX), vec(account(), 0..4))
+        .prop_map(|(packages, missing)| KeyPackages { packages, missing })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -173,7 +191,7 @@ fn response() -> impl Strategy<Value = Response> {
         refusal(600).prop_map(Response::Refused),
         found.prop_map(Response::Account),
         any::<u32>().prop_map(|left| Response::KeyPackagesStored { left }),
-        vec((device(), some_bytes(99)), 0..=DEVICES_MAX).prop_map(Response::KeyPackages),
+        claimed().prop_map(Response::KeyPackages),
         (conversation(), any::<bool>(), any::<u64>()).prop_map(|(conversation, existed, epoch)| {
             Response::ConversationCreated { conversation, existed, epoch }
         }),

@@ -3,9 +3,9 @@
 use super::*;
 use crate::convert::schema;
 use crate::limits::{
-    CIPHERTEXT_BYTES_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX, ERROR_DETAIL_BYTES_MAX,
-    HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX, KEY_PACKAGE_BYTES_MAX, KEY_PACKAGES_MAX,
-    LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX,
+    ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
+    KEY_PACKAGES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::{
     ClientFrame, Code, DeliveryFrame, FrameContentError, Hello, PayloadError, Refusal, Request, Response, Sent,
@@ -218,7 +218,17 @@ fn requests_that_read_keep_their_bounds() {
     assert_eq!(find(None), Err(PayloadError::Missing("account")));
     assert_eq!(find(Some(By::Handle("Alice".into()))), Err(PayloadError::Invalid("handle")));
     an_id("account", |account| find(Some(By::Account(account))));
-    an_id("account", |account| request(Kind::ClaimKeyPackages(schema::ClaimKeyPackages { account })));
+    let claim = |account, accounts| request(Kind::ClaimKeyPackages(schema::ClaimKeyPackages { account, accounts }));
+    let none = Bytes::new;
+    assert_eq!(claim(none(), vec![]), Err(PayloadError::Missing("account")));
+    assert_eq!(claim(id(), vec![]), Ok(()));
+    assert_eq!(claim(long(15), vec![]), Err(PayloadError::Invalid("account")));
+    an_id("account", |account| claim(none(), vec![account]));
+    let others = |count: usize| (0..count).map(|other| vec![u8::try_from(other).unwrap() + 2; 16].into()).collect();
+    assert_eq!(claim(none(), others(CLAIM_ACCOUNTS_MAX)), Ok(()));
+    assert_eq!(claim(id(), others(CLAIM_ACCOUNTS_MAX - 1)), Ok(()));
+    assert_eq!(claim(id(), others(CLAIM_ACCOUNTS_MAX)), Err(PayloadError::TooLong("list of accounts")));
+    assert_eq!(claim(id(), vec![id()]), Err(PayloadError::Invalid("list of accounts")), "one account twice");
     an_id("conversation", |conversation| {
         request(Kind::ReadCommits(schema::ReadCommits { conversation, from_epoch: 0 }))
     });
@@ -231,8 +241,9 @@ fn requests_that_read_keep_their_bounds() {
 #[test]
 fn requests_that_change_keep_their_bounds() {
     use schema::request::Kind;
-    let put =
-        |key_packages, last_resort| request(Kind::PutKeyPackages(schema::PutKeyPackages { key_packages, last_resort }));
+    let put = |key_packages, last_resort| {
+        request(Kind::PutKeyPackages(schema::PutKeyPackages { key_packages, last_resort, replace: false }))
+    };
     assert_eq!(put(vec![long(1); KEY_PACKAGES_MAX], Bytes::new()), Ok(()));
     let too_many = PayloadError::TooLong("list of KeyPackages");
     assert_eq!(put(vec![long(1); KEY_PACKAGES_MAX + 1], Bytes::new()), Err(too_many));
@@ -287,13 +298,20 @@ fn responses_keep_their_bounds() {
     assert_eq!(account(id(), "a", vec![]), Err(PayloadError::Invalid("handle")));
     filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| account(id(), "alice", vec![entry]));
 
-    let package = |device, key_package| schema::DeviceKeyPackage { device, key_package };
-    let packages = |packages| response(Kind::KeyPackages(schema::KeyPackages { packages }));
-    assert_eq!(packages(vec![package(id(), long(1)); DEVICES_MAX]), Ok(()));
+    let package = |device, key_package| schema::DeviceKeyPackage { device, key_package, account: id() };
+    let claimed = |packages, missing| response(Kind::KeyPackages(schema::KeyPackages { packages, missing }));
+    let packages = |packages| claimed(packages, vec![]);
+    let max = CLAIM_ACCOUNTS_MAX * DEVICES_MAX;
+    assert_eq!(packages(vec![package(id(), long(1)); max]), Ok(()));
     let too_many = PayloadError::TooLong("list of KeyPackages");
-    assert_eq!(packages(vec![package(id(), long(1)); DEVICES_MAX + 1]), Err(too_many));
+    assert_eq!(packages(vec![package(id(), long(1)); max + 1]), Err(too_many));
     an_id("device", |device| packages(vec![package(device, long(1))]));
+    an_id("account", |account| packages(vec![schema::DeviceKeyPackage { account, ..package(id(), long(1)) }]));
     filled(KEY_PACKAGE_BYTES_MAX, "KeyPackage", |bytes| packages(vec![package(id(), bytes)]));
+    an_id("account", |account| claimed(vec![], vec![account]));
+    assert_eq!(claimed(vec![], vec![id(); CLAIM_ACCOUNTS_MAX]), Ok(()));
+    let too_many = PayloadError::TooLong("list of accounts");
+    assert_eq!(claimed(vec![], vec![id(); CLAIM_ACCOUNTS_MAX + 1]), Err(too_many));
 
     an_id("conversation", |conversation| {
         response(Kind::ConversationCreated(schema::ConversationCreated { conversation, existed: false, epoch: 1 }))

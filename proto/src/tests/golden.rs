@@ -3,12 +3,13 @@
 use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, Hello,
-    HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, Envelope, EnvelopeBody, FindBy, Gap, GapReason,
+    Group, Hello, HelloClaim, KeyPackages, MessageId, Notice, Position, Ready, Refusal, Register, Registered, Request,
+    Response, Send, Sent, ServerFrame, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
+const OTHER: AccountId = AccountId::from_bytes([0xb1; 16]);
 const DEVICE: DeviceId = DeviceId::from_bytes([0xd1; 16]);
 const CONVERSATION: ConversationId = ConversationId::from_bytes([0xc1; 16]);
 
@@ -118,8 +119,9 @@ fn server_frames_have_these_bytes() {
         epochs_differ: true,
         log_entries: 3,
         key_packages_left: 50,
+        last_resort_used: true,
     };
-    server(ServerFrame::Ready(ready), "02210880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd309");
+    server(ServerFrame::Ready(ready), "02230880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd3095801");
     server(
         ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
         "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
@@ -134,6 +136,8 @@ fn server_frames_have_these_bytes() {
     server(ServerFrame::Sent(Sent { counter: 7, result: Err(refusal()) }), "040f08071a0b080410ac021a04736c6f77");
     server(ServerFrame::Refused(refusal()), "080d0a0b080410ac021a04736c6f77");
     server(ServerFrame::Drain { come_back_ms: 1_500 }, "090308dc0b");
+    server(ServerFrame::Notice(Notice { key_packages_left: 7, last_resort_used: true }), "50000408071001");
+    server(ServerFrame::Notice(Notice::default()), "500000");
 }
 
 #[test]
@@ -193,10 +197,18 @@ fn requests_have_these_bytes() {
     );
     let key_packages = vec![bytes("one"), bytes("two")];
     request(
-        Request::PutKeyPackages { key_packages, last_resort: Some(bytes("last")) },
+        Request::PutKeyPackages { key_packages, last_resort: Some(bytes("last")), replace: false },
         "201212100a036f6e650a0374776f12046c617374",
     );
-    request(Request::ClaimKeyPackages { account: ACCOUNT }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
+    request(
+        Request::PutKeyPackages { key_packages: vec![bytes("one")], last_resort: None, replace: true },
+        "200912070a036f6e651801",
+    );
+    request(Request::ClaimKeyPackages { accounts: vec![ACCOUNT] }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
+    request(
+        Request::ClaimKeyPackages { accounts: vec![ACCOUNT, OTHER] },
+        "20261a241210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",
+    );
     let create = CreateConversation {
         conversation: CONVERSATION,
         peer: ACCOUNT,
@@ -241,9 +253,11 @@ fn responses_have_these_bytes() {
         "212912270a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578742002",
     );
     response(Response::KeyPackagesStored { left: 50 }, "21041a020832");
+    let package = DeviceKeyPackage { account: ACCOUNT, device: DEVICE, key_package: bytes("one") };
     response(
-        Response::KeyPackages(vec![(DEVICE, bytes("one"))]),
-        "211b22190a170a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d112036f6e65",
+        Response::KeyPackages(KeyPackages { packages: vec![package], missing: vec![OTHER] }),
+        "213f223d0a290a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d112036f6e651a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a112\
+         10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",
     );
     let (conversation, epoch) = (CONVERSATION, 2);
     response(

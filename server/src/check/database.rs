@@ -296,6 +296,10 @@ impl Audit<'_> {
                 let Some(window) = record::<SenderWindow>("cursor", record_key, value, report) else { return };
                 self.places_of_sent(&account, &window, places, report);
             }
+            Some((account, _, CursorTag::LastResort)) => {
+                self.owned(&account, "cursor", record_key, report);
+                record::<()>("cursor", record_key, value, report);
+            }
             None => report.find(Kind::Record, "cursor", record_key, "the key is none of a device"),
         });
         let mut logs = LogRules::default();

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use gureum_proto::Sent;
+use gureum_proto::{Notice, Sent};
 use tokio::sync::Notify;
 
 use crate::router::Answers;
@@ -22,6 +22,8 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
+    /// The newest one.
+    pub(super) notice: Option<Notice>,
 }
 
 impl Mailbox {
@@ -67,6 +69,11 @@ impl Listener for Mailbox {
 
     fn revoke(&self) {
         self.lock().is_revoked = true;
+        self.notify.notify_one();
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.lock().notice = Some(notice);
         self.notify.notify_one();
     }
 }

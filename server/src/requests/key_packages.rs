@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gureum_proto::membership::Logs;
-use gureum_proto::{AccountId, Code, Refusal, Response};
+use gureum_proto::{AccountId, Code, DeviceId, Refusal, Response};
 
 use super::{Answer, Requests};
 use crate::mls;
-use crate::router::{Change, Changed};
+use crate::router::{Change, Changed, ClaimPlan, KeyPackagesPlan};
 use crate::session::Authenticated;
+use crate::store::StoreError;
 use crate::store::record::KeyPackageRecord;
 
 impl Requests {
@@ -18,6 +19,7 @@ impl Requests {
         from: Authenticated,
         packages: Vec<Bytes>,
         last_resort: Option<Bytes>,
+        replace: bool,
     ) -> Answer {
         let (one_time, last_resort) = self
             .blocking(move |this| {
@@ -29,7 +31,8 @@ impl Requests {
                 Ok(checked?)
             })
             .await?;
-        match self.router.change(Change::PutKeyPackages { from, one_time, last_resort }).await? {
+        let put = KeyPackagesPlan { from, one_time, last_resort, replace };
+        match self.router.change(Change::PutKeyPackages(put)).await? {
             Changed::KeyPackagesStored(left) => Ok(Response::KeyPackagesStored { left }),
             _ => Err(Refusal::new(Code::Internal)),
         }
@@ -46,16 +49,38 @@ impl Requests {
         Ok((info.hash, KeyPackageRecord { not_after_ms: info.not_after_ms, package }))
     }
 
-    pub(super) async fn claim_key_packages(self: &Arc<Self>, from: Authenticated, account: AccountId) -> Answer {
+    pub(super) async fn claim_key_packages(self: &Arc<Self>, from: Authenticated, accounts: Vec<AccountId>) -> Answer {
         self.quotas.claim(from.account())?;
-        let log = self.blocking(move |this| Ok(this.directory.log(account)?)).await?;
-        let log = log.ok_or_else(|| Refusal::with_detail(Code::NotFound, "no such account"))?;
-        let is_own = account == from.account();
-        let devices =
-            log.active().map(|(device, _)| device).filter(|device| !is_own || *device != from.device()).collect();
-        match self.router.change(Change::ClaimKeyPackages { account, devices }).await? {
-            Changed::KeyPackages(packages) => Ok(Response::KeyPackages(packages)),
+        self.quotas.claim_of(from.account(), &accounts)?;
+        let (of, unknown) = self
+            .blocking(move |this| {
+                let (mut of, mut unknown) = (Vec::with_capacity(accounts.len()), Vec::new());
+                for account in accounts {
+                    match this.devices_claimed(from, account)? {
+                        Some(devices) => of.push((account, devices)),
+                        None => unknown.push(account),
+                    }
+                }
+                Ok((of, unknown))
+            })
+            .await?;
+        if of.is_empty() {
+            return Err(Refusal::with_detail(Code::NotFound, "no such account"));
+        }
+        match self.router.change(Change::ClaimKeyPackages(ClaimPlan { of })).await? {
+            Changed::KeyPackages(mut claimed) => {
+                claimed.missing.extend(unknown);
+                Ok(Response::KeyPackages(claimed))
+            }
             _ => Err(Refusal::new(Code::Internal)),
         }
+    }
+
+    /// The devices of an account that a claim is about: all active ones but the asker; `None` when there is no such account.
+    fn devices_claimed(&self, from: Authenticated, account: AccountId) -> Result<Option<Vec<DeviceId>>, StoreError> {
+        let Some(log) = self.directory.log(account)? else { return Ok(None) };
+        let is_own = account == from.account();
+        let devices = log.active().map(|(device, _)| device).filter(|device| !is_own || *device != from.device());
+        Ok(Some(devices.collect()))
     }
 }

@@ -10,9 +10,9 @@ mod sends;
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, Code, DeviceId, MessageId, Position, Refusal, Send, Sent};
+use gureum_proto::{AccountId, Code, DeviceId, MessageId, Notice, Position, Refusal, Send, Sent};
 
-pub use changes::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan};
+pub use changes::{Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LogPlan, RegisterPlan};
 pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;
@@ -75,6 +75,8 @@ pub struct Plan {
     pub floors: Vec<(AccountId, u64)>,
     /// Devices that may no longer act.
     pub revoked: Vec<(AccountId, DeviceId)>,
+    /// Devices that are to put new KeyPackages.
+    pub notices: Vec<(AccountId, DeviceId, Notice)>,
 }
 
 /// How far a plan had come before an operation.
@@ -85,6 +87,7 @@ struct PlanEnd {
     deliveries: usize,
     floors: usize,
     revoked: usize,
+    notices: usize,
 }
 
 impl Plan {
@@ -96,6 +99,7 @@ impl Plan {
             deliveries: self.deliveries.len(),
             floors: self.floors.len(),
             revoked: self.revoked.len(),
+            notices: self.notices.len(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Plan {
         self.deliveries.truncate(end.deliveries);
         self.floors.truncate(end.floors);
         self.revoked.truncate(end.revoked);
+        self.notices.truncate(end.notices);
     }
 
     /// Empties it, keeping its memory.
@@ -116,6 +121,7 @@ impl Plan {
         self.deliveries.clear();
         self.floors.clear();
         self.revoked.clear();
+        self.notices.clear();
     }
 }
 

@@ -339,6 +339,9 @@ impl Writer {
         for (account, device) in self.plan.revoked.drain(..) {
             self.parts.wake.revoke(account, device);
         }
+        for (account, device, notice) in self.plan.notices.drain(..) {
+            self.parts.wake.notice(account, device, notice);
+        }
         step("writer::woken");
     }
 

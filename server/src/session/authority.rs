@@ -28,6 +28,8 @@ pub struct DeviceFacts {
     pub accepted_counter: u64,
     /// One-time KeyPackages left of it.
     pub key_packages_left: u32,
+    /// Whether its last resort was given out, or there is none.
+    pub last_resort_used: bool,
     /// The digest over the account's conversations and their epochs.
     pub epochs_digest: [u8; 32],
 }

@@ -46,6 +46,7 @@ fn facts() -> DeviceFacts {
         cursor: Position { seq: 4, count: 2 },
         accepted_counter: 7,
         key_packages_left: 3,
+        last_resort_used: true,
         epochs_digest: [3; 32],
     }
 }
@@ -153,6 +154,7 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
         epochs_differ: false,
         log_entries: 2,
         key_packages_left: 3,
+        last_resort_used: true,
     };
     asks(
         &mut session,
@@ -195,7 +197,7 @@ fn a_broken_stream_closes_with_the_code_of_the_break() {
         (FrameError::NonMinimalVarint, Code::FrameMalformed),
         (FrameError::UnknownType(19), Code::FrameUnknown),
         (FrameError::TooLong { kind, length: 5_000, limit: 2_048 }, Code::FrameTooLong),
-        (FrameError::IgnorableTooLong { number: 0x1000, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
+        (FrameError::IgnorableTooLong { number: 0x1001, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
         (FrameError::Truncated, Code::FrameTruncated),
     ] {
         closes(&mut session(), Input::Broken(error), code);
@@ -573,10 +575,20 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
             asks(&mut session, late, &[]);
         }
         asks(&mut session, Input::Drain { come_back_ms: 1 }, &[]);
+        asks(&mut session, Input::Noticed(Notice::default()), &[]);
         asks(&mut session, hello(&claim(), &key(), &EXPORTER), &[]);
         asks(&mut session, found(facts()), &[]);
         assert!(!session.session.accepts_frames());
     }
+}
+
+#[test]
+fn a_notice_is_told_once_the_proof_holds_and_work_goes_on() {
+    let notice = Notice { key_packages_left: 4, last_resort_used: true };
+    asks(&mut session(), Input::Noticed(notice), &[]);
+    let mut session = idle();
+    asks(&mut session, Input::Noticed(notice), &[Action::Say(ServerFrame::Notice(notice))]);
+    assert_eq!(session.handle(send(1), START_MS).len(), 1);
 }
 
 #[test]

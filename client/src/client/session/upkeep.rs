@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gureum_proto::Notice;
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::Session;
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
-use crate::limits::{REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
+use crate::limits::{REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
 use crate::vault::Vault;
 
 impl Session<'_> {
@@ -128,6 +129,48 @@ impl Session<'_> {
         self.mend_unless_done(renewed);
         self.outbox_due = true;
         Ok(())
+    }
+
+    /// Puts KeyPackages in the place of those that others have claimed.
+    pub(super) async fn refill(&mut self) -> Result<(), ClientError> {
+        let Some(notice) = self.refill.take(Instant::now()) else { return Ok(()) };
+        let filled = self.sync.refill(notice.last_resort_used).await?;
+        if filled.refused.is_some() {
+            self.refill.postpone(notice, Instant::now() + wait(filled));
+        }
+        Ok(())
+    }
+}
+
+/// What the server has said of this device's KeyPackages and nothing was done about yet.
+#[derive(Debug, Default)]
+pub(super) struct Refill {
+    noticed: Option<Notice>,
+    /// Notices that come fast, or without end, are answered at a pace.
+    not_before: Option<Instant>,
+}
+
+impl Refill {
+    pub(super) fn note(&mut self, notice: Notice) {
+        let last_resort_used = notice.last_resort_used || self.noticed.is_some_and(|before| before.last_resort_used);
+        self.noticed = Some(Notice { last_resort_used, ..notice });
+    }
+
+    /// Nothing could be done; what comes meanwhile waits as well.
+    pub(super) fn postpone(&mut self, notice: Notice, until: Instant) {
+        self.note(notice);
+        self.not_before = Some(until);
+    }
+
+    /// When something is to be done.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.noticed.map(|_| self.not_before.unwrap_or_else(Instant::now))
+    }
+
+    pub(super) fn take(&mut self, now: Instant) -> Option<Notice> {
+        let noticed = self.noticed.take()?;
+        self.not_before = Some(now + REFILL_PAUSE);
+        Some(noticed)
     }
 }
 

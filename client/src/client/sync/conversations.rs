@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, ConversationId, CreateConversation, Handle, Request, Response};
+use gureum_proto::{AccountId, Code, ConversationId, CreateConversation, Handle, Refusal, Request, Response};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::NEED_STEPS_MAX;
+use crate::link::LinkError;
 use crate::vault::{BeginError, Conversation, ConversationStatus, Need, Vault};
 
 impl Sync {
@@ -27,8 +28,14 @@ impl Sync {
 
     /// Begins a conversation, perhaps in the place of one that the server no longer knows.
     pub(super) async fn begin(&self, peer: AccountId, instead_of: Option<ConversationId>) -> Result<(), ClientError> {
-        let theirs = self.claim(peer).await?;
-        let ours = if self.has_other_devices().await? { self.claim_own().await? } else { Vec::new() };
+        let own = self.identity.account;
+        let accounts = if self.has_other_devices().await? { vec![peer, own] } else { vec![peer] };
+        let claimed = self.claim(accounts).await?;
+        // Own devices that have none join by commits of their own.
+        let (theirs, ours): (Vec<_>, Vec<_>) = (claimed.of(peer).collect(), claimed.of(own).collect());
+        if theirs.is_empty() {
+            return Err(LinkError::Refused(Refusal::new(Code::KeyPackagesExhausted)).into());
+        }
         let create = self.vault.call(move |vault| match instead_of {
             None => vault.begin_conversation(peer, &theirs, &ours),
             Some(lost) => vault.begin_anew(lost, &theirs, &ours),

@@ -14,7 +14,7 @@ use rocksdb::{DB, Options as DbOptions, WriteBatch};
 use crate::backup::take;
 use crate::check::{Kind, Options, Report, check};
 use crate::invite::{InviteKey, ServerFile};
-use crate::router::{Change, CommitPlan, CreatePlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
+use crate::router::{Change, CommitPlan, CreatePlan, KeyPackagesPlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
 use crate::seal::Keyring;
 use crate::session::Authenticated;
 use crate::store::key::{self, ConversationTag, CursorTag, Key, KeyPackageKind};
@@ -171,7 +171,8 @@ fn register(writer: &mut Writer, person: &Person) {
     }));
     let package = KeyPackageRecord { not_after_ms: START_MS * 2, package: Bytes::from_static(b"a KeyPackage") };
     let one_time = vec![(PACKAGE, package)];
-    writer.change(Change::PutKeyPackages { from: person.authority(), one_time, last_resort: None });
+    let put = KeyPackagesPlan { from: person.authority(), one_time, last_resort: None, replace: false };
+    writer.change(Change::PutKeyPackages(put));
 }
 
 fn member(person: &Person) -> Member {

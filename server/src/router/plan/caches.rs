@@ -195,8 +195,12 @@ impl Caches {
         }
     }
 
-    pub(super) fn forget_account(&mut self, account: AccountId) {
-        self.cursors.remove(&account);
+    /// Devices of an account have come and gone. What the batch holds of the others stays.
+    pub(super) fn change_devices(&mut self, account: AccountId, added: Vec<(DeviceId, Cursor)>, revoked: &[DeviceId]) {
+        if let Some(cursors) = self.cursors.find(&account) {
+            cursors.devices.retain(|(device, _)| !revoked.contains(device));
+            cursors.devices.extend(added);
+        }
     }
 
     /// Writes what was touched since the last call.
@@ -251,10 +255,6 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
             self.entries.retain(|_, (_, touched)| *touched);
         }
         self.entries.insert(key, (value, false));
-    }
-
-    fn remove(&mut self, key: &K) {
-        self.entries.remove(key);
     }
 
     fn touch(&mut self, key: K) {

@@ -7,15 +7,13 @@ mod key_packages;
 mod logs;
 mod register;
 
-use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, DeviceId, Refusal};
+use gureum_proto::{ConversationId, KeyPackages, Refusal};
 
 use super::{Plan, Planner};
-use crate::session::Authenticated;
 use crate::store::StoreError;
-use crate::store::record::KeyPackageRecord;
 pub use commits::CommitPlan;
 pub use conversations::CreatePlan;
+pub use key_packages::{ClaimPlan, KeyPackagesPlan};
 pub use logs::LogPlan;
 pub use register::RegisterPlan;
 
@@ -24,22 +22,10 @@ pub use register::RegisterPlan;
 pub enum Change {
     /// A new account.
     Register(RegisterPlan),
-    /// KeyPackages of a device, each with its hash.
-    PutKeyPackages {
-        /// Whose.
-        from: Authenticated,
-        /// One-time packages.
-        one_time: Vec<([u8; 32], KeyPackageRecord)>,
-        /// The new last resort.
-        last_resort: Option<([u8; 32], KeyPackageRecord)>,
-    },
-    /// One KeyPackage of each of these devices that has one.
-    ClaimKeyPackages {
-        /// Whose.
-        account: AccountId,
-        /// Its active devices.
-        devices: Vec<DeviceId>,
-    },
+    /// KeyPackages of a device.
+    PutKeyPackages(KeyPackagesPlan),
+    /// One KeyPackage of each device that has one.
+    ClaimKeyPackages(ClaimPlan),
     /// A new two-account conversation.
     Create(CreatePlan),
     /// The end of an epoch.
@@ -56,7 +42,7 @@ pub enum Changed {
     /// So many one-time KeyPackages are there now.
     KeyPackagesStored(u32),
     /// One KeyPackage for each device that had one.
-    KeyPackages(Vec<(DeviceId, Bytes)>),
+    KeyPackages(KeyPackages),
     /// The conversation of the pair.
     Conversation {
         /// Its id.
@@ -81,16 +67,12 @@ impl Planner {
     /// Adds a change to the plan, as its last operation.
     ///
     /// # Errors
-    /// As of [`Planner::add`]. A refused change adds nothing.
+    /// As of [`Planner::add`]. A refused change adds nothing to the batch.
     pub fn add_change(&mut self, change: Change, now_ms: u64, plan: &mut Plan) -> Answer {
         self.whole_or_nothing(plan, |planner, plan| match change {
             Change::Register(register) => planner.register(&register, now_ms, plan),
-            Change::PutKeyPackages { from, one_time, last_resort } => {
-                planner.put_key_packages(from, &one_time, last_resort.as_ref(), plan)
-            }
-            Change::ClaimKeyPackages { account, devices } => {
-                planner.claim_key_packages(account, &devices, now_ms, plan)
-            }
+            Change::PutKeyPackages(put) => planner.put_key_packages(&put, plan),
+            Change::ClaimKeyPackages(claim) => planner.claim_key_packages(&claim, now_ms, plan),
             Change::Create(create) => planner.create(create, now_ms, plan),
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),

@@ -22,6 +22,7 @@ enum Step {
     Written,
     Displaced,
     Revoked,
+    Noticed,
     Drain,
     Tick(u64),
 }
@@ -47,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Written),
         1 => Just(Step::Displaced),
         1 => Just(Step::Revoked),
+        1 => Just(Step::Noticed),
         1 => Just(Step::Drain),
         2 => (0..TIMEOUT_MS).prop_map(Step::Tick),
     ]
@@ -83,6 +85,7 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::Written => Input::Written,
         Step::Displaced => Input::Displaced,
         Step::Revoked => Input::Revoked,
+        Step::Noticed => Input::Noticed(Notice::default()),
         Step::Drain => Input::Drain { come_back_ms: 1 },
         Step::Tick(_) => Input::Tick,
     }

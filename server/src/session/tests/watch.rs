@@ -89,7 +89,7 @@ impl Watched {
                 (self.reading, self.read_after) = (Some(*after), *after);
                 self.delivered = self.delivered.max(*after);
             }
-            Action::Say(ServerFrame::Ready(_)) => assert!(self.is_attached),
+            Action::Say(ServerFrame::Ready(_) | ServerFrame::Notice(_)) => assert!(self.is_attached),
             Action::Say(_) => {}
             Action::Deliver(items) => {
                 assert!(self.is_attached && self.reading.is_none() && !self.writing && !items.is_empty());

@@ -223,6 +223,7 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
         cursor: Position::default(),
         accepted_counter: 0,
         key_packages_left: 0,
+        last_resort_used: false,
         epochs_digest: [0; 32],
     };
     let mut session = Session::new(config, 0);

@@ -1,13 +1,16 @@
 //! An entry of a device log: devices come and go, and everybody concerned is told.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, Refusal, SharedEnvelope};
 
 use super::{Answer, Changed};
-use crate::limits::KEY_PACKAGES_STORED_MAX;
+use crate::limits::{ANNOUNCED_ACCOUNTS_MAX, KEY_PACKAGES_STORED_MAX};
+use crate::router::plan::caches::Conversation;
 use crate::router::plan::{Plan, Planner};
 use crate::store::key::{self, CursorTag, KeyPackageKind};
-use crate::store::record::{Cursor, InboxBody};
+use crate::store::record::{ConversationKind, Cursor, InboxBody};
 use crate::store::{Family, StoreError};
 
 /// A device-log entry that was validated against the log of `index` entries.
@@ -37,12 +40,14 @@ impl Planner {
         }
         plan.batch.put_record(Family::DeviceLog, entry_key, &log.entry);
         let head = self.caches.head(self.store.as_ref(), account)?;
+        let cursor = Cursor { seq: head.seq, count: head.count };
         for device in &log.added {
-            let cursor = Cursor { seq: head.seq, count: head.count };
             plan.batch.put_record(Family::Cursor, key::cursor(&account, device, CursorTag::Cursor), &cursor);
         }
         for device in &log.revoked {
-            plan.batch.delete(Family::Cursor, key::cursor(&account, device, CursorTag::Cursor));
+            for tag in [CursorTag::Cursor, CursorTag::LastResort] {
+                plan.batch.delete(Family::Cursor, key::cursor(&account, device, tag));
+            }
             for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
                 let range = key::key_packages(&account, device, kind);
                 for (old, _) in self.store.scan(Family::KeyPackage, range.as_range(), KEY_PACKAGES_STORED_MAX)? {
@@ -54,7 +59,8 @@ impl Planner {
         self.await_removals(log, plan)?;
         self.announce_log(log, now_ms, plan)?;
         // Last: announcing may have read the cursors, which change only with this batch.
-        self.caches.forget_account(account);
+        let added = log.added.iter().map(|device| (*device, cursor)).collect();
+        self.caches.change_devices(account, added, &log.revoked);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
     }
@@ -77,18 +83,9 @@ impl Planner {
         Ok(())
     }
 
-    /// Tells the account itself and everybody who shares a conversation with it that its log has grown.
+    /// Tells the account itself and those who share a conversation with it that its log has grown.
     fn announce_log(&mut self, log: &LogPlan, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
-        let range = key::memberships(&log.account);
-        let mut accounts = vec![log.account];
-        for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {
-            let Some((_, conversation)) = key::parse_membership(&entry) else { continue };
-            if let Some(conversation) = self.caches.conversation(self.store.as_ref(), conversation)? {
-                accounts.extend(conversation.accounts.iter().map(|(account, _)| *account));
-            }
-        }
-        accounts.sort_unstable();
-        accounts.dedup();
+        let accounts = self.concerned(log.account)?;
         let id = self.ids.next(now_ms);
         let shared = SharedEnvelope {
             message_id: id,
@@ -102,5 +99,35 @@ impl Planner {
             self.append(account, id, InboxBody::DeviceLog { account: log.account }, &shared, now_ms, plan)?;
         }
         Ok(())
+    }
+
+    /// The account itself, whom it talks with alone, and whom it shares groups with, until they are too many: the rest
+    /// learns of a revocation when it is refused a message.
+    fn concerned(&mut self, account: AccountId) -> Result<BTreeSet<AccountId>, StoreError> {
+        let (mut accounts, mut groups) = (BTreeSet::from([account]), Vec::new());
+        let range = key::memberships(&account);
+        for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {
+            let Some((_, id)) = key::parse_membership(&entry) else { continue };
+            let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? else { continue };
+            match conversation.head.kind {
+                ConversationKind::Direct => add_some(&mut accounts, conversation),
+                ConversationKind::Group => groups.push(id),
+            }
+        }
+        for id in groups {
+            if let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? {
+                add_some(&mut accounts, conversation);
+            }
+        }
+        Ok(accounts)
+    }
+}
+
+fn add_some(accounts: &mut BTreeSet<AccountId>, conversation: &Conversation) {
+    for (account, _) in &conversation.accounts {
+        if accounts.len() >= ANNOUNCED_ACCOUNTS_MAX {
+            return;
+        }
+        accounts.insert(*account);
     }
 }

@@ -62,8 +62,8 @@ fn what_a_device_had_in_the_queue_when_it_was_revoked_is_refused() {
     sends(&mut bench, device(BOB, 2), 1, EPOCH, Err(Code::NotMember));
     bench.refuses(commit(device(BOB, 2), 1, EPOCH, &[device(ALICE, 1), device(BOB, 2)]), Code::NotMember);
     let package = ([1; 32], KeyPackageRecord { not_after_ms: u64::MAX, package: Bytes::from_static(b"package") });
-    let put = Change::PutKeyPackages { from: device(BOB, 2), one_time: vec![package], last_resort: None };
-    bench.refuses(put, Code::DeviceRevoked);
+    let put = KeyPackagesPlan { from: device(BOB, 2), one_time: vec![package], last_resort: None, replace: false };
+    bench.refuses(Change::PutKeyPackages(put), Code::DeviceRevoked);
 }
 
 #[test]
