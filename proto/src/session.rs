@@ -119,6 +119,8 @@ pub struct Ready {
     pub log_entries: u64,
     /// One-time KeyPackages left of this device.
     pub key_packages_left: u32,
+    /// The device goes on from an older copy of its state: it asks to take over, or stops.
+    pub stale: bool,
 }
 
 /// The answer to a send.
@@ -336,6 +338,7 @@ impl Ready {
             epochs_differ: self.epochs_differ,
             log_entries: self.log_entries,
             key_packages_left: self.key_packages_left,
+            stale: self.stale,
         }
     }
 
@@ -351,6 +354,7 @@ impl Ready {
             epochs_differ: message.epochs_differ,
             log_entries: message.log_entries,
             key_packages_left: message.key_packages_left,
+            stale: message.stale,
         })
     }
 }
