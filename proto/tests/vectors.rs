@@ -7,8 +7,8 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
-    Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
-    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");

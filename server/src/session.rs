@@ -8,17 +8,20 @@
 //! ```
 
 mod authority;
+mod life;
 mod subscription;
 
 use std::collections::VecDeque;
 
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{
-    ClientFrame, Code, EXPORTER_BYTES, Hello, Position, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame,
+    ClientFrame, Code, EXPORTER_BYTES, Hello, Life, Position, Ready, Refusal, Register, Registered, Send, Sent,
+    ServerFrame,
 };
 use gureum_wire::{Frame, FrameError};
 
 pub use authority::{Authenticated, DeviceFacts};
+pub use life::{Standing, judge};
 use subscription::Subscription;
 pub use subscription::{Item, Page};
 
@@ -67,6 +70,8 @@ pub enum Input {
     Displaced,
     /// The device was revoked.
     Revoked,
+    /// Another copy of the device's state has taken over.
+    Copied,
     /// The server stops; the client is to come back after this long.
     Drain {
         /// Milliseconds.
@@ -92,7 +97,11 @@ pub enum Action {
         authority: Authenticated,
         /// Whether to open the delivery stream.
         subscribes: bool,
+        /// Where in its life the device says to be.
+        life: Option<Life>,
     },
+    /// Submit that the device's life goes on.
+    Live(Life),
     /// Submit a message.
     Send(Send),
     /// Submit a cursor.
@@ -202,6 +211,7 @@ impl Session {
             Input::Written => self.on_subscription(Subscription::written),
             Input::Displaced => self.close(Code::Displaced, String::new()),
             Input::Revoked => self.close(Code::DeviceRevoked, String::new()),
+            Input::Copied => self.close(Code::DeviceCopied, String::new()),
             Input::Drain { come_back_ms } => self.actions.push_back(Action::Say(ServerFrame::Drain { come_back_ms })),
             Input::Tick => {
                 if self.poll_timeout().is_some_and(|(deadline_ms, _)| now_ms >= deadline_ms) {
@@ -263,7 +273,14 @@ impl Session {
             Err(code) => return self.close(code, String::new()),
         };
         let claim = hello.claim().clone();
-        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe });
+        let standing = claim.life.map(|life| judge(&facts.life, &life));
+        if standing == Some(Standing::Copied) {
+            return self.close(Code::DeviceCopied, String::new());
+        }
+        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe, life: claim.life });
+        if let (Some(Standing::GoesOn), Some(life)) = (standing, claim.life) {
+            self.actions.push_back(Action::Live(life));
+        }
         if claim.cursor > facts.cursor && claim.cursor.seq <= facts.head.seq {
             self.actions.push_back(Action::Ack(claim.cursor));
         }
@@ -277,6 +294,7 @@ impl Session {
             epochs_differ: claim.epochs_digest.is_some_and(|digest| digest != facts.epochs_digest),
             log_entries: facts.log_entries,
             key_packages_left: facts.key_packages_left,
+            stale: standing == Some(Standing::Stale),
         })));
         let mut subscription = claim.subscribe.then(|| {
             // A device that has taken nothing begins where it was added.

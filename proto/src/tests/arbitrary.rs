@@ -9,9 +9,9 @@ use crate::limits::{DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
     CreateConversation, DeliveryFrame, DeviceId, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group,
-    Handle, Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Ready, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register,
-    put_send,
+    Handle, Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Ready, Refusal, Register,
+    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit, put_ack,
+    put_hello, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -35,8 +35,7 @@ fn life_token() -> impl Strategy<Value = LifeToken> {
 }
 
 fn life() -> impl Strategy<Value = Life> {
-    (any::<u64>(), life_token(), life_token())
-        .prop_map(|(generation, token, next)| Life { generation, token, next })
+    (any::<u64>(), life_token(), life_token()).prop_map(|(generation, token, next)| Life { generation, token, next })
 }
 
 fn position() -> impl Strategy<Value = Position> {
@@ -72,21 +71,23 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<(bool, bool)>()).prop_map(|(numbers, head, small, are)| {
-        let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
-        Ready {
-            server_time_ms,
-            retention_ms,
-            commit_retention_ms,
-            head,
-            accepted_counter,
-            sends_in_flight_max: small.0,
-            epochs_differ: are.0,
-            log_entries,
-            key_packages_left: small.1,
-            stale: are.1,
-        }
-    })
+    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<(bool, bool)>()).prop_map(
+        |(numbers, head, small, are)| {
+            let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
+            Ready {
+                server_time_ms,
+                retention_ms,
+                commit_retention_ms,
+                head,
+                accepted_counter,
+                sends_in_flight_max: small.0,
+                epochs_differ: are.0,
+                log_entries,
+                key_packages_left: small.1,
+                stale: are.1,
+            }
+        },
+    )
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {

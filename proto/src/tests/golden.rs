@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
     CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, Hello,
-    HelloClaim, Life, LifeToken, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    HelloClaim, Life, LifeToken, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send,
+    Sent, ServerFrame, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);

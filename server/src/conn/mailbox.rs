@@ -22,6 +22,7 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
+    pub(super) is_copied: bool,
 }
 
 impl Mailbox {
@@ -67,6 +68,11 @@ impl Listener for Mailbox {
 
     fn revoke(&self) {
         self.lock().is_revoked = true;
+        self.notify.notify_one();
+    }
+
+    fn copy(&self) {
+        self.lock().is_copied = true;
         self.notify.notify_one();
     }
 }

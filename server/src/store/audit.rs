@@ -7,7 +7,8 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::key::{self, ConversationTag, CursorTag};
 use super::record::{
-    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, Record, Removals, SenderWindow,
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, LifeRecord, Record, Removals,
+    SenderWindow,
 };
 use super::{Batch, Change, Expiry, Family, Store, StoreError};
 use crate::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
@@ -240,9 +241,16 @@ impl Audit<'_> {
     fn cursors(&mut self) -> Result<(), StoreError> {
         for (cursor_key, value) in self.puts(Family::Cursor) {
             let Some((account, device, tag)) = key::parse_cursor(&cursor_key) else { continue };
-            if tag == CursorTag::SenderWindow {
-                self.window(account, device, &cursor_key, &value)?;
-                continue;
+            match tag {
+                CursorTag::Cursor => {}
+                CursorTag::SenderWindow => {
+                    self.window(account, device, &cursor_key, &value)?;
+                    continue;
+                }
+                CursorTag::Life => {
+                    self.decode::<LifeRecord>(Family::Cursor, &value);
+                    continue;
+                }
             }
             let Some(after) = self.decode::<Cursor>(Family::Cursor, &value) else { continue };
             let before: Cursor = self.before(Family::Cursor, &cursor_key)?.unwrap_or_default();

@@ -89,6 +89,8 @@ pub enum CursorTag {
     Cursor = 0,
     /// The results of its latest sends.
     SenderWindow = 1,
+    /// Where it stands in its life.
+    Life = 3,
 }
 
 /// What is stored under a conversation's key.
@@ -188,13 +190,13 @@ pub fn inbox_head(account: &AccountId) -> Key {
     Key::of(&[account.as_bytes()])
 }
 
-/// A device's cursor or sender window.
+/// A device's cursor, sender window or life.
 #[must_use]
 pub fn cursor(account: &AccountId, device: &DeviceId, tag: CursorTag) -> Key {
     Key::of(&[account.as_bytes(), device.as_bytes(), &[tag as u8]])
 }
 
-/// All cursors and sender windows of an account.
+/// All cursors, sender windows and lives of an account.
 #[must_use]
 pub fn cursors(account: &AccountId) -> KeyRange {
     KeyRange { start: Key::of(&[account.as_bytes()]), end: Key::of(&[account.as_bytes(), &[0xff; 16], &[u8::MAX]]) }
@@ -208,6 +210,7 @@ pub fn parse_cursor(key: &[u8]) -> Option<(AccountId, DeviceId, CursorTag)> {
     let tag = match tag {
         [0] => CursorTag::Cursor,
         [1] => CursorTag::SenderWindow,
+        [3] => CursorTag::Life,
         _ => return None,
     };
     Some((AccountId::from_bytes(account), DeviceId::from_bytes(device), tag))
@@ -382,6 +385,7 @@ mod tests {
         check(inbox(&ACCOUNT, 258), &format!("{a} 0000000000000102"));
         check(inbox_head(&ACCOUNT), &a);
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::SenderWindow), &format!("{a} {d} 01"));
+        check(cursor(&ACCOUNT, &DEVICE, CursorTag::Life), &format!("{a} {d} 03"));
         check(commit(&CONVERSATION, 1), &format!("{c} 0000000000000001"));
         check(device_log(&ACCOUNT, 0), &format!("{a} 0000000000000000"));
         check(conversation(&CONVERSATION, ConversationTag::Head), &format!("{c} 68"));
@@ -407,10 +411,9 @@ mod tests {
         assert_eq!(parse_inbox(&inbox(&ACCOUNT, 77)), Some((ACCOUNT, 77)));
         assert_eq!(parse_commit(&commit(&CONVERSATION, 4)), Some((CONVERSATION, 4)));
         assert_eq!(parse_device_log(&device_log(&ACCOUNT, 5)), Some((ACCOUNT, 5)));
-        assert_eq!(
-            parse_cursor(&cursor(&ACCOUNT, &DEVICE, CursorTag::Cursor)),
-            Some((ACCOUNT, DEVICE, CursorTag::Cursor))
-        );
+        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Life] {
+            assert_eq!(parse_cursor(&cursor(&ACCOUNT, &DEVICE, tag)), Some((ACCOUNT, DEVICE, tag)));
+        }
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
         for tag in [
             ConversationTag::GroupInfo,

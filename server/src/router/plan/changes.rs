@@ -8,7 +8,7 @@ mod logs;
 mod register;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, DeviceId, Refusal};
+use gureum_proto::{AccountId, ConversationId, DeviceId, LifeToken, Refusal};
 
 use super::{Plan, Planner};
 use crate::session::Authenticated;
@@ -46,6 +46,13 @@ pub enum Change {
     Commit(CommitPlan),
     /// An entry of a device log.
     AppendLog(LogPlan),
+    /// A device goes on from another copy of its state.
+    TakeOver {
+        /// Whose.
+        from: Authenticated,
+        /// What the copy's connection is given.
+        next: LifeToken,
+    },
 }
 
 /// What a change led to.
@@ -73,9 +80,16 @@ pub enum Changed {
     },
     /// The log's new length.
     LogAppended(u64),
+    /// The device goes on from this copy.
+    TakenOver {
+        /// The generation that its next connection claims.
+        generation: u64,
+        /// The highest counter accepted from it.
+        accepted_counter: u64,
+    },
 }
 
-type Answer = Result<Result<Changed, Refusal>, StoreError>;
+pub(super) type Answer = Result<Result<Changed, Refusal>, StoreError>;
 
 impl Planner {
     /// Adds a change to the plan, as its last operation.
@@ -94,6 +108,7 @@ impl Planner {
             Change::Create(create) => planner.create(create, now_ms, plan),
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
+            Change::TakeOver { from, next } => planner.take_over(from, next, plan),
         })
     }
 }

@@ -6,6 +6,7 @@ mod bounds;
 mod changes;
 mod damage;
 mod groups;
+mod lives;
 mod model;
 mod revoked;
 mod sends;
