@@ -12,26 +12,23 @@ use crate::limits::NUMBER_MAX;
 const FIRST: LifeToken = LifeToken::from_bytes([0; 16]);
 
 impl Vault {
-    /// The server goes on from what was claimed. Harmless when it comes late or twice.
+    /// The server goes on from what was claimed. Harmless when it comes late or twice. Returns false, and changes nothing,
+    /// where the server has yet to confirm that this database goes on in the place of a newer one.
     ///
     /// # Errors
     /// The database failed.
-    pub fn life_confirmed(&mut self, claimed: &Life) -> Result<(), VaultError> {
+    pub fn life_confirmed(&mut self, claimed: &Life) -> Result<bool, VaultError> {
         self.write(|work| {
+            let is_taking_over: bool = work.connection.query_row("SELECT taking_over FROM profile", [], |row| row.get(0))?;
+            if is_taking_over {
+                return Ok(false);
+            }
             let sql = "UPDATE profile SET life = ?1, life_token = life_next, life_next = NULL
-                       WHERE life_next = ?2 AND taking_over = 0";
+                       WHERE life_next = ?2";
             let generation = claimed.generation.saturating_add(1).min(NUMBER_MAX);
             work.connection.execute(sql, params![generation, claimed.next.as_bytes()])?;
-            Ok(())
+            Ok(true)
         })
-    }
-
-    /// Whether the server has yet to confirm that this database goes on in the place of a newer one.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn is_taking_over(&mut self) -> Result<bool, VaultError> {
-        self.read(|connection, _| Ok(connection.query_row("SELECT taking_over FROM profile", [], |row| row.get(0))?))
     }
 }
 
@@ -52,8 +49,7 @@ pub(super) fn claim(work: &Work<'_>) -> Result<Life, VaultError> {
 
 /// Whether this database stands where it stood when it claimed that.
 pub(super) fn stands_at(work: &Work<'_>, claimed: &Life) -> Result<bool, VaultError> {
-    let (generation, token, next) = read(work)?;
-    Ok((generation, token, next) == (claimed.generation, claimed.token, Some(claimed.next)))
+    Ok(read(work)? == (claimed.generation, claimed.token, Some(claimed.next)))
 }
 
 fn read(work: &Work<'_>) -> Result<(u64, LifeToken, Option<LifeToken>), VaultError> {

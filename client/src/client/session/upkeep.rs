@@ -16,6 +16,11 @@ impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
         self.compare().await?;
+        let restored = self.sync.rejoin_restored().await?;
+        self.mend_unless_done(restored);
+        if restored.tried {
+            self.tell(ClientEvent::News).await;
+        }
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
         self.expect_welcomes().await?;
