@@ -112,7 +112,7 @@ fn an_older_copy_reads_what_its_keys_open_and_joins_again_before_it_says_anythin
     let rejoined = Event::MemberRejoined { conversation: talk, by: "alice".parse().unwrap(), device: a.device };
     assert_eq!(events.iter().filter(|event| **event == rejoined).count(), 1, "{events:?}");
     let said = ["in both copies", "by the newer copy", "for the old keys", "for newer keys", "by the older copy"];
-    assert_eq!(b.history(), [&["before the copy"], said.as_slice()].concat(), "nothing twice");
+    assert_eq!(b.history(), [["before the copy"].as_slice(), &said].concat(), "nothing twice");
     b.say(&mut relay, talk, "welcome back");
     old.take(&mut relay);
     assert_eq!(old.history().last().map(String::as_str), Some("welcome back"));
