@@ -42,7 +42,7 @@ pub trait Listener: Send + Sync {
     /// The device was revoked.
     fn revoke(&self);
     /// Another copy of the device's state has taken over.
-    fn copy(&self);
+    fn copied(&self);
 }
 
 /// The wakes and tails of one process.
@@ -114,7 +114,7 @@ impl Hub {
     pub fn end_copies(&self, account: AccountId, device: DeviceId, but: &Arc<dyn Listener>) {
         if let Some(presence) = self.shard(account).accounts.get(&account) {
             let of_device = presence.sessions.iter().filter(|session| session.device == device);
-            of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copy());
+            of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copied());
         }
     }
 

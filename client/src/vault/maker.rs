@@ -59,7 +59,8 @@ impl Vault {
         self.read(|connection, now_ms| {
             // A time ahead of now is that of a clock which has been put right since.
             let sql = "SELECT id FROM conversation WHERE state = 1 AND must_rejoin = 0
-                       AND (renewed_ms <= ?1 OR renewed_ms > ?2) AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
+                       AND (renewed_ms <= ?1 OR renewed_ms > ?2)
+                       AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
             let mut statement = connection.prepare(sql)?;
             let before = now_ms.saturating_sub(SELF_UPDATE_MS);
             let rows =

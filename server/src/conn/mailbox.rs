@@ -71,7 +71,7 @@ impl Listener for Mailbox {
         self.notify.notify_one();
     }
 
-    fn copy(&self) {
+    fn copied(&self) {
         self.lock().is_copied = true;
         self.notify.notify_one();
     }

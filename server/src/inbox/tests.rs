@@ -42,7 +42,7 @@ impl Listener for Deaf {
     fn wake(&self) {}
     fn displace(&self) {}
     fn revoke(&self) {}
-    fn copy(&self) {}
+    fn copied(&self) {}
 }
 
 fn alice() -> Authenticated {

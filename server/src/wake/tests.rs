@@ -22,7 +22,7 @@ impl Listener for Ear {
     fn revoke(&self) {
         self.revoked.fetch_add(1, Ordering::Relaxed);
     }
-    fn copy(&self) {
+    fn copied(&self) {
         self.copied.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -157,15 +157,6 @@ impl Sync {
         Ok(left)
     }
 
-    /// Joins anew where this home has older keys than this device has used: what they open is read by now.
-    pub(crate) async fn rejoin_restored(&self) -> Result<Left, ClientError> {
-        let mut left = Left::default();
-        for conversation in self.vault.call(Vault::rejoins_due).await? {
-            left.note(self.rejoin(conversation).await)?;
-        }
-        Ok(left)
-    }
-
     /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.
     pub(crate) async fn renew_keys(&self) -> Result<Left, ClientError> {
         let mut left = Left::default();
