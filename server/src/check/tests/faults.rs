@@ -185,6 +185,7 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Welcome, message(&old(NOW_MS))),
         (Cursors, alice.cursor()),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::SenderWindow)),
+        (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::Life)),
         (Family::DeviceLog, key::device_log(&alice.account, 1)),
         (Commit, key::commit(&TALK, 1)),
         (Conversation, talk(Tag::Number)),
