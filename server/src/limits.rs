@@ -75,7 +75,7 @@ pub const KEYRING_KEYS_MAX: usize = 16_384;
 // ---- router and delivery ----
 
 /// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives): past it all that is not being
-/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB.
+/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB, a life 300 bytes.
 pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
 
 /// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
@@ -288,7 +288,7 @@ pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usi
 /// The most memory of what all connections share.
 #[must_use]
 pub const fn shared_memory_bytes_max() -> usize {
-    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * 5 * 2_500
+    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
 }
 
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on

@@ -18,7 +18,10 @@ pub(super) fn event_text(event: &Event) -> String {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
         }
         Event::MemberRejoined { by, .. } => {
-            format!("· a device of {by} joined a conversation with you again; what was sent meanwhile it may not have read")
+            format!(
+                "· a device of {by} joined your conversation again; what was sent while it was not in, it may not have \
+                 read"
+            )
         }
         Event::Restored { .. } => {
             "· this home is an older copy of what was in use: it goes on from here and joins its conversations again, and \
