@@ -4,6 +4,7 @@ mod backoff;
 mod driver;
 mod error;
 mod event;
+mod life;
 mod receiver;
 mod session;
 mod sync;
@@ -34,8 +35,9 @@ use crate::vault::{
     Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
 };
 use driver::Driver;
+use life::Proven;
 use session::Command;
-use sync::{Seen, Sync};
+use sync::Sync;
 use vault_handle::VaultHandle;
 
 /// A home: an account's device on this machine.
@@ -114,9 +116,8 @@ impl Client {
     }
 
     async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
-        let claim = self.vault.call(|vault| vault.hello_claim(false)).await?;
-        let seen = Seen::from(&claim);
-        let (link, _events, ready) = unproven.prove(claim, &self.identity.proof).await?;
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, false).await?;
+        let Proven { link, ready, seen, .. } = proven;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let result = sync.begin_session(&ready, seen).await;
         sync.link.close().await;
@@ -139,8 +140,8 @@ impl Client {
         subscribe: bool,
     ) -> Result<(Link, LinkEvents, Ready), ClientError> {
         let unproven = dialer.connect().await?;
-        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
-        Ok(unproven.prove(claim, &self.identity.proof).await?)
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
+        Ok((proven.link, proven.events, proven.ready))
     }
 
     /// Opens a home.
@@ -192,6 +193,7 @@ impl Client {
         let (out, events) = mpsc::channel(CLIENT_EVENTS_MAX);
         let quit = CancellationToken::new();
         let driver = Driver {
+            home: self.home.clone(),
             vault: self.vault.clone(),
             identity: Arc::clone(&self.identity),
             dialer: Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?,

@@ -85,6 +85,13 @@ pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
+/// Counters that are left out when this database goes on in the place of a newer copy: more than that one may have used
+/// between the server's answer and its end.
+pub(crate) const COUNTERS_SKIPPED: u64 = 4096;
+/// How long a connection waits for another one of the same home that is about to prove itself.
+pub(crate) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks whether that has.
+pub(crate) const LIFE_POLL: Duration = Duration::from_millis(10);
 /// Deliveries taken in one transaction: as many share one fsync and one loading of their groups.
 pub(crate) const TAKE_FRAMES_MAX: usize = 256;
 /// Events that wait to be reported; past it the oldest are dropped from the list (the history keeps its rows).
@@ -93,6 +100,8 @@ pub(crate) const EVENTS_MAX: u64 = 100_000;
 pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
 /// Attempts to rejoin one conversation within [`REJOIN_WINDOW_MS`].
 pub(crate) const REJOINS_MAX: u32 = 3;
+/// Messages in a row of a conversation's present epoch that do not open before its keys count as broken.
+pub(crate) const UNOPENED_MAX: u32 = 3;
 /// The window of [`REJOINS_MAX`], in milliseconds.
 pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
 /// The highest position, count or number of a server: far beyond what can be reached, and such that sums of two fit the
@@ -144,6 +153,7 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes that a `kdf.json` may ask for.
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
+const _: () = assert!(COUNTERS_SKIPPED >= 16 * COUNTERS_UNRESOLVED_MAX);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 

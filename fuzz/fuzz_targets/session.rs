@@ -8,10 +8,11 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_fuzz::decode;
 use gureum_proto::{
-    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Notice, Position, Refusal, Register, Registered,
-    Send, Sent, put_ack, put_hello, put_register, put_send,
+    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Life, LifeToken, Notice, Position, Refusal, Register,
+    Registered, Send, Sent, put_ack, put_hello, put_register, put_send,
 };
 use gureum_server::session::{Action, DeviceFacts, Input, Item, Page, Session, SessionConfig};
+use gureum_server::store::record::LifeRecord;
 use gureum_wire::{Frame, FrameError, FrameKind};
 use libfuzzer_sys::fuzz_target;
 use watch::{Watched, page};
@@ -41,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
     for _ in 0..STEPS_MAX {
         let [what, how, after @ ..] = rest else { break };
         rest = after;
-        let input = match what % 19 {
+        let input = match what % 20 {
             // The connection's shell leaves frames where they are meanwhile.
             0..=4 if !session.session.accepts_frames() => continue,
             number @ 0..=4 => Input::Frame(frame(number, *how, &mut rest)),
@@ -84,6 +85,10 @@ fn hello(how: u8) -> Bytes {
         cursor: at(how >> 3),
         epochs_digest: None,
         log_entries: 1,
+        life: (how & 0x18 != 0).then(|| {
+            let [token, next] = [how >> 3, (how >> 3) + 1].map(|byte| LifeToken::from_bytes([byte; 16]));
+            Life { generation: u64::from(how >> 5), token, next }
+        }),
     };
     Hello::sign(&claim, &KEYS[usize::from(how & 1)], &EXPORTER)
 }
@@ -100,6 +105,7 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
                 head: at(how >> 3),
                 cursor: at(how >> 4),
                 accepted_counter: 0,
+                life: LifeRecord::default(),
                 key_packages_left: 0,
                 last_resort_used: false,
                 epochs_digest: [0; 32],
@@ -130,7 +136,8 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
             *now_ms += u64::from(how) * 20;
             Input::Tick
         }
-        _ => Input::Noticed(Notice { key_packages_left: u32::from(how), last_resort_used: how & 1 != 0 }),
+        18 => Input::Noticed(Notice { key_packages_left: u32::from(how), last_resort_used: how & 1 != 0 }),
+        _ => Input::Copied,
     })
 }
 

@@ -99,6 +99,8 @@ codes! {
     DeviceRevoked = 35, Client, "this device was revoked";
     /// The protocol version is not spoken here.
     VersionUnsupported = 36, Client, "this protocol version is not spoken here; update the client";
+    /// Another copy of the device's state has taken over.
+    DeviceCopied = 37, Client, "this device was copied and the copy goes on; link this one anew";
 
     /// The invite is not one of this server's, or has expired.
     InviteInvalid = 48, Client, "the invite is not valid here or has expired; ask for a new one";

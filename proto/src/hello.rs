@@ -4,9 +4,9 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use prost::Message;
 
-use crate::convert::{PayloadError, fixed, id, schema};
+use crate::convert::{PayloadError, fixed, id, raw, schema};
 use crate::limits::{HELLO_CLAIM_BYTES_MAX, SERVER_NAME_BYTES_MAX};
-use crate::{AccountId, DeviceId};
+use crate::{AccountId, DeviceId, LifeToken};
 
 /// The protocol version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -36,6 +36,20 @@ pub struct HelloClaim {
     pub epochs_digest: Option<[u8; 32]>,
     /// Entries of its own device log that it has seen.
     pub log_entries: u64,
+    /// Where in its life the device's state stands; `None`: do not compare.
+    pub life: Option<Life>,
+}
+
+/// A place in a device's life: each of its connections gives it a token for the next one, so that of two copies of
+/// its state the one that went on can be told from the one that did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How many connections have led to this state.
+    pub generation: u64,
+    /// What the last of them was given; zeros before the first.
+    pub token: LifeToken,
+    /// What this one is given: random, and the same until the server has confirmed it.
+    pub next: LifeToken,
 }
 
 /// A place in an inbox: the position, and how many application messages there are up to it.
@@ -84,6 +98,9 @@ impl Hello {
             cursor_count: claim.cursor.count,
             epochs_digest: claim.epochs_digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
             log_entries: claim.log_entries,
+            life: claim.life.map_or(0, |life| life.generation),
+            life_token: claim.life.map_or_else(Bytes::new, |life| raw(life.token)),
+            life_next: claim.life.map_or_else(Bytes::new, |life| raw(life.next)),
         }
         .encode_to_vec();
         let signature = key.sign(&signed_bytes(&claim_bytes, exporter));
@@ -113,6 +130,14 @@ impl Hello {
             0 => None,
             _ => Some(fixed(&claim.epochs_digest, "epochs digest")?),
         };
+        let life = match claim.life_next.len() {
+            0 => None,
+            _ => Some(Life {
+                generation: claim.life,
+                token: id(&claim.life_token, "life token")?,
+                next: id(&claim.life_next, "next life token")?,
+            }),
+        };
         Ok(Self {
             claim: HelloClaim {
                 server_name: claim.server_name,
@@ -122,6 +147,7 @@ impl Hello {
                 cursor: Position { seq: claim.cursor_seq, count: claim.cursor_count },
                 epochs_digest,
                 log_entries: claim.log_entries,
+                life,
             },
             alpn: claim.alpn,
             version: claim.version,
@@ -183,6 +209,11 @@ mod tests {
             cursor: Position { seq: 9, count: 4 },
             epochs_digest: Some([3; 32]),
             log_entries: 1,
+            life: Some(Life {
+                generation: 7,
+                token: LifeToken::from_bytes([8; 16]),
+                next: LifeToken::from_bytes([9; 16]),
+            }),
         }
     }
 

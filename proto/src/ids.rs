@@ -101,6 +101,10 @@ id! {
     /// An invite to register: 16 random bytes chosen by the server.
     InviteId
 }
+id! {
+    /// A place in the life of a device's state: 16 random bytes chosen by the device, or zeros before the first.
+    LifeToken
+}
 
 impl MessageId {
     /// The UUIDv7 of a time and 74 bits of entropy or counter (the low 74 bits of `tail`).

@@ -29,9 +29,10 @@ pub use device_log::{
 pub use epochs::epochs_digest;
 pub use handle::{Handle, HandleError};
 pub use hello::{
-    ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, PROTOCOL_VERSION, Position, ProofError, exporter_context,
+    ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Life, PROTOCOL_VERSION, Position, ProofError,
+    exporter_context,
 };
-pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, MessageId};
+pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, MessageId};
 pub use request::{
     AccountFound, Commits, ConversationState, CreateConversation, DeviceKeyPackage, FindBy, Group, KeyPackages,
     Request, Response, SubmitCommit,

@@ -11,7 +11,7 @@ use prost::Message;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::limits::LOG_ENTRY_BYTES_MAX;
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId};
+use crate::{AccountId, ConversationId, LifeToken};
 pub use accounts::{AccountFound, FindBy};
 pub use conversations::{Commits, ConversationState, CreateConversation, Group, SubmitCommit};
 pub use key_packages::{DeviceKeyPackage, KeyPackages};
@@ -66,6 +66,11 @@ pub enum Request {
         /// The signed entry.
         entry: Bytes,
     },
+    /// Goes on from this copy of the device's state, and from no other.
+    TakeOver {
+        /// As in the Hello of this connection.
+        next: LifeToken,
+    },
 }
 
 /// The answer to a request.
@@ -112,6 +117,13 @@ pub enum Response {
         /// Its length.
         log_length: u64,
     },
+    /// The device goes on from this copy.
+    TakenOver {
+        /// The generation that the next Hello claims.
+        generation: u64,
+        /// The highest send counter ever accepted from the device.
+        accepted_counter: u64,
+    },
 }
 
 impl Request {
@@ -140,6 +152,7 @@ impl Request {
                 Kind::ListConversations(schema::ListConversations { after: after.map_or_else(Bytes::new, raw) })
             }
             Self::AppendDeviceLog { entry } => Kind::AppendDeviceLog(schema::AppendDeviceLog { entry: entry.clone() }),
+            Self::TakeOver { next } => Kind::TakeOver(schema::TakeOver { life_next: raw(next) }),
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
     }
@@ -177,6 +190,7 @@ impl Request {
             Kind::AppendDeviceLog(append) => {
                 Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
             }
+            Kind::TakeOver(take_over) => Self::TakeOver { next: id(&take_over.life_next, "next life token")? },
         })
     }
 }
@@ -202,6 +216,10 @@ impl Response {
             }
             Self::DeviceLogAppended { log_length } => {
                 Kind::DeviceLogAppended(schema::DeviceLogAppended { log_length: *log_length })
+            }
+            Self::TakenOver { generation, accepted_counter } => {
+                let (life, accepted_counter) = (*generation, *accepted_counter);
+                Kind::TakenOver(schema::TakenOver { life, accepted_counter })
             }
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
@@ -239,6 +257,9 @@ impl Response {
                 Self::Conversations { conversations, more }
             }
             Kind::DeviceLogAppended(appended) => Self::DeviceLogAppended { log_length: appended.log_length },
+            Kind::TakenOver(taken) => {
+                Self::TakenOver { generation: taken.life, accepted_counter: taken.accepted_counter }
+            }
         })
     }
 }

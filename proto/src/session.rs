@@ -123,6 +123,8 @@ pub struct Ready {
     pub key_packages_left: u32,
     /// Whether its last resort was given out, or there is none: then a new one is wanted.
     pub last_resort_used: bool,
+    /// The device goes on from an older copy of its state: it asks to take over, or stops.
+    pub stale: bool,
 }
 
 /// What is left of a device's KeyPackages after somebody has claimed one of them.
@@ -359,6 +361,7 @@ impl Ready {
             log_entries: self.log_entries,
             key_packages_left: self.key_packages_left,
             last_resort_used: self.last_resort_used,
+            stale: self.stale,
         }
     }
 
@@ -375,6 +378,7 @@ impl Ready {
             log_entries: message.log_entries,
             key_packages_left: message.key_packages_left,
             last_resort_used: message.last_resort_used,
+            stale: message.stale,
         })
     }
 }

@@ -7,8 +7,8 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
-    Hello, HelloClaim, LeafIdentity, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
-    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -68,6 +68,10 @@ fn account() -> Account {
 }
 
 fn hello() -> (AccountId, Bytes) {
+    hello_with(None)
+}
+
+fn hello_with(life: Option<Life>) -> (AccountId, Bytes) {
     let Account { log, first, .. } = account();
     let claim = HelloClaim {
         server_name: "127.0.0.1".to_owned(),
@@ -77,6 +81,7 @@ fn hello() -> (AccountId, Bytes) {
         cursor: Position { seq: 9, count: 4 },
         epochs_digest: Some(digest()),
         log_entries: 2,
+        life,
     };
     (log.account(), Hello::sign(&claim, &key(1), &EXPORTER))
 }
@@ -125,6 +130,8 @@ fn frames_are_those_published() {
         write(&mut out);
         out.to_vec()
     };
+    let (token, next) = (LifeToken::from_bytes([0x0d; 16]), LifeToken::from_bytes([0x0e; 16]));
+    let (_, alive) = hello_with(Some(Life { generation: 3, token, next }));
     let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone() };
     let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false };
     let envelope = DeliveryFrame::Envelope(Envelope {
@@ -143,6 +150,7 @@ fn frames_are_those_published() {
         "### Message vectors",
         &[
             ("Hello", frame(&|out| put_hello(&hello().1, out))),
+            ("Hello, with its life", frame(&|out| put_hello(&alive, out))),
             ("Send", frame(&|out| put_send(&send, out))),
             ("Sent, accepted", frame(&|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
             ("Ack", frame(&|out| put_ack(Position { seq: 9, count: 4 }, out))),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Position, Register, Send as SendFrame, exporter_context,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Register, Send as SendFrame, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
-use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig};
+use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig, Standing, judge};
 use crate::store::StoreError;
 use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
@@ -271,7 +271,8 @@ impl Shell {
                 let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
                 self.requests.take(1, Instant::now());
                 if let Some(from) = self.session.authority() {
-                    self.shared.tasks.spawn(request::answer(output, input, from, Arc::clone(&self.shared)));
+                    let asker = request::Asker { from, listener: Arc::<Mailbox>::clone(&self.mailbox) };
+                    self.shared.tasks.spawn(request::answer(output, input, asker, Arc::clone(&self.shared)));
                 }
             }
             _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
@@ -304,7 +305,15 @@ impl Shell {
             // Boxed: these happen once in a connection's life, and would else make its task larger for all of it.
             Action::LookUp { claim } => Box::pin(self.look_up(&claim)).await,
             Action::Register(register) => Box::pin(self.register(register)).await,
-            Action::Attach { authority, subscribes } => return Box::pin(self.attach(authority, subscribes)).await,
+            Action::Attach { authority, subscribes, life } => {
+                return Box::pin(self.attach(authority, subscribes, life)).await;
+            }
+            Action::Live(life) => {
+                if let Some(from) = self.session.authority() {
+                    let submitted = self.shared.router.submit(Submission::Live { from, life }).await;
+                    submitted.map_err(|_| Closing(Code::Unavailable, String::new()))?;
+                }
+            }
             Action::Send(send) => {
                 self.sends_bytes += send.ciphertext.len();
                 self.sends.push(send);
@@ -363,7 +372,7 @@ impl Shell {
         }
     }
 
-    async fn attach(&mut self, authority: Authenticated, subscribes: bool) -> Result<(), Closing> {
+    async fn attach(&mut self, from: Authenticated, subscribes: bool, life: Option<Life>) -> Result<(), Closing> {
         self.shared.metrics.proofs_ok.increment(1);
         self.connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
         if subscribes {
@@ -374,14 +383,20 @@ impl Shell {
             self.shared.metrics.subscriptions.increment(1.0);
         }
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
-        self.attached = Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
-        // A revocation between the look-up and this moment found no session to end: look again, now that any later
-        // one does.
+        let (account, device) = (from.account(), from.device());
+        self.attached = Some(self.shared.hub.attach(account, device, subscribes, listener));
+        // A revocation or a copy that took over between the look-up and this moment found no session to end: look again,
+        // now that any later one does.
         let directory = Arc::clone(&self.shared.directory);
-        let log = self.shared.work.run(move || directory.log(authority.account())).await;
-        let Some(Ok(Some(log))) = log else { return Err(Closing(Code::Unavailable, String::new())) };
-        if !log.is_active(authority.device()) {
+        let look = move || Ok::<_, StoreError>((directory.log(account)?, directory.life(account, device)?));
+        let Some(Ok((Some(log), known))) = self.shared.work.run(look).await else {
+            return Err(Closing(Code::Unavailable, String::new()));
+        };
+        if !log.is_active(device) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
+        }
+        if life.is_some_and(|life| judge(&known, &life) == Standing::Copied) {
+            return Err(Closing(Code::DeviceCopied, String::new()));
         }
         // Another connection of the device may have used up what it may say now.
         self.count_read();
@@ -451,9 +466,12 @@ impl Shell {
         if let Some(notice) = mail.notice {
             self.handle(Input::Noticed(notice));
         }
-        for (happened, input) in
-            [(mail.is_revoked, Input::Revoked), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]
-        {
+        for (happened, input) in [
+            (mail.is_revoked, Input::Revoked),
+            (mail.is_copied, Input::Copied),
+            (mail.is_displaced, Input::Displaced),
+            (mail.is_woken, Input::Woken),
+        ] {
             if happened {
                 self.handle(input);
             }
@@ -465,8 +483,11 @@ impl Shell {
     }
 
     fn count_refusal(&self, code: Code) {
-        use Code::{DeviceRevoked, DeviceUnknown, ProofInvalid, ProofTimeout, VersionUnsupported};
-        let of_proof = matches!(code, DeviceRevoked | DeviceUnknown | ProofInvalid | ProofTimeout | VersionUnsupported);
+        use Code::{DeviceCopied, DeviceRevoked, DeviceUnknown, ProofInvalid, ProofTimeout, VersionUnsupported};
+        let of_proof = matches!(
+            code,
+            DeviceCopied | DeviceRevoked | DeviceUnknown | ProofInvalid | ProofTimeout | VersionUnsupported
+        );
         if of_proof && self.attached.is_none() {
             self.shared.metrics.proofs_refused.increment(code);
         }

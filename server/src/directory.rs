@@ -13,7 +13,7 @@ use gureum_proto::{
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
 
 /// Reads what the router has written.
@@ -49,6 +49,7 @@ impl Directory {
             head: Position { seq: head.seq, count: head.count },
             cursor: Position { seq: cursor.seq, count: cursor.count },
             accepted_counter: self.window(account, device)?.highest,
+            life: self.life(account, device)?,
             key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
             last_resort_used: self.last_resort_used(account, device)?,
             epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
@@ -128,6 +129,15 @@ impl Directory {
     /// When the store cannot be read.
     pub(crate) fn window(&self, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
         let key = key::cursor(&account, &device, CursorTag::SenderWindow);
+        Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
+    }
+
+    /// Where a device's life stands.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn life(&self, account: AccountId, device: DeviceId) -> Result<LifeRecord, StoreError> {
+        let key = key::cursor(&account, &device, CursorTag::Life);
         Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
     }
 

@@ -64,6 +64,7 @@ pub const fn store_memory_bytes_max() -> usize {
 
 const _: () = assert!(KEY_BYTES_MAX <= 255, "a key's length is kept in one byte");
 const _: () = assert!(SENT_RESULTS_KEPT <= 255, "a window's length is kept in one byte");
+const _: () = assert!(LIVES_LOST_KEPT <= 255, "their number is kept in one byte");
 const _: () = assert!(MESSAGE_MEMTABLE_BYTES + INBOX_MEMTABLE_BYTES <= MEMTABLES_BYTES_MAX);
 
 // ---- sealing keys ----
@@ -73,9 +74,12 @@ pub const KEYRING_KEYS_MAX: usize = 16_384;
 
 // ---- router and delivery ----
 
-/// Entries of each of the planner's caches (heads, windows, conversations, cursors): past it all that is not being
-/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB.
+/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives): past it all that is not being
+/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB, a life 300 bytes.
 pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
+
+/// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
+pub const LIVES_LOST_KEPT: usize = 8;
 
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
@@ -297,7 +301,7 @@ pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usi
 /// The most memory of what all connections share.
 #[must_use]
 pub const fn shared_memory_bytes_max() -> usize {
-    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * 4 * 2_500
+    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
 }
 
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on

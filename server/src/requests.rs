@@ -60,6 +60,7 @@ impl Requests {
             Request::ReadGroup { conversation } => self.group(from, conversation).await,
             Request::ListConversations { after } => self.list(from, after).await,
             Request::AppendDeviceLog { entry } => self.append_log(from, entry).await,
+            Request::TakeOver { next } => self.take_over(from, next).await,
         };
         answer.unwrap_or_else(Response::Refused)
     }

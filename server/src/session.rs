@@ -8,18 +8,20 @@
 //! ```
 
 mod authority;
+mod life;
 mod subscription;
 
 use std::collections::VecDeque;
 
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{
-    ClientFrame, Code, EXPORTER_BYTES, Hello, Notice, Position, Ready, Refusal, Register, Registered, Send, Sent,
+    ClientFrame, Code, EXPORTER_BYTES, Hello, Life, Notice, Position, Ready, Refusal, Register, Registered, Send, Sent,
     ServerFrame,
 };
 use gureum_wire::{Frame, FrameError};
 
 pub use authority::{Authenticated, DeviceFacts};
+pub use life::{Standing, judge};
 use subscription::Subscription;
 pub use subscription::{Item, Page};
 
@@ -68,6 +70,8 @@ pub enum Input {
     Displaced,
     /// The device was revoked.
     Revoked,
+    /// Another copy of the device's state has taken over.
+    Copied,
     /// Others have claimed KeyPackages of the device.
     Noticed(Notice),
     /// The server stops; the client is to come back after this long.
@@ -95,7 +99,11 @@ pub enum Action {
         authority: Authenticated,
         /// Whether to open the delivery stream.
         subscribes: bool,
+        /// Where in its life the device says to be.
+        life: Option<Life>,
     },
+    /// Submit that the device's life goes on.
+    Live(Life),
     /// Submit a message.
     Send(Send),
     /// Submit a cursor.
@@ -205,6 +213,7 @@ impl Session {
             Input::Written => self.on_subscription(Subscription::written),
             Input::Displaced => self.close(Code::Displaced, String::new()),
             Input::Revoked => self.close(Code::DeviceRevoked, String::new()),
+            Input::Copied => self.close(Code::DeviceCopied, String::new()),
             Input::Noticed(notice) => {
                 if matches!(self.phase, Phase::Ready(_)) {
                     self.actions.push_back(Action::Say(ServerFrame::Notice(notice)));
@@ -271,7 +280,14 @@ impl Session {
             Err(code) => return self.close(code, String::new()),
         };
         let claim = hello.claim().clone();
-        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe });
+        let standing = claim.life.map(|life| judge(&facts.life, &life));
+        if standing == Some(Standing::Copied) {
+            return self.close(Code::DeviceCopied, String::new());
+        }
+        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe, life: claim.life });
+        if let (Some(Standing::GoesOn), Some(life)) = (standing, claim.life) {
+            self.actions.push_back(Action::Live(life));
+        }
         if claim.cursor > facts.cursor && claim.cursor.seq <= facts.head.seq {
             self.actions.push_back(Action::Ack(claim.cursor));
         }
@@ -286,6 +302,7 @@ impl Session {
             log_entries: facts.log_entries,
             key_packages_left: facts.key_packages_left,
             last_resort_used: facts.last_resort_used,
+            stale: standing == Some(Standing::Stale),
         })));
         let mut subscription = claim.subscribe.then(|| {
             // A device that has taken nothing begins where it was added.

@@ -44,6 +44,8 @@ pub trait Listener: Send + Sync {
     fn displace(&self);
     /// The device was revoked.
     fn revoke(&self);
+    /// Another copy of the device's state has taken over.
+    fn copied(&self);
     /// Others have claimed KeyPackages of the device.
     fn notice(&self, notice: Notice);
 }
@@ -111,6 +113,14 @@ impl Hub {
         presence.sessions.push(Session { device, listener: Arc::clone(&listener), subscribes });
         drop(shard);
         Attached { hub: Arc::clone(self), account, listener }
+    }
+
+    /// Ends all sessions of a device but this one: those of another copy of its state.
+    pub fn end_copies(&self, account: AccountId, device: DeviceId, but: &Arc<dyn Listener>) {
+        if let Some(presence) = self.shard(account).accounts.get(&account) {
+            let of_device = presence.sessions.iter().filter(|session| session.device == device);
+            of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copied());
+        }
     }
 
     /// Entries after a position, if the tail reaches back to it: ascending, dense, at most `entries_max` and about

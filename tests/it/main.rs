@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod commits;
 mod compaction;
+mod copies;
 mod crash;
 mod damage;
 mod delivery;

@@ -115,6 +115,7 @@ impl Device {
             cursor,
             epochs_digest: None,
             log_entries: 1,
+            life: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connects, works, and connects again: the life of a session from the first attempt to the last.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
+use super::life::{self, Proven};
 use super::receiver::ReceiverLock;
 use super::session::{Command, End, Session, SessionKind};
-use super::sync::{Seen, Sync};
+use super::sync::Sync;
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
 use crate::link::{Dialer, LinkError};
@@ -45,6 +46,7 @@ pub enum Inbox {
 
 /// A session's task, before it runs.
 pub(crate) struct Driver {
+    pub(crate) home: PathBuf,
     pub(crate) vault: VaultHandle,
     pub(crate) identity: Arc<Identity>,
     pub(crate) dialer: Dialer,
@@ -115,9 +117,8 @@ impl Driver {
     async fn connect(&self) -> Result<Session<'_>, ClientError> {
         let subscribe = self.lock.is_some();
         let unproven = self.dialer.connect().await?;
-        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
-        let seen = Seen::from(&claim);
-        let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
+        let Proven { link, events, ready, seen } = proven;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let begun = sync.begin_session(&ready, seen).await?;
         let _ = self.out.send(ClientEvent::Connected).await;

@@ -56,6 +56,9 @@ pub enum ClientError {
     /// Another process takes the inbox of this home.
     #[error("another gureum is receiving for {0}; stop it, or let it go on and read the history")]
     Receiving(PathBuf),
+    /// Another process of this home has connected since this one made its claim.
+    #[error("another gureum has connected with this home meanwhile; try again")]
+    Overtaken,
     /// What the server asks to be fetched does not help.
     #[error("the server's answers lead nowhere ({0}); try again later")]
     Stuck(String),
@@ -87,7 +90,7 @@ impl ClientError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Link(error) => error.is_temporary(),
-            Self::Vault(VaultError::Hole { .. }) | Self::Rejoin(RejoinError::TooOften { .. }) => true,
+            Self::Vault(VaultError::Hole { .. }) | Self::Rejoin(RejoinError::TooOften { .. }) | Self::Overtaken => true,
             _ => false,
         }
     }

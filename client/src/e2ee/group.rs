@@ -2,11 +2,13 @@
 
 use gureum_proto::membership::{Change, Leaf};
 use gureum_proto::{ConversationId, DeviceId, LeafIdentity};
+use openmls::framing::errors::MessageDecryptionError;
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
     Capabilities, CommitMessageBundle, Credential, ExtensionType, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member,
     MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage,
     ProcessedMessageContent, Proposal, ProposalType, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
+    ValidationError,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
@@ -72,6 +74,12 @@ pub(crate) enum MessageError {
         why: String,
         /// The epoch that it says it is of, if it is a message of this group.
         epoch: Option<u64>,
+    },
+    /// It is of this group's epoch and its keys do not open it: it is forged, or this device's state is broken.
+    #[error("{why}")]
+    Broken {
+        /// Why not.
+        why: String,
     },
     /// The database failed.
     #[error(transparent)]
@@ -144,10 +152,13 @@ impl<'a> Mls<'a> {
         })
     }
 
-    /// Loads a group.
+    /// Loads a group; `None` as well where its records are damaged.
     pub(crate) fn load(&self, id: ConversationId) -> Result<Option<Group>, MlsError> {
-        let group = MlsGroup::load(self.provider.storage(), &group_id(id)).map_err(at("loading a conversation"))?;
-        Ok(group.map(Group))
+        match MlsGroup::load(self.provider.storage(), &group_id(id)) {
+            Ok(group) => Ok(group.map(Group)),
+            Err(rusqlite::Error::FromSqlConversionFailure(..)) => Ok(None),
+            Err(error) => Err(at("loading a conversation")(error)),
+        }
     }
 
     /// Deletes a group.
@@ -173,9 +184,12 @@ impl<'a> Mls<'a> {
         if message.epoch() > group.0.epoch() {
             return Err(MessageError::Ahead);
         }
-        let epoch = Some(message.epoch().as_u64());
+        let (epoch, is_current) = (Some(message.epoch().as_u64()), message.epoch() == group.0.epoch());
         let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {
             ProcessMessageError::StorageError(error) => MessageError::Mls(at("storing a decrypted message")(error)),
+            ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(
+                MessageDecryptionError::AeadError,
+            )) if is_current => MessageError::Broken { why: MessageDecryptionError::AeadError.to_string() },
             other => MessageError::Unreadable { why: other.to_string(), epoch },
         })?;
         let sender =

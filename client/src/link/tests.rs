@@ -122,6 +122,7 @@ fn claim(subscribe: bool) -> HelloClaim {
         cursor: Position::default(),
         epochs_digest: None,
         log_entries: 1,
+        life: None,
     }
 }
 

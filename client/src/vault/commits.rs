@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use gureum_proto::membership::judge_commit;
-use gureum_proto::{AccountId, Commits, ConversationId};
+use gureum_proto::membership::{Change, Leaf, judge_commit};
+use gureum_proto::{AccountId, Commits, ConversationId, LeafIdentity};
 use rusqlite::params;
 
 use super::judge::{Judged, Judging};
@@ -15,8 +15,8 @@ use crate::limits::EPOCH_MAX;
 
 /// What became of one commit.
 pub(super) enum Outcome {
-    /// The group is in the next epoch.
-    Merged,
+    /// The group is in the next epoch; with what there is to tell of it.
+    Merged(Option<StoredEvent>),
     /// Something must be known first; nothing changed.
     Needs(Need),
     /// It is not a valid commit of this epoch; nothing changed.
@@ -64,7 +64,7 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
             return Ok(rejoin);
         }
         match take_commit(work, &row, commit)? {
-            Outcome::Merged => row.epoch = row.epoch.saturating_add(1),
+            Outcome::Merged(_) => row.epoch = row.epoch.saturating_add(1),
             Outcome::Needs(need) => return Ok(Applied::Needs(need)),
             Outcome::Invalid(_) => return Ok(rejoin),
             Outcome::Stopped(_) => return Ok(Applied::Stopped),
@@ -84,9 +84,12 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     let own = pending(work, row.id)?;
     if own.is_some_and(|own| own.submit.epoch == row.epoch && own.submit.commit == commit) {
         accepted(work, row.id)?;
-        return Ok(Outcome::Merged);
+        return Ok(Outcome::Merged(None));
     }
-    let Some(mut group) = work.group(row.id)? else { return Ok(Outcome::Invalid("there is no group".into())) };
+    let Some(mut group) = work.group(row.id)? else {
+        let need = if work.asked.is_given_up(row.id) { None } else { work.need_rejoin(row.id)? };
+        return Ok(need.map_or_else(|| Outcome::Invalid("there is no group".into()), Outcome::Needs));
+    };
     let before = group.leaves();
     let ready = match work.mls().check_commit(&mut group, commit) {
         Ok(ready) => ready,
@@ -102,6 +105,7 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
             return work.event(event).map(Outcome::Stopped);
         }
     }
+    let rejoined = rejoined(&ready.change);
     let stays = work.mls().merge(&mut group, ready)?;
     work.note_leaves(row.id, &before, &group.leaves())?;
     let state = if stays { ConversationStatus::Active } else { ConversationStatus::Absent };
@@ -111,7 +115,21 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     // An own commit for the epoch that has just ended has lost; MLS has dropped it already.
     let sql = "DELETE FROM pending_commit WHERE conversation = ?1 AND rejoined IS NULL";
     work.connection.execute(sql, params![row.id.as_bytes()])?;
-    Ok(Outcome::Merged)
+    Ok(Outcome::Merged(match rejoined {
+        Some(member) if !work.is_self(member.device) => {
+            let (conversation, by) = (row.id, work.handle(member.account)?);
+            Some(work.event(Event::MemberRejoined { conversation, by, device: member.device })?)
+        }
+        Some(_) if !work.must_rejoin(row.id)? => work.copied(row.id)?,
+        _ => None,
+    }))
+}
+
+/// Who took the place of its own leaf by an external commit.
+fn rejoined(change: &Change) -> Option<LeafIdentity> {
+    let committer = change.committer.filter(|_| change.external)?;
+    let is_its = |leaf: &Leaf| leaf.identity.is_some_and(|identity| identity.device == committer.device);
+    change.removed.iter().any(is_its).then_some(committer)
 }
 
 pub(super) fn accounts(work: &Work<'_>, peer: AccountId) -> BTreeSet<AccountId> {

@@ -55,7 +55,7 @@ impl Vault {
 
     /// What would bring conversations forward that are behind, each as something to ask for: those in which messages
     /// wait to be encrypted for a later epoch, those from which a device is to be removed, those that were given up, and
-    /// those that this device is not in.
+    /// those that this device is not in, or has older keys of than it used before.
     ///
     /// # Errors
     /// The database failed.
@@ -64,14 +64,15 @@ impl Vault {
             let sql = format!(
                 "{COLUMNS}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
                  AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch),
-                 EXISTS (SELECT 1 FROM removal r WHERE r.conversation = conversation.id) FROM conversation
+                 EXISTS (SELECT 1 FROM removal r WHERE r.conversation = conversation.id), must_rejoin FROM conversation
                  WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
             );
             let mut statement = work.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(5)?, row.get(6)?)))?;
+            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(5)?, row.get(6)?, row.get(7)?)))?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            let need = |(row, is_stale, has_revoked): (Row, bool, bool)| match row.state {
+            let need = |(row, is_stale, has_revoked, must_rejoin): (Row, bool, bool, bool)| match row.state {
                 ConversationStatus::Absent => Some(Need::Rejoin { conversation: row.id }),
+                _ if must_rejoin => Some(Need::Rejoin { conversation: row.id }),
                 _ if has_revoked => Some(Need::Removal { conversation: row.id }),
                 _ if is_stale || work.asked.is_given_up(row.id) => {
                     Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })

@@ -60,6 +60,31 @@ pub enum Event {
         #[serde(with = "as_text")]
         conversation: ConversationId,
     },
+    /// A device of somebody joined a conversation again that it was in: it had lost its state, or was away for long.
+    MemberRejoined {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// Whose.
+        #[serde(with = "as_text")]
+        by: Handle,
+        /// Which device.
+        #[serde(with = "as_text")]
+        device: DeviceId,
+    },
+    /// This home was an older copy of what this device had become, and goes on from there: it joins its conversations
+    /// again, and what newer copies of it received is not here.
+    Restored {
+        /// How many it joins again.
+        conversations: u64,
+    },
+    /// A message or a change came that this device has not made, though it is by this device: a copy of this home is in
+    /// use.
+    Copied {
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+    },
     /// The server has gone back in a conversation to before what this device has seen. Nothing is sent there until a
     /// person decides: see [`super::Vault::restart`].
     GoneBack {

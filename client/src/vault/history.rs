@@ -125,9 +125,11 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
         Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
             return Ok(*account == own || *account == peer);
         }
-        Event::Gap { .. } => return Ok(true),
+        Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Rejoined { conversation }
+        | Event::MemberRejoined { conversation, .. }
+        | Event::Copied { conversation }
         | Event::GoneBack { conversation, .. }
         | Event::Restarted { conversation, .. }
         | Event::CommitRefused { conversation, .. }

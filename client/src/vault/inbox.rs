@@ -119,7 +119,9 @@ fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) ->
         EnvelopeBody::Message { number, ciphertext } => {
             take_message(work, shared, envelope.position.seq, *number, ciphertext)
         }
-        EnvelopeBody::Commit { epoch, commit } => take_commit_entry(work, shared.conversation, *epoch, commit),
+        EnvelopeBody::Commit { epoch, commit } => {
+            take_commit_entry(work, shared, envelope.position.seq, *epoch, commit)
+        }
         EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
     }
@@ -133,7 +135,7 @@ fn take_message(
     ciphertext: &[u8],
 ) -> Result<Entry, VaultError> {
     if work.is_self(shared.sender_device) {
-        return Ok(Entry::Done(Vec::new()));
+        return take_own(work, shared, seq);
     }
     let id = shared.conversation;
     let row = work.row(id)?;
@@ -151,6 +153,15 @@ fn take_message(
     let (sender, plaintext) = match opened {
         Ok(opened) => opened,
         Err(MessageError::Mls(error)) => return Err(error.into()),
+        Err(MessageError::Broken { why }) => {
+            let is_broken = work.asked.unopened(id);
+            let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+            let need = if is_broken && !waits_for_nothing { work.need_rejoin(id)? } else { None };
+            return match need {
+                Some(need) => Ok(Entry::Blocked(need)),
+                None => unreadable(work, shared, seq, number, &why),
+            };
+        }
         Err(MessageError::Unreadable { why, epoch }) => {
             return match epoch {
                 Some(epoch) if work.was_for_siblings(id, epoch)? => Ok(Entry::Done(Vec::new())),
@@ -165,6 +176,7 @@ fn take_message(
             };
         }
     };
+    work.asked.opened(id);
     let content = match Content::parse(&plaintext) {
         Ok(content) => content,
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
@@ -184,6 +196,32 @@ fn take_message(
         seq: Some(seq),
     };
     keep_message(work, message, content.id).map(|event| Entry::Done(event.into_iter().collect()))
+}
+
+/// What this device has sent is in its history, or waits in its outbox for the answer. What is in neither, a copy of this
+/// home has sent.
+fn take_own(work: &mut Work<'_>, shared: &SharedEnvelope, seq: u64) -> Result<Entry, VaultError> {
+    let copied = if is_own(work, shared)? || work.is_from_before_restore(seq)? {
+        None
+    } else {
+        work.copied(shared.conversation)?
+    };
+    Ok(Entry::Done(copied.into_iter().collect()))
+}
+
+fn is_own(work: &Work<'_>, shared: &SharedEnvelope) -> Result<bool, VaultError> {
+    let (conversation, message_id) = (shared.conversation.as_bytes(), shared.message_id);
+    let sql = "SELECT EXISTS (SELECT 1 FROM message WHERE time_ms = ?1 AND message_id = ?2)";
+    let row = params![message_id.time_ms(), message_id.as_bytes()];
+    let is_kept: bool = work.connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?;
+    if is_kept {
+        return Ok(true);
+    }
+    // One of those may be it, or one whose acceptance is so old that its id is not known.
+    let sql = "SELECT EXISTS (SELECT 1 FROM outbox WHERE conversation = ?1) OR EXISTS
+               (SELECT 1 FROM message WHERE conversation = ?1 AND sender_device = ?2 AND message_id IS NULL)";
+    let row = params![conversation, shared.sender_device.as_bytes()];
+    Ok(work.connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?)
 }
 
 /// What a message of a later epoch waits for; `None`: nothing will bring this device there.
@@ -253,10 +291,12 @@ fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, w
 
 fn take_commit_entry(
     work: &mut Work<'_>,
-    conversation: ConversationId,
+    shared: &SharedEnvelope,
+    seq: u64,
     epoch: u64,
     commit: &[u8],
 ) -> Result<Entry, VaultError> {
+    let conversation = shared.conversation;
     let done = Ok(Entry::Done(Vec::new()));
     // Without a group there is nothing to bring forward: a Welcome or a rejoin comes in at the current epoch.
     let Some(row) = work.row(conversation)?.filter(|row| row.epoch > 0) else { return done };
@@ -270,12 +310,17 @@ fn take_commit_entry(
         };
     }
     match take_commit(work, &row, commit)? {
-        Outcome::Merged => {
+        Outcome::Merged(event) => {
             work.asked.forget_commits(conversation);
-            done
+            Ok(Entry::Done(event.into_iter().collect()))
         }
         Outcome::Needs(need) => Ok(Entry::Blocked(need)),
         Outcome::Stopped(event) => Ok(Entry::Done(vec![event])),
+        // By a copy of this home: without what that one has made for it, it cannot be taken here.
+        Outcome::Invalid(_) if work.is_self(shared.sender_device) => {
+            let copied = if work.is_from_before_restore(seq)? { None } else { work.copied(conversation)? };
+            Ok(Entry::Done(copied.into_iter().collect()))
+        }
         Outcome::Invalid(why) => {
             let event = work.event(Event::CommitRefused { conversation, why, stopped: false })?;
             Ok(Entry::Done(vec![event]))
@@ -325,6 +370,7 @@ fn take_welcome(
     work.keep(conversation, group);
     work.put_row(&Row { id: conversation, peer, state: ConversationStatus::Active, epoch, epoch_seen: epoch })?;
     work.note_joined(conversation, epoch)?;
+    work.note_fresh_keys(conversation)?;
     work.asked.forget_commits(conversation);
     restart::replace(work, peer, conversation)?;
     let event = work.event(Event::Joined { conversation, peer })?;

@@ -58,7 +58,8 @@ impl Vault {
     pub fn self_updates_due(&mut self) -> Result<Vec<ConversationId>, VaultError> {
         self.read(|connection, now_ms| {
             // A time ahead of now is that of a clock which has been put right since.
-            let sql = "SELECT id FROM conversation WHERE state = 1 AND (renewed_ms <= ?1 OR renewed_ms > ?2)
+            let sql = "SELECT id FROM conversation WHERE state = 1 AND must_rejoin = 0
+                       AND (renewed_ms <= ?1 OR renewed_ms > ?2)
                        AND id NOT IN (SELECT conversation FROM pending_commit) ORDER BY renewed_ms, id";
             let mut statement = connection.prepare(sql)?;
             let before = now_ms.saturating_sub(SELF_UPDATE_MS);
@@ -74,7 +75,8 @@ pub(super) fn make(work: &mut Work<'_>, conversation: ConversationId) -> Result<
     if let Some(pending) = pending(work, conversation)? {
         return Ok(Some(pending.submit));
     }
-    let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
+    let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active)
+        && !work.must_rejoin(conversation)?;
     let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
     let Some(counter) = work.next_counter()? else { return Ok(None) };
     let epoch = group.epoch();
@@ -157,6 +159,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
     work.note_renewed(conversation)?;
     if own.rejoined.is_some() {
         work.note_joined(conversation, epoch)?;
+        work.note_fresh_keys(conversation)?;
         restart::replace(work, peer, conversation)?;
     }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;

@@ -137,7 +137,7 @@ const COLUMNS: &str =
 fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, VaultError> {
     let sql = format!(
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
-         AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
+         AND c.must_rejoin = 0 AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
          AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM removal r WHERE r.conversation = c.id))
          ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::key::random;
 use super::work::{REPLACED, load_log};
-use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError};
+use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError, life};
 use crate::words;
 
 /// The row, read.
@@ -64,7 +64,8 @@ impl Vault {
         })
     }
 
-    /// The claim of the next Hello.
+    /// The claim of the next Hello. When the server has said Ready: [`Self::life_confirmed`], or, where it says that the
+    /// claim is stale, [`Self::begin_restore`].
     ///
     /// # Errors
     /// The database failed.
@@ -87,6 +88,7 @@ impl Vault {
                 cursor: work.cursor()?,
                 epochs_digest: Some(epochs_digest(rows)),
                 log_entries,
+                life: Some(life::claim(work)?),
             })
         })
     }

@@ -23,7 +23,7 @@ impl Vault {
         self.read(|connection, _| {
             let sql = format!(
                 "SELECT DISTINCT r.conversation FROM removal r JOIN conversation c ON c.id = r.conversation
-                 WHERE c.state = {ACTIVE} ORDER BY r.conversation"
+                 WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 ORDER BY r.conversation"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([], |row| row.get(0).map(ConversationId::from_bytes))?;
@@ -40,7 +40,7 @@ impl Vault {
             let sql = format!(
                 "SELECT EXISTS (SELECT 1 FROM removal r JOIN conversation c ON c.id = r.conversation
                  JOIN outbox o ON o.conversation = r.conversation
-                 WHERE c.state = {ACTIVE} AND o.failed = 0 AND o.ciphertext IS NULL)"
+                 WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 AND o.failed = 0 AND o.ciphertext IS NULL)"
             );
             Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
         })

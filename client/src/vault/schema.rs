@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 5;
+const FORMAT: i64 = 6;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -135,10 +135,21 @@ CREATE TABLE removal (
 ) WITHOUT ROWID;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 5] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL];
+/// Since format 6: where this database stands in the device's life, and, where it was an older copy, the conversations
+/// whose keys are to be used for reading alone until this device has joined anew.
+const LIFE: &str = "
+ALTER TABLE profile ADD COLUMN life INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profile ADD COLUMN life_token BLOB;    -- none before the first connection
+ALTER TABLE profile ADD COLUMN life_next BLOB;     -- from when it is claimed until the server has confirmed it
+ALTER TABLE profile ADD COLUMN taking_over INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profile ADD COLUMN restored_seq INTEGER NOT NULL DEFAULT 0;  -- the end of the inbox when it last took over
+ALTER TABLE conversation ADD COLUMN must_rejoin INTEGER NOT NULL DEFAULT 0;
+";
 
-const _: () = assert!(STEPS.len() == 5 && FORMAT == 5, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 6] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE];
+
+const _: () = assert!(STEPS.len() == 6 && FORMAT == 6, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

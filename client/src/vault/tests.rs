@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by a panic")]
 
 mod attacks;
+mod copies;
 mod devices;
 mod holds;
 mod home;

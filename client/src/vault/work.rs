@@ -9,13 +9,19 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
 use crate::e2ee::{self, Group, Mls, RestoreError};
-use crate::limits::{COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX};
+use crate::limits::{
+    COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX, UNOPENED_MAX,
+};
 
 /// What was asked of the caller, and whether it was answered: what an answer did not mend is not asked for again.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     accounts: HashMap<AccountId, bool>,
     commits: HashMap<ConversationId, Commits>,
+    /// Messages in a row that a conversation's present keys do not open.
+    unopened: HashMap<ConversationId, u32>,
+    /// That a copy of this home is in use has been told.
+    pub(super) has_told_of_a_copy: bool,
 }
 
 /// How far the fetching of a conversation's commits has come.
@@ -73,6 +79,22 @@ impl Asked {
 
     pub(super) fn forget_commits(&mut self, conversation: ConversationId) {
         self.commits.remove(&conversation);
+        self.unopened.remove(&conversation);
+    }
+
+    /// A conversation's keys have opened a message.
+    pub(super) fn opened(&mut self, conversation: ConversationId) {
+        self.unopened.remove(&conversation);
+    }
+
+    /// They have not, though they should; whether that happened so often that they must be broken.
+    pub(super) fn unopened(&mut self, conversation: ConversationId) -> bool {
+        if self.unopened.len() >= NEEDS_REMEMBERED_MAX {
+            self.unopened.clear();
+        }
+        let count = self.unopened.entry(conversation).or_default();
+        *count = count.saturating_add(1);
+        *count >= UNOPENED_MAX
     }
 
     /// The need for a log, unless it was met since it was last asked for.
@@ -129,10 +151,18 @@ impl<'a> Work<'a> {
 
     /// A group, out of the cache or the database; to be put back with [`Self::keep`] while it is good.
     pub(super) fn group(&mut self, id: ConversationId) -> Result<Option<Group>, VaultError> {
-        match self.groups.remove(&id) {
-            Some(group) => Ok(Some(group)),
-            None => Ok(self.mls().load(id)?),
+        if let Some(group) = self.groups.remove(&id) {
+            return Ok(Some(group));
         }
+        let group = self.mls().load(id)?;
+        if group.is_none() {
+            // One whose records are gone or damaged is one that this device is not in: it joins again.
+            let sql = format!(
+                "UPDATE conversation SET state = {ABSENT}, epoch = 0 WHERE id = ?1 AND state = {ACTIVE} AND epoch > 0"
+            );
+            self.connection.prepare_cached(&sql)?.execute(params![id.as_bytes()])?;
+        }
+        Ok(group)
     }
 
     pub(super) fn keep(&mut self, id: ConversationId, group: Group) {

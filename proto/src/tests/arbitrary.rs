@@ -9,9 +9,9 @@ use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
     CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap,
-    GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, MessageId, Notice, Position, Ready,
-    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit,
-    put_ack, put_hello, put_register, put_send,
+    GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Life, LifeToken, MessageId, Notice,
+    Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -28,6 +28,14 @@ fn conversation() -> impl Strategy<Value = ConversationId> {
 
 fn message_id() -> impl Strategy<Value = MessageId> {
     any::<[u8; 16]>().prop_map(MessageId::from_bytes)
+}
+
+fn life_token() -> impl Strategy<Value = LifeToken> {
+    any::<[u8; 16]>().prop_map(LifeToken::from_bytes)
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    (any::<u64>(), life_token(), life_token()).prop_map(|(generation, token, next)| Life { generation, token, next })
 }
 
 fn position() -> impl Strategy<Value = Position> {
@@ -63,9 +71,10 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 2]>()).prop_map(
+    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 3]>()).prop_map(
         |(numbers, head, small, flags)| {
             let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
+            let [epochs_differ, last_resort_used, stale] = flags;
             Ready {
                 server_time_ms,
                 retention_ms,
@@ -73,10 +82,11 @@ fn ready() -> impl Strategy<Value = Ready> {
                 head,
                 accepted_counter,
                 sends_in_flight_max: small.0,
-                epochs_differ: flags[0],
+                epochs_differ,
                 log_entries,
                 key_packages_left: small.1,
-                last_resort_used: flags[1],
+                last_resort_used,
+                stale,
             }
         },
     )
@@ -161,6 +171,7 @@ fn request() -> impl Strategy<Value = Request> {
         conversation().prop_map(|conversation| Request::ReadGroup { conversation }),
         option::of(conversation()).prop_map(|after| Request::ListConversations { after }),
         some_bytes(300).prop_map(|entry| Request::AppendDeviceLog { entry }),
+        life_token().prop_map(|next| Request::TakeOver { next }),
     ]
 }
 
@@ -205,6 +216,8 @@ fn response() -> impl Strategy<Value = Response> {
         (vec(state, 0..4), any::<bool>())
             .prop_map(|(conversations, more)| Response::Conversations { conversations, more }),
         any::<u64>().prop_map(|log_length| Response::DeviceLogAppended { log_length }),
+        any::<(u64, u64)>()
+            .prop_map(|(generation, accepted_counter)| Response::TakenOver { generation, accepted_counter }),
     ]
 }
 
@@ -250,10 +263,11 @@ proptest! {
     #[test]
     fn a_hello_comes_back_and_holds(
         account in account(), device in device(), subscribe: bool, cursor in position(),
-        epochs_digest: Option<[u8; 32]>, log_entries: u64, seed: [u8; 32], exporter: [u8; 32],
+        epochs_digest: Option<[u8; 32]>, log_entries: u64, life in option::of(life()), seed: [u8; 32],
+        exporter: [u8; 32],
     ) {
         let server_name = "chat.example.org".to_owned();
-        let claim = HelloClaim { server_name, account, device, subscribe, cursor, epochs_digest, log_entries };
+        let claim = HelloClaim { server_name, account, device, subscribe, cursor, epochs_digest, log_entries, life };
         let key = ed25519_dalek::SigningKey::from_bytes(&seed);
         let read = ClientFrame::decode(frame(|out| put_hello(&Hello::sign(&claim, &key, &exporter), out)));
         let Ok(ClientFrame::Hello(hello)) = read else { panic!("{read:?}") };
@@ -285,6 +299,7 @@ proptest! {
             cursor: Position { seq: 9, count: 4 },
             epochs_digest: Some([3; 32]),
             log_entries: 1,
+            life: None,
         };
         let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
         let mut payload = Hello::sign(&claim, &key, &[6; 32]).to_vec();

@@ -94,6 +94,11 @@ fn a_hello_keeps_its_bounds() {
     for (bytes, read) in [(0, Ok(())), (32, Ok(())), (31, Err(PayloadError::Invalid("epochs digest")))] {
         assert_eq!(read_hello(&schema::HelloClaim { epochs_digest: long(bytes), ..claim() }), read);
     }
+    let life = |life_token, life_next| read_hello(&schema::HelloClaim { life_token, life_next, ..claim() });
+    an_id("life token", |token| life(token, id()));
+    for (bytes, read) in [(0, Ok(())), (16, Ok(())), (15, Err(PayloadError::Invalid("next life token")))] {
+        assert_eq!(life(id(), long(bytes)), read);
+    }
     for bytes in [0, 63, 65] {
         let signed = schema::Hello { claim: claim().encode_to_vec().into(), signature: long(bytes) };
         assert_eq!(client(FrameKind::Hello, &signed), Err(PayloadError::Invalid("hello signature")));
@@ -250,6 +255,7 @@ fn requests_that_change_keep_their_bounds() {
     filled(KEY_PACKAGE_BYTES_MAX, "KeyPackage", |package| put(vec![package], Bytes::new()));
     at_most(KEY_PACKAGE_BYTES_MAX, "last resort", |last| put(vec![], last));
     filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| request(Kind::AppendDeviceLog(schema::AppendDeviceLog { entry })));
+    an_id("next life token", |life_next| request(Kind::TakeOver(schema::TakeOver { life_next })));
 
     let full = || schema::CreateConversation {
         conversation: id(),

@@ -4,8 +4,9 @@ use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
     CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, Envelope, EnvelopeBody, FindBy, Gap, GapReason,
-    Group, Hello, HelloClaim, KeyPackages, MessageId, Notice, Position, Ready, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    Group, Hello, HelloClaim, KeyPackages, Life, LifeToken, MessageId, Notice, Position, Ready, Refusal, Register,
+    Registered, Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SubmitCommit, put_ack, put_hello,
+    put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
@@ -81,6 +82,7 @@ fn client_frames_have_these_bytes() {
         cursor: Position { seq: 300, count: 2 },
         epochs_digest: Some([0xe1; 32]),
         log_entries: 3,
+        life: None,
     };
     let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
     let hello = Hello::sign(&claim, &key, &[6; 32]);
@@ -90,6 +92,18 @@ fn client_frames_have_these_bytes() {
          d1d1d1d1d1d1d1d1d1d1d1d1380140ac0248025220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
          e1e1e1e1e1580312409a2e2db06fcef9aaa04190967fd47b4a6b4e438837971872d76fe9a0930d930101e8148048c89e\
          bdea42c68fd20003cb9828e481700a4f0b310135a87d174f02",
+    );
+    assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
+    let (token, next) = (LifeToken::from_bytes([0x71; 16]), LifeToken::from_bytes([0x72; 16]));
+    let claim = HelloClaim { life: Some(Life { generation: 7, token, next }), ..claim };
+    let hello = Hello::sign(&claim, &key, &[6; 32]);
+    let read = client(
+        |out| put_hello(&hello, out),
+        "0140cd0a8801080110011a0867757265756d2f312203612e622a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1\
+         d1d1d1d1d1d1d1d1d1d1d1d1d1380140ac0248025220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1580360076a1071717171717171717171717171717171721072727272727272727272727272727272\
+         124039cb04b3867f11b4b88428b8a5d0edea0a13b4ed9db7a53332da66fd552530a291a509c305cd2e5f0b5b9d619c56\
+         e06bc4f072f6faf7b4e255f60efa6e912505",
     );
     assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
 
@@ -120,8 +134,9 @@ fn server_frames_have_these_bytes() {
         log_entries: 3,
         key_packages_left: 50,
         last_resort_used: true,
+        stale: true,
     };
-    server(ServerFrame::Ready(ready), "02230880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd3095801");
+    server(ServerFrame::Ready(ready), "02250880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd30958016001");
     server(
         ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
         "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
@@ -241,6 +256,8 @@ fn requests_have_these_bytes() {
     request(Request::ListConversations { after: None }, "20024200");
     request(Request::ListConversations { after: Some(CONVERSATION) }, "201442120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
     request(Request::AppendDeviceLog { entry: bytes("entry") }, "20094a070a05656e747279");
+    let next = LifeToken::from_bytes([0x72; 16]);
+    request(Request::TakeOver { next }, "2015a201120a1072727272727272727272727272727272");
 }
 
 #[test]
@@ -278,4 +295,5 @@ fn responses_have_these_bytes() {
         "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
     );
     response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
+    response(Response::TakenOver { generation: 8, accepted_counter: 7 }, "2107aa010408081007");
 }

@@ -17,8 +17,8 @@ use crate::limits::STORE_OPEN_FILES_MAX;
 use crate::seal::{Keyring, SealError};
 use crate::store::key::{self, ConversationTag, CursorTag, KeyRange};
 use crate::store::record::{
-    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord, Removals,
-    SealedMessage, SenderWindow,
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord,
+    LifeRecord, Removals, SealedMessage, SenderWindow,
 };
 use crate::store::rocks::fence;
 use crate::store::{Family, Record};
@@ -295,6 +295,10 @@ impl Audit<'_> {
             Some((account, _, CursorTag::SenderWindow)) => {
                 let Some(window) = record::<SenderWindow>("cursor", record_key, value, report) else { return };
                 self.places_of_sent(&account, &window, places, report);
+            }
+            Some((account, _, CursorTag::Life)) => {
+                self.owned(&account, "cursor", record_key, report);
+                record::<LifeRecord>("cursor", record_key, value, report);
             }
             Some((account, _, CursorTag::LastResort)) => {
                 self.owned(&account, "cursor", record_key, report);

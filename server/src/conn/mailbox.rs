@@ -22,6 +22,7 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
+    pub(super) is_copied: bool,
     /// The newest one.
     pub(super) notice: Option<Notice>,
 }
@@ -74,6 +75,11 @@ impl Listener for Mailbox {
 
     fn notice(&self, notice: Notice) {
         self.lock().notice = Some(notice);
+        self.notify.notify_one();
+    }
+
+    fn copied(&self) {
+        self.lock().is_copied = true;
         self.notify.notify_one();
     }
 }

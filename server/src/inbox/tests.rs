@@ -43,6 +43,7 @@ impl Listener for Deaf {
     fn displace(&self) {}
     fn revoke(&self) {}
     fn notice(&self, _: gureum_proto::Notice) {}
+    fn copied(&self) {}
 }
 
 fn alice() -> Authenticated {

@@ -1,9 +1,9 @@
-//! Accounts: registering, finding one, and an entry more in one's own device log.
+//! Accounts: registering, finding one, an entry more in one's own device log, and a device that goes on from a copy.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{Code, DeviceLog, FindBy, LogChange, Refusal, Register, Registered, Response};
+use gureum_proto::{Code, DeviceLog, FindBy, LifeToken, LogChange, Refusal, Register, Registered, Response};
 
 use super::{Answer, Requests};
 use crate::router::{Change, Changed, LogPlan, RegisterPlan};
@@ -60,6 +60,15 @@ impl Requests {
             .await?;
         match self.router.change(Change::AppendLog(plan)).await? {
             Changed::LogAppended(log_length) => Ok(Response::DeviceLogAppended { log_length }),
+            _ => Err(Refusal::new(Code::Internal)),
+        }
+    }
+
+    pub(super) async fn take_over(self: &Arc<Self>, from: Authenticated, next: LifeToken) -> Answer {
+        match self.router.change(Change::TakeOver { from, next }).await? {
+            Changed::TakenOver { generation, accepted_counter } => {
+                Ok(Response::TakenOver { generation, accepted_counter })
+            }
             _ => Err(Refusal::new(Code::Internal)),
         }
     }

@@ -6,11 +6,12 @@
 mod caches;
 mod changes;
 mod inboxes;
+mod lives;
 mod sends;
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, Code, DeviceId, MessageId, Notice, Position, Refusal, Send, Sent};
+use gureum_proto::{AccountId, Code, DeviceId, Life, MessageId, Notice, Position, Refusal, Send, Sent};
 
 pub use changes::{Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LogPlan, RegisterPlan};
 pub(crate) use inboxes::counts;
@@ -57,6 +58,13 @@ pub enum Op {
         from: Authenticated,
         /// To where.
         position: Position,
+    },
+    /// A device's life goes on.
+    Live {
+        /// Whose.
+        from: Authenticated,
+        /// What it has claimed.
+        life: Life,
     },
 }
 
@@ -154,6 +162,7 @@ impl Planner {
         self.whole_or_nothing(plan, |planner, plan| match op {
             Op::Send { from, send } => planner.add_send(from, send, now_ms, plan),
             Op::Ack { from, position } => planner.add_ack(from, position, plan),
+            Op::Live { from, life } => planner.add_life(from, &life),
         })
     }
 

@@ -62,6 +62,13 @@ pub(crate) enum Submission {
         /// To where.
         position: gureum_proto::Position,
     },
+    /// A device's life goes on.
+    Live {
+        /// Whose.
+        from: Authenticated,
+        /// What it has claimed.
+        life: gureum_proto::Life,
+    },
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -274,6 +281,12 @@ impl Writer {
             Submission::Ack { from, position } => {
                 if let Err(error) = planner.add(Op::Ack { from, position }, now_ms, plan) {
                     // Nobody waits for an answer: the device acks again.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
+            Submission::Live { from, life } => {
+                if let Err(error) = planner.add(Op::Live { from, life }, now_ms, plan) {
+                    // Nobody waits for an answer: what the device claims next is ahead of what is known then.
                     unplanned(&error, &self.parts.metrics);
                 }
             }

@@ -8,12 +8,13 @@ mod watch;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, put_ack, put_hello, put_register,
-    put_send,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, LifeToken, put_ack, put_hello,
+    put_register, put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
 
 use super::*;
+use crate::store::record::LifeRecord;
 use watch::{Watched, page};
 
 const START_MS: u64 = 1_800_000_000_000;
@@ -34,7 +35,14 @@ fn claim() -> HelloClaim {
         cursor: Position { seq: 4, count: 2 },
         epochs_digest: Some([3; 32]),
         log_entries: 1,
+        life: None,
     }
+}
+
+/// The same, of a device that says where in its life it is.
+fn alive(generation: u64, token: u8, next: u8) -> HelloClaim {
+    let [token, next] = [token, next].map(|byte| LifeToken::from_bytes([byte; 16]));
+    HelloClaim { life: Some(Life { generation, token, next }), ..claim() }
 }
 
 fn facts() -> DeviceFacts {
@@ -45,6 +53,11 @@ fn facts() -> DeviceFacts {
         head: HEAD,
         cursor: Position { seq: 4, count: 2 },
         accepted_counter: 7,
+        life: LifeRecord {
+            generation: 5,
+            token: LifeToken::from_bytes([5; 16]),
+            lost: vec![LifeToken::from_bytes([4; 16])],
+        },
         key_packages_left: 3,
         last_resort_used: true,
         epochs_digest: [3; 32],
@@ -155,12 +168,13 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
         log_entries: 2,
         key_packages_left: 3,
         last_resort_used: true,
+        stale: false,
     };
     asks(
         &mut session,
         found(facts()),
         &[
-            Action::Attach { authority, subscribes: true },
+            Action::Attach { authority, subscribes: true, life: None },
             Action::Say(ServerFrame::Ready(ready)),
             Action::Read { after: claim().cursor },
         ],
@@ -479,6 +493,37 @@ fn a_differing_digest_of_epochs_is_told() {
     assert!(!answer(None));
 }
 
+/// Whether a device with this claim goes on, and what it is told.
+#[track_caller]
+fn lives(claim: &HelloClaim, goes_on: bool, stale: bool) {
+    let mut session = session();
+    session.handle(hello(claim, &key(), &EXPORTER), START_MS);
+    let actions = session.handle(found(facts()), START_MS);
+    let said = actions.iter().find_map(|action| match action {
+        Action::Say(ServerFrame::Ready(ready)) => Some(ready.stale),
+        _ => None,
+    });
+    assert_eq!(said, Some(stale));
+    let submitted: Vec<_> = actions.iter().filter(|action| matches!(action, Action::Live(_))).collect();
+    assert_eq!(submitted, claim.life.filter(|_| goes_on).map(Action::Live).iter().collect::<Vec<_>>());
+    assert!(actions.iter().any(|action| matches!(action, Action::Attach { life, .. } if *life == claim.life)));
+}
+
+#[test]
+fn a_device_that_goes_on_from_an_older_state_is_told_and_moves_nothing() {
+    lives(&claim(), false, false);
+    lives(&alive(5, 5, 6), true, false);
+    lives(&alive(9, 8, 9), true, false);
+    lives(&alive(4, 3, 5), false, false);
+    lives(&alive(2, 2, 30), false, true);
+}
+
+#[test]
+fn a_device_whose_copy_has_taken_over_is_refused_after_its_proof() {
+    refuses_proof(&alive(5, 4, 6), &key(), &EXPORTER, found(facts()), Code::DeviceCopied);
+    refuses_proof(&alive(5, 4, 6), &key(), &[0; EXPORTER_BYTES], found(facts()), Code::ProofInvalid);
+}
+
 #[test]
 fn pages_are_delivered_in_order_and_read_on_until_there_is_no_more() {
     let mut session = ready();
@@ -567,6 +612,7 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
     for (input, code) in [
         (Input::Displaced, Code::Displaced),
         (Input::Revoked, Code::DeviceRevoked),
+        (Input::Copied, Code::DeviceCopied),
         (Input::ReadFailed, Code::Unavailable),
     ] {
         let mut session = ready();

@@ -7,7 +7,8 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::key::{self, ConversationTag, CursorTag};
 use super::record::{
-    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, Record, Removals, SenderWindow,
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, LifeRecord, Record, Removals,
+    SenderWindow,
 };
 use super::{Batch, Change, Expiry, Family, Store, StoreError};
 use crate::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
@@ -244,6 +245,10 @@ impl Audit<'_> {
                 CursorTag::Cursor => (),
                 CursorTag::SenderWindow => {
                     self.window(account, device, &cursor_key, &value)?;
+                    continue;
+                }
+                CursorTag::Life => {
+                    let _: Option<LifeRecord> = self.decode(Family::Cursor, &value);
                     continue;
                 }
                 CursorTag::LastResort => {

@@ -89,6 +89,8 @@ pub enum CursorTag {
     Cursor = 0,
     /// The results of its latest sends.
     SenderWindow = 1,
+    /// Where it stands in its life.
+    Life = 3,
     /// Its last resort was given out.
     LastResort = 4,
 }
@@ -210,6 +212,7 @@ pub fn parse_cursor(key: &[u8]) -> Option<(AccountId, DeviceId, CursorTag)> {
     let tag = match tag {
         [0] => CursorTag::Cursor,
         [1] => CursorTag::SenderWindow,
+        [3] => CursorTag::Life,
         [4] => CursorTag::LastResort,
         _ => return None,
     };
@@ -385,6 +388,7 @@ mod tests {
         check(inbox(&ACCOUNT, 258), &format!("{a} 0000000000000102"));
         check(inbox_head(&ACCOUNT), &a);
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::SenderWindow), &format!("{a} {d} 01"));
+        check(cursor(&ACCOUNT, &DEVICE, CursorTag::Life), &format!("{a} {d} 03"));
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::LastResort), &format!("{a} {d} 04"));
         check(commit(&CONVERSATION, 1), &format!("{c} 0000000000000001"));
         check(device_log(&ACCOUNT, 0), &format!("{a} 0000000000000000"));
@@ -411,7 +415,7 @@ mod tests {
         assert_eq!(parse_inbox(&inbox(&ACCOUNT, 77)), Some((ACCOUNT, 77)));
         assert_eq!(parse_commit(&commit(&CONVERSATION, 4)), Some((CONVERSATION, 4)));
         assert_eq!(parse_device_log(&device_log(&ACCOUNT, 5)), Some((ACCOUNT, 5)));
-        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::LastResort] {
+        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Life, CursorTag::LastResort] {
             assert_eq!(parse_cursor(&cursor(&ACCOUNT, &DEVICE, tag)), Some((ACCOUNT, DEVICE, tag)));
         }
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));

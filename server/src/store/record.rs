@@ -3,6 +3,7 @@
 mod cursor;
 mod directory;
 mod inbox;
+mod life;
 mod message;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 pub use cursor::{Cursor, SenderWindow, SentResult};
 pub use directory::{ConversationHead, ConversationKind, InviteRecord, KeyPackageRecord, Member, Removals};
 pub use inbox::{InboxBody, InboxEntry, InboxHead, Mark};
+pub use life::LifeRecord;
 pub use message::{CommitRecord, SealedMessage};
 
 /// The version of every record's layout, its first byte.

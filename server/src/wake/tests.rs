@@ -10,6 +10,7 @@ struct Ear {
     displaced: AtomicU32,
     revoked: AtomicU32,
     noticed: AtomicU32,
+    copied: AtomicU32,
 }
 
 impl Listener for Ear {
@@ -24,6 +25,9 @@ impl Listener for Ear {
     }
     fn notice(&self, notice: Notice) {
         self.noticed.fetch_add(notice.key_packages_left, Ordering::Relaxed);
+    }
+    fn copied(&self) {
+        self.copied.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +123,23 @@ fn a_notice_is_for_the_devices_subscription_or_else_for_its_newest_session() {
     drop(subscribed);
     notice(3);
     assert_eq!(noticed(), [0, 2, 3, 0]);
+}
+
+#[test]
+fn a_copy_that_takes_over_ends_all_other_sessions_of_its_device_alone() {
+    let hub = Arc::new(Hub::new());
+    let ears: Vec<_> = (0..4).map(|_| Arc::new(Ear::default())).collect();
+    let sibling = DeviceId::from_bytes([3; 16]);
+    let of = [(DEVICE, true), (DEVICE, false), (DEVICE, false), (sibling, true)];
+    let _attached: Vec<_> = ears
+        .iter()
+        .zip(of)
+        .map(|(ear, (device, subscribes))| hub.attach(ACCOUNT, device, subscribes, Arc::<Ear>::clone(ear)))
+        .collect();
+    let copy: Arc<dyn Listener> = Arc::<Ear>::clone(&ears[2]);
+    hub.end_copies(ACCOUNT, DEVICE, &copy);
+    let told: Vec<_> = ears.iter().map(|ear| ear.copied.load(Ordering::Relaxed)).collect();
+    assert_eq!(told, [1, 1, 0, 0]);
 }
 
 #[test]

@@ -56,6 +56,16 @@ pub(crate) enum Line<'a> {
     },
     Rejoined {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+    },
+    Restored {
+        conversations: u64,
+    },
+    Copied {
+        conversation: String,
     },
     GoneBack {
         conversation: String,
@@ -197,6 +207,28 @@ mod tests {
         check(
             &Event::SendFailed { outbox: OutboxId(1), conversation, why: "not a member".to_owned() },
             r#"{"event":"send_failed","conversation":"00000000000000000000000000000000","why":"not a member"}"#,
+        );
+    }
+
+    #[test]
+    fn who_joined_again_is_named_and_this_device_is_not() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        check(
+            &Event::Rejoined { conversation },
+            r#"{"event":"rejoined","conversation":"01010101010101010101010101010101"}"#,
+        );
+        let (by, device) = ("bob".parse().unwrap(), DeviceId::from_bytes([3; 16]));
+        check(
+            &Event::MemberRejoined { conversation, by, device },
+            concat!(
+                r#"{"event":"rejoined","conversation":"01010101010101010101010101010101","by":"bob","#,
+                r#""device":"03030303030303030303030303030303"}"#
+            ),
+        );
+        check(&Event::Restored { conversations: 2 }, r#"{"event":"restored","conversations":2}"#);
+        check(
+            &Event::Copied { conversation },
+            r#"{"event":"copied","conversation":"01010101010101010101010101010101"}"#,
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gureum_proto::Notice;
+use gureum_proto::{ConversationId, Notice};
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -38,15 +38,25 @@ impl Session<'_> {
 
     /// A conversation begun elsewhere comes as a Welcome, soon; else this device joins without one.
     pub(super) async fn expect_welcomes(&mut self) -> Result<(), ClientError> {
-        if self.join_at.is_none() && !self.sync.absent().await?.is_empty() {
+        if self.join_at.is_none() && !self.to_join().await?.is_empty() {
             self.join_at = Some(Instant::now() + WELCOME_PATIENCE);
         }
         Ok(())
     }
 
+    /// Conversations that this device is not in, and those that it has older keys of than it has used before: what these
+    /// open in the inbox is read first.
+    async fn to_join(&self) -> Result<Vec<ConversationId>, ClientError> {
+        let mut conversations = self.sync.absent().await?;
+        if self.options.subscribed && self.caught_up {
+            conversations.extend(self.sync.vault.call(Vault::rejoins_due).await?);
+        }
+        Ok(conversations)
+    }
+
     pub(super) async fn join_absent(&mut self) -> Result<(), ClientError> {
         self.join_at = None;
-        for conversation in self.sync.absent().await? {
+        for conversation in self.to_join().await? {
             if let Err(error) = self.sync.rejoin(conversation).await {
                 let error = error.confined()?;
                 tracing::warn!(%error, %conversation, "cannot join a conversation");

@@ -270,6 +270,12 @@ impl Relay {
         Sent { counter: send.counter, result: Ok(accepted) }
     }
 
+    /// The highest counter accepted from a device.
+    pub(super) fn accepted_counter(&self, of: &Person) -> u64 {
+        let results = self.accounts[&of.account].results.keys();
+        results.filter(|(device, _)| *device == of.device).map(|(_, counter)| *counter).max().unwrap_or(0)
+    }
+
     pub(super) fn refuse(send: &Send, code: gureum_proto::Code) -> Sent {
         Sent { counter: send.counter, result: Err(Refusal::new(code)) }
     }

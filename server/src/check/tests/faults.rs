@@ -187,6 +187,7 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Cursors, alice.cursor()),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::SenderWindow)),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::LastResort)),
+        (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::Life)),
         (Family::DeviceLog, key::device_log(&alice.account, 1)),
         (Commit, key::commit(&TALK, 1)),
         (Conversation, talk(Tag::Number)),

@@ -7,7 +7,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId};
 
 use crate::limits::PLANNER_CACHE_ENTRIES_MAX;
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, Removals, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
 use crate::store::{Batch, Family, Store, StoreError, decode, read};
 
 /// A conversation, as far as sending needs it.
@@ -53,6 +53,7 @@ impl Cursors {
 pub(super) struct Caches {
     heads: Cache<AccountId, InboxHead>,
     windows: Cache<(AccountId, DeviceId), SenderWindow>,
+    lives: Cache<(AccountId, DeviceId), LifeRecord>,
     conversations: Cache<ConversationId, Conversation>,
     cursors: Cache<AccountId, Cursors>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
@@ -75,8 +76,8 @@ impl Caches {
         self.undo.clear();
     }
 
-    /// Takes back what the operation has changed. A cursor or a window is changed by the last step of one, which cannot
-    /// fail any more.
+    /// Takes back what the operation has changed. A cursor, a window or a life is changed by the last step of one, which
+    /// cannot fail any more.
     pub(super) fn take_back(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
@@ -133,6 +134,22 @@ impl Caches {
 
     pub(super) fn touch_window(&mut self, account: AccountId, device: DeviceId) {
         self.windows.touch((account, device));
+    }
+
+    pub(super) fn life(
+        &mut self,
+        store: &dyn Store,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<&mut LifeRecord, StoreError> {
+        self.lives.load((account, device), || {
+            let key = key::cursor(&account, &device, CursorTag::Life);
+            Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn touch_life(&mut self, account: AccountId, device: DeviceId) {
+        self.lives.touch((account, device));
     }
 
     pub(super) fn conversation(
@@ -208,6 +225,9 @@ impl Caches {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
         self.windows.flush(|(account, device), window| {
             batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::SenderWindow), window);
+        });
+        self.lives.flush(|(account, device), life| {
+            batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::Life), life);
         });
         self.conversations.flush(|id, conversation| {
             let key = key::conversation(id, ConversationTag::Number);

@@ -7,9 +7,10 @@ mod key_packages;
 mod logs;
 mod register;
 
-use gureum_proto::{ConversationId, KeyPackages, Refusal};
+use gureum_proto::{ConversationId, KeyPackages, LifeToken, Refusal};
 
 use super::{Plan, Planner};
+use crate::session::Authenticated;
 use crate::store::StoreError;
 pub use commits::CommitPlan;
 pub use conversations::CreatePlan;
@@ -32,6 +33,13 @@ pub enum Change {
     Commit(CommitPlan),
     /// An entry of a device log.
     AppendLog(LogPlan),
+    /// A device goes on from another copy of its state.
+    TakeOver {
+        /// Whose.
+        from: Authenticated,
+        /// What the copy's connection is given.
+        next: LifeToken,
+    },
 }
 
 /// What a change led to.
@@ -59,9 +67,16 @@ pub enum Changed {
     },
     /// The log's new length.
     LogAppended(u64),
+    /// The device goes on from this copy.
+    TakenOver {
+        /// The generation that its next connection claims.
+        generation: u64,
+        /// The highest counter accepted from it.
+        accepted_counter: u64,
+    },
 }
 
-type Answer = Result<Result<Changed, Refusal>, StoreError>;
+pub(super) type Answer = Result<Result<Changed, Refusal>, StoreError>;
 
 impl Planner {
     /// Adds a change to the plan, as its last operation.
@@ -76,6 +91,7 @@ impl Planner {
             Change::Create(create) => planner.create(create, now_ms, plan),
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
+            Change::TakeOver { from, next } => planner.take_over(from, next, plan),
         })
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Hello { right_key: bool, subscribe: bool, cursor: u64 },
+    Hello { right_key: bool, subscribe: bool, cursor: u64, life: u8 },
     Register,
     Send,
     Ack { seq: u64, count: u64 },
@@ -22,6 +22,7 @@ enum Step {
     Written,
     Displaced,
     Revoked,
+    Copied,
     Noticed,
     Drain,
     Tick(u64),
@@ -29,8 +30,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..12_u64)
-            .prop_map(|(right_key, subscribe, cursor)| Step::Hello { right_key, subscribe, cursor }),
+        4 => (prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..12_u64, 2..8_u8)
+            .prop_map(|(right_key, subscribe, cursor, life)| Step::Hello { right_key, subscribe, cursor, life }),
         1 => Just(Step::Register),
         6 => Just(Step::Send),
         3 => (0..20_u64, 0..20_u64).prop_map(|(seq, count)| Step::Ack { seq, count }),
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Written),
         1 => Just(Step::Displaced),
         1 => Just(Step::Revoked),
+        1 => Just(Step::Copied),
         1 => Just(Step::Noticed),
         1 => Just(Step::Drain),
         2 => (0..TIMEOUT_MS).prop_map(Step::Tick),
@@ -60,9 +62,10 @@ fn at(seq: u64) -> Position {
 
 fn input(step: Step, session: &Watched) -> Input {
     match step {
-        Step::Hello { right_key, subscribe, cursor } => {
+        Step::Hello { right_key, subscribe, cursor, life } => {
             let key = if right_key { key() } else { SigningKey::from_bytes(&[9; 32]) };
-            hello(&HelloClaim { subscribe, cursor: at(cursor), ..claim() }, &key, &EXPORTER)
+            let alive = alive(life.into(), life, life + 1);
+            hello(&HelloClaim { subscribe, cursor: at(cursor), ..alive }, &key, &EXPORTER)
         }
         Step::Register => register(),
         Step::Send => send(1),
@@ -85,6 +88,7 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::Written => Input::Written,
         Step::Displaced => Input::Displaced,
         Step::Revoked => Input::Revoked,
+        Step::Copied => Input::Copied,
         Step::Noticed => Input::Noticed(Notice::default()),
         Step::Drain => Input::Drain { come_back_ms: 1 },
         Step::Tick(_) => Input::Tick,

@@ -74,6 +74,7 @@ impl Watched {
                 assert!(!self.is_attached && self.looked_up.is_some());
                 self.is_attached = true;
             }
+            Action::Live(_) => assert!(self.is_attached),
             Action::Send(_) => {
                 self.in_flight += 1;
                 assert!(self.is_attached && self.in_flight <= SENDS_IN_FLIGHT_MAX);

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
+use gureum_proto::{AccountId, ConversationId, DeviceId, LifeToken, MessageId};
 use proptest::prelude::*;
 
 use super::*;
@@ -71,6 +71,16 @@ fn heads_cursors_and_windows_have_these_bytes() {
 }
 
 #[test]
+fn lives_have_these_bytes() {
+    check(&LifeRecord::default(), &format!("01 0000000000000000 {} 00", "00".repeat(16)));
+    let [token, lost] = [0x71, 0x72].map(|byte| LifeToken::from_bytes([byte; 16]));
+    check(
+        &LifeRecord { generation: 9, token, lost: vec![lost] },
+        &format!("01 0000000000000009 {} 01 {}", "71".repeat(16), "72".repeat(16)),
+    );
+}
+
+#[test]
 fn messages_and_commits_have_these_bytes() {
     check(
         &SealedMessage { key_id: 6, nonce: [0xee; 12], ciphertext: Bytes::from_static(b"abc") },
@@ -119,6 +129,9 @@ fn unknown_tags_and_excessive_counts_are_refused() {
     let mut window = SenderWindow::default().encode();
     *window.last_mut().unwrap() = 65;
     assert_eq!(SenderWindow::decode(&window.into()).unwrap_err(), RecordError::TooMany { found: 65, max: 64 });
+    let mut life = LifeRecord::default().encode();
+    *life.last_mut().unwrap() = 9;
+    assert_eq!(LifeRecord::decode(&life.into()).unwrap_err(), RecordError::TooMany { found: 9, max: 8 });
     let mut head =
         ConversationHead { epoch: 0, created_ms: 0, kind: ConversationKind::Direct, members: vec![] }.encode();
     head[18] = 0xff;
@@ -172,6 +185,7 @@ fn decode_all(bytes: &Bytes) {
     let _ = InboxHead::decode(bytes);
     let _ = Cursor::decode(bytes);
     let _ = SenderWindow::decode(bytes);
+    let _ = LifeRecord::decode(bytes);
     let _ = SealedMessage::decode(bytes);
     let _ = ConversationHead::decode(bytes);
     let _ = Removals::decode(bytes);

@@ -17,7 +17,16 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         },
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
-        Event::Rejoined { conversation } => Line::Rejoined { conversation: conversation.to_string() },
+        Event::Rejoined { conversation } => {
+            Line::Rejoined { conversation: conversation.to_string(), by: None, device: None }
+        }
+        Event::MemberRejoined { conversation, by, device } => Line::Rejoined {
+            conversation: conversation.to_string(),
+            by: Some(by.to_string()),
+            device: Some(device.to_string()),
+        },
+        Event::Restored { conversations } => Line::Restored { conversations: *conversations },
+        Event::Copied { conversation } => Line::Copied { conversation: conversation.to_string() },
         Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
             conversation: conversation.to_string(),
             with: with.to_string(),

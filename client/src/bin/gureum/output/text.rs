@@ -17,6 +17,20 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
         }
+        Event::MemberRejoined { by, .. } => {
+            format!(
+                "· a device of {by} joined your conversation again; what was sent while it was not in, it may not have \
+                 read"
+            )
+        }
+        Event::Restored { .. } => {
+            "· this home is an older copy of what was in use: it goes on from here and joins its conversations again, and \
+             any other copy of it stops"
+                .to_owned()
+        }
+        Event::Copied { .. } => {
+            "· a copy of this home is in use: the next connection decides which of the two goes on".to_owned()
+        }
         Event::GoneBack { with, .. } => gone_back_text(with),
         Event::Restarted { with, .. } => restarted_text(with),
         Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
