@@ -18,6 +18,8 @@ use crate::limits::{
 };
 pub use code::{LinkCode, LinkCodeError, check_digits};
 
+const CONSENT_CONTEXT: &str = "gureum 2026-11 link consent key v1";
+
 /// What the new device says of itself, sealed under [`LinkCode::offer_key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkOffer {
@@ -40,7 +42,7 @@ pub struct LinkProposal {
     pub bundle_key: Zeroizing<[u8; 32]>,
 }
 
-/// What the new device replies, sealed under [`LinkCode::reply_key`].
+/// What the new device replies, sealed under [`LinkProposal::consent_key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkConsent {
     /// Its signature over the body of the entry ([`crate::countersign`]).
@@ -97,6 +99,14 @@ impl LinkOffer {
 }
 
 impl LinkProposal {
+    /// The key that seals the [`LinkConsent`]: it follows from the code's reply key and from the bundle key, which only
+    /// the device can read whose key the code holds. Nobody else consents in its place, whoever has seen the code.
+    #[must_use]
+    pub fn consent_key(&self, code: &LinkCode) -> Zeroizing<[u8; 32]> {
+        let keys = Zeroizing::new([code.reply_key().as_slice(), self.bundle_key.as_slice()].concat());
+        Zeroizing::new(blake3::derive_key(CONSENT_CONTEXT, &keys))
+    }
+
     /// The bytes to be sealed.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {

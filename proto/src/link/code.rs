@@ -65,7 +65,7 @@ impl LinkCode {
         self.derive(OFFER_CONTEXT)
     }
 
-    /// The key that seals a [`crate::LinkConsent`].
+    /// The half that the code has in the key that seals a [`crate::LinkConsent`] ([`crate::LinkProposal::consent_key`]).
     #[must_use]
     pub fn reply_key(&self) -> Zeroizing<[u8; 32]> {
         self.derive(REPLY_CONTEXT)
