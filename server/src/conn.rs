@@ -5,11 +5,12 @@ mod mailbox;
 mod pace;
 mod request;
 mod streams;
+mod unproven;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Register, Send as SendFrame, exporter_context};
+use gureum_proto::{Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Send as SendFrame, exporter_context};
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ use crate::inbox::Inboxes;
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REREAD_MS, SEND_COUNTED_BYTES, SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
 };
+use crate::linking::{Linking, Offered};
 use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
@@ -46,6 +48,8 @@ pub(crate) struct Shared {
     pub inboxes: Inboxes,
     /// Answers requests.
     pub requests: Arc<Requests>,
+    /// Devices that wait to be linked.
+    pub linking: Arc<Linking>,
     /// Takes what changes the store.
     pub router: Router,
     /// Who is connected.
@@ -95,6 +99,7 @@ struct Shell {
     answers: Outgoing,
     delivery: Option<Outgoing>,
     mailbox: Arc<Mailbox>,
+    offered: Option<Offered>,
     attached: Option<Attached>,
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     /// When to look into the store, whether or not there was a wake.
@@ -145,6 +150,7 @@ impl Shell {
             answers: Outgoing::new(output),
             delivery: None,
             mailbox: Arc::default(),
+            offered: None,
             attached: None,
             reading: None,
             reread_at: Instant::now() + REREAD,
@@ -301,6 +307,9 @@ impl Shell {
             // Boxed: these happen once in a connection's life, and would else make its task larger for all of it.
             Action::LookUp { claim } => Box::pin(self.look_up(&claim)).await,
             Action::Register(register) => Box::pin(self.register(register)).await,
+            Action::OfferLink(link) => self.offer_link(link),
+            Action::ReplyLink(payload) => self.reply_link(payload),
+            Action::Recover(recover) => Box::pin(self.recover(recover)).await,
             Action::Attach { authority, subscribes } => return Box::pin(self.attach(authority, subscribes)).await,
             Action::Send(send) => {
                 self.sends_bytes += send.ciphertext.len();
@@ -329,19 +338,6 @@ impl Shell {
             }
         }
         Ok(())
-    }
-
-    async fn register(&mut self, register: Register) {
-        let address = self.connection.remote_address().ip();
-        let result = match self.shared.requests.quotas.register(address) {
-            Ok(()) => self.shared.requests.register(register).await,
-            Err(refusal) => Err(refusal),
-        };
-        match &result {
-            Ok(_) => self.shared.metrics.registrations.increment(1),
-            Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
-        }
-        self.handle(Input::Registered(result));
     }
 
     async fn look_up(&mut self, claim: &HelloClaim) {
@@ -381,7 +377,9 @@ impl Shell {
         if !log.is_active(authority.device()) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
         }
-        Ok(())
+        self.shared.linking.proven(authority.device());
+        let submitted = self.shared.router.submit(Submission::Seen { from: authority }).await;
+        submitted.map_err(|_| Closing(Code::Unavailable, String::new()))
     }
 
     /// Reads the tail at once, or starts a read of the store.
@@ -436,6 +434,15 @@ impl Shell {
         let mail = self.mailbox.take();
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
+        }
+        if let Some(payload) = mail.link_answer {
+            self.handle(Input::LinkAnswered(payload));
+        }
+        if mail.is_logged {
+            self.handle(Input::LinkLogged);
+        }
+        if let Some(payload) = mail.bundle {
+            self.handle(Input::LinkFinished(payload));
         }
         for (happened, input) in
             [(mail.is_revoked, Input::Revoked), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]

@@ -1,10 +1,12 @@
-//! What the writer and the hub have for one connection: picked up by its task, one wake-up for however much.
+//! What the writer, the hub and the links have for one connection: picked up by its task, one wake-up for however much.
 
 use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
 use gureum_proto::Sent;
 use tokio::sync::Notify;
 
+use crate::linking::LinkListener;
 use crate::router::Answers;
 use crate::wake::Listener;
 
@@ -22,6 +24,10 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
+    /// The newest answer to the code of a device that waits.
+    pub(super) link_answer: Option<Bytes>,
+    pub(super) is_logged: bool,
+    pub(super) bundle: Option<Bytes>,
 }
 
 impl Mailbox {
@@ -51,6 +57,27 @@ impl Answers for Mailbox {
         }
         drop(mail);
         self.notify.notify_one();
+    }
+}
+
+impl LinkListener for Mailbox {
+    fn answered(&self, payload: Bytes) {
+        self.lock().link_answer = Some(payload);
+        self.notify.notify_one();
+    }
+
+    fn logged(&self) {
+        self.lock().is_logged = true;
+        self.notify.notify_one();
+    }
+
+    fn finished(&self, payload: Bytes) {
+        self.lock().bundle = Some(payload);
+        self.notify.notify_one();
+    }
+
+    fn displaced(&self) {
+        self.displace();
     }
 }
 

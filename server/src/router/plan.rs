@@ -58,6 +58,11 @@ pub enum Op {
         /// To where.
         position: Position,
     },
+    /// Note that a device has proven itself.
+    Seen {
+        /// Which.
+        from: Authenticated,
+    },
 }
 
 /// A batch ready to be written, and what follows when it has been.
@@ -148,6 +153,7 @@ impl Planner {
         self.whole_or_nothing(plan, |planner, plan| match op {
             Op::Send { from, send } => planner.add_send(from, send, now_ms, plan),
             Op::Ack { from, position } => planner.add_ack(from, position, plan),
+            Op::Seen { from } => planner.add_seen(from, now_ms, plan),
         })
     }
 

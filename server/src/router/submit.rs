@@ -62,6 +62,11 @@ pub(crate) enum Submission {
         /// To where.
         position: gureum_proto::Position,
     },
+    /// A proof.
+    Seen {
+        /// Whose.
+        from: Authenticated,
+    },
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -274,6 +279,12 @@ impl Writer {
             Submission::Ack { from, position } => {
                 if let Err(error) = planner.add(Op::Ack { from, position }, now_ms, plan) {
                     // Nobody waits for an answer: the device acks again.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
+            Submission::Seen { from } => {
+                if let Err(error) = planner.add(Op::Seen { from }, now_ms, plan) {
+                    // Nobody waits for an answer: the next proof is noted again.
                     unplanned(&error, &self.parts.metrics);
                 }
             }

@@ -240,9 +240,18 @@ impl Audit<'_> {
     fn cursors(&mut self) -> Result<(), StoreError> {
         for (cursor_key, value) in self.puts(Family::Cursor) {
             let Some((account, device, tag)) = key::parse_cursor(&cursor_key) else { continue };
-            if tag == CursorTag::SenderWindow {
-                self.window(account, device, &cursor_key, &value)?;
-                continue;
+            match tag {
+                CursorTag::Cursor => {}
+                CursorTag::SenderWindow => {
+                    self.window(account, device, &cursor_key, &value)?;
+                    continue;
+                }
+                CursorTag::Seen => {
+                    if let Some(seen_ms) = self.decode::<u64>(Family::Cursor, &value) {
+                        self.not_future(Family::Cursor, seen_ms);
+                    }
+                    continue;
+                }
             }
             let Some(after) = self.decode::<Cursor>(Family::Cursor, &value) else { continue };
             let before: Cursor = self.before(Family::Cursor, &cursor_key)?.unwrap_or_default();
