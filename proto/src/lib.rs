@@ -33,9 +33,7 @@ pub use hello::{
     ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, PROTOCOL_VERSION, Position, ProofError, exporter_context,
 };
 pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LinkId, MessageId};
-pub use link::{
-    LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits,
-};
+pub use link::{LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits};
 pub use request::{
     AccountFound, Commits, ConversationState, CreateConversation, DeviceState, FindBy, Group, Request, Response,
     SubmitCommit,

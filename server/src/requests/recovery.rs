@@ -64,3 +64,57 @@ fn plan_entry(log: &DeviceLog, entry: Bytes) -> Result<Planned, Failure> {
     let plan = LogPlan::new(log, &after, *added, entry, change);
     Ok(Planned::Now(plan, registered))
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use gureum_proto::{DeviceKeys, LogHead, sign_recover, sign_root, sign_rotate_recovery};
+
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn public(seed: u8) -> [u8; 32] {
+        key(seed).verifying_key().to_bytes()
+    }
+
+    /// An account whose recovery key is 3.
+    fn log() -> DeviceLog {
+        DeviceLog::from_root(&sign_root(&key(1), &public(2), &key(3), 1).unwrap()).unwrap()
+    }
+
+    fn recovery(at: LogHead, by: u8) -> Bytes {
+        let keys = DeviceKeys::new(&public(4), &public(5)).unwrap();
+        sign_recover(at, &key(by), &keys, &key(4), 2)
+    }
+
+    #[track_caller]
+    fn refuses(entry: Bytes) {
+        match plan_entry(&log(), entry) {
+            Err(Failure::Refused(refusal)) => assert_eq!(refusal.code, Code::LogInvalid),
+            _ => panic!("it is taken"),
+        }
+    }
+
+    #[test]
+    fn the_entry_revokes_every_device_and_adds_the_one_that_asks() {
+        let log = log();
+        let Ok(Planned::Now(plan, registered)) = plan_entry(&log, recovery(log.at(), 3)) else { panic!("refused") };
+        let (old, new) = (log.active().next().unwrap().0, registered.device);
+        assert_eq!((registered.account, plan.account, plan.from), (log.account(), log.account(), new));
+        assert_eq!((plan.added, plan.revoked, plan.recovery_keys), (vec![new], vec![old], None));
+    }
+
+    #[test]
+    fn another_key_another_head_and_another_change_bring_nothing_back() {
+        let log = log();
+        refuses(recovery(log.at(), 9));
+        refuses(recovery(LogHead { length: 2, ..log.at() }, 3));
+        // It holds, but it is for a device to hand in that has proven itself.
+        let first = log.active().next().unwrap().0;
+        refuses(sign_rotate_recovery(&log, (first, &key(1)), &key(6), 2));
+        refuses(Bytes::from_static(b"garbage"));
+    }
+}
