@@ -424,9 +424,6 @@ fn open_storage(
         clock.not_before(crate::store::key::message_time_ms(&newest).unwrap_or_default());
     }
     if let Err(error) = index_recovery_keys(store.as_ref()) {
-        if !error.may_pass() {
-            return Err(error.into());
-        }
         tracing::warn!(%error, "accounts from before cannot be brought back by their recovery keys until the next start");
     }
     step("start::store");

@@ -29,7 +29,7 @@ pub(crate) fn index_recovery_keys(store: &dyn Store) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         for (entry_key, value) in &page {
             let Some((account, _)) = key::parse_device_log(entry_key) else { continue };
-            let entry: Bytes = decode(Family::DeviceLog, value)?;
+            let entry = decode::<Bytes>(Family::DeviceLog, value).unwrap_or_default();
             match &mut reading {
                 Some((known, log)) if *known == account => follow(log, &entry),
                 _ => {
@@ -48,7 +48,7 @@ pub(crate) fn index_recovery_keys(store: &dyn Store) -> Result<(), StoreError> {
     store.write(&batch, Durability::Synced)
 }
 
-/// A log that does not hold is nobody's way back; the audit tells of it.
+/// A log that does not hold, or does not read, is nobody's way back; the audit tells of it.
 fn follow(log: &mut Option<DeviceLog>, entry: &Bytes) {
     if log.as_mut().is_some_and(|log| log.append(entry).is_err()) {
         *log = None;
