@@ -435,13 +435,13 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
-        if let Some(payload) = mail.link_answer {
+        if let Some(payload) = mail.link.answer {
             self.handle(Input::LinkAnswered(payload));
         }
-        if mail.is_logged {
+        if mail.link.is_logged {
             self.handle(Input::LinkLogged);
         }
-        if let Some(payload) = mail.bundle {
+        if let Some(payload) = mail.link.bundle {
             self.handle(Input::LinkFinished(payload));
         }
         for (happened, input) in

@@ -24,8 +24,14 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
-    /// The newest answer to the code of a device that waits.
-    pub(super) link_answer: Option<Bytes>,
+    pub(super) link: LinkMail,
+}
+
+/// What a device that waits to be linked is to learn.
+#[derive(Default)]
+pub(super) struct LinkMail {
+    /// The newest answer to its code.
+    pub(super) answer: Option<Bytes>,
     pub(super) is_logged: bool,
     pub(super) bundle: Option<Bytes>,
 }
@@ -62,17 +68,17 @@ impl Answers for Mailbox {
 
 impl LinkListener for Mailbox {
     fn answered(&self, payload: Bytes) {
-        self.lock().link_answer = Some(payload);
+        self.lock().link.answer = Some(payload);
         self.notify.notify_one();
     }
 
     fn logged(&self) {
-        self.lock().is_logged = true;
+        self.lock().link.is_logged = true;
         self.notify.notify_one();
     }
 
     fn finished(&self, payload: Bytes) {
-        self.lock().bundle = Some(payload);
+        self.lock().link.bundle = Some(payload);
         self.notify.notify_one();
     }
 
