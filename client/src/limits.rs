@@ -173,6 +173,8 @@ pub(crate) const LINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 pub(crate) const LINK_FINISH_TRIES_MAX: usize = 10;
 /// The wait between two such attempts: a device connects again sooner than that, mostly.
 pub(crate) const LINK_FINISH_WAIT: Duration = Duration::from_millis(500);
+/// How often a device that was answered on an earlier connection looks whether it was added meanwhile.
+pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Connections on which a device tries to finish what a person has agreed to.
 pub(crate) const APPROVE_CONNECTIONS_MAX: usize = 10;
 /// Attempts to recover an account whose log grows at the same time.

@@ -19,6 +19,7 @@ mod expiry_scale;
 mod gone_back;
 mod keys;
 mod kill;
+mod link;
 mod metrics;
 mod network;
 mod papers;

@@ -13,7 +13,7 @@ use super::Client;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use crate::ground::Ground;
-use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX};
+use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, LINK_LOOK_EVERY};
 use crate::link::{Dialer, Linking, Unproven};
 use crate::vault::{DeviceError, Draft, Joining, KeySource, NewProfile, Vault, VaultError};
 
@@ -37,6 +37,8 @@ pub struct LinkSession {
     waiting: Option<Unproven>,
     backoff: Backoff<StdRng>,
     has_told: bool,
+    /// A device had answered before this connection: the server may have forgotten that, and tells of nothing.
+    looks: bool,
 }
 
 /// What happens to a device that waits.
@@ -86,7 +88,8 @@ impl Client {
         let home = NewHome::begin(ground, home, key, &new).await?;
         let (code, link) = home.with(|draft| Ok::<_, VaultError>((draft.code().clone(), draft.link()?))).await?;
         let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
-        let mut session = LinkSession { home, dialer, code, link, waiting: None, backoff, has_told: false };
+        let mut session =
+            LinkSession { home, dialer, code, link, waiting: None, backoff, has_told: false, looks: false };
         if session.home.joining().await?.is_none() {
             session.wait_on(unproven).await?;
         }
@@ -104,7 +107,7 @@ impl LinkSession {
     /// Waits for what happens next, and connects again where a connection breaks. Nothing follows
     /// [`LinkStep::Linked`].
     ///
-    /// Cancel safety: what has happened is kept; a call that is dropped may be made again.
+    /// Cancel safety: a call that is dropped may lose an answer with it; then the device has to be answered again.
     ///
     /// # Errors
     /// The server refuses for good, or what answers is no device of an account.
@@ -126,18 +129,22 @@ impl LinkSession {
 
     async fn step(&mut self) -> Result<Option<LinkStep>, ClientError> {
         let Some(waiting) = &mut self.waiting else {
-            let joining = self.home.joining().await?;
-            // The yes may have come on a connection that broke.
-            if let Some(joining) = joining
-                && self.home.is_in(&self.dialer, &joining).await?
-            {
-                return self.home.settle(&self.dialer, None).await.map(|client| Some(LinkStep::Linked(client)));
+            if let Some(step) = self.look().await? {
+                return Ok(Some(step));
             }
             let unproven = self.dialer.connect().await?;
             self.wait_on(unproven).await?;
             return Ok(None);
         };
-        match waiting.next().await? {
+        let next = if self.looks {
+            match tokio::time::timeout(LINK_LOOK_EVERY, waiting.next()).await {
+                Ok(next) => next?,
+                Err(_) => return self.look().await,
+            }
+        } else {
+            waiting.next().await?
+        };
+        match next {
             Linking::Answer(answer) => self.on_answer(answer).await,
             Linking::Linked(bundle) => {
                 self.waiting = None;
@@ -146,9 +153,20 @@ impl LinkSession {
         }
     }
 
+    /// Whether the yes came where this device did not hear it.
+    async fn look(&mut self) -> Result<Option<LinkStep>, ClientError> {
+        let Some(joining) = self.home.joining().await? else { return Ok(None) };
+        if !self.home.is_in(&self.dialer, &joining).await? {
+            return Ok(None);
+        }
+        self.waiting = None;
+        self.home.settle(&self.dialer, None).await.map(|client| Some(LinkStep::Linked(client)))
+    }
+
     async fn wait_on(&mut self, mut unproven: Unproven) -> Result<(), ClientError> {
         unproven.offer(&self.link).await?;
         self.waiting = Some(unproven);
+        self.looks = self.home.joining().await?.is_some();
         Ok(())
     }
 
