@@ -70,9 +70,19 @@ fn the_digits_tell_apart_what_travelled() {
     assert_ne!(check_digits(&LinkCode::new([0x11; 32], [0x23; 16]), b"offer", b"answer"), digits);
 }
 
+#[track_caller]
+fn written(bytes: &[u8], expected: &str) {
+    assert_eq!(data_encoding::HEXLOWER.encode(bytes), expected);
+}
+
 #[test]
-fn what_is_sealed_comes_back() {
+fn what_is_sealed_comes_back_and_has_these_bytes() {
     let offer = LinkOffer { keys: keys(), device_name: "tablet".to_owned() };
+    written(
+        &offer.encode(),
+        "0a440a208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c12208139770ea87d175f56a3\
+         5466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b39412067461626c6574",
+    );
     assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer));
     let proposal = LinkProposal {
         account: AccountId::from_bytes([1; 16]),
@@ -80,8 +90,18 @@ fn what_is_sealed_comes_back() {
         entry: Bytes::from_static(b"entry"),
         bundle_key: Zeroizing::new([7; 32]),
     };
+    written(
+        &proposal.encode(),
+        "0a10010101010101010101010101010101011205616c6963651a05656e74727922200707070707070707070707070707\
+         070707070707070707070707070707070707",
+    );
     assert_eq!(LinkProposal::decode(&proposal.encode()), Ok(proposal));
     let consent = LinkConsent { countersignature: [8; 64] };
+    written(
+        &consent.encode(),
+        "0a4008080808080808080808080808080808080808080808080808080808080808080808080808080808080808080808\
+         080808080808080808080808080808080808",
+    );
     assert_eq!(LinkConsent::decode(&consent.encode()), Ok(consent));
     let contact = LinkContact { account: AccountId::from_bytes([2; 16]), handle: "bob".parse().unwrap(), log: head() };
     let bundle = LinkBundle {
@@ -91,6 +111,13 @@ fn what_is_sealed_comes_back() {
         conversations: vec![(ConversationId::from_bytes([3; 16]), 5), (ConversationId::from_bytes([2; 16]), 0)],
         devices: vec![(DeviceId::from_bytes([4; 16]), "laptop".to_owned())],
     };
+    written(
+        &bundle.encode(),
+        "0a100101010101010101010101010101010110031a200909090909090909090909090909090909090909090909090909\
+         090909090909223b0a10020202020202020202020202020202021203626f621803222009090909090909090909090909\
+         090909090909090909090909090909090909092a140a100303030303030303030303030303030310052a120a10020202\
+         02020202020202020202020202321a0a100404040404040404040404040404040412066c6170746f70",
+    );
     assert_eq!(LinkBundle::decode(&bundle.encode()), Ok(bundle));
 }
 
