@@ -73,7 +73,10 @@ async fn revoke(home: &Home, output: Output, args: RevokeArgs) -> anyhow::Result
         0 => String::new(),
         left => format!("; {left} wait for whoever comes first"),
     };
-    let what = format!("removed from {} conversations{left}", revoked.removed_from);
+    let what = match revoked.removed_from {
+        1 => format!("removed from 1 conversation{left}"),
+        several => format!("removed from {several} conversations{left}"),
+    };
     show_change(&client, output, ("revoked", device, &name), &what)
 }
 
