@@ -54,7 +54,7 @@ impl Client {
         sync.link.close().await;
         let (log, states) = listed?;
         let mut names = self.vault.call(Vault::device_names).await?;
-        let seen_ms = |device| {
+        let seen_ms = |device: DeviceId| {
             let state = states.iter().find(|state| state.device == device);
             state.map(|state| state.last_seen_ms).filter(|seen| *seen > 0)
         };
