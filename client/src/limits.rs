@@ -170,7 +170,7 @@ pub(crate) const ADD_DEVICE_TRIES_MAX: usize = 5;
 /// Time for the answer of a device that is being added: the server waits 30 s for it.
 pub(crate) const LINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 /// How often a device that has been added and does not wait just now is offered what it needs.
-pub(crate) const LINK_FINISH_TRIES_MAX: usize = 10;
+pub(crate) const LINK_FINISH_TRIES_MAX: u32 = 10;
 /// The wait between two such attempts: a device connects again sooner than that, mostly.
 pub(crate) const LINK_FINISH_WAIT: Duration = Duration::from_millis(500);
 /// How often a device that was answered on an earlier connection looks whether it was added meanwhile.

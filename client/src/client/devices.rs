@@ -166,15 +166,21 @@ impl Approval {
                     return result;
                 }
             }
-            match self.client.connected(&self.dialer).await {
-                Ok(sync) => self.sync = sync,
-                Err(error) if error.is_temporary() => (),
-                Err(error) => return Err(error),
+            match self.answer_again().await {
+                Err(error) if !error.is_temporary() => return Err(error),
+                // What is still broken shows in the next attempt.
+                Ok(()) | Err(_) => (),
             }
         }
         let result = Box::pin(self.add()).await;
         self.sync.link.close().await;
         result
+    }
+
+    async fn answer_again(&mut self) -> Result<(), ClientError> {
+        self.sync = self.client.connected(&self.dialer).await?;
+        self.sync.learn_own().await?;
+        self.sync.answer_again(&self.code, &mut self.answered).await
     }
 
     async fn add(&mut self) -> Result<DeviceId, ClientError> {

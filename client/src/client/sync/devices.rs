@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use gureum_proto::{Code, DeviceId, DeviceState, LinkCode, LinkOffer, Request, Response};
+use tokio::time::Instant;
 
 use super::{ClientError, Sync};
 use crate::limits::{ADD_DEVICE_TRIES_MAX, LINK_ANSWER_TIMEOUT, LINK_FINISH_TRIES_MAX, LINK_FINISH_WAIT};
@@ -58,6 +59,24 @@ impl Sync {
             }
         }
         Err(DeviceError::Raced.into())
+    }
+
+    /// Answers once more on another connection: a server that was restarted has forgotten that the device was answered, and
+    /// would not hand on to it what it needs. One that does not come back soon goes without.
+    pub(crate) async fn answer_again(&self, code: &LinkCode, answered: &mut Answered) -> Result<(), ClientError> {
+        let until = Instant::now() + LINK_FINISH_WAIT * LINK_FINISH_TRIES_MAX;
+        while Instant::now() < until {
+            match self.propose(code, &answered.offer).await {
+                Ok((answer, consent)) => {
+                    (answered.answer, answered.consent) = (answer, consent);
+                    return Ok(());
+                }
+                Err(ClientError::Device(DeviceError::Added)) => return Ok(()),
+                Err(ClientError::Device(DeviceError::NobodyWaits)) => tokio::time::sleep(LINK_FINISH_WAIT).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn propose(&self, code: &LinkCode, offer: &LinkOffer) -> Result<(Answer, Bytes), ClientError> {
