@@ -1,11 +1,14 @@
 //! Keeps a device in step with its server: the library's main entry.
 
 mod backoff;
+mod devices;
 mod driver;
 mod error;
 mod event;
 mod life;
+mod link;
 mod receiver;
+mod recover;
 mod session;
 mod sync;
 #[cfg(test)]
@@ -17,16 +20,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Handle, Ready, Register, ServerUrl};
+use gureum_proto::{AccountId, DeviceId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
+pub use devices::{Approval, Device};
 pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;
+pub use link::{LinkSession, LinkStep, NewDevice};
+pub use session::Revoked;
 
 use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
@@ -118,16 +124,21 @@ impl Client {
     async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, false).await?;
         let Proven { link, ready, seen, .. } = proven;
-        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let sync = self.sync(link);
         let result = sync.begin_session(&ready, seen).await;
         sync.link.close().await;
         result.map(drop)
     }
 
+    /// The first connection of a device that an account has just been given.
+    async fn settle_in(&self, dialer: &Dialer) -> Result<(), ClientError> {
+        self.first_connection(dialer.connect().await?).await
+    }
+
     /// Begins the conversation with somebody ahead of the first message.
     pub(crate) async fn begin_conversation(&self, dialer: &Dialer, with: &Handle) -> Result<Conversation, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
-        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let sync = self.sync(link);
         let result = sync.conversation(with).await;
         sync.link.close().await;
         result
@@ -142,6 +153,14 @@ impl Client {
         let unproven = dialer.connect().await?;
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
         Ok((proven.link, proven.events, proven.ready))
+    }
+
+    fn dialer(&self) -> Result<Dialer, ClientError> {
+        Ok(Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?)
+    }
+
+    fn sync(&self, link: Link) -> Sync {
+        Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) }
     }
 
     /// Opens a home.
@@ -196,7 +215,7 @@ impl Client {
             home: self.home.clone(),
             vault: self.vault.clone(),
             identity: Arc::clone(&self.identity),
-            dialer: Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?,
+            dialer: self.dialer()?,
             reconnect: options.reconnect,
             lock,
             out,
@@ -404,6 +423,17 @@ impl SessionCommands {
     pub async fn restart(&self, with: Handle) -> Result<bool, ClientError> {
         let (reply, result) = oneshot::channel();
         self.commands.send(Command::Restart { with, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Revokes a device of this account: from that moment on it is cut off and can read nothing new, and this device
+    /// removes it from the conversations. Of itself it can do the first alone.
+    ///
+    /// # Errors
+    /// The account has no such device, or no other one.
+    pub async fn revoke(&self, device: DeviceId) -> Result<Revoked, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Revoke { device, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod content;
 mod group;
 mod join;
 mod provider;
+pub(crate) mod seal;
 mod settings;
 #[cfg(test)]
 mod testing;

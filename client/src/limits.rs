@@ -138,7 +138,7 @@ pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// KeyPackages made in one transaction: as many as one upload takes.
 pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
-pub(crate) const DEVICE_NAME_BYTES_MAX: usize = 64;
+pub(crate) const DEVICE_NAME_BYTES_MAX: usize = gureum_proto::limits::DEVICE_NAME_BYTES_MAX;
 /// Argon2id: memory in KiB, passes and lanes (the first recommended option of RFC 9106 needs 2 GiB; this is the
 /// second, which fits a phone).
 pub(crate) const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
@@ -175,6 +175,20 @@ pub(crate) const NEED_STEPS_MAX: usize = 256;
 pub(crate) const NEED_REPEATS_MAX: usize = 3;
 /// External commits in a row that may lose against another commit.
 pub(crate) const REJOIN_RACES_MAX: usize = 4;
+/// How often a device answers one that it adds, or revokes one, while others change the account's log at the same time.
+pub(crate) const ADD_DEVICE_TRIES_MAX: usize = 5;
+/// Time for the answer of a device that is being added: the server waits 30 s for it.
+pub(crate) const LINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// How often a device that has been added and does not wait just now is offered what it needs.
+pub(crate) const LINK_FINISH_TRIES_MAX: u32 = 10;
+/// The wait between two such attempts: a device connects again sooner than that, mostly.
+pub(crate) const LINK_FINISH_WAIT: Duration = Duration::from_millis(500);
+/// How often a device that was answered on an earlier connection looks whether it was added meanwhile.
+pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Connections on which a device tries to finish what a person has agreed to.
+pub(crate) const APPROVE_CONNECTIONS_MAX: usize = 10;
+/// Attempts to recover an account whose log grows at the same time.
+pub(crate) const RECOVER_TRIES_MAX: usize = 5;
 /// Commits in a row that remove a revoked device and may lose against another commit.
 pub(crate) const REMOVAL_RACES_MAX: usize = 8;
 /// How long a device leaves the removal of a revoked one to others, at most: whoever wants to send does it at once.

@@ -7,6 +7,8 @@
 mod commits;
 mod contacts;
 mod conversations;
+mod devices;
+mod draft;
 mod error;
 mod event;
 mod history;
@@ -37,11 +39,13 @@ use zeroize::Zeroizing;
 
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
-use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
-pub use error::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+pub(crate) use devices::{Answer, open_offer};
+pub(crate) use draft::{Draft, Joining};
+pub use error::{BeginError, DeviceError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
 pub use event::{Event, StoredEvent};
 use profile::Profile;
+pub(crate) use profile::check_device_name;
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
     SentMessage, Settled, Taken,
@@ -96,9 +100,7 @@ impl Vault {
         key: &KeySource,
         new: &NewProfile,
     ) -> Result<(Self, RegistrationDraft), OpenError> {
-        if new.device_name.is_empty() || new.device_name.len() > DEVICE_NAME_BYTES_MAX {
-            return Err(OpenError::DeviceName);
-        }
+        check_device_name(&new.device_name)?;
         let key = key::new_or_existing(home, key)?;
         let mut connection = schema::open(&home.join(DATABASE), &key, true)?;
         let profile = {
@@ -138,6 +140,7 @@ impl Vault {
         let connection = schema::open(&path, &key, false)?;
         match Profile::load(&connection)? {
             Some(profile) if profile.is_registered() => Ok(Self::new(clock, connection, profile)),
+            None if draft::is_there(&connection)? => Err(OpenError::Unlinked(home.to_owned())),
             Some(_) | None => Err(OpenError::Unfinished(home.to_owned())),
         }
     }

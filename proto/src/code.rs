@@ -112,6 +112,8 @@ codes! {
     HandleInvalid = 51, Client, "a handle has 2 to 32 of a-z 0-9 . _ - and begins with a letter";
     /// A device log entry that does not follow from the log.
     LogInvalid = 52, Client, "the device log entry does not follow from the log";
+    /// No account here has this recovery key.
+    RecoveryUnknown = 53, Client, "no account of this server has this recovery key";
 
     /// What was asked for is not here.
     NotFound = 64, Client, "not found";
@@ -133,6 +135,8 @@ codes! {
     LimitReached = 72, Client, "a limit is reached";
     /// A revoked device still has a leaf in the conversation: what is sent now, it could read.
     RemovalPending = 73, World, "a revoked device is still in the conversation; remove it and send again";
+    /// No device waits under this code, or another has answered it.
+    LinkGone = 74, World, "no device waits to be linked with this code; show a new one";
 }
 
 #[cfg(test)]

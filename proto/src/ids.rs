@@ -98,6 +98,10 @@ id! {
     MessageId
 }
 id! {
+    /// A link between a device that waits and one that answers: 16 bytes of a labelled hash of the code.
+    LinkId
+}
+id! {
     /// An invite to register: 16 random bytes chosen by the server.
     InviteId
 }

@@ -13,6 +13,7 @@ mod handle;
 mod hello;
 mod ids;
 pub mod limits;
+mod link;
 pub mod membership;
 mod request;
 mod session;
@@ -23,8 +24,8 @@ pub use convert::PayloadError;
 pub use credential::{CREDENTIAL_BYTES, CredentialError, LeafIdentity};
 pub use delivery::{DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, SharedEnvelope, put_envelope};
 pub use device_log::{
-    DeviceKeys, DeviceLog, LogChange, LogError, LoggedDevice, sign_add, sign_recover, sign_revoke, sign_root,
-    sign_rotate_recovery,
+    AddDraft, DeviceKeys, DeviceLog, LogChange, LogError, LogHead, LoggedDevice, countersign, draft_add, finish_entry,
+    sign_add, sign_recover, sign_revoke, sign_root, sign_rotate_recovery,
 };
 pub use epochs::epochs_digest;
 pub use handle::{Handle, HandleError};
@@ -32,14 +33,15 @@ pub use hello::{
     ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Life, PROTOCOL_VERSION, Position, ProofError,
     exporter_context,
 };
-pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, MessageId};
+pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId};
+pub use link::{LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits};
 pub use request::{
-    AccountFound, Commits, ConversationState, CreateConversation, DeviceKeyPackage, FindBy, Group, KeyPackages,
-    Request, Response, SubmitCommit,
+    AccountFound, Commits, ConversationState, CreateConversation, DeviceKeyPackage, DeviceState, FindBy, Group,
+    KeyPackages, Request, Response, SubmitCommit,
 };
 pub use session::{
-    Accepted, ClientFrame, FrameContentError, Notice, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame,
-    put_ack, put_hello, put_register, put_send,
+    Accepted, ClientFrame, FrameContentError, Link, Notice, Ready, Recover, Recovering, Refusal, Register, Registered,
+    Send, Sent, ServerFrame, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 pub use url::{ServerUrl, UrlError};
 

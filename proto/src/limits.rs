@@ -43,6 +43,20 @@ pub const SENT_DETAIL_BYTES_MAX: usize = 128;
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// A TLS server name (RFC 1035 §2.3.4).
 pub const SERVER_NAME_BYTES_MAX: usize = 253;
+/// A device's name, in bytes.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// A sealed offer to be linked: two keys and a name take about 180 bytes.
+pub const LINK_OFFER_BYTES_MAX: usize = 1024;
+/// A sealed answer: a log entry's body, ids and a key.
+pub const LINK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// A sealed countersignature.
+pub const LINK_REPLY_BYTES_MAX: usize = 1024;
+/// Everything that a device hands over to one that it has linked, sealed.
+pub const LINK_BUNDLE_BYTES_MAX: usize = 512 * 1024;
+/// Contacts in what is handed over, of at most 91 bytes each.
+pub const LINK_CONTACTS_MAX: usize = 4000;
+/// Conversations in what is handed over, of at most 31 bytes each.
+pub const LINK_CONVERSATIONS_MAX: usize = 5000;
 /// The signed part of a Hello.
 pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
 
@@ -56,6 +70,15 @@ const _: () = assert!(
         <= FrameKind::Response.payload_bytes_max()
 );
 const _: () = assert!(LOG_ENTRY_BYTES_MAX + 1024 <= FrameKind::Register.payload_bytes_max());
+const _: () = assert!(LINK_OFFER_BYTES_MAX + 64 <= FrameKind::Link.payload_bytes_max());
+const _: () = assert!(LINK_ANSWER_BYTES_MAX + 64 <= FrameKind::LinkAnswer.payload_bytes_max());
+const _: () = assert!(LINK_REPLY_BYTES_MAX + 64 <= FrameKind::LinkReply.payload_bytes_max());
+const _: () = assert!(LINK_BUNDLE_BYTES_MAX + 64 <= FrameKind::Linked.payload_bytes_max());
+const _: () = assert!(
+    91 * LINK_CONTACTS_MAX + 31 * LINK_CONVERSATIONS_MAX + DEVICES_MAX * (DEVICE_NAME_BYTES_MAX + 32) + 256
+        <= LINK_BUNDLE_BYTES_MAX
+);
+const _: () = assert!(LOG_ENTRY_BYTES_MAX + 64 <= FrameKind::Recover.payload_bytes_max());
 const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
 const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());
 const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

@@ -3,18 +3,20 @@
 mod accounts;
 mod conversations;
 mod key_packages;
+mod links;
 
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
 
 use crate::convert::{PayloadError, filled, id, raw, schema};
-use crate::limits::LOG_ENTRY_BYTES_MAX;
+use crate::limits::{LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX};
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId, LifeToken};
+use crate::{AccountId, ConversationId, LifeToken, LinkId};
 pub use accounts::{AccountFound, FindBy};
 pub use conversations::{Commits, ConversationState, CreateConversation, Group, SubmitCommit};
 pub use key_packages::{DeviceKeyPackage, KeyPackages};
+pub use links::DeviceState;
 
 /// What a proven device may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,27 @@ pub enum Request {
     AppendDeviceLog {
         /// The signed entry.
         entry: Bytes,
+    },
+    /// The active devices of the own account.
+    ListDevices,
+    /// What a device that waits to be linked offers.
+    FindLink {
+        /// From its code.
+        link: LinkId,
+    },
+    /// Answers a device that waits; the answer comes when it has countersigned.
+    AnswerLink {
+        /// From its code.
+        link: LinkId,
+        /// A sealed [`crate::LinkProposal`].
+        payload: Bytes,
+    },
+    /// Hands over what a device needs that has been added to the log.
+    FinishLink {
+        /// From its code.
+        link: LinkId,
+        /// A sealed [`crate::LinkBundle`], or empty.
+        payload: Bytes,
     },
     /// Goes on from this copy of the device's state, and from no other.
     TakeOver {
@@ -117,6 +140,20 @@ pub enum Response {
         /// Its length.
         log_length: u64,
     },
+    /// The active devices of the own account, ascending by id.
+    Devices(Vec<DeviceState>),
+    /// A device waits under this code.
+    LinkFound {
+        /// A sealed [`crate::LinkOffer`].
+        offer: Bytes,
+    },
+    /// The device that waits has countersigned.
+    LinkCountersigned {
+        /// A sealed [`crate::LinkConsent`].
+        payload: Bytes,
+    },
+    /// The new device has been told, or will be when it comes back.
+    LinkFinished,
     /// The device goes on from this copy.
     TakenOver {
         /// The generation that the next Hello claims.
@@ -152,6 +189,14 @@ impl Request {
                 Kind::ListConversations(schema::ListConversations { after: after.map_or_else(Bytes::new, raw) })
             }
             Self::AppendDeviceLog { entry } => Kind::AppendDeviceLog(schema::AppendDeviceLog { entry: entry.clone() }),
+            Self::ListDevices => Kind::ListDevices(schema::ListDevices {}),
+            Self::FindLink { link } => Kind::FindLink(schema::FindLink { link: raw(link) }),
+            Self::AnswerLink { link, payload } => {
+                Kind::AnswerLink(schema::AnswerLink { link: raw(link), payload: payload.clone() })
+            }
+            Self::FinishLink { link, payload } => {
+                Kind::FinishLink(schema::FinishLink { link: raw(link), payload: payload.clone() })
+            }
             Self::TakeOver { next } => Kind::TakeOver(schema::TakeOver { life_next: raw(next) }),
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
@@ -190,6 +235,10 @@ impl Request {
             Kind::AppendDeviceLog(append) => {
                 Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
             }
+            Kind::ListDevices(_) => Self::ListDevices,
+            Kind::FindLink(find) => Self::FindLink { link: id(&find.link, "link")? },
+            Kind::AnswerLink(answer) => links::read_answer(answer)?,
+            Kind::FinishLink(finish) => links::read_finish(finish)?,
             Kind::TakeOver(take_over) => Self::TakeOver { next: id(&take_over.life_next, "next life token")? },
         })
     }
@@ -217,6 +266,12 @@ impl Response {
             Self::DeviceLogAppended { log_length } => {
                 Kind::DeviceLogAppended(schema::DeviceLogAppended { log_length: *log_length })
             }
+            Self::Devices(devices) => Kind::Devices(DeviceState::write_all(devices)),
+            Self::LinkFound { offer } => Kind::LinkFound(schema::LinkFound { offer: offer.clone() }),
+            Self::LinkCountersigned { payload } => {
+                Kind::LinkCountersigned(schema::LinkCountersigned { payload: payload.clone() })
+            }
+            Self::LinkFinished => Kind::LinkFinished(schema::LinkFinished {}),
             Self::TakenOver { generation, accepted_counter } => {
                 let (life, accepted_counter) = (*generation, *accepted_counter);
                 Kind::TakenOver(schema::TakenOver { life, accepted_counter })
@@ -257,6 +312,12 @@ impl Response {
                 Self::Conversations { conversations, more }
             }
             Kind::DeviceLogAppended(appended) => Self::DeviceLogAppended { log_length: appended.log_length },
+            Kind::Devices(devices) => Self::Devices(DeviceState::read_all(devices)?),
+            Kind::LinkFound(found) => Self::LinkFound { offer: filled(found.offer, LINK_OFFER_BYTES_MAX, "offer")? },
+            Kind::LinkCountersigned(reply) => {
+                Self::LinkCountersigned { payload: filled(reply.payload, LINK_REPLY_BYTES_MAX, "reply")? }
+            }
+            Kind::LinkFinished(_) => Self::LinkFinished,
             Kind::TakenOver(taken) => {
                 Self::TakenOver { generation: taken.life, accepted_counter: taken.accepted_counter }
             }

@@ -1,5 +1,7 @@
 //! The frames of a session stream, as domain types.
 
+mod unproven;
+
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
@@ -11,6 +13,7 @@ use crate::limits::{
     TOKEN_BYTES_MAX,
 };
 use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
+pub use unproven::{Link, Recover, Recovering, put_link, put_link_reply, put_recover};
 
 /// What a client says on its session stream.
 #[derive(Debug, Clone)]
@@ -19,6 +22,12 @@ pub enum ClientFrame {
     Hello(Hello),
     /// Before the proof: make an account.
     Register(Register),
+    /// Before the proof: this device waits to be linked.
+    Link(Link),
+    /// While it waits: its countersignature, a sealed [`crate::LinkConsent`].
+    LinkReply(Bytes),
+    /// Before the proof: bring an account back.
+    Recover(Recover),
     /// An application message.
     Send(Send),
     /// Everything up to here is stored.
@@ -34,7 +43,13 @@ pub enum ServerFrame {
     Registered(Registered),
     /// The answer to a send.
     Sent(Sent),
-    /// What came before is refused; the connection may go on with another Register.
+    /// A device of an account answers the code that this one shows: a sealed [`crate::LinkProposal`].
+    LinkAnswer(Bytes),
+    /// The log has the device: a sealed [`crate::LinkBundle`], or empty if nothing is handed over.
+    Linked(Bytes),
+    /// The account of the recovery key.
+    Recovering(Recovering),
+    /// What came before is refused; the connection may go on with another Register, Link or Recover.
     Refused(Refusal),
     /// The server is about to stop: come back after this many milliseconds.
     Drain {
@@ -220,6 +235,9 @@ impl ClientFrame {
         Ok(match frame.kind {
             FrameKind::Hello => Self::Hello(Hello::parse(frame.payload)?),
             FrameKind::Register => Self::Register(Register::read(frame.payload)?),
+            FrameKind::Link => Self::Link(Link::read(frame.payload)?),
+            FrameKind::LinkReply => Self::LinkReply(unproven::read_link_reply(frame.payload)?),
+            FrameKind::Recover => Self::Recover(Recover::read(frame.payload)?),
             FrameKind::Send => Self::Send(Send::read(frame.payload)?),
             FrameKind::Ack => Self::Ack(read_ack(frame.payload)?),
             other => return Err(FrameContentError::Unexpected(other)),
@@ -267,6 +285,11 @@ impl ServerFrame {
                 put(FrameKind::Registered, &schema::Registered { account: raw(account), device: raw(device) }, out);
             }
             Self::Sent(sent) => put(FrameKind::Sent, &sent.write(), out),
+            Self::LinkAnswer(payload) => {
+                put(FrameKind::LinkAnswer, &schema::LinkAnswer { payload: payload.clone() }, out);
+            }
+            Self::Linked(payload) => put(FrameKind::Linked, &schema::Linked { payload: payload.clone() }, out),
+            Self::Recovering(recovering) => put(FrameKind::Recovering, &recovering.write(), out),
             Self::Refused(refusal) => {
                 put(FrameKind::Refused, &schema::Refused { error: Some(refusal.write()) }, out);
             }
@@ -295,6 +318,9 @@ impl ServerFrame {
                 })
             }
             FrameKind::Sent => Self::Sent(Sent::read(frame.payload)?),
+            FrameKind::LinkAnswer => Self::LinkAnswer(unproven::read_link_answer(frame.payload)?),
+            FrameKind::Linked => Self::Linked(unproven::read_linked(frame.payload)?),
+            FrameKind::Recovering => Self::Recovering(Recovering::read(frame.payload)?),
             FrameKind::Refused => {
                 let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))

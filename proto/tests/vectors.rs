@@ -7,8 +7,9 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
-    Hello, HelloClaim, LeafIdentity, Life, LifeToken, MessageId, Position, Send, Sent, ServerFrame, ServerUrl,
-    SharedEnvelope, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    Hello, HelloClaim, LeafIdentity, Life, LifeToken, LinkCode, LinkProposal, MessageId, Position, Send, Sent,
+    ServerFrame, ServerUrl, SharedEnvelope, check_digits, epochs_digest, exporter_context, put_ack, put_hello,
+    put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -117,6 +118,33 @@ fn ids_hashes_and_signatures_are_those_published() {
             ("message id of time 1700000000000 and tail 5", MessageId::new(TIME_MS, 5).as_bytes().to_vec()),
         ],
     );
+}
+
+#[test]
+fn a_code_and_what_follows_from_it_are_those_published() {
+    let code = LinkCode::new([0x11; 32], [0x22; 16]);
+    let bytes = [&[1][..], &[0x11; 32], &[0x22; 16]].concat();
+    let proposal = LinkProposal {
+        account: account().log.account(),
+        handle: "alice".parse().unwrap(),
+        entry: Bytes::from_static(b"entry"),
+        bundle_key: [0x33; 32].into(),
+    };
+    check(
+        "### Link vectors",
+        &[
+            ("code", bytes),
+            ("link id", code.id().as_bytes().to_vec()),
+            ("key of the offer", code.offer_key().to_vec()),
+            ("key of the reply", code.reply_key().to_vec()),
+            ("key of the consent, with the bundle key 33 × 32", proposal.consent_key(&code).to_vec()),
+            ("info of the answer", code.answer_info().to_vec()),
+        ],
+    );
+    let text = format!("whose text is `{}`", *code.to_text());
+    assert!(PROTOCOL.contains(&text), "{text}");
+    let digits = format!("are `{}`", check_digits(&code, &[0xc0, 0xff, 0xee], &[0xde, 0xca, 0xde]));
+    assert!(PROTOCOL.contains(&digits), "{digits}");
 }
 
 #[test]

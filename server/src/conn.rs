@@ -4,12 +4,13 @@
 mod mailbox;
 mod request;
 mod streams;
+mod unproven;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Register, Send as SendFrame, exporter_context,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
@@ -24,6 +25,7 @@ use crate::limits::{
     CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
     SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
 };
+use crate::linking::{Linking, Offered};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::requests::Requests;
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub inboxes: Inboxes,
     /// Answers requests.
     pub requests: Arc<Requests>,
+    /// Devices that wait to be linked.
+    pub linking: Arc<Linking>,
     /// Takes what changes the store.
     pub router: Router,
     /// Who is connected.
@@ -97,6 +101,7 @@ struct Shell {
     answers: Outgoing,
     delivery: Option<Outgoing>,
     mailbox: Arc<Mailbox>,
+    offered: Option<Offered>,
     attached: Option<Attached>,
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     /// When to look into the store, whether or not there was a wake.
@@ -149,6 +154,7 @@ impl Shell {
             answers: Outgoing::new(output),
             delivery: None,
             mailbox: Arc::default(),
+            offered: None,
             attached: None,
             reading: None,
             reread_at: Instant::now() + REREAD,
@@ -305,6 +311,9 @@ impl Shell {
             // Boxed: these happen once in a connection's life, and would else make its task larger for all of it.
             Action::LookUp { claim } => Box::pin(self.look_up(&claim)).await,
             Action::Register(register) => Box::pin(self.register(register)).await,
+            Action::OfferLink(link) => self.offer_link(link),
+            Action::ReplyLink(payload) => self.reply_link(payload),
+            Action::Recover(recover) => Box::pin(self.recover(recover)).await,
             Action::Attach { authority, subscribes, life } => {
                 return Box::pin(self.attach(authority, subscribes, life)).await;
             }
@@ -340,19 +349,6 @@ impl Shell {
             }
         }
         Ok(())
-    }
-
-    async fn register(&mut self, register: Register) {
-        let address = self.connection.remote_address().ip();
-        let result = match self.shared.requests.quotas.register(address) {
-            Ok(()) => self.shared.requests.register(register).await,
-            Err(refusal) => Err(refusal),
-        };
-        match &result {
-            Ok(_) => self.shared.metrics.registrations.increment(1),
-            Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
-        }
-        self.handle(Input::Registered(result));
     }
 
     async fn look_up(&mut self, claim: &HelloClaim) {
@@ -400,7 +396,9 @@ impl Shell {
         }
         // Another connection of the device may have used up what it may say now.
         self.count_read();
-        Ok(())
+        self.shared.linking.proven(device);
+        let submitted = self.shared.router.submit(Submission::Seen { from }).await;
+        submitted.map_err(|_| Closing(Code::Unavailable, String::new()))
     }
 
     /// Reads the tail at once, or starts a read of the store.
@@ -462,6 +460,15 @@ impl Shell {
         let mail = self.mailbox.take();
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
+        }
+        if let Some(payload) = mail.link.answer {
+            self.handle(Input::LinkAnswered(payload));
+        }
+        if mail.link.is_logged {
+            self.handle(Input::LinkLogged);
+        }
+        if let Some(payload) = mail.link.bundle {
+            self.handle(Input::LinkFinished(payload));
         }
         if let Some(notice) = mail.notice {
             self.handle(Input::Noticed(notice));

@@ -1,13 +1,16 @@
 //! Who exists: accounts, their device logs, and what a session needs to know of a device. Reads only; blocks for the
 //! disk.
 
+mod recovery;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
-    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, Position, epochs_digest,
+    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, DeviceState, FindBy, Handle,
+    Position, epochs_digest,
 };
 
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
@@ -15,6 +18,7 @@ use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
+pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 
 /// Reads what the router has written.
 pub(crate) struct Directory {
@@ -40,8 +44,6 @@ impl Directory {
         let cursor_key = key::cursor(&account, &device, CursorTag::Cursor);
         let cursor: Cursor = self.read(Family::Cursor, cursor_key)?.unwrap_or_default();
         let states = self.conversations(account, None, ACCOUNT_CONVERSATIONS_MAX)?;
-        let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
-        let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
         Ok(Some(DeviceFacts {
             proof_key: *logged.keys.proof(),
             is_revoked: logged.revoked_at.is_some(),
@@ -50,7 +52,7 @@ impl Directory {
             cursor: Position { seq: cursor.seq, count: cursor.count },
             accepted_counter: self.window(account, device)?.highest,
             life: self.life(account, device)?,
-            key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
+            key_packages_left: self.key_packages_left(account, device)?,
             last_resort_used: self.last_resort_used(account, device)?,
             epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
         }))
@@ -105,8 +107,7 @@ impl Directory {
             FindBy::Handle(handle) => self.read(Family::Directory, key::handle(handle.as_str()))?,
         };
         let Some(account) = account else { return Ok(None) };
-        let Some(handle) = self.read::<String>(Family::Directory, key::handle_of(&account))? else { return Ok(None) };
-        let handle = handle.parse().map_err(|_| corrupt("handle"))?;
+        let Some(handle) = self.handle(account)? else { return Ok(None) };
         let range = key::device_log_from(&account, log_from);
         let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
         let mut log_entries: Vec<Bytes> = Vec::new();
@@ -121,6 +122,47 @@ impl Directory {
         }
         let log_length = self.log(account)?.map_or(0, |log| log.length());
         Ok(Some(AccountFound { account, handle, log_entries, log_length }))
+    }
+
+    /// The handle of an account; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn handle(&self, account: AccountId) -> Result<Option<Handle>, StoreError> {
+        let handle = self.read::<String>(Family::Directory, key::handle_of(&account))?;
+        handle.map(|handle| handle.parse().map_err(|_| corrupt("handle"))).transpose()
+    }
+
+    /// The account that a recovery key brings back, by its public half.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn by_recovery_key(&self, recovery_key: &[u8; 32]) -> Result<Option<AccountId>, StoreError> {
+        self.read(Family::Directory, key::recovery(recovery_key))
+    }
+
+    /// The newest entry of a log.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn last_entry(&self, log: &DeviceLog) -> Result<Option<Bytes>, StoreError> {
+        self.entry(log.account(), log.length().saturating_sub(1))
+    }
+
+    /// What an account is told of one of its devices.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn device_state(&self, account: AccountId, device: DeviceId) -> Result<DeviceState, StoreError> {
+        let seen = key::cursor(&account, &device, CursorTag::Seen);
+        let last_seen_ms = self.read(Family::Cursor, seen)?.unwrap_or_default();
+        Ok(DeviceState { device, last_seen_ms, key_packages_left: self.key_packages_left(account, device)? })
+    }
+
+    fn key_packages_left(&self, account: AccountId, device: DeviceId) -> Result<u32, StoreError> {
+        let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
+        let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
+        Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     /// The results of a device's latest sends.

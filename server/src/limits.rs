@@ -222,6 +222,38 @@ pub const DEVICE_SESSIONS_MAX: usize = 16;
 const _: () = assert!(UNVALIDATED_HANDSHAKES_MAX < UNPROVEN_PER_ADDRESS_MAX, "liars leave room to who has the address");
 const _: () = assert!(UNPROVEN_WINDOW_BYTES as usize >= 2 * gureum_wire::limits::REGISTER_BYTES_MAX);
 
+/// Devices that wait to be linked. Each holds a place among the connections without a proof.
+pub const LINKS_MAX: usize = 1_024;
+
+/// Devices of one address that wait to be linked.
+pub const LINKS_PER_ADDRESS_MAX: usize = 16;
+
+/// Links that devices of one account have answered and that are not over.
+pub const LINKS_PER_ACCOUNT_MAX: usize = 4;
+
+/// How long a device waits to be linked, in milliseconds: until its person has found the other device.
+pub const LINK_MS_MAX: u64 = 10 * 60 * 1_000;
+
+/// How long a request that answers a link is held open for the countersignature, in milliseconds.
+pub const LINK_REPLY_MS_MAX: u64 = 30_000;
+
+/// How long a device that has been added waits for what it is to be handed, in milliseconds. Without it goes on as well.
+pub const LINK_BUNDLE_MS_MAX: u64 = 10_000;
+
+/// What all devices that wait are to be handed, in bytes.
+pub const LINK_BUNDLES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The most memory of devices that wait to be linked: what each has said and was told, and what they are handed, which
+/// counts once more while it is written.
+#[must_use]
+pub const fn links_memory_bytes_max() -> usize {
+    use gureum_wire::limits::{LINK_ANSWER_BYTES_MAX, LINK_BYTES_MAX, LINK_REPLY_BYTES_MAX};
+    LINKS_MAX * (LINK_BYTES_MAX + 2 * LINK_ANSWER_BYTES_MAX + LINK_REPLY_BYTES_MAX) + 2 * LINK_BUNDLES_BYTES_MAX
+}
+
+const _: () = assert!(LINK_BUNDLES_BYTES_MAX >= gureum_wire::limits::LINKED_BYTES_MAX);
+const _: () = assert!(LINKS_MAX < UNPROVEN_MAX && LINKS_PER_ADDRESS_MAX < UNPROVEN_PER_ADDRESS_MAX, "others get in");
+
 /// Request streams that one connection may have open.
 pub const REQUEST_STREAMS_MAX: u32 = 8;
 
@@ -301,7 +333,11 @@ pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usi
 /// The most memory of what all connections share.
 #[must_use]
 pub const fn shared_memory_bytes_max() -> usize {
-    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
+    store_memory_bytes_max()
+        + SUBMIT_BYTES_MAX
+        + TAIL_BYTES_MAX
+        + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
+        + links_memory_bytes_max()
 }
 
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on

@@ -5,6 +5,8 @@ mod accounts;
 mod commits;
 mod conversations;
 mod key_packages;
+mod links;
+mod recovery;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use gureum_proto::{AccountId, Code, DeviceId, DeviceLog, Refusal, Request, Respo
 
 use crate::directory::Directory;
 use crate::invite::InviteKey;
+use crate::linking::Linking;
 use crate::mls::GroupMember;
 use crate::quota::Quotas;
 use crate::router::Router;
@@ -39,6 +42,8 @@ pub(crate) struct Requests {
     pub invites: Option<InviteKey>,
     /// What one account may ask how often.
     pub quotas: Arc<Quotas>,
+    /// Devices that wait to be linked.
+    pub linking: Arc<Linking>,
     /// Where blocking work runs.
     pub work: Work,
 }
@@ -60,6 +65,10 @@ impl Requests {
             Request::ReadGroup { conversation } => self.group(from, conversation).await,
             Request::ListConversations { after } => self.list(from, after).await,
             Request::AppendDeviceLog { entry } => self.append_log(from, entry).await,
+            Request::ListDevices => self.list_devices(from).await,
+            Request::FindLink { link } => self.find_link(from, link),
+            Request::AnswerLink { link, payload } => self.answer_link(from, link, payload).await,
+            Request::FinishLink { link, payload } => self.finish_link(from, link, payload),
             Request::TakeOver { next } => self.take_over(from, next).await,
         };
         answer.unwrap_or_else(Response::Refused)

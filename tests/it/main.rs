@@ -21,6 +21,7 @@ mod gone_back;
 mod key_packages;
 mod keys;
 mod kill;
+mod link;
 mod metrics;
 mod network;
 mod papers;

@@ -83,6 +83,27 @@ impl Person {
         ended.events
     }
 
+    /// Shows a code, by a `gureum link` that runs until the device is linked.
+    #[track_caller]
+    #[must_use]
+    pub fn show_code(&self, server: &str, device_name: &str) -> (Running, String) {
+        let mut running = Running::start(&mut self.command(&["link", server, "--device-name", device_name]));
+        let code = event(&mut running, "link_code");
+        (running, string(&code["code"]))
+    }
+
+    /// Another home of this person, which this one has added to the account.
+    #[track_caller]
+    #[must_use]
+    pub fn link(&self, server: &str, home: PathBuf, device_name: &str) -> Self {
+        let other = Self::new(&self.name, home);
+        let (mut running, code) = other.show_code(server, device_name);
+        self.ok(&["devices", "approve", &code]);
+        event(&mut running, "linked");
+        assert!(running.wait(COMMAND_MAX).success(), "{:?}", running.err.all());
+        other
+    }
+
     /// Sends a message and returns what `send` printed.
     #[track_caller]
     pub fn send(&self, to: &Self, text: &str) -> Value {
@@ -229,6 +250,15 @@ impl Follower {
         assert!(status.success(), "interrupted: {status:?} {:#?}", self.running.err.all());
         self.events()
     }
+}
+
+/// Waits for an event of this name.
+#[track_caller]
+pub fn event(running: &mut Running, name: &str) -> Value {
+    running.wait_for(name, |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == name).then_some(event)
+    })
 }
 
 /// The texts of messages among events, in order.

@@ -83,6 +83,18 @@ frame_kinds! {
     Refused = 0x08, REFUSED_BYTES_MAX;
     /// Server: this node is about to stop; come back then.
     Drain = 0x09, DRAIN_BYTES_MAX;
+    /// Client, instead of Hello: this device waits to be linked to an account.
+    Link = 0x0a, LINK_BYTES_MAX;
+    /// Server: a device of the account answers the code; sealed for the device that waits.
+    LinkAnswer = 0x0b, LINK_ANSWER_BYTES_MAX;
+    /// Client: the countersignature that the answer asks for; sealed for the device that answered.
+    LinkReply = 0x0c, LINK_REPLY_BYTES_MAX;
+    /// Server: the account's log has the device; with what the account's device hands over, sealed.
+    Linked = 0x0d, LINKED_BYTES_MAX;
+    /// Client, instead of Hello: bring an account back by its recovery key.
+    Recover = 0x0e, RECOVER_BYTES_MAX;
+    /// Server: the account of a recovery key, and where its log stands.
+    Recovering = 0x0f, RECOVERING_BYTES_MAX;
     /// Server, delivery stream: one entry of the inbox.
     Envelope = 0x10, ENVELOPE_BYTES_MAX;
     /// Server, delivery stream: these positions were dropped untaken.

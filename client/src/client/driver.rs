@@ -156,6 +156,7 @@ impl Driver {
                 let _ = reply.send(Err(answer));
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Revoke { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }

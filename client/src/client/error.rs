@@ -6,7 +6,8 @@ use std::time::Duration;
 use gureum_proto::{Code, HandleError};
 
 use crate::link::LinkError;
-use crate::vault::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+use crate::vault::{BeginError, DeviceError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+use crate::words::WordsError;
 
 /// Why an operation of a client failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,12 @@ pub enum ClientError {
     /// A conversation cannot begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
+    /// A device is not added to the account, or not revoked.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The words are not those of a recovery key.
+    #[error(transparent)]
+    Words(#[from] WordsError),
     /// A text is not taken.
     #[error(transparent)]
     Queue(#[from] QueueError),

@@ -22,6 +22,7 @@ use crate::link::{LinkError, LinkEvent, LinkEvents};
 use crate::vault::{Event, Need, OutboxId, StoredEvent};
 pub(crate) use commands::Command;
 use commands::Reply;
+pub use commands::Revoked;
 use upkeep::Refill;
 
 /// How a connection ended.
@@ -72,6 +73,8 @@ pub(crate) struct Session<'a> {
     in_flight: BTreeSet<u64>,
     outbox_due: bool,
     outbox_again: Option<Instant>,
+    /// Messages wait for the removal of a revoked device, which anything that comes may bring.
+    held_up: bool,
     join_at: Option<Instant>,
     /// When to remove revoked devices.
     remove_at: Option<Instant>,
@@ -111,6 +114,7 @@ impl<'a> Session<'a> {
             in_flight: BTreeSet::new(),
             outbox_due: true,
             outbox_again: None,
+            held_up: false,
             join_at: None,
             remove_at: None,
             mend_at: None,
@@ -266,7 +270,7 @@ impl<'a> Session<'a> {
                 None => (),
             }
         }
-        self.outbox_due |= has_joined;
+        self.outbox_due |= has_joined || self.held_up;
         self.must_compare |= is_unlisted;
         if self.caught_up && removals {
             self.remove_later();

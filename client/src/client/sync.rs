@@ -3,6 +3,7 @@
 mod accounts;
 mod commits;
 mod conversations;
+mod devices;
 mod gone_back;
 mod key_packages;
 
@@ -15,6 +16,7 @@ use super::error::ClientError;
 use super::vault_handle::VaultHandle;
 use crate::link::Link;
 use crate::vault::{Identity, Need, Vault};
+pub(crate) use devices::Answered;
 pub(crate) use gone_back::Seen;
 use gone_back::went_back;
 
@@ -103,7 +105,10 @@ impl Sync {
             // Before anything is sent: what is encrypted for a history that is no more, nobody reads.
             self.check_all().await?;
         }
-        if ready.log_entries > seen.log_entries {
+        if seen.log_entries <= self.identity.log_entry {
+            // Nothing is done on the word of a server that this is the account which has added the device.
+            self.learn_own().await?;
+        } else if ready.log_entries > seen.log_entries {
             left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
         let server_time_ms = ready.server_time_ms;

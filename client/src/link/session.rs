@@ -70,7 +70,11 @@ async fn read_session(
                     let _ = events.send(LinkEvent::Notice(notice)).await;
                 }
                 ServerFrame::Refused(refusal) => return Err(LinkError::Refused(refusal)),
-                ServerFrame::Ready(_) | ServerFrame::Registered(_) => {
+                ServerFrame::Ready(_)
+                | ServerFrame::Registered(_)
+                | ServerFrame::LinkAnswer(_)
+                | ServerFrame::Linked(_)
+                | ServerFrame::Recovering(_) => {
                     return Err(LinkError::Malformed("a frame out of turn".to_owned()));
                 }
             }

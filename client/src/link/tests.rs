@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response,
-    Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, exporter_context,
+    Envelope, EnvelopeBody, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
+    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -18,7 +18,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Dialer, LinkError, LinkEvent, read_frame};
+use super::{Dialer, LinkError, LinkEvent, Linking, read_frame};
 
 const ACCOUNT: AccountId = AccountId::from_bytes([1; 16]);
 const DEVICE: DeviceId = DeviceId::from_bytes([2; 16]);
@@ -165,6 +165,24 @@ async fn registers_after_a_refusal_and_proves_itself_on_the_same_connection() {
     let (link, _events, ready) = unproven.prove(claim(false), &device_key()).await.unwrap();
     assert_eq!(ready.key_packages_left, 9);
     link.close().await;
+}
+
+#[tokio::test]
+async fn a_device_that_waits_hears_the_answer_and_replies_on_the_same_connection() {
+    let server = server(|mut peer| async move {
+        let ClientFrame::Link(offered) = peer.next().await else { panic!("no offer") };
+        peer.say(&[ServerFrame::LinkAnswer(offered.offer)]).await;
+        let ClientFrame::LinkReply(consent) = peer.next().await else { panic!("no reply") };
+        peer.say(&[ServerFrame::Linked(consent)]).await;
+        peer.connection.closed().await;
+    });
+    let mut unproven = connect(server).await.unwrap();
+    let (link, offer) = (LinkId::from_bytes([5; 16]), Bytes::from_static(b"offer"));
+    unproven.offer(&Offered { link, device: DEVICE, offer: offer.clone() }).await.unwrap();
+    assert_eq!(unproven.next().await, Ok(Linking::Answer(offer)));
+    let consent = Bytes::from_static(b"consent");
+    unproven.reply(&consent).await.unwrap();
+    assert_eq!(unproven.next().await, Ok(Linking::Linked(consent)));
 }
 
 #[tokio::test]

@@ -80,8 +80,10 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
     let invalid = |why| TrustError::Invalid { account, why };
     let known = work.log(account)?;
     let seen = known.as_ref().map_or(0, DeviceLog::length);
-    if found.log_length < seen {
-        return Err(TrustError::Shorter { account, seen, shown: found.log_length });
+    let pin = work.pin(account)?;
+    let least = pin.map_or(seen, |pin| pin.length.max(seen));
+    if found.log_length < least {
+        return Err(TrustError::Shorter { account, seen: least, shown: found.log_length });
     }
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
@@ -104,10 +106,13 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
                     why => invalid(why),
                 })?;
                 if !first_time {
-                    tell(work, account, &change)?;
+                    tell(work, found, &change)?;
                     revoked.extend(revoked_by(change));
                 }
             }
+        }
+        if log.as_ref().is_some_and(|log| pin.is_some_and(|pin| pin.length == log.length() && pin != log.at())) {
+            return Err(TrustError::Forked(account));
         }
         let sql = "INSERT INTO log_entry (account, number, entry) VALUES (?1, ?2, ?3)";
         work.connection.execute(sql, params![account.as_bytes(), number, entry.as_ref()])?;
@@ -118,6 +123,9 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
     let log = log.filter(|log| log.account() == account).ok_or(TrustError::Incomplete(account))?;
     let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET handle = ?2";
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
+    if pin.is_some_and(|pin| pin.length <= log.length()) {
+        work.unpin(account)?;
+    }
     let more = log.length() < found.log_length;
     if !more {
         work.asked.account_answered(account, log.length() > seen);
@@ -153,16 +161,23 @@ fn revoked_by(change: LogChange) -> Vec<DeviceId> {
     }
 }
 
-fn tell(work: &Work<'_>, account: AccountId, change: &LogChange) -> Result<(), VaultError> {
+fn tell(work: &Work<'_>, found: &AccountFound, change: &LogChange) -> Result<(), VaultError> {
+    let (account, handle) = (found.account, || found.handle.to_string());
+    let added = |device: &DeviceId| {
+        let name = work.device_name(*device)?;
+        work.event(Event::DeviceAdded { account, handle: handle(), device: *device, name }).map(drop)
+    };
+    let revoked = |device: &DeviceId| {
+        let name = work.device_name(*device)?;
+        work.event(Event::DeviceRevoked { account, handle: handle(), device: *device, name }).map(drop)
+    };
     match change {
-        LogChange::Added(device) => work.event(Event::DeviceAdded { account, device: *device }).map(drop),
-        LogChange::Revoked(device) => work.event(Event::DeviceRevoked { account, device: *device }).map(drop),
+        LogChange::Added(device) => added(device),
+        LogChange::Revoked(device) => revoked(device),
         LogChange::RecoveryRotated => Ok(()),
-        LogChange::Recovered { added, revoked } => {
-            for device in revoked {
-                work.event(Event::DeviceRevoked { account, device: *device })?;
-            }
-            work.event(Event::DeviceAdded { account, device: *added }).map(drop)
+        LogChange::Recovered { added: new, revoked: old } => {
+            old.iter().try_for_each(revoked)?;
+            added(new)
         }
     }
 }

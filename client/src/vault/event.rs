@@ -113,18 +113,30 @@ pub enum Event {
         /// Whose.
         #[serde(with = "as_text")]
         account: AccountId,
+        /// The account's handle.
+        #[serde(default)]
+        handle: String,
         /// Which.
         #[serde(with = "as_text")]
         device: DeviceId,
+        /// What it is called, where that is known here.
+        #[serde(default)]
+        name: Option<String>,
     },
     /// A device of an account was revoked.
     DeviceRevoked {
         /// Whose.
         #[serde(with = "as_text")]
         account: AccountId,
+        /// The account's handle.
+        #[serde(default)]
+        handle: String,
         /// Which.
         #[serde(with = "as_text")]
         device: DeviceId,
+        /// What it is called, where that is known here.
+        #[serde(default)]
+        name: Option<String>,
     },
     /// A commit was refused.
     CommitRefused {

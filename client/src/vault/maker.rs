@@ -75,12 +75,13 @@ pub(super) fn make(work: &mut Work<'_>, conversation: ConversationId) -> Result<
     if let Some(pending) = pending(work, conversation)? {
         return Ok(Some(pending.submit));
     }
+    let removals = work.removals(conversation)?;
     let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active)
         && !work.must_rejoin(conversation)?;
     let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
     let Some(counter) = work.next_counter()? else { return Ok(None) };
     let epoch = group.epoch();
-    let bundle = work.mls().commit(&mut group, &work.removals(conversation)?)?;
+    let bundle = work.mls().commit(&mut group, &removals)?;
     work.keep(conversation, group);
     put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
 }
@@ -140,11 +141,13 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
                 work.note_group(conversation, &group.leaves())?;
                 work.keep(conversation, group);
             }
-            event = Some(if row.is_ahead() {
-                restart::restarted(work, &row, epoch)?
-            } else {
-                work.event(Event::Rejoined { conversation })?
-            });
+            // A linked device comes into what its account is in: that is no news, and nothing is lost by it.
+            let comes_in = row.epoch == 0 && work.identity.log_entry > 0;
+            if row.is_ahead() {
+                event = Some(restart::restarted(work, &row, epoch)?);
+            } else if !comes_in {
+                event = Some(work.event(Event::Rejoined { conversation })?);
+            }
         }
         None => {
             let Some(mut group) = work.group(conversation)? else { return Ok(None) };

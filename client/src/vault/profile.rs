@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::key::random;
 use super::work::{REPLACED, load_log};
 use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError, life};
+use crate::limits::DEVICE_NAME_BYTES_MAX;
 use crate::words;
 
 /// The row, read.
@@ -194,7 +195,13 @@ impl Profile {
     }
 }
 
-fn server_text(server: &ServerUrl) -> String {
+/// A name by which a person knows a device.
+pub(crate) fn check_device_name(name: &str) -> Result<(), OpenError> {
+    let fits = !name.is_empty() && name.len() <= DEVICE_NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(OpenError::DeviceName) }
+}
+
+pub(super) fn server_text(server: &ServerUrl) -> String {
     ServerUrl { token: None, ..server.clone() }.to_string()
 }
 

@@ -91,7 +91,7 @@ pub(super) fn rejoin(
     if state.epoch > EPOCH_MAX {
         return Err(RejoinError::Refused("its epoch is beyond what commits can reach".into()));
     }
-    let seen = row.as_ref().map_or(0, |row| row.epoch_seen.max(row.epoch));
+    let seen = row.as_ref().map_or(0, |row| row.epoch_seen.max(row.epoch)).max(work.foretold(conversation)?);
     if state.epoch < seen && attempt != Attempt::Restart {
         return Err(RejoinError::Older { shown: state.epoch, seen });
     }

@@ -1,7 +1,7 @@
 //! Revoked devices: those that have a leaf still, and are to be removed before anything is encrypted; and those that have
 //! been removed, and do not come back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gureum_proto::membership::Leaf;
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, SubmitCommit};
@@ -57,13 +57,23 @@ impl Vault {
 }
 
 impl Work<'_> {
-    /// The revoked devices that this one is to remove.
-    pub(super) fn removals(&self, conversation: ConversationId) -> Result<Vec<DeviceId>, VaultError> {
+    /// The revoked devices that this one is to remove. Those of an account that has no other leaf stay until it has: one
+    /// that was brought back comes in by itself, and nobody may leave it without.
+    pub(super) fn removals(&mut self, conversation: ConversationId) -> Result<Vec<DeviceId>, VaultError> {
         let sql = "SELECT device FROM removal WHERE conversation = ?1 ORDER BY device";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![conversation.as_bytes()], |row| row.get(0).map(DeviceId::from_bytes))?;
-        let devices = rows.collect::<Result<Vec<_>, _>>()?;
-        Ok(devices.into_iter().filter(|device| *device != UNNAMED && !self.is_self(*device)).collect())
+        let revoked = rows.collect::<Result<BTreeSet<_>, _>>()?;
+        if revoked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(group) = self.group(conversation)? else { return Ok(Vec::new()) };
+        let leaves = devices(&group.leaves());
+        self.keep(conversation, group);
+        let others = leaves.iter().filter(|(device, _)| !revoked.contains(device));
+        let stays: BTreeSet<_> = others.map(|(_, account)| *account).collect();
+        let may_go = |device: &DeviceId| leaves.get(device).is_some_and(|account| stays.contains(account));
+        Ok(revoked.iter().copied().filter(|device| may_go(device) && !self.is_self(*device)).collect())
     }
 
     /// The server waits for a removal; whose, this device may not know yet.

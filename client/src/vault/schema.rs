@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 6;
+const FORMAT: i64 = 7;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -146,10 +146,41 @@ ALTER TABLE profile ADD COLUMN restored_seq INTEGER NOT NULL DEFAULT 0;  -- the 
 ALTER TABLE conversation ADD COLUMN must_rejoin INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 6] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE];
+/// Since format 7: a device before its account has it, and what it is told when it comes in.
+const LINKING: &str = "
+CREATE TABLE draft (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    server TEXT NOT NULL,
+    device_name TEXT NOT NULL,
+    proof_seed BLOB NOT NULL,
+    mls_seed BLOB NOT NULL,
+    seal_seed BLOB NOT NULL,           -- of the key in the code
+    secret BLOB NOT NULL,              -- the one in the code
+    account BLOB,                      -- from when one answered, or is brought back
+    handle TEXT,
+    log_entry INTEGER,
+    bundle_key BLOB
+);
+CREATE TABLE log_pin (                 -- of logs that another device has seen and this one not yet
+    account BLOB PRIMARY KEY,
+    length INTEGER NOT NULL,
+    head BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE foretold (                -- conversations of which another device has told
+    conversation BLOB PRIMARY KEY,
+    epoch INTEGER NOT NULL,            -- the highest that it has seen
+    place INTEGER NOT NULL             -- 0: the one with the newest message
+) WITHOUT ROWID;
+CREATE TABLE device_name (             -- of this account's devices
+    device BLOB PRIMARY KEY,
+    name TEXT NOT NULL
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 6 && FORMAT == 6, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 7] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING];
+
+const _: () = assert!(STEPS.len() == 7 && FORMAT == 7, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -8,6 +8,7 @@ mod devices;
 mod holds;
 mod home;
 mod key_packages;
+mod link;
 mod relay;
 mod restart;
 mod talk;

@@ -215,6 +215,8 @@ impl<'a> Work<'a> {
     pub(super) fn note_joined(&self, id: ConversationId, epoch: u64) -> Result<(), VaultError> {
         let sql = "UPDATE conversation SET joined_epoch = ?2 WHERE id = ?1 AND joined_epoch = 0";
         self.connection.execute(sql, params![id.as_bytes(), epoch])?;
+        // From here on it sees for itself.
+        self.connection.execute("DELETE FROM foretold WHERE conversation = ?1", params![id.as_bytes()])?;
         Ok(())
     }
 

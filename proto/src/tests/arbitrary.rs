@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap,
-    GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Life, LifeToken, MessageId, Notice,
-    Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, Commits, ConversationId, ConversationState,
+    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody,
+    FindBy, Gap, GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Life, LifeToken, Link,
+    LinkBundle, LinkCode, LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MessageId, Notice, Position, Ready,
+    Recover, Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -24,6 +25,10 @@ fn device() -> impl Strategy<Value = DeviceId> {
 
 fn conversation() -> impl Strategy<Value = ConversationId> {
     any::<[u8; 16]>().prop_map(ConversationId::from_bytes)
+}
+
+fn link() -> impl Strategy<Value = LinkId> {
+    any::<[u8; 16]>().prop_map(LinkId::from_bytes)
 }
 
 fn message_id() -> impl Strategy<Value = MessageId> {
@@ -100,6 +105,11 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         sent.prop_map(|(counter, result)| ServerFrame::Sent(Sent { counter, result })),
         refusal(600).prop_map(ServerFrame::Refused),
         any::<u64>().prop_map(|come_back_ms| ServerFrame::Drain { come_back_ms }),
+        some_bytes(99).prop_map(ServerFrame::LinkAnswer),
+        vec(any::<u8>(), 0..99).prop_map(|bundle| ServerFrame::Linked(bundle.into())),
+        (account(), handle(), any::<u64>(), any::<[u8; 32]>()).prop_map(|(account, handle, length, hash)| {
+            ServerFrame::Recovering(Recovering { account, handle, head: LogHead { length, hash } })
+        }),
         any::<(u32, bool)>().prop_map(|(key_packages_left, last_resort_used)| {
             ServerFrame::Notice(Notice { key_packages_left, last_resort_used })
         }),
@@ -171,6 +181,11 @@ fn request() -> impl Strategy<Value = Request> {
         conversation().prop_map(|conversation| Request::ReadGroup { conversation }),
         option::of(conversation()).prop_map(|after| Request::ListConversations { after }),
         some_bytes(300).prop_map(|entry| Request::AppendDeviceLog { entry }),
+        Just(Request::ListDevices),
+        link().prop_map(|link| Request::FindLink { link }),
+        (link(), some_bytes(99)).prop_map(|(link, payload)| Request::AnswerLink { link, payload }),
+        (link(), vec(any::<u8>(), 0..99))
+            .prop_map(|(link, payload)| Request::FinishLink { link, payload: payload.into() }),
         life_token().prop_map(|next| Request::TakeOver { next }),
     ]
 }
@@ -183,6 +198,14 @@ fn claimed() -> impl Strategy<Value = KeyPackages> {
     });
     (vec(package, 0..=DEVICES_MAX), vec(account(), 0..4))
         .prop_map(|(packages, missing)| KeyPackages { packages, missing })
+}
+
+fn device_state() -> impl Strategy<Value = DeviceState> {
+    (device(), any::<u64>(), any::<u32>()).prop_map(|(device, last_seen_ms, key_packages_left)| DeviceState {
+        device,
+        last_seen_ms,
+        key_packages_left,
+    })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -216,6 +239,10 @@ fn response() -> impl Strategy<Value = Response> {
         (vec(state, 0..4), any::<bool>())
             .prop_map(|(conversations, more)| Response::Conversations { conversations, more }),
         any::<u64>().prop_map(|log_length| Response::DeviceLogAppended { log_length }),
+        vec(device_state(), 0..=DEVICES_MAX).prop_map(Response::Devices),
+        some_bytes(99).prop_map(|offer| Response::LinkFound { offer }),
+        some_bytes(99).prop_map(|payload| Response::LinkCountersigned { payload }),
+        Just(Response::LinkFinished),
         any::<(u64, u64)>()
             .prop_map(|(generation, accepted_counter)| Response::TakenOver { generation, accepted_counter }),
     ]
@@ -258,6 +285,33 @@ proptest! {
         prop_assert!(matches!(&read, Ok(ClientFrame::Register(again)) if *again == register), "{:?}", read);
         let read = ClientFrame::decode(frame(|out| put_ack(at, out)));
         prop_assert!(matches!(&read, Ok(ClientFrame::Ack(again)) if *again == at), "{:?}", read);
+    }
+
+    #[test]
+    fn what_is_said_before_the_proof_comes_back(
+        link in link(), device in device(), offer in some_bytes(300), reply in some_bytes(300),
+        recovery_key: [u8; 32], entry in option::of(some_bytes(300)),
+    ) {
+        let link = Link { link, device, offer };
+        let read = ClientFrame::decode(frame(|out| put_link(&link, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::Link(again)) if *again == link), "{:?}", read);
+        let read = ClientFrame::decode(frame(|out| put_link_reply(&reply, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::LinkReply(again)) if *again == reply), "{:?}", read);
+        let recover = Recover { recovery_key, entry };
+        let read = ClientFrame::decode(frame(|out| put_recover(&recover, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::Recover(again)) if *again == recover), "{:?}", read);
+    }
+
+    #[test]
+    fn a_code_comes_back(public: [u8; 32], secret: [u8; 16]) {
+        let code = LinkCode::new(public, secret);
+        prop_assert_eq!(code.to_text().parse(), Ok(code));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_part_of_a_link_that_breaks_a_reader(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = (LinkOffer::decode(&bytes), LinkProposal::decode(&bytes), LinkConsent::decode(&bytes));
+        let _ = (LinkBundle::decode(&bytes), AddDraft::read(&bytes), String::from_utf8_lossy(&bytes).parse::<LinkCode>());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use crate::convert::schema;
 use crate::limits::{
     CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX,
     ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    KEY_PACKAGES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    KEY_PACKAGES_MAX, LINK_ANSWER_BYTES_MAX, LINK_BUNDLE_BYTES_MAX, LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX,
+    LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::{
     ClientFrame, Code, DeliveryFrame, FrameContentError, Hello, PayloadError, Refusal, Request, Response, Sent,
@@ -116,6 +117,60 @@ fn a_register_keeps_its_bounds() {
     assert_eq!(read(schema::Register { handle: "a".repeat(HANDLE_BYTES_MAX), ..full() }), Ok(()));
     let handle = "a".repeat(HANDLE_BYTES_MAX + 1);
     assert_eq!(read(schema::Register { handle, ..full() }), Err(PayloadError::TooLong("handle")));
+}
+
+#[test]
+fn a_link_and_a_recovery_keep_their_bounds() {
+    let full = || schema::Link { link: id(), device: id(), offer: long(1) };
+    let link = |message: schema::Link| client(FrameKind::Link, &message);
+    an_id("link", |bytes| link(schema::Link { link: bytes, ..full() }));
+    an_id("device", |device| link(schema::Link { device, ..full() }));
+    filled(LINK_OFFER_BYTES_MAX, "offer", |offer| link(schema::Link { offer, ..full() }));
+    let reply = |payload| client(FrameKind::LinkReply, &schema::LinkReply { payload });
+    filled(LINK_REPLY_BYTES_MAX, "reply", reply);
+    let answer = |payload| server(FrameKind::LinkAnswer, &schema::LinkAnswer { payload });
+    filled(LINK_ANSWER_BYTES_MAX, "answer", answer);
+    let linked = |payload| server(FrameKind::Linked, &schema::Linked { payload });
+    assert_eq!(linked(Bytes::new()), Ok(()), "nothing may be handed over");
+    at_most(LINK_BUNDLE_BYTES_MAX, "bundle", linked);
+
+    let recover = |recovery_key, entry| client(FrameKind::Recover, &schema::Recover { recovery_key, entry });
+    for bytes in [0, 31, 33] {
+        assert_eq!(recover(long(bytes), long(1)), Err(PayloadError::Invalid("recovery key")));
+    }
+    assert_eq!(recover(long(32), Bytes::new()), Ok(()), "the first time there is none");
+    at_most(LOG_ENTRY_BYTES_MAX, "log entry", |entry| recover(long(32), entry));
+    let recovering = |account, handle: &str, previous| {
+        let handle = handle.to_owned();
+        server(FrameKind::Recovering, &schema::Recovering { account, handle, index: 1, previous })
+    };
+    an_id("account", |account| recovering(account, "alice", long(32)));
+    assert_eq!(recovering(id(), "a", long(32)), Err(PayloadError::Invalid("handle")));
+    assert_eq!(recovering(id(), "alice", long(31)), Err(PayloadError::Invalid("hash")));
+}
+
+#[test]
+fn requests_and_answers_on_links_and_devices_keep_their_bounds() {
+    use schema::request::Kind;
+    use schema::response::Kind as Answer;
+    an_id("link", |link| request(Kind::FindLink(schema::FindLink { link })));
+    let answer = |link, payload| request(Kind::AnswerLink(schema::AnswerLink { link, payload }));
+    an_id("link", |link| answer(link, long(1)));
+    filled(LINK_ANSWER_BYTES_MAX, "answer", |payload| answer(id(), payload));
+    let finish = |link, payload| request(Kind::FinishLink(schema::FinishLink { link, payload }));
+    an_id("link", |link| finish(link, long(1)));
+    assert_eq!(finish(id(), Bytes::new()), Ok(()), "nothing may be handed over");
+    at_most(LINK_BUNDLE_BYTES_MAX, "bundle", |payload| finish(id(), payload));
+
+    filled(LINK_OFFER_BYTES_MAX, "offer", |offer| response(Answer::LinkFound(schema::LinkFound { offer })));
+    filled(LINK_REPLY_BYTES_MAX, "reply", |payload| {
+        response(Answer::LinkCountersigned(schema::LinkCountersigned { payload }))
+    });
+    let state = |device| schema::DeviceState { device, last_seen_ms: 1, key_packages_left: 1 };
+    let devices = |devices| response(Answer::Devices(schema::Devices { devices }));
+    an_id("device", |device| devices(vec![state(device)]));
+    assert_eq!(devices(vec![state(id()); DEVICES_MAX]), Ok(()));
+    assert_eq!(devices(vec![state(id()); DEVICES_MAX + 1]), Err(PayloadError::TooLong("list of devices")));
 }
 
 #[test]

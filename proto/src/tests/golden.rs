@@ -3,16 +3,17 @@
 use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, Envelope, EnvelopeBody, FindBy, Gap, GapReason,
-    Group, Hello, HelloClaim, KeyPackages, Life, LifeToken, MessageId, Notice, Position, Ready, Refusal, Register,
-    Registered, Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SubmitCommit, put_ack, put_hello,
-    put_register, put_send,
+    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope, EnvelopeBody, FindBy, Gap,
+    GapReason, Group, Hello, HelloClaim, KeyPackages, Life, LifeToken, Link, LinkId, LogHead, MessageId, Notice,
+    Position, Ready, Recover, Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
+    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
 const OTHER: AccountId = AccountId::from_bytes([0xb1; 16]);
 const DEVICE: DeviceId = DeviceId::from_bytes([0xd1; 16]);
 const CONVERSATION: ConversationId = ConversationId::from_bytes([0xc1; 16]);
+const LINK: LinkId = LinkId::from_bytes([0xb1; 16]);
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -121,6 +122,32 @@ fn client_frames_have_these_bytes() {
 }
 
 #[test]
+fn client_frames_of_linking_and_recovery_have_these_bytes() {
+    let link = Link { link: LINK, device: DEVICE, offer: bytes("offer") };
+    let read = client(
+        |out| put_link(&link, out),
+        "0a2b0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d11a056f66666572",
+    );
+    assert!(matches!(read, ClientFrame::Link(again) if again == link));
+
+    let read = client(|out| put_link_reply(&bytes("reply"), out), "0c070a057265706c79");
+    assert!(matches!(read, ClientFrame::LinkReply(again) if again == bytes("reply")));
+
+    let recover = Recover { recovery_key: [0xe1; 32], entry: None };
+    let read = client(
+        |out| put_recover(&recover, out),
+        "0e220a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+    );
+    assert!(matches!(read, ClientFrame::Recover(again) if again == recover));
+    let recover = Recover { entry: Some(bytes("entry")), ..recover };
+    let read = client(
+        |out| put_recover(&recover, out),
+        "0e290a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e11205656e747279",
+    );
+    assert!(matches!(read, ClientFrame::Recover(again) if again == recover));
+}
+
+#[test]
 fn server_frames_have_these_bytes() {
     server(ServerFrame::Ready(Ready::default()), "0200");
     let ready = Ready {
@@ -151,6 +178,15 @@ fn server_frames_have_these_bytes() {
     server(ServerFrame::Sent(Sent { counter: 7, result: Err(refusal()) }), "040f08071a0b080410ac021a04736c6f77");
     server(ServerFrame::Refused(refusal()), "080d0a0b080410ac021a04736c6f77");
     server(ServerFrame::Drain { come_back_ms: 1_500 }, "090308dc0b");
+    server(ServerFrame::LinkAnswer(bytes("answer")), "0b080a06616e73776572");
+    server(ServerFrame::Linked(bytes("bundle")), "0d080a0662756e646c65");
+    server(ServerFrame::Linked(Bytes::new()), "0d00");
+    let head = LogHead { length: 2, hash: [0xe1; 32] };
+    server(
+        ServerFrame::Recovering(Recovering { account: ACCOUNT, handle: "alice".parse().unwrap(), head }),
+        "0f3d0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c69636518022220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+    );
     server(ServerFrame::Notice(Notice { key_packages_left: 7, last_resort_used: true }), "50000408071001");
     server(ServerFrame::Notice(Notice::default()), "500000");
 }
@@ -256,6 +292,16 @@ fn requests_have_these_bytes() {
     request(Request::ListConversations { after: None }, "20024200");
     request(Request::ListConversations { after: Some(CONVERSATION) }, "201442120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
     request(Request::AppendDeviceLog { entry: bytes("entry") }, "20094a070a05656e747279");
+    request(Request::ListDevices, "20025a00");
+    request(Request::FindLink { link: LINK }, "201462120a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1");
+    request(
+        Request::AnswerLink { link: LINK, payload: bytes("answer") },
+        "201c6a1a0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b11206616e73776572",
+    );
+    request(
+        Request::FinishLink { link: LINK, payload: bytes("bundle") },
+        "201c721a0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1120662756e646c65",
+    );
     let next = LifeToken::from_bytes([0x72; 16]);
     request(Request::TakeOver { next }, "2015a201120a1072727272727272727272727272727272");
 }
@@ -295,5 +341,10 @@ fn responses_have_these_bytes() {
         "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
     );
     response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
+    let state = DeviceState { device: DEVICE, last_seen_ms: 1_800_000_000_000, key_packages_left: 20 };
+    response(Response::Devices(vec![state]), "211f621d0a1b0a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d11080a0f1c2b1341814");
+    response(Response::LinkFound { offer: bytes("offer") }, "21096a070a056f66666572");
+    response(Response::LinkCountersigned { payload: bytes("reply") }, "210972070a057265706c79");
+    response(Response::LinkFinished, "21027a00");
     response(Response::TakenOver { generation: 8, accepted_counter: 7 }, "2107aa010408081007");
 }

@@ -296,6 +296,13 @@ impl Audit<'_> {
                 let Some(window) = record::<SenderWindow>("cursor", record_key, value, report) else { return };
                 self.places_of_sent(&account, &window, places, report);
             }
+            Some((account, _, CursorTag::Seen)) => {
+                self.owned(&account, "cursor", record_key, report);
+                let Some(seen_ms) = record::<u64>("cursor", record_key, value, report) else { return };
+                if self.times.is_in_the_future(seen_ms) {
+                    report.find(Kind::Time, "cursor", record_key, "its time is to come");
+                }
+            }
             Some((account, _, CursorTag::Life)) => {
                 self.owned(&account, "cursor", record_key, report);
                 record::<LifeRecord>("cursor", record_key, value, report);
@@ -412,6 +419,9 @@ impl Audit<'_> {
                 Some((b'c', _)) => key::parse_membership(record_key).is_some_and(|(_, conversation)| {
                     self.has(Family::Conversation, &key::conversation(&conversation, ConversationTag::Head))
                 }),
+                // Whether it is the account's key stands in its log, which is read elsewhere.
+                Some((b'r', recovery_key)) => record::<AccountId>("directory", record_key, value, report)
+                    .is_none_or(|account| recovery_key.len() == 32 && self.has_log(&account)),
                 Some((b'p', _)) => record::<gureum_proto::ConversationId>("directory", record_key, value, report)
                     .is_none_or(|id| self.has(Family::Conversation, &key::conversation(&id, ConversationTag::Head))),
                 _ => false,

@@ -4,6 +4,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceLog};
 
 use super::database::Audit;
 use super::report::{Kind, Report};
+use crate::directory::RECOVERY_INDEX;
 use crate::store::Family;
 use crate::store::key::{self, ConversationTag, CursorTag};
 
@@ -39,6 +40,10 @@ impl Audit<'_> {
         let handle = key::handle_of(&account);
         if !self.has(Family::Directory, &handle) {
             report.find(Kind::Orphan, "directory", &handle, "the account has no handle");
+        }
+        let recovery = key::recovery(log.recovery_key().as_bytes());
+        if self.has(Family::Meta, &key::meta(RECOVERY_INDEX)) && !self.has(Family::Directory, &recovery) {
+            report.find(Kind::Orphan, "directory", &recovery, "the account's recovery key leads to no account");
         }
         for (device, _) in log.active() {
             let cursor = key::cursor(&account, &device, CursorTag::Cursor);

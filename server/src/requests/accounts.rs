@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{Code, DeviceLog, FindBy, LifeToken, LogChange, Refusal, Register, Registered, Response};
+use gureum_proto::{Code, DeviceLog, FindBy, LifeToken, Refusal, Register, Registered, Response};
 
 use super::{Answer, Requests};
 use crate::router::{Change, Changed, LogPlan, RegisterPlan};
@@ -31,7 +31,8 @@ impl Requests {
         let (device, _) = log.active().next().ok_or_else(|| Refusal::new(Code::LogInvalid))?;
         let account = log.account();
         let invite = invite.map(|invite| (invite.id, invite.uses, invite.expires_ms));
-        let plan = RegisterPlan { account, device, handle, root_entry: register.root_entry, invite };
+        let recovery_key = log.recovery_key().to_bytes();
+        let plan = RegisterPlan { account, device, handle, root_entry: register.root_entry, recovery_key, invite };
         self.router.change(Change::Register(plan)).await?;
         Ok(Registered { account, device })
     }
@@ -45,21 +46,20 @@ impl Requests {
     pub(super) async fn append_log(self: &Arc<Self>, from: Authenticated, entry: Bytes) -> Answer {
         let plan = self
             .blocking(move |this| {
-                let mut log = DeviceLog::clone(&*this.own_log(from)?);
-                let index = log.length();
+                let log = this.own_log(from)?;
+                let mut after = DeviceLog::clone(&log);
                 let change =
-                    log.append(&entry).map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
-                let (added, revoked) = match change {
-                    LogChange::Added(device) => (vec![device], Vec::new()),
-                    LogChange::Revoked(device) => (Vec::new(), vec![device]),
-                    LogChange::RecoveryRotated => (Vec::new(), Vec::new()),
-                    LogChange::Recovered { added, revoked } => (vec![added], revoked),
-                };
-                Ok(LogPlan { account: from.account(), from: from.device(), index, entry, added, revoked })
+                    after.append(&entry).map_err(|error| Refusal::with_detail(Code::LogInvalid, error.to_string()))?;
+                Ok(LogPlan::new(&log, &after, from.device(), entry, change))
             })
             .await?;
+        let added = plan.added.clone();
         match self.router.change(Change::AppendLog(plan)).await? {
-            Changed::LogAppended(log_length) => Ok(Response::DeviceLogAppended { log_length }),
+            Changed::LogAppended(log_length) => {
+                // Before the answer: what the device is to be handed comes after it.
+                added.iter().for_each(|device| self.linking.logged(from.account(), *device, self.clock.now_ms()));
+                Ok(Response::DeviceLogAppended { log_length })
+            }
             _ => Err(Refusal::new(Code::Internal)),
         }
     }

@@ -66,6 +66,11 @@ pub enum Op {
         /// What it has claimed.
         life: Life,
     },
+    /// Note that a device has proven itself.
+    Seen {
+        /// Which.
+        from: Authenticated,
+    },
 }
 
 /// A batch ready to be written, and what follows when it has been.
@@ -163,6 +168,7 @@ impl Planner {
             Op::Send { from, send } => planner.add_send(from, send, now_ms, plan),
             Op::Ack { from, position } => planner.add_ack(from, position, plan),
             Op::Live { from, life } => planner.add_life(from, &life),
+            Op::Seen { from } => planner.add_seen(from, now_ms, plan),
         })
     }
 

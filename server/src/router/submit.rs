@@ -69,6 +69,11 @@ pub(crate) enum Submission {
         /// What it has claimed.
         life: gureum_proto::Life,
     },
+    /// A proof.
+    Seen {
+        /// Whose.
+        from: Authenticated,
+    },
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -287,6 +292,12 @@ impl Writer {
             Submission::Live { from, life } => {
                 if let Err(error) = planner.add(Op::Live { from, life }, now_ms, plan) {
                     // Nobody waits for an answer: what the device claims next is ahead of what is known then.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
+            Submission::Seen { from } => {
+                if let Err(error) = planner.add(Op::Seen { from }, now_ms, plan) {
+                    // Nobody waits for an answer: the next proof is noted again.
                     unplanned(&error, &self.parts.metrics);
                 }
             }

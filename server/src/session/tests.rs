@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod arbitrary;
+mod unproven;
 mod watch;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, LifeToken, put_ack, put_hello,
@@ -21,6 +22,11 @@ const START_MS: u64 = 1_800_000_000_000;
 const TIMEOUT_MS: u64 = 3_000;
 const EXPORTER: [u8; EXPORTER_BYTES] = [6; EXPORTER_BYTES];
 const HEAD: Position = Position { seq: 9, count: 5 };
+/// What a client says on its session stream.
+const CLIENTS: [FrameKind; 7] = {
+    use FrameKind::{Ack, Hello, Link, LinkReply, Recover, Register, Send};
+    [Hello, Send, Ack, Register, Link, LinkReply, Recover]
+};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[5; 32])
@@ -183,12 +189,12 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
 }
 
 #[test]
-fn every_frame_but_hello_and_register_before_the_proof_is_unexpected() {
-    closes(&mut session(), send(1), Code::FrameUnexpected);
-    closes(&mut session(), ack(1, 1), Code::FrameUnexpected);
+fn every_frame_that_begins_nothing_is_unexpected_before_the_proof() {
+    for input in [send(1), ack(1, 1), unproven::reply()] {
+        closes(&mut session(), input, Code::FrameUnexpected);
+    }
     for kind in FrameKind::ALL {
-        let starts = matches!(kind, FrameKind::Hello | FrameKind::Register | FrameKind::Send | FrameKind::Ack);
-        if !starts {
+        if !CLIENTS.contains(kind) {
             let frame = Input::Frame(Frame { kind: *kind, payload: Bytes::new() });
             closes(&mut session(), frame, Code::FrameUnexpected);
         }
@@ -198,7 +204,7 @@ fn every_frame_but_hello_and_register_before_the_proof_is_unexpected() {
 #[test]
 fn a_payload_that_is_no_message_closes() {
     let garbage = Bytes::from_static(&[0xff; 8]);
-    for kind in [FrameKind::Hello, FrameKind::Register, FrameKind::Send, FrameKind::Ack] {
+    for kind in CLIENTS {
         let frame = Frame { kind, payload: garbage.clone() };
         closes(&mut session(), Input::Frame(frame), Code::PayloadMalformed);
     }

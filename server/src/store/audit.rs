@@ -247,6 +247,12 @@ impl Audit<'_> {
                     self.window(account, device, &cursor_key, &value)?;
                     continue;
                 }
+                CursorTag::Seen => {
+                    if let Some(seen_ms) = self.decode::<u64>(Family::Cursor, &value) {
+                        self.not_future(Family::Cursor, seen_ms);
+                    }
+                    continue;
+                }
                 CursorTag::Life => {
                     let _: Option<LifeRecord> = self.decode(Family::Cursor, &value);
                     continue;

@@ -89,6 +89,8 @@ pub enum CursorTag {
     Cursor = 0,
     /// The results of its latest sends.
     SenderWindow = 1,
+    /// When it last proved itself.
+    Seen = 2,
     /// Where it stands in its life.
     Life = 3,
     /// Its last resort was given out.
@@ -212,6 +214,7 @@ pub fn parse_cursor(key: &[u8]) -> Option<(AccountId, DeviceId, CursorTag)> {
     let tag = match tag {
         [0] => CursorTag::Cursor,
         [1] => CursorTag::SenderWindow,
+        [2] => CursorTag::Seen,
         [3] => CursorTag::Life,
         [4] => CursorTag::LastResort,
         _ => return None,
@@ -324,6 +327,12 @@ pub fn handle_of(account: &AccountId) -> Key {
     Key::of(&[b"a", account.as_bytes()])
 }
 
+/// The public half of a recovery key → the account that it brings back.
+#[must_use]
+pub fn recovery(recovery_key: &[u8; 32]) -> Key {
+    Key::of(&[b"r", recovery_key])
+}
+
 /// The two accounts of a direct conversation, in either order → the conversation.
 #[must_use]
 pub fn pair(one: &AccountId, other: &AccountId) -> Key {
@@ -401,6 +410,7 @@ mod tests {
         check(handle("bo"), "68 626f");
         check(handle_of(&ACCOUNT), &format!("61 {a}"));
         check(membership(&ACCOUNT, &CONVERSATION), &format!("63 {a} {c}"));
+        check(recovery(&[0xe1; 32]), &format!("72 {}", "e1".repeat(32)));
         check(registration(&InviteId::from_bytes([3; 16])), &"03".repeat(16));
     }
 
@@ -415,7 +425,8 @@ mod tests {
         assert_eq!(parse_inbox(&inbox(&ACCOUNT, 77)), Some((ACCOUNT, 77)));
         assert_eq!(parse_commit(&commit(&CONVERSATION, 4)), Some((CONVERSATION, 4)));
         assert_eq!(parse_device_log(&device_log(&ACCOUNT, 5)), Some((ACCOUNT, 5)));
-        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Life, CursorTag::LastResort] {
+        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Seen, CursorTag::Life, CursorTag::LastResort]
+        {
             assert_eq!(parse_cursor(&cursor(&ACCOUNT, &DEVICE, tag)), Some((ACCOUNT, DEVICE, tag)));
         }
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
@@ -436,7 +447,7 @@ mod tests {
         assert_eq!(parse_conversation(&[0; 17]), None);
         assert_eq!(parse_inbox(&[0; 23]), None);
         assert_eq!(parse_inbox(&[0; 25]), None);
-        assert_eq!(parse_cursor(&[2; 33]), None);
+        assert_eq!(parse_cursor(&[3; 33]), None);
         assert_eq!(message_time_ms(&[0; 15]), None);
     }
 

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod devices;
 mod load;
 mod talk;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+pub(crate) use devices::{ApproveArgs, DevicesArgs, DevicesCommand, LinkArgs, RecoverArgs, RevokeArgs};
 pub(crate) use load::LoadArgs;
 pub(crate) use talk::{ChatArgs, HistoryArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
@@ -42,6 +44,7 @@ Examples:
   gureum send bob 'Are you there?'
   gureum receive --follow
   gureum chat bob
+  gureum devices
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
 Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
@@ -51,6 +54,12 @@ server has gone back in this conversation (see gureum restart --help).";
 pub(crate) enum Command {
     /// Make an account from an invite, and show its recovery words once
     Register(RegisterArgs),
+    /// Make this home another device of an account, which one of its devices approves
+    Link(LinkArgs),
+    /// List this account's devices; approve or revoke one
+    Devices(DevicesArgs),
+    /// Bring an account back whose devices are all lost, by its recovery words
+    Recover(RecoverArgs),
     /// Send a message
     Send(SendArgs),
     /// Take what came, print it, and end when there is no more (or follow)
@@ -75,6 +84,8 @@ mod tests {
 
     use super::*;
 
+    const CODE: &str = "GLAEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCIRCEIRCEIRCEIRCEIRCEIQ";
+
     #[track_caller]
     fn check(line: &str, fits: bool) {
         assert_eq!(Args::try_parse_from(line.split(' ')).is_ok(), fits, "{line}");
@@ -95,6 +106,16 @@ mod tests {
         check("gureum receive --follow --json", true);
         check("gureum history bob --limit 3", true);
         check("gureum restart bob --json", true);
+        check("gureum link gureum://127.0.0.1:1 --device-name tablet", true);
+        check("gureum link", false);
+        check("gureum devices --json", true);
+        check(&format!("gureum devices approve {CODE} --name tablet"), true);
+        check(&format!("gureum devices approve {}", CODE.to_lowercase()), true);
+        check("gureum devices approve GLAEIR", false);
+        check("gureum devices revoke tablet", true);
+        check("gureum devices revoke", false);
+        check("gureum devices tablet", false);
+        check("gureum recover gureum://127.0.0.1:1", true);
         check("gureum restart", false);
         check("gureum load --server a --pairs 2 --rate 100 --duration 5s --sealed-size 256", true);
         check("gureum load --server a --rate 0", false);

@@ -51,3 +51,10 @@ impl Home {
         Ok(opened?)
     }
 }
+
+/// What a device is called where nobody says otherwise: as its machine.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().take(32).collect();
+    if name.is_empty() { "device".to_owned() } else { name }
+}

@@ -5,11 +5,12 @@ mod text;
 
 use std::io::{self, Write};
 
+pub(crate) use event::device_json;
 use event::{event_json, history_json};
 use gureum_client::vault::{Event, HistoryItem};
 use serde::Serialize;
+pub(crate) use text::{device_text, printable, time_text};
 use text::{event_text, history_text};
-pub(crate) use text::{printable, time_text};
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -77,13 +78,42 @@ pub(crate) enum Line<'a> {
         conversation: String,
         with: String,
     },
-    DeviceAdded {
+    #[serde(rename = "device")]
+    DeviceChange {
+        change: &'static str,
         account: String,
+        handle: &'a str,
         device: String,
+        name: Option<&'a str>,
     },
-    DeviceRevoked {
+    Device {
+        device: String,
+        name: Option<&'a str>,
+        added_ms: u64,
+        last_seen_ms: Option<u64>,
+        current: bool,
+    },
+    LinkCode {
+        code: &'a str,
+    },
+    LinkCheck {
+        digits: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        handle: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_name: Option<&'a str>,
+    },
+    Linked {
         account: String,
         device: String,
+        handle: String,
+        device_name: &'a str,
+    },
+    Recovered {
+        account: String,
+        device: String,
+        handle: String,
+        device_name: &'a str,
     },
     CommitRefused {
         conversation: String,
@@ -230,6 +260,36 @@ mod tests {
             &Event::Copied { conversation },
             r#"{"event":"copied","conversation":"01010101010101010101010101010101"}"#,
         );
+    }
+
+    #[test]
+    fn a_change_of_devices_says_whose_and_which() {
+        let (account, device) = (AccountId::from_bytes([2; 16]), DeviceId::from_bytes([3; 16]));
+        let (handle, name) = ("alice".to_owned(), Some("ta\u{1b}blet".to_owned()));
+        let added = Event::DeviceAdded { account, handle: handle.clone(), device, name };
+        check(
+            &added,
+            concat!(
+                r#"{"event":"device","change":"added","account":"02020202020202020202020202020202","handle":"alice","#,
+                r#""device":"03030303030303030303030303030303","name":"ta\u001bblet"}"#
+            ),
+        );
+        let said = Output::new(false).event(&added).unwrap().unwrap();
+        assert!(said.contains("alice") && said.contains("ta\\u{1b}blet"), "{said}");
+        check(
+            &Event::DeviceRevoked { account, handle, device, name: None },
+            concat!(
+                r#"{"event":"device","change":"revoked","account":"02020202020202020202020202020202","handle":"alice","#,
+                r#""device":"03030303030303030303030303030303","name":null}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_listed_device_is_no_change() {
+        let line = Line::Device { device: "03".to_owned(), name: None, added_ms: 5, last_seen_ms: None, current: true };
+        let listed = r#"{"event":"device","device":"03","name":null,"added_ms":5,"last_seen_ms":null,"current":true}"#;
+        assert_eq!(serde_json::to_string(&line).unwrap(), listed);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What callers want of a session, and how it is begun.
 
-use gureum_proto::Handle;
+use gureum_proto::{DeviceId, Handle};
 use tokio::sync::oneshot;
 
 use super::{Session, Waiting};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::limits::WAITING_MAX;
-use crate::vault::{Contact, Conversation, OutboxId, SentMessage};
+use crate::vault::{Contact, Conversation, OutboxId, SentMessage, Vault};
 
 /// What a caller wants of a session.
 #[derive(Debug)]
@@ -16,8 +16,19 @@ pub(crate) enum Command {
     Send { to: Handle, text: String, reply: Reply },
     /// Look somebody up.
     Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+    /// Revoke a device of this account.
+    Revoke { device: DeviceId, reply: oneshot::Sender<Result<Revoked, ClientError>> },
     /// Go on from where the server has gone back to.
     Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
+}
+
+/// What became of a device that was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Revoked {
+    /// Conversations from which revoked devices were removed.
+    pub removed_from: usize,
+    /// Conversations from which this device could not remove them now: whoever comes first does.
+    pub left_to_others: usize,
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
@@ -28,6 +39,7 @@ impl Command {
         match self {
             Self::Send { reply, .. } => drop(reply.send(Err(error))),
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
+            Self::Revoke { reply, .. } => drop(reply.send(Err(error))),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -48,6 +60,7 @@ impl Session<'_> {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
         }
         Ok(())
@@ -61,6 +74,24 @@ impl Session<'_> {
         let id = conversation.id;
         let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
         Ok((outbox, conversation))
+    }
+
+    async fn revoke(&mut self, device: DeviceId) -> Result<Revoked, ClientError> {
+        self.sync.revoke(device).await?;
+        let mut revoked = Revoked::default();
+        if device == self.sync.identity.device {
+            return Ok(revoked);
+        }
+        for conversation in self.sync.vault.call(Vault::removals_due).await? {
+            if self.remove_now(conversation).await? {
+                revoked.removed_from += 1;
+            } else {
+                revoked.left_to_others += 1;
+            }
+        }
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        Ok(revoked)
     }
 
     async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {

@@ -28,6 +28,7 @@ impl Session<'_> {
                     Ok::<_, VaultError>((sends, held_up))
                 })
                 .await?;
+            self.held_up = held_up;
             // Taking commits from elsewhere than the inbox makes what waits in it harder to read: the inbox comes first.
             if held_up && self.mend_at.is_none() && (self.caught_up || !self.options.subscribed) {
                 self.remove_at = Some(Instant::now());

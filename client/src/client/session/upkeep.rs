@@ -62,6 +62,9 @@ impl Session<'_> {
                 tracing::warn!(%error, %conversation, "cannot join a conversation");
                 self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
                 self.mend_later(error.retry_after());
+            } else if self.sync.vault.call(Vault::removals_due).await?.contains(&conversation) {
+                // Who has just come in is up to date, and the other devices of an account that was brought back are gone.
+                self.remove_now(conversation).await?;
             }
         }
         self.outbox_due = true;
@@ -81,18 +84,23 @@ impl Session<'_> {
     pub(super) async fn remove_revoked(&mut self) -> Result<(), ClientError> {
         self.remove_at = None;
         for conversation in self.sync.vault.call(Vault::removals_due).await? {
-            if let Err(error) = self.sync.remove_revoked(conversation).await {
-                let error = error.confined()?;
-                tracing::warn!(%error, %conversation, "cannot remove a revoked device");
-                self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
-                self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
-                self.mend_later(error.retry_after());
-            }
+            self.remove_now(conversation).await?;
         }
         self.answer_gone_back().await?;
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())
+    }
+
+    /// Removes the revoked devices of a conversation; `false` where that has to wait.
+    pub(super) async fn remove_now(&mut self, conversation: ConversationId) -> Result<bool, ClientError> {
+        let Err(error) = self.sync.remove_revoked(conversation).await else { return Ok(true) };
+        let error = error.confined()?;
+        tracing::warn!(%error, %conversation, "cannot remove a revoked device");
+        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
+        self.mend_later(error.retry_after());
+        Ok(false)
     }
 
     /// Tries again what was refused, and says when to try once more what still is.

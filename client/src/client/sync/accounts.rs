@@ -5,7 +5,7 @@ use gureum_proto::{AccountId, Code, FindBy, Handle, Request, Response};
 use super::{ClientError, Sync};
 use crate::limits::NEED_STEPS_MAX;
 use crate::link::LinkError;
-use crate::vault::Contact;
+use crate::vault::{Contact, TrustError};
 
 impl Sync {
     /// The account of a handle: known here, or found.
@@ -40,6 +40,19 @@ impl Sync {
             log_from = learned.contact.log.length();
         }
         Err(ClientError::Stuck("a device log without end".to_owned()))
+    }
+
+    /// This account's log as the server has it now. The device must stand in it where it was added: another account,
+    /// or another past of this one, is not to be taken for the right one.
+    pub(crate) async fn learn_own(&self) -> Result<Contact, ClientError> {
+        let (account, device) = (self.identity.account, self.identity.device);
+        let contact = self.learn_account(account).await?;
+        let logged = contact.log.device(device);
+        if logged.is_some_and(|logged| logged.added_at == self.identity.log_entry) {
+            Ok(contact)
+        } else {
+            Err(TrustError::Unlisted(account).into())
+        }
     }
 
     pub(super) async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {

@@ -115,10 +115,8 @@ impl Sync {
         Ok(())
     }
 
-    /// Conversations that the account is in and this device is not.
+    /// Conversations that the account is in and this device is not, the one with the newest message first.
     pub(crate) async fn absent(&self) -> Result<Vec<ConversationId>, ClientError> {
-        let all = self.vault.call(Vault::conversations).await?;
-        let absent = all.into_iter().filter(|known| known.state == ConversationStatus::Absent);
-        Ok(absent.map(|known| known.id).collect())
+        self.vault.call(Vault::absent).await
     }
 }

@@ -145,7 +145,8 @@ fn a_device_that_the_log_has_is_told_and_may_join() {
     b.take(&mut relay);
     assert_eq!(b.vault.conversation(talk).unwrap().unwrap().epoch, 2);
     let told = b.vault.unreported_events(9).unwrap();
-    let added = Event::DeviceAdded { account: a.account, device: keys.device() };
+    let (account, handle, device) = (a.account, "alice".to_owned(), keys.device());
+    let added = Event::DeviceAdded { account, handle, device, name: None };
     assert!(told.iter().any(|stored| stored.event == added), "{told:?}");
 }
 

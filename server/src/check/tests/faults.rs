@@ -124,6 +124,9 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("a handle of another's that an account has", |_, c| c.put(Names, key::handle_of(&STRANGER), &"alice".to_owned()), |_| vec![found(Directory, "directory", key::handle_of(&STRANGER))]),
     ("a name of no kind", |_, c| c.raw(Names, b"x", b"?"), |_| vec![found(Directory, "directory", b"x")]),
     ("a handle that leads to another's account", |m, c| c.put(Names, key::handle("mallory"), &m.alice.account), |_| vec![found(Directory, "directory", key::handle("mallory"))]),
+    ("an account that its recovery key does not lead to", |m, c| c.delete(Names, m.alice.recovery()), |m| vec![found(Orphan, "directory", m.alice.recovery())]),
+    ("a recovery key of no account", |_, c| c.put(Names, key::recovery(&[9; 32]), &STRANGER), |_| vec![found(Directory, "directory", key::recovery(&[9; 32]))]),
+    ("a device was seen in the future", |m, c| c.put(Cursors, m.alice.seen(), &(NOW_MS + 2 * HOUR_MS)), |m| vec![found(Time, "cursor", m.alice.seen())]),
     ("an entry of a device log that nobody signed", |m, c| c.put(Family::DeviceLog, key::device_log(&m.alice.account, 1), &bytes::Bytes::from_static(b"?")), |m| vec![found(Kind::DeviceLog, "device_log", key::device_log(&m.alice.account, 1))]),
     ("a device log without its root", |m, c| { let root: bytes::Bytes = c.get(Family::DeviceLog, key::device_log(&m.alice.account, 0)); c.put(Family::DeviceLog, key::device_log(&STRANGER, 1), &root); }, |_| vec![found(Kind::DeviceLog, "device_log", key::device_log(&STRANGER, 1))]),
     ("a root that nobody signed", |_, c| c.put(Family::DeviceLog, key::device_log(&STRANGER, 0), &bytes::Bytes::from_static(b"?")), |_| vec![found(Kind::DeviceLog, "device_log", key::device_log(&STRANGER, 0))]),
@@ -188,6 +191,7 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::SenderWindow)),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::LastResort)),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::Life)),
+        (Cursors, alice.seen()),
         (Family::DeviceLog, key::device_log(&alice.account, 1)),
         (Commit, key::commit(&TALK, 1)),
         (Conversation, talk(Tag::Number)),
@@ -195,6 +199,7 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Conversation, talk(Tag::Tree)),
         (KeyPackage, package_key(&alice.account, &alice.device)),
         (Names, key::pair(&alice.account, &made.bob.account)),
+        (Names, alice.recovery()),
     ];
     for (family, record_key) in unreadable {
         let harmed = made.copy();

@@ -13,6 +13,7 @@ use rocksdb::{DB, Options as DbOptions, WriteBatch};
 
 use crate::backup::take;
 use crate::check::{Kind, Options, Report, check};
+use crate::directory::index_recovery_keys;
 use crate::invite::{InviteKey, ServerFile};
 use crate::router::{Change, CommitPlan, CreatePlan, KeyPackagesPlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
 use crate::seal::Keyring;
@@ -57,6 +58,20 @@ impl Person {
 
     fn authority(&self) -> Authenticated {
         Authenticated::for_test(self.account, self.device)
+    }
+
+    fn recovery_key(&self) -> [u8; 32] {
+        DeviceLog::from_root(&self.root).unwrap().recovery_key().to_bytes()
+    }
+
+    /// Where it stands whom the recovery key brings back.
+    pub(super) fn recovery(&self) -> Key {
+        key::recovery(&self.recovery_key())
+    }
+
+    /// When the device was seen.
+    pub(super) fn seen(&self) -> Key {
+        key::cursor(&self.account, &self.device, CursorTag::Seen)
     }
 
     pub(super) fn cursor(&self) -> Key {
@@ -128,8 +143,12 @@ impl Made {
         let data_dir = directory.path().join("made");
         let (alice, bob) = (Person::new(1, "alice"), Person::new(11, "bob"));
         let mut writer = Writer::open(&data_dir);
+        index_recovery_keys(writer.store.as_ref()).unwrap();
         for person in [&alice, &bob] {
             register(&mut writer, person);
+            let mut plan = Plan::default();
+            writer.planner.add(Op::Seen { from: person.authority() }, writer.clock.now_ms(), &mut plan).unwrap();
+            writer.write(plan);
         }
         let mut ids = vec![begin(&mut writer, &alice, &bob)];
         ids.extend([writer.send(&alice, 1, 1), writer.send(&alice, 2, 1)]);
@@ -167,6 +186,7 @@ fn register(writer: &mut Writer, person: &Person) {
         device: person.device,
         handle: person.handle.parse().unwrap(),
         root_entry: person.root.clone(),
+        recovery_key: person.recovery_key(),
         invite: Some((INVITE, 2, START_MS + DAY_MS * 7)),
     }));
     let package = KeyPackageRecord { not_after_ms: START_MS * 2, package: Bytes::from_static(b"a KeyPackage") };

@@ -5,8 +5,12 @@ use gureum_proto::{Accepted, Code, EnvelopeBody, Position, Send, Sent, SharedEnv
 use super::{Plan, Planner, refuse};
 use crate::limits::EPOCHS_BEHIND_MAX;
 use crate::session::Authenticated;
+use crate::store::key::{self, CursorTag};
 use crate::store::record::{Cursor, InboxBody, SenderWindow, SentResult};
-use crate::store::{Family, StoreError, key};
+use crate::store::{Family, StoreError};
+
+/// How exactly it is noted when a device was seen: less would tell more of a person than anybody needs.
+const SEEN_MS: u64 = 60_000;
 
 impl Planner {
     pub(super) fn add_send(
@@ -97,6 +101,20 @@ impl Planner {
         self.caches.touch_cursor(from.account(), from.device());
         if let Some(floor) = after.filter(|floor| before.is_none_or(|before| floor.seq > before.seq)) {
             plan.floors.push((from.account(), floor.seq));
+        }
+        Ok(())
+    }
+
+    /// Notes when a device has proven itself, to the minute: it need not survive a crash.
+    pub(super) fn add_seen(&mut self, from: Authenticated, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
+        let cursors = self.caches.cursors(self.store.as_ref(), from.account())?;
+        if !cursors.devices.iter().any(|(device, _)| *device == from.device()) {
+            return Ok(());
+        }
+        let seen_ms = now_ms - now_ms % SEEN_MS;
+        let seen_key = key::cursor(&from.account(), &from.device(), CursorTag::Seen);
+        if self.read::<u64>(Family::Cursor, &seen_key)?.is_none_or(|before| before < seen_ms) {
+            plan.batch.put_record(Family::Cursor, seen_key, &seen_ms);
         }
         Ok(())
     }

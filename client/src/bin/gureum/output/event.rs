@@ -1,7 +1,7 @@
 //! Events and entries of the history as lines of JSON.
 
 use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{ConversationId, GapReason, Handle};
+use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle};
 
 use super::Line;
 
@@ -34,17 +34,28 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             epoch_seen: *epoch_seen,
         },
         Event::Restarted { conversation, with } => restarted_json(*conversation, with),
-        Event::DeviceAdded { account, device } => {
-            Line::DeviceAdded { account: account.to_string(), device: device.to_string() }
+        Event::DeviceAdded { account, handle, device, name } => {
+            device_json("added", *account, handle, *device, name.as_deref())
         }
-        Event::DeviceRevoked { account, device } => {
-            Line::DeviceRevoked { account: account.to_string(), device: device.to_string() }
+        Event::DeviceRevoked { account, handle, device, name } => {
+            device_json("revoked", *account, handle, *device, name.as_deref())
         }
         Event::CommitRefused { conversation, why, stopped } => {
             Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
         }
         Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
     })
+}
+
+/// A device that was added to an account or revoked.
+pub(crate) fn device_json<'a>(
+    change: &'static str,
+    account: AccountId,
+    handle: &'a str,
+    device: DeviceId,
+    name: Option<&'a str>,
+) -> Line<'a> {
+    Line::DeviceChange { change, account: account.to_string(), handle, device: device.to_string(), name }
 }
 
 pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {

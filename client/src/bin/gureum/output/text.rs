@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{GapReason, Handle};
+use gureum_proto::{DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
 const HANDLE_COLUMN: usize = 10;
@@ -33,8 +33,12 @@ pub(super) fn event_text(event: &Event) -> String {
         }
         Event::GoneBack { with, .. } => gone_back_text(with),
         Event::Restarted { with, .. } => restarted_text(with),
-        Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
-        Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
+        Event::DeviceAdded { handle, device, name, .. } => {
+            format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
+        }
+        Event::DeviceRevoked { handle, device, name, .. } => {
+            format!("· {handle} has revoked a device: {}", device_text(*device, name.as_deref()))
+        }
         Event::CommitRefused { why, stopped, .. } => {
             let end = if *stopped { "; the conversation is stopped" } else { "" };
             format!("· a change of a conversation was refused: {}{end}", printable(why))
@@ -52,6 +56,11 @@ pub(super) fn history_text(item: &HistoryItem) -> String {
             format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
         }
     }
+}
+
+/// A device as people tell it from others.
+pub(crate) fn device_text(device: DeviceId, name: Option<&str>) -> String {
+    name.map_or_else(|| device.to_string(), |name| format!("{} ({device})", printable(name)))
 }
 
 fn gone_back_text(with: &Handle) -> String {

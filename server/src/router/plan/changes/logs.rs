@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, Refusal, SharedEnvelope};
+use gureum_proto::{
+    AccountId, Code, ConversationId, DeviceId, DeviceLog, EnvelopeBody, LogChange, Refusal, SharedEnvelope,
+};
 
 use super::{Answer, Changed};
 use crate::limits::{ANNOUNCED_ACCOUNTS_MAX, KEY_PACKAGES_STORED_MAX};
@@ -28,6 +30,31 @@ pub struct LogPlan {
     pub added: Vec<DeviceId>,
     /// Devices that it revokes.
     pub revoked: Vec<DeviceId>,
+    /// The recovery keys before and after, where it replaces the one by the other.
+    pub recovery_keys: Option<([u8; 32], [u8; 32])>,
+}
+
+impl LogPlan {
+    /// The plan of an entry that has made one log out of another.
+    #[must_use]
+    pub fn new(before: &DeviceLog, after: &DeviceLog, from: DeviceId, entry: Bytes, change: LogChange) -> Self {
+        let (added, revoked) = match change {
+            LogChange::Added(device) => (vec![device], Vec::new()),
+            LogChange::Revoked(device) => (Vec::new(), vec![device]),
+            LogChange::RecoveryRotated => (Vec::new(), Vec::new()),
+            LogChange::Recovered { added, revoked } => (vec![added], revoked),
+        };
+        let keys = (before.recovery_key().to_bytes(), after.recovery_key().to_bytes());
+        Self {
+            account: before.account(),
+            from,
+            index: before.length(),
+            entry,
+            added,
+            revoked,
+            recovery_keys: (keys.0 != keys.1).then_some(keys),
+        }
+    }
 }
 
 impl Planner {
@@ -44,8 +71,11 @@ impl Planner {
         for device in &log.added {
             plan.batch.put_record(Family::Cursor, key::cursor(&account, device, CursorTag::Cursor), &cursor);
         }
+        if let Some((before, after)) = &log.recovery_keys {
+            self.find_by_recovery_key(account, Some(before), after, plan)?;
+        }
         for device in &log.revoked {
-            for tag in [CursorTag::Cursor, CursorTag::LastResort] {
+            for tag in [CursorTag::Cursor, CursorTag::Seen, CursorTag::LastResort] {
                 plan.batch.delete(Family::Cursor, key::cursor(&account, device, tag));
             }
             for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
@@ -63,6 +93,27 @@ impl Planner {
         self.caches.change_devices(account, added, &log.revoked);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
+    }
+
+    /// Lets an account be found by a recovery key. A key that leads to another account goes on to do so: who holds it
+    /// has used it twice.
+    pub(super) fn find_by_recovery_key(
+        &self,
+        account: AccountId,
+        before: Option<&[u8; 32]>,
+        after: &[u8; 32],
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let owner = |recovery_key: &[u8; 32]| self.read::<AccountId>(Family::Directory, key::recovery(recovery_key));
+        if let Some(before) = before
+            && owner(before)? == Some(account)
+        {
+            plan.batch.delete(Family::Directory, key::recovery(before));
+        }
+        if owner(after)?.is_none() {
+            plan.batch.put_record(Family::Directory, key::recovery(after), &account);
+        }
+        Ok(())
     }
 
     /// In conversations that a revoked device is in, nothing is taken until it has been removed: it could read that.

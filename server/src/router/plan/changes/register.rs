@@ -20,6 +20,8 @@ pub struct RegisterPlan {
     pub handle: Handle,
     /// Entry 0 of the log.
     pub root_entry: Bytes,
+    /// The public half of the recovery key that it names.
+    pub recovery_key: [u8; 32],
     /// The invite, how often it may be used, and its end; `None` where registration is open.
     pub invite: Option<(InviteId, u32, u64)>,
 }
@@ -49,6 +51,7 @@ impl Planner {
         plan.batch.put_record(Family::Directory, handle, account);
         plan.batch.put_record(Family::Directory, key::handle_of(account), &register.handle.to_string());
         plan.batch.put_record(Family::DeviceLog, key::device_log(account, 0), &register.root_entry);
+        self.find_by_recovery_key(*account, None, &register.recovery_key, plan)?;
         plan.batch.put_record(Family::InboxHead, key::inbox_head(account), &InboxHead::default());
         let cursor = key::cursor(account, &register.device, CursorTag::Cursor);
         plan.batch.put_record(Family::Cursor, cursor, &Cursor::default());

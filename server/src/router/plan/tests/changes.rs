@@ -18,8 +18,16 @@ fn registration(account: AccountId, handle: &str, uses: u32, expires_ms: u64) ->
         device: device(account, 1).device(),
         handle: handle.parse().unwrap(),
         root_entry: Bytes::copy_from_slice(account.as_bytes()),
+        recovery_key: recovery_key(account),
         invite: Some((INVITE, uses, expires_ms)),
     })
+}
+
+/// A recovery key of the account's own.
+fn recovery_key(account: AccountId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(account.as_bytes());
+    key
 }
 
 fn invited(account: AccountId, handle: &str) -> Change {
@@ -91,7 +99,58 @@ fn entry(account: AccountId, index: u64, added: &[u8], revoked: &[u8]) -> Change
         entry: Bytes::from(format!("entry {index}")),
         added: ids(added),
         revoked: ids(revoked),
+        recovery_keys: None,
     })
+}
+
+/// Bob's log replaces one recovery key by another.
+fn rotation(index: u64, before: [u8; 32], after: [u8; 32]) -> Change {
+    let Change::AppendLog(plan) = entry(BOB, index, &[], &[]) else { unreachable!() };
+    Change::AppendLog(LogPlan { recovery_keys: Some((before, after)), ..plan })
+}
+
+fn recovered_by(bench: &Bench, key: &[u8; 32]) -> Option<AccountId> {
+    bench.get(Family::Directory, key::recovery(key))
+}
+
+#[test]
+fn an_account_is_found_by_the_recovery_key_that_its_log_names_last() {
+    let mut bench = Bench::new();
+    bench.changes(invited(BOB, "bob"), Changed::Registered);
+    assert_eq!(recovered_by(&bench, &recovery_key(BOB)), Some(BOB));
+    bench.changes(rotation(1, recovery_key(BOB), [7; 32]), Changed::LogAppended(2));
+    assert_eq!(recovered_by(&bench, &recovery_key(BOB)), None);
+    assert_eq!(recovered_by(&bench, &[7; 32]), Some(BOB));
+}
+
+#[test]
+fn a_recovery_key_leads_to_the_first_account_that_has_it() {
+    let mut bench = Bench::new();
+    bench.changes(invited(ALICE, "alice"), Changed::Registered);
+    bench.changes(invited(BOB, "bob"), Changed::Registered);
+    bench.changes(rotation(1, recovery_key(BOB), recovery_key(ALICE)), Changed::LogAppended(2));
+    assert_eq!(recovered_by(&bench, &recovery_key(ALICE)), Some(ALICE));
+    bench.changes(rotation(2, recovery_key(ALICE), [7; 32]), Changed::LogAppended(3));
+    assert_eq!(recovered_by(&bench, &recovery_key(ALICE)), Some(ALICE), "it was never Bob's");
+    assert_eq!(recovered_by(&bench, &[7; 32]), Some(BOB));
+}
+
+#[test]
+fn a_proof_is_noted_to_the_minute_and_a_revocation_forgets_it() {
+    let mut bench = logged();
+    let second = device(BOB, 2);
+    bench.changes(entry(BOB, 1, &[2], &[]), Changed::LogAppended(2));
+    let seen = |bench: &Bench| bench.get::<u64>(Family::Cursor, key::cursor(&BOB, &second.device(), CursorTag::Seen));
+    let note = |bench: &mut Bench| {
+        let plan = bench.run([Op::Seen { from: second }]);
+        (plan.must_sync, plan.batch.len())
+    };
+    assert_eq!(note(&mut bench), (false, 1), "it need not survive a crash");
+    assert_eq!(seen(&bench), Some(START_MS - START_MS % 60_000));
+    assert_eq!(note(&mut bench), (false, 0), "in the same minute");
+    bench.changes(entry(BOB, 2, &[], &[2]), Changed::LogAppended(3));
+    assert_eq!(seen(&bench), None);
+    assert_eq!(note(&mut bench), (false, 0), "what was under way comes too late");
 }
 
 /// Alice and Bob talk, and Bob's log has its root.

@@ -232,6 +232,7 @@ fn a_revoked_device_leaves_nothing_of_a_last_resort() {
         entry: Bytes::from_static(b"revocation"),
         added: vec![],
         revoked: vec![bob.device()],
+        recovery_keys: None,
     };
     bench.changes(Change::AppendLog(revocation), Changed::LogAppended(2));
     assert!(!is_given_out(&bench, bob));

@@ -344,6 +344,7 @@ fn revocation(of: Authenticated) -> Change {
         entry: Bytes::from_static(b"revocation"),
         added: vec![],
         revoked: vec![of.device()],
+        recovery_keys: None,
     })
 }
 
