@@ -1,6 +1,6 @@
 //! Arbitrary batches against a model that is a few vectors: the store says the same, whatever is forgotten or fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -13,6 +13,7 @@ enum Step {
         from: usize,
         counter: u64,
         epoch: u64,
+        silent: bool,
     },
     Ack {
         from: usize,
@@ -32,8 +33,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let counter = prop_oneof![4 => 1..8_u64, 2 => 60..75_u64, 1 => 1..200_u64];
     prop_oneof![
-        10 => (0..4_usize, counter, EPOCH - 4..=EPOCH + 1)
-            .prop_map(|(from, counter, epoch)| Step::Send { from, counter, epoch }),
+        10 => (0..4_usize, counter, EPOCH - 4..=EPOCH + 1, prop::bool::weighted(0.3))
+            .prop_map(|(from, counter, epoch, silent)| Step::Send { from, counter, epoch, silent }),
         5 => (0..4_usize, 0..30_u64).prop_map(|(from, seq)| Step::Ack { from, seq }),
         5 => prop::bool::weighted(0.8).prop_map(|is_written| Step::Write { is_written }),
         1 => Just(Step::Forget),
@@ -51,6 +52,8 @@ fn devices() -> [Authenticated; 4] {
 struct Model {
     /// What stands in both inboxes: each has another device, so each account reads everything.
     messages: Vec<MessageId>,
+    /// Those of them that nobody is shown.
+    silent: BTreeSet<MessageId>,
     accepted: [BTreeMap<u64, (MessageId, u64)>; 4],
     cursors: [u64; 4],
 }
@@ -63,7 +66,7 @@ enum Expected {
 }
 
 impl Model {
-    fn expect(&self, from: usize, counter: u64, epoch: u64) -> Expected {
+    fn expect(&self, from: usize, counter: u64, epoch: u64, silent: bool) -> Expected {
         let accepted = &self.accepted[from];
         let highest = accepted.last_key_value().map_or(0, |(counter, _)| *counter);
         if counter + u64::try_from(SENT_RESULTS_KEPT).unwrap() <= highest {
@@ -75,18 +78,22 @@ impl Model {
         match (from, epoch) {
             (3, _) => Expected::Refused(Code::NotMember),
             (_, epoch) if epoch > EPOCH || epoch + 3 < EPOCH => Expected::Refused(Code::EpochStale),
-            _ => Expected::New(u64::try_from(self.messages.len()).unwrap() + 1),
+            _ if silent => Expected::New(0),
+            _ => Expected::New(u64::try_from(self.messages.len() - self.silent.len()).unwrap() + 1),
         }
     }
 
-    fn send(&mut self, from: usize, counter: u64, epoch: u64, sent: &Sent) {
-        let expected = self.expect(from, counter, epoch);
+    fn send(&mut self, from: usize, counter: u64, epoch: u64, silent: bool, sent: &Sent) {
+        let expected = self.expect(from, counter, epoch, silent);
         match (&sent.result, expected) {
             (Ok(accepted), Expected::New(number)) => {
                 let id = accepted.message_id.unwrap();
                 assert_eq!(*accepted, Accepted { message_id: Some(id), number, repeated: false });
                 assert!(self.messages.last().is_none_or(|last| *last < id), "ids ascend");
                 self.messages.push(id);
+                if silent {
+                    self.silent.insert(id);
+                }
                 self.accepted[from].insert(counter, (id, number));
             }
             (Ok(accepted), Expected::Again(expected)) => assert_eq!(*accepted, expected),
@@ -105,7 +112,12 @@ impl Model {
     fn check(&self, bench: &Bench) {
         for account in [ALICE, BOB] {
             let found: Vec<_> = bench.inbox(account).iter().map(|(seq, entry)| (*seq, entry.count, entry.id)).collect();
-            let expected: Vec<_> = (1_u64..).zip(&self.messages).map(|(seq, id)| (seq, seq, *id)).collect();
+            let mut count = 0;
+            let place = |(seq, id): (u64, &MessageId)| {
+                count += u64::from(!self.silent.contains(id));
+                (seq, count, *id)
+            };
+            let expected: Vec<_> = (1_u64..).zip(&self.messages).map(place).collect();
             assert_eq!(found, expected);
             assert_eq!(bench.head(account).seq, u64::try_from(self.messages.len()).unwrap());
         }
@@ -127,10 +139,11 @@ struct Run {
 impl Run {
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Send { from, counter, epoch } => {
+            Step::Send { from, counter, epoch, silent } => {
                 let op = send_at(devices()[from], counter, epoch);
+                let op = if silent { silently(op) } else { op };
                 self.bench.planner.add(op, self.bench.now_ms, &mut self.plan).unwrap();
-                self.planned.send(from, counter, epoch, self.plan.sent.last().unwrap());
+                self.planned.send(from, counter, epoch, silent, self.plan.sent.last().unwrap());
             }
             Step::Ack { from, seq } => {
                 let op = ack(devices()[from], seq, seq);
