@@ -17,10 +17,12 @@ mod key_packages;
 mod maker;
 mod outbox;
 mod profile;
+mod receipts;
 mod rejoin;
 mod removals;
 mod restart;
 mod schema;
+mod settings;
 mod types;
 mod work;
 
@@ -33,6 +35,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
+pub use crate::e2ee::content::ReceiptKind;
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 use crate::limits::DEVICE_NAME_BYTES_MAX;
@@ -42,7 +45,7 @@ pub use event::{Event, StoredEvent};
 use profile::Profile;
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
-    SentMessage, Settled, Taken,
+    ReadMark, Receipts, SentMessage, Settings, Settled, Taken,
 };
 use work::{Asked, Work};
 

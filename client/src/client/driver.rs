@@ -16,7 +16,7 @@ use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::receiver::ReceiverLock;
-use super::session::{Command, End, Session, SessionKind};
+use super::session::{Command, End, Session, SessionKind, mark_read};
 use super::sync::{Seen, Sync};
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
@@ -155,6 +155,11 @@ impl Driver {
                 let _ = reply.send(Err(answer));
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+            // The receipts go out on the next connection.
+            Command::Read { with, reply } => {
+                let marked = mark_read(&self.vault, &with).await;
+                drop(reply.map(|reply| reply.send(marked)));
+            }
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }

@@ -6,11 +6,13 @@ mod history;
 mod home;
 mod load;
 mod output;
+mod read;
 mod receive;
 mod register;
 mod restart;
 mod safety_number;
 mod send;
+mod settings;
 mod signal;
 mod whoami;
 
@@ -77,6 +79,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Receive(args) => Box::pin(receive::run(&home, output, args)).await,
         Command::History(args) => history::run(&home, output, args).await,
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
+        Command::Read(args) => Box::pin(read::run(&home, output, args)).await,
+        Command::Settings(args) => settings::run(&home, output, args).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,

@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, Write};
 
 use event::{event_json, history_json};
-use gureum_client::vault::{Event, HistoryItem};
+use gureum_client::vault::{Event, HistoryItem, ReceiptKind};
 use serde::Serialize;
 use text::{event_text, history_text};
 pub(crate) use text::{printable, time_text};
@@ -41,6 +41,17 @@ pub(crate) enum Line<'a> {
         message_id: Option<String>,
         server_time_ms: u64,
         seq: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivered_to: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        read_by: Option<Vec<String>>,
+    },
+    Receipt {
+        kind: ReceiptKind,
+        message_id: String,
+        conversation: String,
+        by: String,
+        time_ms: u64,
     },
     Gap {
         from_seq: u64,
@@ -83,6 +94,14 @@ pub(crate) enum Line<'a> {
     SendFailed {
         conversation: String,
         why: &'a str,
+    },
+    Read {
+        with: String,
+        conversation: String,
+        number: u64,
+    },
+    Settings {
+        receipts: bool,
     },
     Whoami {
         handle: String,
@@ -139,7 +158,7 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use gureum_client::vault::{Message, OutboxId};
+    use gureum_client::vault::{Message, OutboxId, Receipts};
     use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 
     use super::*;
@@ -157,6 +176,7 @@ mod tests {
             server_time_ms: 1_700_000_000_000,
             number: 4,
             seq: (!own).then_some(9),
+            receipts: None,
         }
     }
 
@@ -181,6 +201,41 @@ mod tests {
     fn an_own_message_has_no_place_in_the_inbox() {
         let line = Output::new(true).history(&HistoryItem::Message(message(true))).unwrap();
         assert!(line.ends_with(r#""seq":null}"#), "{line}");
+    }
+
+    #[test]
+    fn the_history_says_who_has_an_own_message_and_who_has_read_it() {
+        let people = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let shown = |json, delivered_to: &[&str], read_by: &[&str]| {
+            let receipts = Receipts { delivered_to: people(delivered_to), read_by: people(read_by) };
+            let message = Message { receipts: Some(receipts), ..message(true) };
+            Output::new(json).history(&HistoryItem::Message(message)).unwrap()
+        };
+        let line = shown(true, &["bob", "carol"], &["bob"]);
+        assert!(line.ends_with(r#""seq":null,"delivered_to":["bob","carol"],"read_by":["bob"]}"#), "{line}");
+        assert!(!shown(false, &[], &[]).contains('✓'));
+        assert!(shown(false, &["bob"], &[]).ends_with(" ✓"));
+        assert!(shown(false, &["bob"], &["bob"]).ends_with(" ✓✓"));
+    }
+
+    #[test]
+    fn a_receipt_says_whose_it_is_and_of_which_message() {
+        let receipt = |kind| Event::Receipt {
+            kind,
+            conversation: ConversationId::from_bytes([1; 16]),
+            message_id: MessageId::new(1_700_000_000_000, 5),
+            by: "bob".parse().unwrap(),
+            time_ms: 1_700_000_000_500,
+        };
+        check(
+            &receipt(ReceiptKind::Read),
+            concat!(
+                r#"{"event":"receipt","kind":"read","message_id":"018bcfe5680070008000000000000005","#,
+                r#""conversation":"01010101010101010101010101010101","by":"bob","time_ms":1700000000500}"#
+            ),
+        );
+        let said = Output::new(false).event(&receipt(ReceiptKind::Delivered)).unwrap().unwrap();
+        assert!(said.contains("bob has your message of 2023-11-14 22:13:20Z"), "{said}");
     }
 
     #[test]

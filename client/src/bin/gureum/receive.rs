@@ -24,7 +24,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
             event = session.next() => event,
         };
         match event {
-            Some(ClientEvent::News) => print_news(&client, output).await?,
+            Some(ClientEvent::News | ClientEvent::Sent(_)) => print_news(&client, output).await?,
             Some(ClientEvent::CaughtUp) => {
                 print_news(&client, output).await?;
                 if !args.follow {
@@ -37,7 +37,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
                 eprintln!("gureum: {error}; trying again in {:.1} s", retry_in.as_secs_f64());
             }
             Some(ClientEvent::Stopped(error)) => break Err(error.into()),
-            Some(ClientEvent::Connected | ClientEvent::Sent(_)) => (),
+            Some(ClientEvent::Connected) => (),
             None => break Ok(()),
         }
     };

@@ -3,6 +3,7 @@
 use gureum_proto::Handle;
 use tokio::sync::oneshot;
 
+use super::receipts::ReadReply;
 use super::{Session, Waiting};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     Send { to: Handle, text: String, reply: Reply },
     /// Look somebody up.
     Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+    /// Note that everything was read that has come of somebody; answered when the receipts for it are sent.
+    Read { with: Handle, reply: Option<ReadReply> },
     /// Go on from where the server has gone back to.
     Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
 }
@@ -28,6 +31,7 @@ impl Command {
         match self {
             Self::Send { reply, .. } => drop(reply.send(Err(error))),
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
+            Self::Read { reply, .. } => drop(reply.map(|reply| reply.send(Err(error)))),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -48,6 +52,7 @@ impl Session<'_> {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Read { with, reply } => self.read(&with, reply).await?,
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message};
+use gureum_client::vault::{Event, HistoryItem, Message, ReceiptKind};
 use gureum_proto::{GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -13,6 +13,13 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Message(message) => message_text(message),
         Event::Gap { count, reason, .. } => gap_text(*count, *reason),
         Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
+        Event::Receipt { kind, message_id, by, .. } => {
+            let has = match kind {
+                ReceiptKind::Delivered => "has",
+                ReceiptKind::Read => "has read",
+            };
+            format!("· {by} {has} your message of {}", time_text(message_id.time_ms()))
+        }
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
@@ -54,7 +61,12 @@ fn restarted_text(with: &Handle) -> String {
 
 fn message_text(message: &Message) -> String {
     let handle = message.from_handle.as_str();
-    format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
+    let mark = match &message.receipts {
+        Some(receipts) if !receipts.read_by.is_empty() => " ✓✓",
+        Some(receipts) if !receipts.delivered_to.is_empty() => " ✓",
+        _ => "",
+    };
+    format!("{}  {handle:<HANDLE_COLUMN$}  {}{mark}", time_text(message.server_time_ms), printable(&message.text))
 }
 
 fn gap_text(count: u64, reason: GapReason) -> String {
