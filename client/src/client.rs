@@ -435,12 +435,11 @@ impl SessionCommands {
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 
-    /// As [`Self::read`], for whoever reads on: waits for nothing, and what is read soon after is told together.
-    ///
-    /// # Errors
-    /// The session has ended.
-    pub async fn note_read(&self, with: Handle) -> Result<(), ClientError> {
-        self.commands.send(Command::Read { with, reply: None }).await.map_err(|_| ClientError::Ended)
+    /// As [`Self::read`], for whoever reads on: waits for nothing, and what is read soon after is told together. Returns
+    /// whether it was taken, which a session does not do that has too much to do or has ended: the next one makes up for it.
+    #[must_use]
+    pub fn note_read(&self, with: Handle) -> bool {
+        self.commands.try_send(Command::Read { with, reply: None }).is_ok()
     }
 
     /// Looks an account up, here or on the server.

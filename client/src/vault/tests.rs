@@ -7,6 +7,7 @@ mod devices;
 mod holds;
 mod home;
 mod key_packages;
+mod receipts;
 mod relay;
 mod restart;
 mod talk;

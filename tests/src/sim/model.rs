@@ -269,7 +269,7 @@ impl Model {
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }
-            Event::Joined { .. } | Event::DeviceAdded { .. } | Event::DeviceRevoked { .. } => {}
+            Event::Joined { .. } | Event::Receipt { .. } | Event::DeviceAdded { .. } | Event::DeviceRevoked { .. } => {}
         }
     }
 

@@ -37,12 +37,19 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     for item in &history {
         output.print(&output.history(item)?)?;
     }
-    if history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own)) {
-        commands.note_read(args.with.clone()).await?;
-    }
+    let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
     let (screen, lines) = terminal(output, &args.with)?;
-    let mut chat =
-        Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
+    let mut chat = Chat {
+        client,
+        peer,
+        with: args.with,
+        screen,
+        output,
+        commands,
+        unanswered: JoinSet::new(),
+        has_read,
+        has_failed: false,
+    };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
@@ -57,6 +64,8 @@ struct Chat {
     output: Output,
     commands: SessionCommands,
     unanswered: JoinSet<Result<(), ClientError>>,
+    /// Something was shown, and the session does not know yet that it is read.
+    has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
     has_failed: bool,
 }
@@ -116,22 +125,21 @@ impl Chat {
 
     /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`. What is shown is read.
     async fn show_news(&mut self) -> anyhow::Result<()> {
-        let mut has_read = false;
         loop {
             let events = self.client.unreported_events_with(self.peer, EVENTS_AT_ONCE).await?;
             if events.is_empty() {
                 break;
             }
             for StoredEvent { event, .. } in &events {
-                has_read |= matches!(event, Event::Message(message) if !message.own);
+                self.has_read |= matches!(event, Event::Message(message) if !message.own);
                 if let Some(line) = self.output.event(event)? {
                     self.screen.print(self.screen.toned(event, line))?;
                 }
             }
             self.client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
         }
-        if has_read {
-            self.commands.note_read(self.with.clone()).await?;
+        if self.has_read {
+            self.has_read = !self.commands.note_read(self.with.clone());
         }
         Ok(())
     }

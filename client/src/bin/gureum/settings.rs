@@ -6,9 +6,8 @@ use crate::output::{Line, Output};
 
 pub(crate) async fn run(home: &Home, output: Output, args: SettingsArgs) -> anyhow::Result<()> {
     let client = home.open().await?;
-    match args.change {
-        Some(Setting::Receipts { value }) => client.set_receipts(value == Switch::On).await?,
-        None => {}
+    if let Some(Setting::Receipts { value }) = args.change {
+        client.set_receipts(value == Switch::On).await?;
     }
     let receipts = client.settings().await?.receipts;
     output.print_either(&Line::Settings { receipts }, &format!("receipts  {}", if receipts { "on" } else { "off" }))
