@@ -108,13 +108,11 @@ impl SharedEnvelope {
     pub fn encode(&self) -> Bytes {
         use schema::shared_envelope::Body;
         let body = match &self.body {
-            EnvelopeBody::Message { number, ciphertext } => {
-                Body::Message(schema::ApplicationMessage {
-                    number: *number,
-                    ciphertext: ciphertext.clone(),
-                    silent: false,
-                })
-            }
+            EnvelopeBody::Message { number, ciphertext } => Body::Message(schema::ApplicationMessage {
+                number: *number,
+                ciphertext: ciphertext.clone(),
+                silent: false,
+            }),
             EnvelopeBody::Silent(ciphertext) => {
                 Body::Message(schema::ApplicationMessage { number: 0, ciphertext: ciphertext.clone(), silent: true })
             }

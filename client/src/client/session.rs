@@ -23,8 +23,8 @@ use crate::link::{LinkError, LinkEvent, LinkEvents};
 use crate::vault::{Event, Need, OutboxId, ReadMark, StoredEvent};
 pub(crate) use commands::Command;
 use commands::Reply;
-use receipts::{ReadReply, asks_for_receipt};
 pub(crate) use receipts::mark_read;
+use receipts::{ReadReply, asks_for_receipt};
 
 /// How a connection ended.
 #[derive(Debug)]

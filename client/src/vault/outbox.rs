@@ -7,11 +7,11 @@ use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
 use rusqlite::{OptionalExtension, params};
 
 use super::key::random;
+use super::receipts::tell_early;
 use super::work::{ACTIVE, Work};
 use super::{
     ConversationStatus, Event, GoneBack, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError,
 };
-use super::receipts::tell_early;
 use crate::e2ee::Group;
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId};
 use crate::limits::{

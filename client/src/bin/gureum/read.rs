@@ -16,10 +16,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReadArgs) -> anyhow::
     drop(commands);
     Box::pin(session.close()).await;
     let mark = marked?;
-    let line = Line::Read {
-        with: args.with.to_string(),
-        conversation: mark.conversation.to_string(),
-        number: mark.number,
-    };
+    let line =
+        Line::Read { with: args.with.to_string(), conversation: mark.conversation.to_string(), number: mark.number };
     output.print_either(&line, &format!("all that came from {} is read", args.with))
 }
