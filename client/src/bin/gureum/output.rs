@@ -6,9 +6,9 @@ mod text;
 use std::io::{self, Write};
 
 use event::{event_json, history_json};
-use gureum_client::vault::{Event, HistoryItem, ReceiptKind};
+use gureum_client::vault::{Event, HistoryItem, ReceiptKind, StoredEvent};
 use serde::Serialize;
-use text::{event_text, history_text};
+use text::{event_text, history_text, receipts_text};
 pub(crate) use text::{printable, time_text};
 
 /// Where and how to print.
@@ -147,12 +147,40 @@ impl Output {
         Ok(Some(event_text(event)))
     }
 
+    /// The lines that stand for events, in their order. People read of receipts that came together in one line.
+    pub(crate) fn events(self, events: &[StoredEvent]) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for alike in events.chunk_by(|one, next| !self.json && are_alike(&one.event, &next.event)) {
+            match alike {
+                [StoredEvent { event: Event::Receipt { kind, by, .. }, .. }, _, ..] => {
+                    lines.push(receipts_text(*kind, by, alike.len()));
+                }
+                _ => {
+                    for stored in alike {
+                        lines.extend(self.event(&stored.event)?);
+                    }
+                }
+            }
+        }
+        Ok(lines)
+    }
+
     /// The line that stands for an entry of the history.
     pub(crate) fn history(self, item: &HistoryItem) -> anyhow::Result<String> {
         if self.json {
             return Ok(serde_json::to_string(&history_json(item))?);
         }
         Ok(history_text(item))
+    }
+}
+
+/// Whether two events are receipts that differ in their messages alone.
+fn are_alike(one: &Event, next: &Event) -> bool {
+    match (one, next) {
+        (Event::Receipt { kind, by, conversation, .. }, Event::Receipt { kind: k, by: b, conversation: c, .. }) => {
+            (kind, by, conversation) == (k, b, c)
+        }
+        _ => false,
     }
 }
 
@@ -236,6 +264,13 @@ mod tests {
         );
         let said = Output::new(false).event(&receipt(ReceiptKind::Delivered)).unwrap().unwrap();
         assert!(said.contains("bob has your message of 2023-11-14 22:13:20Z"), "{said}");
+        let (delivered, read) = (ReceiptKind::Delivered, ReceiptKind::Read);
+        let stored = |kind| StoredEvent { id: 1, event: receipt(kind) };
+        let together = [stored(delivered), stored(delivered), stored(read)];
+        let lines = Output::new(false).events(&together).unwrap();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("bob has 2 messages of yours"), "{lines:?}");
+        assert_eq!(Output::new(true).events(&together).unwrap().len(), 3);
     }
 
     #[test]

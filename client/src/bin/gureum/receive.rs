@@ -1,6 +1,5 @@
 //! `gureum receive`: prints what came, and with `--follow` what comes.
 
-use gureum_client::vault::StoredEvent;
 use gureum_client::{Client, ClientEvent, Inbox, SessionOptions};
 
 use crate::args::ReceiveArgs;
@@ -53,12 +52,9 @@ pub(crate) async fn print_news(client: &Client, output: Output) -> anyhow::Resul
         if events.is_empty() {
             return Ok(());
         }
-        let ids = events.iter().map(|stored| stored.id).collect();
-        for StoredEvent { event, .. } in &events {
-            if let Some(line) = output.event(event)? {
-                output.print(&line)?;
-            }
+        for line in output.events(&events)? {
+            output.print(&line)?;
         }
-        client.mark_reported(ids).await?;
+        client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
     }
 }

@@ -14,11 +14,7 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Gap { count, reason, .. } => gap_text(*count, *reason),
         Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
         Event::Receipt { kind, message_id, by, .. } => {
-            let has = match kind {
-                ReceiptKind::Delivered => "has",
-                ReceiptKind::Read => "has read",
-            };
-            format!("· {by} {has} your message of {}", time_text(message_id.time_ms()))
+            format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
         }
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
@@ -44,6 +40,18 @@ pub(super) fn history_text(item: &HistoryItem) -> String {
         HistoryItem::Unreadable { server_time_ms, why, .. } => {
             format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
         }
+    }
+}
+
+/// One line for several receipts in a row that differ in their messages alone.
+pub(super) fn receipts_text(kind: ReceiptKind, by: &Handle, count: usize) -> String {
+    format!("· {by} {} {count} messages of yours", has(kind))
+}
+
+const fn has(kind: ReceiptKind) -> &'static str {
+    match kind {
+        ReceiptKind::Delivered => "has",
+        ReceiptKind::Read => "has read",
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sends and acks: accepted once, answered always.
 
+use gureum_proto::{EnvelopeBody, SharedEnvelope};
+
 use super::*;
 use crate::limits::SENT_RESULTS_KEPT;
 
