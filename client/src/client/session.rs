@@ -20,11 +20,11 @@ use super::event::ClientEvent;
 use super::sync::{Left, Sync};
 use crate::limits::{COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Event, Need, OutboxId, ReadMark, StoredEvent};
+use crate::vault::{Event, Need, OutboxId, StoredEvent};
 pub(crate) use commands::Command;
 use commands::Reply;
 pub(crate) use receipts::mark_read;
-use receipts::{ReadReply, asks_for_receipt};
+use receipts::{Reading, asks_for_receipt};
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(crate) struct Session<'a> {
     upkeep_at: Instant,
     /// When to send receipts, and who waits until those are sent that their reading has made.
     receipts_at: Option<Instant>,
-    reads: Vec<(ReadMark, ReadReply)>,
+    reads: Vec<Reading>,
     /// The account has, or has had, other devices.
     has_siblings: bool,
     waiting: BTreeMap<OutboxId, Waiting>,
@@ -170,9 +170,7 @@ impl<'a> Session<'a> {
         self.flush().await?;
         self.answer_settled_elsewhere().await?;
         self.tell_caught_up().await;
-        if self.in_flight.is_empty() {
-            self.answer_reads();
-        }
+        self.answer_sent_reads();
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }

@@ -10,11 +10,19 @@ use tokio::time::Instant;
 use super::Session;
 use crate::client::error::ClientError;
 use crate::client::vault_handle::VaultHandle;
-use crate::limits::{RECEIPTS_PATIENCE, RECEIPTS_TOGETHER};
+use crate::limits::{RECEIPTS_PATIENCE, RECEIPTS_TOGETHER, WAITING_MAX};
 use crate::vault::{Event, ReadMark, StoredEvent, Vault};
 
 /// Who waits until it is known how far a conversation was read, and those who wrote in it are told.
 pub(crate) type ReadReply = oneshot::Sender<Result<ReadMark, ClientError>>;
+
+/// Somebody who has read and waits.
+pub(super) struct Reading {
+    mark: ReadMark,
+    reply: ReadReply,
+    /// The highest counter handed over since then.
+    until: Option<u64>,
+}
 
 /// Notes that everything was read that has come of somebody.
 pub(crate) async fn mark_read(vault: &VaultHandle, with: &Handle) -> Result<ReadMark, ClientError> {
@@ -56,7 +64,10 @@ impl Session<'_> {
         match (reply, marked) {
             (Some(reply), Ok(mark)) => {
                 self.send_receipts().await?;
-                self.reads.push((mark, reply));
+                if self.reads.len() >= WAITING_MAX {
+                    self.answer_reads();
+                }
+                self.reads.push(Reading { mark, reply, until: None });
             }
             (Some(reply), Err(error)) => drop(reply.send(Err(error))),
             (None, Ok(_)) => self.receipts_later(),
@@ -65,10 +76,28 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Answers those who have read, when nothing is on its way any more, or will not arrive by this connection: then it
-    /// goes out on the next one.
+    /// Answers those who have read whose receipts have arrived: what was handed over since then has its answers. To be
+    /// called when the outbox has been handed over.
+    pub(super) fn answer_sent_reads(&mut self) {
+        let (handed_over, unanswered) = (self.handed_over, self.in_flight.first().copied());
+        let has_arrived = |reading: &Reading| match (unanswered, reading.until) {
+            (None, _) => true,
+            (Some(unanswered), Some(until)) => until < unanswered,
+            (Some(_), None) => false,
+        };
+        let (arrived, waiting) = std::mem::take(&mut self.reads).into_iter().partition(has_arrived);
+        self.reads = arrived;
+        self.answer_reads();
+        self.reads = waiting;
+        for reading in &mut self.reads {
+            reading.until.get_or_insert(handed_over);
+        }
+    }
+
+    /// Answers all who have read: what has not arrived goes out by itself.
     pub(super) fn answer_reads(&mut self) {
-        for (mark, reply) in self.reads.drain(..) {
+        for Reading { mark, reply, .. } in self.reads.drain(..) {
+            // Who asked may have gone.
             let _ = reply.send(Ok(mark));
         }
     }
