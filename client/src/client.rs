@@ -38,7 +38,8 @@ use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
+    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, ReadMark, SentMessage, Settings, StoredEvent,
+    Vault,
 };
 use driver::Driver;
 use life::Proven;
@@ -285,6 +286,23 @@ impl Client {
         Ok(self.vault.call(known).await?.is_some())
     }
 
+    /// What the person has decided for this device.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn settings(&self) -> Result<Settings, ClientError> {
+        self.vault.call(Vault::settings).await
+    }
+
+    /// Turns receipts on or off: both whether others are told what has come and what was read here, and whether their
+    /// receipts are shown.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn set_receipts(&self, on: bool) -> Result<(), ClientError> {
+        self.vault.call(move |vault| vault.set_receipts(on)).await
+    }
+
     /// The digits to compare with another person's.
     ///
     /// # Errors
@@ -435,6 +453,25 @@ impl SessionCommands {
         let (reply, result) = oneshot::channel();
         self.commands.send(Command::Revoke { device, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Notes that a person has read everything that has come of somebody, and tells who wrote it. Returns when the server
+    /// has that on disk; what cannot be sent goes out by itself on the next connection.
+    ///
+    /// # Errors
+    /// There is no conversation with them here, or the session has ended before it was noted.
+    pub async fn read(&self, with: Handle) -> Result<ReadMark, ClientError> {
+        let (reply, result) = oneshot::channel();
+        let command = Command::Read { with, reply: Some(reply) };
+        self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// As [`Self::read`], for whoever reads on: waits for nothing, and what is read soon after is told together. Returns
+    /// whether it was taken, which a session does not do that has too much to do or has ended: the next one makes up for it.
+    #[must_use]
+    pub fn note_read(&self, with: Handle) -> bool {
+        self.commands.try_send(Command::Read { with, reply: None }).is_ok()
     }
 
     /// Looks an account up, here or on the server.

@@ -135,6 +135,15 @@ pub(crate) const KEY_PACKAGE_RENEW_MS: u64 = 28 * 24 * 60 * 60 * 1000;
 pub(crate) const KEY_PACKAGE_KEPT_MS: u64 = KEY_PACKAGE_LIFETIME_S * 1000 + 30 * 24 * 60 * 60 * 1000;
 /// How long a statement waits for another process of the same home, in milliseconds.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// Messages that one receipt names: 2.2 KB.
+pub(crate) const RECEIPT_IDS_MAX: usize = 128;
+/// Receipts in the outbox; further ones wait until those are out, and name more messages each.
+pub(crate) const RECEIPT_ROWS_MAX: usize = 64;
+/// How many messages may have come since one for which a receipt is owed still; nobody waits for it after that.
+pub(crate) const RECEIPTS_OWED_MAX: i64 = 100_000;
+/// Accounts of a conversation in which receipts are sent: of a message to more people nobody counts who has read it, and
+/// each would send them to all.
+pub(crate) const RECEIPT_ACCOUNTS_MAX: usize = 32;
 /// KeyPackages made in one transaction: as many as one upload takes.
 pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
@@ -156,6 +165,7 @@ pub(crate) const KDF_PASSES_MAX: u32 = 64;
 const _: () = assert!(COUNTERS_SKIPPED >= 16 * COUNTERS_UNRESOLVED_MAX);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
+const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------
 
@@ -205,6 +215,10 @@ pub(crate) const KEY_PACKAGES_LOW: u32 = gureum_proto::limits::KEY_PACKAGES_LOW;
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.
 pub(crate) const COMMANDS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long receipts wait for more that can go with them.
+pub(crate) const RECEIPTS_TOGETHER: Duration = Duration::from_secs(1);
+/// How much longer, at most, where another device of the account may say the same: one of them is enough.
+pub(crate) const RECEIPTS_PATIENCE: Duration = Duration::from_secs(2);
 /// Entries of the history among which a message is looked for that another process has sent.
 pub(crate) const HISTORY_SEARCHED: u32 = 256;
 

@@ -20,11 +20,13 @@ mod life;
 mod maker;
 mod outbox;
 mod profile;
+mod receipts;
 mod rejoin;
 mod removals;
 mod restart;
 mod restore;
 mod schema;
+mod settings;
 mod types;
 mod work;
 
@@ -37,6 +39,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
+pub use crate::e2ee::content::ReceiptKind;
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 pub use crate::limits::TEXT_BYTES_MAX;
@@ -48,7 +51,7 @@ use profile::Profile;
 pub(crate) use profile::check_device_name;
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
-    SentMessage, Settled, Taken,
+    ReadMark, Receipts, SentMessage, Settings, Settled, Taken,
 };
 use work::{Asked, Work};
 

@@ -65,7 +65,8 @@ fn frame(what: u8, how: u8, rest: &mut &[u8]) -> Frame {
         }
         2 => {
             let (conversation, ciphertext) = (ConversationId::from_bytes([8; 16]), Bytes::from_static(b"sealed"));
-            one(|out| put_send(&Send { counter: u64::from(how) + 1, conversation, epoch: 1, ciphertext }, out))
+            let (counter, silent) = (u64::from(how) + 1, how & 1 == 1);
+            one(|out| put_send(&Send { counter, conversation, epoch: 1, ciphertext, silent }, out))
         }
         3 => one(|out| put_ack(Position { count: u64::from(how >> 5), ..at(how & 31) }, out)),
         18 => {

@@ -59,6 +59,8 @@ pub enum EnvelopeBody {
         /// An MLSMessage with a PrivateMessage.
         ciphertext: Bytes,
     },
+    /// An application message for programs alone, without a number: an MLSMessage with a PrivateMessage.
+    Silent(Bytes),
     /// A commit.
     Commit {
         /// The epoch that it ends.
@@ -106,8 +108,13 @@ impl SharedEnvelope {
     pub fn encode(&self) -> Bytes {
         use schema::shared_envelope::Body;
         let body = match &self.body {
-            EnvelopeBody::Message { number, ciphertext } => {
-                Body::Message(schema::ApplicationMessage { number: *number, ciphertext: ciphertext.clone() })
+            EnvelopeBody::Message { number, ciphertext } => Body::Message(schema::ApplicationMessage {
+                number: *number,
+                ciphertext: ciphertext.clone(),
+                silent: false,
+            }),
+            EnvelopeBody::Silent(ciphertext) => {
+                Body::Message(schema::ApplicationMessage { number: 0, ciphertext: ciphertext.clone(), silent: true })
             }
             EnvelopeBody::Commit { epoch, commit } => {
                 Body::Commit(schema::Commit { epoch: *epoch, commit: commit.clone() })
@@ -138,6 +145,12 @@ impl SharedEnvelope {
     fn read(message: schema::Envelope) -> Result<Self, PayloadError> {
         use schema::envelope::Body;
         let body = match message.body.ok_or(PayloadError::Missing("body"))? {
+            Body::Message(body) if body.silent => {
+                if body.number != 0 {
+                    return Err(PayloadError::Invalid("number"));
+                }
+                EnvelopeBody::Silent(filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?)
+            }
             Body::Message(body) => EnvelopeBody::Message {
                 number: body.number,
                 ciphertext: filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,

@@ -113,6 +113,8 @@ pub struct Send {
     pub epoch: u64,
     /// An MLSMessage with a PrivateMessage.
     pub ciphertext: Bytes,
+    /// Whether it is for programs alone: it gets no number, and nobody misses it.
+    pub silent: bool,
 }
 
 /// The state of things when a connection has proven itself.
@@ -165,7 +167,7 @@ pub struct Sent {
 pub struct Accepted {
     /// Its id, which holds the server's time; `None` for a repetition of one accepted long ago.
     pub message_id: Option<MessageId>,
-    /// Its place in its conversation.
+    /// Its place in its conversation; 0 of a silent one.
     pub number: u64,
     /// Whether it had been accepted before.
     pub repeated: bool,
@@ -267,6 +269,7 @@ pub fn put_send(send: &Send, out: &mut BytesMut) {
         conversation: raw(send.conversation),
         epoch: send.epoch,
         ciphertext: send.ciphertext.clone(),
+        silent: send.silent,
     };
     put(FrameKind::Send, &message, out);
 }
@@ -364,6 +367,7 @@ impl Send {
             conversation: id(&message.conversation, "conversation")?,
             epoch: message.epoch,
             ciphertext: filled(message.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
+            silent: message.silent,
         })
     }
 }

@@ -160,18 +160,23 @@ fn frames_are_those_published() {
     };
     let (token, next) = (LifeToken::from_bytes([0x0d; 16]), LifeToken::from_bytes([0x0e; 16]));
     let (_, alive) = hello_with(Some(Life { generation: 3, token, next }));
-    let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone() };
+    let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone(), silent: false };
+    let silent = Send { silent: true, ..send.clone() };
     let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false };
-    let envelope = DeliveryFrame::Envelope(Envelope {
-        position: Position { seq: 9, count: 4 },
-        shared: SharedEnvelope {
-            message_id,
-            conversation,
-            sender_account: log.account(),
-            sender_device: first.device(),
-            body: EnvelopeBody::Message { number: 3, ciphertext },
-        },
-    });
+    let envelope = |body| {
+        DeliveryFrame::Envelope(Envelope {
+            position: Position { seq: 9, count: 4 },
+            shared: SharedEnvelope {
+                message_id,
+                conversation,
+                sender_account: log.account(),
+                sender_device: first.device(),
+                body,
+            },
+        })
+    };
+    let silent_envelope = envelope(EnvelopeBody::Silent(ciphertext.clone()));
+    let envelope = envelope(EnvelopeBody::Message { number: 3, ciphertext });
     let to = Position { seq: 12, count: 6 };
     let gap = DeliveryFrame::Gap(Gap { from_seq: 10, to, missed: 2, reason: GapReason::Expired });
     check(
@@ -180,9 +185,11 @@ fn frames_are_those_published() {
             ("Hello", frame(&|out| put_hello(&hello().1, out))),
             ("Hello, with its life", frame(&|out| put_hello(&alive, out))),
             ("Send", frame(&|out| put_send(&send, out))),
+            ("Send, silent", frame(&|out| put_send(&silent, out))),
             ("Sent, accepted", frame(&|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
             ("Ack", frame(&|out| put_ack(Position { seq: 9, count: 4 }, out))),
             ("Envelope", frame(&|out| envelope.put(out))),
+            ("Envelope, silent", frame(&|out| silent_envelope.put(out))),
             ("Gap", frame(&|out| gap.put(out))),
             ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
         ],

@@ -146,7 +146,7 @@ impl Inboxes {
 
     fn shared(&self, reader: AccountId, entry: &InboxEntry, body: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
         match entry.body {
-            InboxBody::Message => match body {
+            InboxBody::Message | InboxBody::Silent => match body {
                 Some(body) => self.seal.open(entry.id, &decode(Family::Message, body)?),
                 None => Ok(None),
             },

@@ -85,7 +85,7 @@ async fn frames_out_of_state_after_the_proof_are_refused() {
     put_ack(Position { seq: 1, count: 1 }, &mut ack);
     let mut uncounted = BytesMut::new();
     let conversation = gureum_proto::ConversationId::from_bytes([1; 16]);
-    put_send(&Send { counter: 0, conversation, epoch: 1, ciphertext: "x".into() }, &mut uncounted);
+    put_send(&Send { counter: 0, conversation, epoch: 1, ciphertext: "x".into(), silent: false }, &mut uncounted);
     for (bytes, code) in [
         (register, Code::FrameUnexpected),
         // No subscription has delivered anything.

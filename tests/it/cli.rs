@@ -59,7 +59,17 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
 
     assert_eq!(bob.history(), came, "the history prints the same");
     let own = alice.history();
-    check_keys(&own[0], &fields);
+    check_keys(&own[0], &[&fields[..], &["delivered_to", "read_by"]].concat());
+    let receipt = &alice.ok(&["receive"])[0];
+    check_keys(receipt, &["event", "kind", "message_id", "conversation", "by", "time_ms"]);
+    assert_eq!((&receipt["kind"], &receipt["by"]), (&"delivered".into(), &"bob".into()));
+    assert_eq!((&receipt["message_id"], &receipt["conversation"]), (&sent["message_id"], &sent["conversation"]));
+    let read = &bob.ok(&["read", "alice"])[0];
+    check_keys(read, &["event", "with", "conversation", "number"]);
+    assert_eq!((&read["event"], &read["with"], &read["number"]), (&"read".into(), &"alice".into(), &1.into()));
+    let settings = &bob.ok(&["settings"])[0];
+    check_keys(settings, &["event", "receipts"]);
+    assert_eq!(settings["receipts"], true);
     assert_eq!((&own[0]["from"], &own[0]["message_id"]), (&"alice".into(), &sent["message_id"]));
     assert_eq!(alice.ok(&["whoami"])[0]["handle"], "alice");
 }
@@ -94,6 +104,7 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
         &["unknown"],
         &["receive", "--sideways"],
         &["history", "--limit", "many"],
+        &["settings", "receipts", "perhaps"],
         &["register", "http://example.org", "--handle", "bob"],
         &[],
     ] {
@@ -120,6 +131,7 @@ fn refusals_say_what_to_do_and_leave_nothing_behind() {
     assert!(alice.history().is_empty());
     check_refused(&alice.run(&["send", "alice", "to myself"]), "");
     check_refused(&alice.run(&["history", "bob"]), "bob");
+    check_refused(&alice.run(&["read", "bob"]), "bob");
     check_refused(&alice.run(&["register", &world.invite(1), "--handle", "again"]), "already");
     check_refused(&bob.run(&["receive"]), "register");
 

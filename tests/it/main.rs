@@ -28,6 +28,7 @@ mod papers;
 mod peers;
 mod power;
 mod proof;
+mod receipts;
 mod restart;
 mod retention;
 mod revoke;

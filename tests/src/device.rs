@@ -251,12 +251,13 @@ impl Device {
     /// A message, encrypted and counted.
     pub fn encrypt(&mut self, talk: &mut Talk, text: &[u8]) -> Send {
         let message = talk.group.create_message(&self.provider, &self.signer, text).unwrap();
-        Send { counter: self.next_counter(), conversation: talk.id, epoch: talk.epoch(), ciphertext: bytes(&message) }
+        self.opaque(talk, bytes(&message))
     }
 
     /// A message of bytes that only look like a ciphertext to a server.
     pub fn opaque(&mut self, talk: &Talk, ciphertext: impl Into<Bytes>) -> Send {
-        Send { counter: self.next_counter(), conversation: talk.id, epoch: talk.epoch(), ciphertext: ciphertext.into() }
+        let (counter, ciphertext) = (self.next_counter(), ciphertext.into());
+        Send { counter, conversation: talk.id, epoch: talk.epoch(), ciphertext, silent: false }
     }
 
     /// Decrypts what another device encrypted.

@@ -112,11 +112,19 @@ impl Person {
         events.remove(0)
     }
 
-    /// Takes the inbox and returns what came.
+    /// Takes the inbox and returns what came, but for receipts: those come whenever the other one's device is connected.
     #[track_caller]
     #[must_use]
     pub fn receive(&self) -> Vec<Value> {
-        self.ok(&["receive"])
+        let came = self.ok(&["receive"]);
+        came.into_iter().filter(|event| event["event"] != "receipt").collect()
+    }
+
+    /// Takes the inbox and returns the receipts that came: which kind, of which message.
+    #[track_caller]
+    #[must_use]
+    pub fn receive_receipts(&self) -> Vec<(String, String)> {
+        receipts(&self.ok(&["receive"]))
     }
 
     /// Takes the inbox and returns the texts that came.
@@ -228,6 +236,16 @@ impl Follower {
         })
     }
 
+    /// Waits until it is told that a message has come to its reader, or was read.
+    #[track_caller]
+    pub fn wait_for_receipt(&mut self, kind: &str, message_id: &Value) -> Value {
+        self.running.wait_for(kind, |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
+            is_it.then_some(event)
+        })
+    }
+
     /// Everything printed so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
@@ -265,6 +283,13 @@ pub fn event(running: &mut Running, name: &str) -> Value {
 #[must_use]
 pub fn texts(events: &[Value]) -> Vec<String> {
     events.iter().filter(|event| event["event"] == "message").map(|event| string(&event["text"])).collect()
+}
+
+/// The receipts among events, in order: which kind, of which message.
+#[must_use]
+pub fn receipts(events: &[Value]) -> Vec<(String, String)> {
+    let receipts = events.iter().filter(|event| event["event"] == "receipt");
+    receipts.map(|event| (string(&event["kind"]), string(&event["message_id"]))).collect()
 }
 
 /// The gaps among events: how many messages, and why.

@@ -17,7 +17,7 @@ use super::error::ClientError;
 use super::event::ClientEvent;
 use super::life::{self, Proven};
 use super::receiver::ReceiverLock;
-use super::session::{Command, End, Session, SessionKind};
+use super::session::{Command, End, Session, SessionKind, mark_read};
 use super::sync::Sync;
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
@@ -157,6 +157,11 @@ impl Driver {
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Revoke { reply, .. } => drop(reply.send(Err(offline()))),
+            // The receipts go out on the next connection.
+            Command::Read { with, reply } => {
+                let marked = mark_read(&self.vault, &with).await;
+                drop(reply.map(|reply| reply.send(marked)));
+            }
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }

@@ -15,7 +15,7 @@ pub enum ClientEvent {
     News,
     /// Everything that had waited in the inbox is taken and acked, and everything that had waited in the outbox is sent.
     CaughtUp,
-    /// A message of this device is on the server's disk.
+    /// A message of this device is on the server's disk. A receipt for it may be among the unreported events already.
     Sent(SentMessage),
     /// The connection is gone; the next attempt follows by itself.
     Disconnected {

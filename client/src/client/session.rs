@@ -2,6 +2,7 @@
 
 mod commands;
 mod outbox;
+mod receipts;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,8 @@ use crate::vault::{Event, Need, OutboxId, StoredEvent};
 pub(crate) use commands::Command;
 use commands::Reply;
 pub use commands::Revoked;
+pub(crate) use receipts::mark_read;
+use receipts::{Reading, asks_for_receipt};
 use upkeep::Refill;
 
 /// How a connection ended.
@@ -83,6 +86,11 @@ pub(crate) struct Session<'a> {
     mend_wait: Backoff<StdRng>,
     upkeep_at: Instant,
     refill: Refill,
+    /// When to send receipts, and who waits until those are sent that their reading has made.
+    receipts_at: Option<Instant>,
+    reads: Vec<Reading>,
+    /// The account has, or has had, other devices.
+    has_siblings: bool,
     waiting: BTreeMap<OutboxId, Waiting>,
     /// Another process of this home has settled some of what this one sent.
     settled_elsewhere: bool,
@@ -121,6 +129,9 @@ impl<'a> Session<'a> {
             mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
             upkeep_at: Instant::now() + upkeep::wait(begun),
             refill: Refill::default(),
+            receipts_at: None,
+            reads: Vec::new(),
+            has_siblings: ready.log_entries > 1,
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
             started: Instant::now(),
@@ -140,6 +151,12 @@ impl<'a> Session<'a> {
                 Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
             }
         };
+        if matches!(end, End::Quit)
+            && let Err(error) = self.last_receipts().await
+        {
+            tracing::debug!(%error, "receipts wait for the next connection");
+        }
+        self.answer_reads();
         let why = || match &end {
             End::Failed(ClientError::Link(error)) => error.clone(),
             End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
@@ -160,6 +177,7 @@ impl<'a> Session<'a> {
         self.flush().await?;
         self.answer_settled_elsewhere().await?;
         self.tell_caught_up().await;
+        self.answer_sent_reads();
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }
@@ -173,7 +191,7 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
-        let (remove_at, refill_at) = (self.remove_at, self.refill.at());
+        let (remove_at, refill_at, receipts_at) = (self.remove_at, self.refill.at(), self.receipts_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -191,6 +209,7 @@ impl<'a> Session<'a> {
             () = at(remove_at) => self.remove_revoked().await?,
             () = at(mend_at) => self.mend().await?,
             () = at(refill_at) => self.refill().await?,
+            () = at(receipts_at) => self.send_receipts().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -238,6 +257,7 @@ impl<'a> Session<'a> {
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
         let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, false);
+        let mut asks_for_receipts = false;
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -262,6 +282,7 @@ impl<'a> Session<'a> {
             removals = taken.removals;
             let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
             has_joined |= taken.events.iter().any(joined);
+            asks_for_receipts |= taken.events.iter().any(asks_for_receipt);
             match taken.need {
                 Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
                 None if taken.frames == 0 => {
@@ -274,6 +295,9 @@ impl<'a> Session<'a> {
         self.must_compare |= is_unlisted;
         if self.caught_up && removals {
             self.remove_later();
+        }
+        if self.caught_up && asks_for_receipts {
+            self.receipts_later();
         }
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
             return self.after_catching_up().await;

@@ -127,7 +127,7 @@ fn claim(subscribe: bool) -> HelloClaim {
 }
 
 fn send(counter: u64) -> Send {
-    Send { counter, conversation: CONVERSATION, epoch: 1, ciphertext: Bytes::from_static(b"sealed") }
+    Send { counter, conversation: CONVERSATION, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false }
 }
 
 fn envelope(seq: u64) -> DeliveryFrame {

@@ -99,7 +99,7 @@ impl Sender<'_> {
             self.counter += 1;
             self.in_flight.insert(self.counter, due_ns);
             let ciphertext = body::sealed(id, epoch, due_ns, self.bytes);
-            sends.push(Send { counter: self.counter, conversation: id, epoch, ciphertext });
+            sends.push(Send { counter: self.counter, conversation: id, epoch, ciphertext, silent: false });
         }
         self.lane.lock().sent += u64::try_from(sends.len()).unwrap_or(0);
         self.link.send(&sends)

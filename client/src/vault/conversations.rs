@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::judge::{Judged, Judging};
 use super::key::random;
-use super::outbox::fail_all;
+use super::outbox::{fail_all, forget_silent};
 use super::work::{ABSENT, ACTIVE, REPLACED, Row, Work, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
 use crate::limits::EPOCH_MAX;
@@ -209,8 +209,9 @@ pub(super) fn shown(row: Row) -> Conversation {
     Conversation { id: row.id, peer: row.peer, epoch: row.epoch, epoch_seen: row.epoch_seen, state: row.state }
 }
 
-/// What waits to be sent in one conversation goes out in another.
+/// What waits to be sent in one conversation goes out in another, but for what concerns the first alone.
 pub(super) fn move_outbox(work: &Work<'_>, from: ConversationId, to: ConversationId) -> Result<(), VaultError> {
+    forget_silent(work, from)?;
     let sql = "UPDATE outbox SET conversation = ?2 WHERE conversation = ?1";
     work.connection.execute(sql, params![from.as_bytes(), to.as_bytes()])?;
     Ok(())

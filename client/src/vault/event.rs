@@ -4,6 +4,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, Messa
 use serde::{Deserialize, Serialize};
 
 use super::types::{Message, OutboxId};
+use crate::e2ee::content::ReceiptKind;
 
 /// Something that happened, with its place among the unreported ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,22 @@ pub enum Event {
         message_id: MessageId,
         /// Why.
         why: String,
+    },
+    /// Somebody has got or read a message of this account.
+    Receipt {
+        /// Which of the two.
+        kind: ReceiptKind,
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// Which message.
+        #[serde(with = "as_text")]
+        message_id: MessageId,
+        /// Who.
+        #[serde(with = "as_text")]
+        by: Handle,
+        /// When the server had it.
+        time_ms: u64,
     },
     /// This device joined a conversation.
     Joined {

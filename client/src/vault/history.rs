@@ -3,6 +3,8 @@
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::receipts::receipts_of;
+use super::settings::receipts_on;
 use super::{Event, HistoryItem, Message, StoredEvent, Vault, VaultError};
 use crate::limits::HISTORY_ROWS_MAX;
 
@@ -13,7 +15,7 @@ pub(super) const RESTARTED: i64 = 3;
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
-    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle
+    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle, m.content_id
     FROM message m LEFT JOIN conversation v ON v.id = m.conversation
     LEFT JOIN contact c ON c.account = m.sender_account";
 
@@ -24,7 +26,9 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn history(&mut self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, VaultError> {
+        let own = self.identity().account;
         self.read(|connection, _| {
+            let shows_receipts = receipts_on(connection)?;
             let sql = format!(
                 "{COLUMNS} WHERE ?1 IS NULL OR v.peer = ?1 OR m.kind = {GAP}
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?2"
@@ -34,7 +38,14 @@ impl Vault {
             let mut rows = statement.query(params![with, limit.min(HISTORY_ROWS_MAX)])?;
             let mut items = Vec::new();
             while let Some(row) = rows.next()? {
-                items.push(item(row)?);
+                let mut item = item(row)?;
+                if let HistoryItem::Message(message) = &mut item
+                    && message.own
+                    && shows_receipts
+                {
+                    message.receipts = Some(receipts_of(connection, own, message.conversation, row.get(15)?)?);
+                }
+                items.push(item);
             }
             items.reverse();
             Ok(items)
@@ -127,6 +138,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
         }
         Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
+        | Event::Receipt { conversation, .. }
         | Event::Rejoined { conversation }
         | Event::MemberRejoined { conversation, .. }
         | Event::Copied { conversation }
@@ -191,5 +203,6 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         server_time_ms,
         number,
         seq: row.get(8)?,
+        receipts: None,
     }))
 }

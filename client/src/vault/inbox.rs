@@ -2,16 +2,19 @@
 
 use gureum_proto::membership::judge_group;
 use gureum_proto::{
-    AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, Position, SharedEnvelope,
+    AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, LeafIdentity, Position,
+    SharedEnvelope,
 };
 use rusqlite::params;
 
 use super::commits::{Outcome, accounts, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
 use super::judge::{Judged, Judging};
+use super::outbox::KIND_TEXT;
+use super::receipts::{owe_delivered, take_receipt};
 use super::work::{Commits, Row, Work};
 use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError, restart};
-use crate::e2ee::content::Content;
+use crate::e2ee::content::{Body, Content, ContentError};
 use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
@@ -121,11 +124,63 @@ fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) ->
         EnvelopeBody::Message { number, ciphertext } => {
             take_message(work, shared, envelope.position.seq, *number, ciphertext)
         }
+        EnvelopeBody::Silent(ciphertext) => take_silent(work, shared, ciphertext),
         EnvelopeBody::Commit { epoch, commit } => {
             take_commit_entry(work, shared, envelope.position.seq, *epoch, commit)
         }
         EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
+    }
+}
+
+/// What became of a ciphertext.
+enum Opened {
+    /// A member has said this in it.
+    Said(LeafIdentity, Vec<u8>),
+    /// It is not for this device.
+    Passed,
+    /// Something must be fetched first.
+    Blocked(Need),
+    /// It cannot be read, for this reason.
+    Unreadable(String),
+}
+
+fn open(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Result<Opened, VaultError> {
+    if work.is_self(shared.sender_device) {
+        return Ok(Opened::Passed);
+    }
+    let id = shared.conversation;
+    let row = work.row(id)?;
+    let Some(mut group) = work.group(id)? else {
+        let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+        let need = if waits_for_nothing { None } else { work.need_rejoin(id)? };
+        let unreadable = || Opened::Unreadable("this device is not in the conversation".to_owned());
+        return Ok(need.map_or_else(unreadable, Opened::Blocked));
+    };
+    let opened = work.mls().open(&mut group, ciphertext);
+    let epoch = group.epoch();
+    work.keep(id, group);
+    match opened {
+        Ok((sender, plaintext)) => {
+            work.asked.opened(id);
+            Ok(Opened::Said(sender, plaintext))
+        }
+        Err(MessageError::Mls(error)) => Err(error.into()),
+        Err(MessageError::Broken { why }) => {
+            let is_broken = work.asked.unopened(id);
+            let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+            let need = if is_broken && !waits_for_nothing { work.need_rejoin(id)? } else { None };
+            Ok(need.map_or(Opened::Unreadable(why), Opened::Blocked))
+        }
+        Err(MessageError::Unreadable { why, epoch }) => Ok(match epoch {
+            Some(epoch) if work.was_for_siblings(id, epoch)? => Opened::Passed,
+            _ => Opened::Unreadable(why),
+        }),
+        Err(MessageError::Ahead) => {
+            let stopped = row.is_none_or(|row| row.is_stopped());
+            let unreadable = || Opened::Unreadable("it is of an epoch that this device cannot reach".to_owned());
+            Ok(ahead(work, id, epoch, stopped)?.map_or_else(unreadable, Opened::Blocked))
+        }
     }
 }
 
@@ -140,50 +195,21 @@ fn take_message(
         return take_own(work, shared, seq);
     }
     let id = shared.conversation;
-    let row = work.row(id)?;
-    let Some(mut group) = work.group(id)? else {
-        let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
-        let need = if waits_for_nothing { None } else { work.need_rejoin(id)? };
-        return match need {
-            Some(need) => Ok(Entry::Blocked(need)),
-            None => unreadable(work, shared, seq, number, "this device is not in the conversation"),
-        };
+    let (sender, plaintext) = match open(work, shared, ciphertext)? {
+        Opened::Said(sender, plaintext) => (sender, plaintext),
+        Opened::Passed => return Ok(Entry::Done(Vec::new())),
+        Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
+        Opened::Unreadable(why) => return unreadable(work, shared, seq, number, &why),
     };
-    let opened = work.mls().open(&mut group, ciphertext);
-    let epoch = group.epoch();
-    work.keep(id, group);
-    let (sender, plaintext) = match opened {
-        Ok(opened) => opened,
-        Err(MessageError::Mls(error)) => return Err(error.into()),
-        Err(MessageError::Broken { why }) => {
-            let is_broken = work.asked.unopened(id);
-            let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
-            let need = if is_broken && !waits_for_nothing { work.need_rejoin(id)? } else { None };
-            return match need {
-                Some(need) => Ok(Entry::Blocked(need)),
-                None => unreadable(work, shared, seq, number, &why),
-            };
+    let (content_id, text) = match Content::parse(&plaintext) {
+        Ok(Content { id, body: Body::Text(text) }) => (id, text),
+        // What has a number is to be seen, and of this there is nothing to see.
+        Ok(Content { body: Body::Receipt(_), .. }) => {
+            return unreadable(work, shared, seq, number, &ContentError::Unknown.to_string());
         }
-        Err(MessageError::Unreadable { why, epoch }) => {
-            return match epoch {
-                Some(epoch) if work.was_for_siblings(id, epoch)? => Ok(Entry::Done(Vec::new())),
-                _ => unreadable(work, shared, seq, number, &why),
-            };
-        }
-        Err(MessageError::Ahead) => {
-            let stopped = row.is_none_or(|row| row.is_stopped());
-            return match ahead(work, id, epoch, stopped)? {
-                Some(need) => Ok(Entry::Blocked(need)),
-                None => unreadable(work, shared, seq, number, "it is of an epoch that this device cannot reach"),
-            };
-        }
-    };
-    work.asked.opened(id);
-    let content = match Content::parse(&plaintext) {
-        Ok(content) => content,
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
     };
-    let peer = row.map_or(sender.account, |row| row.peer);
+    let peer = work.row(id)?.map_or(sender.account, |row| row.peer);
     let message = Message {
         conversation: id,
         peer,
@@ -191,13 +217,36 @@ fn take_message(
         from_handle: work.handle(sender.account)?,
         device: sender.device,
         own: sender.account == work.identity.account,
-        text: content.text,
+        text,
         message_id: Some(shared.message_id),
         server_time_ms: shared.message_id.time_ms(),
         number,
         seq: Some(seq),
+        receipts: None,
     };
-    keep_message(work, message, content.id).map(|event| Entry::Done(event.into_iter().collect()))
+    keep_message(work, message, content_id).map(|event| Entry::Done(event.into_iter().collect()))
+}
+
+/// What is for programs alone. Nobody misses one that cannot be read, or is of a kind that is not known here; and what
+/// people are to see does not come this way.
+fn take_silent(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Result<Entry, VaultError> {
+    let id = shared.conversation;
+    let done = Ok(Entry::Done(Vec::new()));
+    // It is no reason to join.
+    if work.row(id)?.is_none_or(|row| row.epoch == 0) {
+        return done;
+    }
+    let (sender, plaintext) = match open(work, shared, ciphertext)? {
+        Opened::Said(sender, plaintext) => (sender, plaintext),
+        Opened::Passed | Opened::Unreadable(_) => return done,
+        Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
+    };
+    match Content::parse(&plaintext) {
+        Ok(Content { body: Body::Receipt(receipt), .. }) => {
+            take_receipt(work, id, sender.account, &receipt, shared.message_id.time_ms()).map(Entry::Done)
+        }
+        Ok(Content { body: Body::Text(_), .. }) | Err(_) => done,
+    }
 }
 
 /// What this device has sent is in its history, or waits in its outbox for the answer. What is in neither, a copy of this
@@ -220,10 +269,12 @@ fn is_own(work: &Work<'_>, shared: &SharedEnvelope) -> Result<bool, VaultError> 
         return Ok(true);
     }
     // One of those may be it, or one whose acceptance is so old that its id is not known.
-    let sql = "SELECT EXISTS (SELECT 1 FROM outbox WHERE conversation = ?1) OR EXISTS
-               (SELECT 1 FROM message WHERE conversation = ?1 AND sender_device = ?2 AND message_id IS NULL)";
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE conversation = ?1 AND kind = {KIND_TEXT}) OR EXISTS
+         (SELECT 1 FROM message WHERE conversation = ?1 AND sender_device = ?2 AND message_id IS NULL)"
+    );
     let row = params![conversation, shared.sender_device.as_bytes()];
-    Ok(work.connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?)
+    Ok(work.connection.prepare_cached(&sql)?.query_row(row, |row| row.get(0))?)
 }
 
 /// What a message of a later epoch waits for; `None`: nothing will bring this device there.
@@ -268,6 +319,9 @@ fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Resu
         return Ok(None);
     }
     let row = work.connection.last_insert_rowid();
+    if !message.own {
+        owe_delivered(work, row)?;
+    }
     work.message_event(row, Event::Message(message)).map(Some)
 }
 

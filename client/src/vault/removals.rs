@@ -8,6 +8,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, SubmitCommit}
 use rusqlite::params;
 
 use super::maker::make;
+use super::outbox::KIND_TEXT;
 use super::work::{ACTIVE, REPLACED, Work};
 use super::{Vault, VaultError};
 
@@ -31,7 +32,7 @@ impl Vault {
         })
     }
 
-    /// Whether messages in the outbox wait for such a removal.
+    /// Whether messages in the outbox wait for such a removal; for receipts nobody is in a hurry.
     ///
     /// # Errors
     /// The database failed.
@@ -40,7 +41,8 @@ impl Vault {
             let sql = format!(
                 "SELECT EXISTS (SELECT 1 FROM removal r JOIN conversation c ON c.id = r.conversation
                  JOIN outbox o ON o.conversation = r.conversation
-                 WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 AND o.failed = 0 AND o.ciphertext IS NULL)"
+                 WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 AND o.failed = 0 AND o.kind = {KIND_TEXT}
+                 AND o.ciphertext IS NULL)"
             );
             Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
         })

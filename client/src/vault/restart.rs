@@ -12,7 +12,7 @@ use rusqlite::params;
 use super::conversations::{begin, move_outbox};
 use super::history::RESTARTED;
 use super::maker::{drop_pending, pending};
-use super::outbox::fail;
+use super::outbox::{fail, forget_silent};
 use super::rejoin::{Attempt, rejoin};
 use super::work::{AHEAD, Row, Work};
 use super::{
@@ -193,6 +193,7 @@ fn stop(work: &mut Work<'_>, row: &Row, seen: u64, shown: Option<u64>) -> Result
 }
 
 fn fail_handed_over(work: &Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
+    forget_silent(work, conversation)?;
     let sql = "SELECT id FROM outbox WHERE conversation = ?1 AND failed = 0 AND counter IS NOT NULL ORDER BY id";
     let mut statement = work.connection.prepare(sql)?;
     let ids = statement.query_map(params![conversation.as_bytes()], |row| row.get(0))?;

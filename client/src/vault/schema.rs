@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 7;
+const FORMAT: i64 = 8;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -177,10 +177,40 @@ CREATE TABLE device_name (             -- of this account's devices
 ) WITHOUT ROWID;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 7] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING];
+/// Since format 8: receipts, how far conversations were read, and settings. What was there before counts as read.
+const RECEIPTS: &str = "
+ALTER TABLE outbox ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;   -- 0 text, 1 receipt
+ALTER TABLE outbox ADD COLUMN payload BLOB;                      -- the content of what is no text
+CREATE TABLE receipt (
+    conversation BLOB NOT NULL,
+    content_id BLOB NOT NULL,          -- of the message, whose row may come later
+    account BLOB NOT NULL,             -- who has it
+    kind INTEGER NOT NULL,             -- 1 delivered, 2 read
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (conversation, content_id, account, kind)
+) WITHOUT ROWID;
+CREATE TABLE receipt_owed (
+    message INTEGER PRIMARY KEY,       -- a row of `message`
+    kind INTEGER NOT NULL
+);
+CREATE TABLE mark (
+    conversation BLOB PRIMARY KEY,
+    read_number INTEGER NOT NULL       -- up to here everything was read
+) WITHOUT ROWID;
+CREATE TABLE setting (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX message_by_content ON message (conversation, content_id);
+CREATE INDEX message_by_number ON message (conversation, number);
+INSERT INTO mark (conversation, read_number)
+    SELECT conversation, max(number) FROM message WHERE kind IN (0, 2) GROUP BY conversation;
+";
 
-const _: () = assert!(STEPS.len() == 7 && FORMAT == 7, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 8] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS];
+
+const _: () = assert!(STEPS.len() == 8 && FORMAT == 8, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -9,6 +9,7 @@ mod holds;
 mod home;
 mod key_packages;
 mod link;
+mod receipts;
 mod relay;
 mod restart;
 mod talk;

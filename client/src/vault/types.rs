@@ -100,6 +100,8 @@ pub enum Settled {
     },
     /// It will not be sent; an event says so.
     Failed(Event),
+    /// It was none that a person waits for, and is done with.
+    Silent,
     /// No row waits for this counter (it was settled before).
     Nothing,
 }
@@ -209,6 +211,34 @@ pub struct Message {
     pub number: u64,
     /// Its position in this account's inbox; `None` for one that this device sent.
     pub seq: Option<u64>,
+    /// Who has got it, of one that this account wrote, as the history has it; `None` in an event, and where receipts are
+    /// off.
+    pub receipts: Option<Receipts>,
+}
+
+/// Who has got a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipts {
+    /// Who has it, in the order in which that came to be known.
+    pub delivered_to: Vec<Handle>,
+    /// Who of them has read it, likewise.
+    pub read_by: Vec<Handle>,
+}
+
+/// How far a conversation was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadMark {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The number of the last message that was read; 0: none.
+    pub number: u64,
+}
+
+/// What a person has decided for this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether receipts are sent, and those of others shown.
+    pub receipts: bool,
 }
 
 /// An entry of the history.

@@ -119,6 +119,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
 fn body() -> impl Strategy<Value = EnvelopeBody> {
     prop_oneof![
         (any::<u64>(), some_bytes(300)).prop_map(|(number, ciphertext)| EnvelopeBody::Message { number, ciphertext }),
+        some_bytes(300).prop_map(EnvelopeBody::Silent),
         (any::<u64>(), some_bytes(300)).prop_map(|(epoch, commit)| EnvelopeBody::Commit { epoch, commit }),
         some_bytes(300).prop_map(EnvelopeBody::Welcome),
         any::<u64>().prop_map(|log_entries| EnvelopeBody::LogChange { log_entries }),
@@ -274,10 +275,10 @@ proptest! {
 
     #[test]
     fn sends_registers_and_acks_come_back(
-        counter in 1..=u64::MAX, conversation in conversation(), epoch: u64, ciphertext in some_bytes(300),
+        counter in 1..=u64::MAX, conversation in conversation(), epoch: u64, ciphertext in some_bytes(300), silent: bool,
         token in vec(any::<u8>(), 0..99), handle in handle(), root_entry in some_bytes(300), at in position(),
     ) {
-        let send = Send { counter, conversation, epoch, ciphertext };
+        let send = Send { counter, conversation, epoch, ciphertext, silent };
         let read = ClientFrame::decode(frame(|out| put_send(&send, out)));
         prop_assert!(matches!(&read, Ok(ClientFrame::Send(again)) if *again == send), "{:?}", read);
         let register = Register { token: token.into(), handle: handle.to_string(), root_entry };

@@ -175,7 +175,7 @@ fn requests_and_answers_on_links_and_devices_keep_their_bounds() {
 
 #[test]
 fn a_send_keeps_its_bounds() {
-    let full = || schema::Send { counter: 1, conversation: id(), epoch: 1, ciphertext: long(1) };
+    let full = || schema::Send { counter: 1, conversation: id(), epoch: 1, ciphertext: long(1), silent: false };
     let read = |message: schema::Send| client(FrameKind::Send, &message);
     assert_eq!(read(schema::Send { counter: 0, ..full() }), Err(PayloadError::Invalid("counter")));
     an_id("conversation", |conversation| read(schema::Send { conversation, ..full() }));
@@ -245,9 +245,14 @@ fn an_envelope_keeps_its_bounds() {
     an_id("conversation", |conversation| read(schema::Envelope { conversation, ..plain() }));
     an_id("sender account", |sender_account| read(schema::Envelope { sender_account, ..plain() }));
     an_id("sender device", |sender_device| read(schema::Envelope { sender_device, ..plain() }));
-    filled(CIPHERTEXT_BYTES_MAX, "ciphertext", |ciphertext| {
-        read(full(Some(Body::Message(schema::ApplicationMessage { number: 1, ciphertext }))))
-    });
+    for silent in [false, true] {
+        filled(CIPHERTEXT_BYTES_MAX, "ciphertext", |ciphertext| {
+            let number = u64::from(!silent);
+            read(full(Some(Body::Message(schema::ApplicationMessage { number, ciphertext, silent }))))
+        });
+    }
+    let numbered = schema::ApplicationMessage { number: 1, ciphertext: long(1), silent: true };
+    assert_eq!(read(full(Some(Body::Message(numbered)))), Err(PayloadError::Invalid("number")));
     filled(HANDSHAKE_BYTES_MAX, "commit", |commit| read(full(Some(Body::Commit(schema::Commit { epoch: 1, commit })))));
     filled(HANDSHAKE_BYTES_MAX, "welcome", |welcome| read(full(Some(Body::Welcome(welcome)))));
 }

@@ -112,9 +112,13 @@ fn client_frames_have_these_bytes() {
     let read = client(|out| put_register(&register, out), "06120a03746f6b1205616c6963651a04726f6f74");
     assert!(matches!(read, ClientFrame::Register(again) if again == register));
 
-    let send = Send { counter: 7, conversation: CONVERSATION, epoch: 2, ciphertext: bytes("sealed") };
+    let send = Send { counter: 7, conversation: CONVERSATION, epoch: 2, ciphertext: bytes("sealed"), silent: false };
     let read = client(|out| put_send(&send, out), "031e08071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1180222067365616c6564");
     assert!(matches!(read, ClientFrame::Send(again) if again == send));
+    let silent = Send { silent: true, ..send };
+    let read =
+        client(|out| put_send(&silent, out), "032008071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1180222067365616c65642801");
+    assert!(matches!(read, ClientFrame::Send(again) if again == silent));
 
     let ack = Position { seq: 300, count: 2 };
     let read = client(|out| put_ack(ack, out), "050508ac021002");
@@ -207,6 +211,11 @@ fn delivery_frames_have_these_bytes() {
         envelope(EnvelopeBody::Message { number: 9, ciphertext: bytes("sealed") }),
         "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d13a0a080912067365616c6564",
+    );
+    delivery(
+        envelope(EnvelopeBody::Silent(bytes("sealed"))),
+        "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d13a0a12067365616c65641801",
     );
     delivery(
         envelope(EnvelopeBody::Commit { epoch: 2, commit: bytes("commit") }),

@@ -210,7 +210,7 @@ impl Audit<'_> {
             return;
         }
         let is_there = match entry.body {
-            InboxBody::Message => self.has(Family::Message, &key::message(&entry.id)),
+            InboxBody::Message | InboxBody::Silent => self.has(Family::Message, &key::message(&entry.id)),
             InboxBody::Welcome => self.has(Family::Welcome, &key::message(&entry.id)),
             InboxBody::Commit { conversation, epoch } => self.has(Family::Commit, &key::commit(&conversation, epoch)),
             InboxBody::DeviceLog { account } => self.has(Family::DeviceLog, &key::device_log(&account, 0)),

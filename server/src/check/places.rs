@@ -76,7 +76,7 @@ impl Audit<'_> {
             }
         };
         // A Welcome lies in a family of its own, and whom it was for is written nowhere.
-        if let EnvelopeBody::Message { .. } = envelope.body
+        if let EnvelopeBody::Message { .. } | EnvelopeBody::Silent(_) = envelope.body
             && let Some(lost) = self.lost_by(accounts, envelope.sender_account, id.time_ms(), places)
         {
             report.find(Kind::PointerMissing, "message", &record_key, lost.what());

@@ -98,7 +98,7 @@ fn hello(claim: &HelloClaim, key: &SigningKey, exporter: &[u8; EXPORTER_BYTES]) 
 
 fn send(counter: u64) -> Input {
     let conversation = ConversationId::from_bytes([8; 16]);
-    let send = Send { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed") };
+    let send = Send { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false };
     frame(|out| put_send(&send, out))
 }
 

@@ -345,9 +345,10 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// No message or Welcome takes another's place, and each message has a number of its own.
+    /// No message or Welcome takes another's place, and each message that is not silent has a number of its own.
     fn messages(&mut self) -> Result<(), StoreError> {
         let mut messages = 0;
+        let silent = self.silent();
         for family in [Family::Message, Family::Welcome] {
             for (message_key, _) in self.puts(family) {
                 let Ok(id) = MessageId::try_from(&*message_key) else { continue };
@@ -355,7 +356,7 @@ impl Audit<'_> {
                 if self.before.get(family, &message_key)?.is_some() {
                     self.found.push(Violation::MessageReplaced(id));
                 }
-                messages += u64::from(family == Family::Message);
+                messages += u64::from(family == Family::Message && !silent.contains(&id));
             }
         }
         let mut numbers = Some(0_u64);
@@ -372,12 +373,24 @@ impl Audit<'_> {
         }
         Ok(())
     }
+
+    /// The messages that an inbox gets as silent ones.
+    fn silent(&self) -> BTreeSet<MessageId> {
+        let mut silent = BTreeSet::new();
+        for (_, value) in self.puts(Family::Inbox) {
+            let Ok(entry) = InboxEntry::decode(&value) else { continue };
+            if entry.body == InboxBody::Silent {
+                silent.insert(entry.id);
+            }
+        }
+        silent
+    }
 }
 
 /// Where the content of an entry stands, if it has one of its own.
 fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
     match &entry.body {
-        InboxBody::Message => Some((Family::Message, key::message(&entry.id))),
+        InboxBody::Message | InboxBody::Silent => Some((Family::Message, key::message(&entry.id))),
         InboxBody::Welcome => Some((Family::Welcome, key::message(&entry.id))),
         InboxBody::Commit { conversation, epoch } => Some((Family::Commit, key::commit(conversation, *epoch))),
         InboxBody::DeviceLog { .. } => None,

@@ -274,6 +274,7 @@ impl Model {
             }
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
+            | Event::Receipt { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}
         }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod load;
+mod settings;
 mod talk;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 pub(crate) use devices::{ApproveArgs, DevicesArgs, DevicesCommand, LinkArgs, RecoverArgs, RevokeArgs};
 pub(crate) use load::LoadArgs;
-pub(crate) use talk::{ChatArgs, HistoryArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
+pub(crate) use settings::{Setting, SettingsArgs, Switch};
+pub(crate) use talk::{ChatArgs, HistoryArgs, ReadArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
 ///
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Talk: type, and see what comes
     Chat(ChatArgs),
+    /// Note that you have read what came from somebody, and tell them
+    Read(ReadArgs),
+    /// Print what is decided for this device, or change it
+    Settings(SettingsArgs),
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
@@ -105,6 +111,12 @@ mod tests {
         check("gureum send bob", false);
         check("gureum receive --follow --json", true);
         check("gureum history bob --limit 3", true);
+        check("gureum read bob --json", true);
+        check("gureum read", false);
+        check("gureum settings", true);
+        check("gureum settings receipts off --json", true);
+        check("gureum settings receipts perhaps", false);
+        check("gureum settings receipts", false);
         check("gureum restart bob --json", true);
         check("gureum link gureum://127.0.0.1:1 --device-name tablet", true);
         check("gureum link", false);

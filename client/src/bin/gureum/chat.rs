@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gureum_client::vault::StoredEvent;
+use gureum_client::vault::{Event, HistoryItem, StoredEvent};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
 use gureum_proto::{AccountId, Handle};
 use rustyline::error::ReadlineError;
@@ -33,12 +33,23 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         Some(contact) => contact.account,
         None => Box::pin(session.finish(commands.find(args.with.clone()))).await?.account,
     };
-    for item in client.history(Some(peer), HISTORY_SHOWN).await? {
-        output.print(&output.history(&item)?)?;
+    let history = client.history(Some(peer), HISTORY_SHOWN).await?;
+    for item in &history {
+        output.print(&output.history(item)?)?;
     }
+    let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
     let (screen, lines) = terminal(output, &args.with)?;
-    let mut chat =
-        Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
+    let mut chat = Chat {
+        client,
+        peer,
+        with: args.with,
+        screen,
+        output,
+        commands,
+        unanswered: JoinSet::new(),
+        has_read,
+        has_failed: false,
+    };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
@@ -53,6 +64,8 @@ struct Chat {
     output: Output,
     commands: SessionCommands,
     unanswered: JoinSet<Result<(), ClientError>>,
+    /// Something was shown, and the session does not know yet that it is read.
+    has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
     has_failed: bool,
 }
@@ -73,13 +86,13 @@ impl Chat {
                 () = interrupt.wait() => return Ok(()),
                 Some(answer) = self.unanswered.join_next() => self.show_answer(answer?)?,
                 event = session.next() => match event {
-                    Some(ClientEvent::News | ClientEvent::CaughtUp) => self.show_news().await?,
+                    Some(ClientEvent::News | ClientEvent::CaughtUp | ClientEvent::Sent(_)) => self.show_news().await?,
                     Some(ClientEvent::Disconnected { error, retry_in }) => {
                         let error = printable(&error.to_string());
                         self.screen.print(format!("· {error}; trying again in {:.1} s", retry_in.as_secs_f64()))?;
                     }
                     Some(ClientEvent::Stopped(error)) => return Err(error.into()),
-                    Some(ClientEvent::Connected | ClientEvent::Sent(_)) => (),
+                    Some(ClientEvent::Connected) => (),
                     None => return Ok(()),
                 },
                 line = lines.recv(), if typing && room => match line {
@@ -110,20 +123,25 @@ impl Chat {
         }
     }
 
-    /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`.
+    /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`. What is shown is read.
     async fn show_news(&mut self) -> anyhow::Result<()> {
         loop {
             let events = self.client.unreported_events_with(self.peer, EVENTS_AT_ONCE).await?;
             if events.is_empty() {
-                return Ok(());
+                break;
             }
             for StoredEvent { event, .. } in &events {
+                self.has_read |= matches!(event, Event::Message(message) if !message.own);
                 if let Some(line) = self.output.event(event)? {
-                    self.screen.print(line)?;
+                    self.screen.print(self.screen.toned(event, line))?;
                 }
             }
             self.client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
         }
+        if self.has_read {
+            self.has_read = !self.commands.note_read(self.with.clone());
+        }
+        Ok(())
     }
 }
 
@@ -134,6 +152,14 @@ enum Screen {
 }
 
 impl Screen {
+    /// A line as it looks there: what nobody has said does not stand out.
+    fn toned(&self, event: &Event, line: String) -> String {
+        match (self, event) {
+            (Self::Editor(_), Event::Receipt { .. }) => format!("\u{1b}[2m{line}\u{1b}[0m"),
+            _ => line,
+        }
+    }
+
     fn print(&mut self, line: String) -> anyhow::Result<()> {
         match self {
             Self::Editor(printer) => Ok(printer.print(format!("{line}\n"))?),

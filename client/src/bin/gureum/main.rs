@@ -9,12 +9,14 @@ mod link;
 mod load;
 mod output;
 mod qr;
+mod read;
 mod receive;
 mod recover;
 mod register;
 mod restart;
 mod safety_number;
 mod send;
+mod settings;
 mod signal;
 mod whoami;
 
@@ -90,6 +92,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Receive(args) => Box::pin(receive::run(&home, output, args)).await,
         Command::History(args) => history::run(&home, output, args).await,
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
+        Command::Read(args) => Box::pin(read::run(&home, output, args)).await,
+        Command::Settings(args) => settings::run(&home, output, args).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 
 pub(crate) use event::device_json;
 use event::{event_json, history_json};
-use gureum_client::vault::{Event, HistoryItem};
+use gureum_client::vault::{Event, HistoryItem, ReceiptKind, StoredEvent};
 use serde::Serialize;
 pub(crate) use text::{device_text, printable, time_text};
-use text::{event_text, history_text};
+use text::{event_text, history_text, receipts_text};
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,17 @@ pub(crate) enum Line<'a> {
         message_id: Option<String>,
         server_time_ms: u64,
         seq: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivered_to: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        read_by: Option<Vec<String>>,
+    },
+    Receipt {
+        kind: ReceiptKind,
+        message_id: String,
+        conversation: String,
+        by: String,
+        time_ms: u64,
     },
     Gap {
         from_seq: u64,
@@ -124,6 +135,14 @@ pub(crate) enum Line<'a> {
         conversation: String,
         why: &'a str,
     },
+    Read {
+        with: String,
+        conversation: String,
+        number: u64,
+    },
+    Settings {
+        receipts: bool,
+    },
     Whoami {
         handle: String,
         account: String,
@@ -168,6 +187,24 @@ impl Output {
         Ok(Some(event_text(event)))
     }
 
+    /// The lines that stand for events, in their order. People read of receipts that came together in one line.
+    pub(crate) fn events(self, events: &[StoredEvent]) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for alike in events.chunk_by(|one, next| !self.json && are_alike(&one.event, &next.event)) {
+            match alike {
+                [StoredEvent { event: Event::Receipt { kind, by, .. }, .. }, _, ..] => {
+                    lines.push(receipts_text(*kind, by, alike.len()));
+                }
+                _ => {
+                    for stored in alike {
+                        lines.extend(self.event(&stored.event)?);
+                    }
+                }
+            }
+        }
+        Ok(lines)
+    }
+
     /// The line that stands for an entry of the history.
     pub(crate) fn history(self, item: &HistoryItem) -> anyhow::Result<String> {
         if self.json {
@@ -177,9 +214,19 @@ impl Output {
     }
 }
 
+/// Whether two events are receipts that differ in their messages alone.
+fn are_alike(one: &Event, next: &Event) -> bool {
+    match (one, next) {
+        (Event::Receipt { kind, by, conversation, .. }, Event::Receipt { kind: k, by: b, conversation: c, .. }) => {
+            (kind, by, conversation) == (k, b, c)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use gureum_client::vault::{Message, OutboxId};
+    use gureum_client::vault::{Message, OutboxId, Receipts};
     use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 
     use super::*;
@@ -197,6 +244,7 @@ mod tests {
             server_time_ms: 1_700_000_000_000,
             number: 4,
             seq: (!own).then_some(9),
+            receipts: None,
         }
     }
 
@@ -221,6 +269,48 @@ mod tests {
     fn an_own_message_has_no_place_in_the_inbox() {
         let line = Output::new(true).history(&HistoryItem::Message(message(true))).unwrap();
         assert!(line.ends_with(r#""seq":null}"#), "{line}");
+    }
+
+    #[test]
+    fn the_history_says_who_has_an_own_message_and_who_has_read_it() {
+        let people = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let shown = |json, delivered_to: &[&str], read_by: &[&str]| {
+            let receipts = Receipts { delivered_to: people(delivered_to), read_by: people(read_by) };
+            let message = Message { receipts: Some(receipts), ..message(true) };
+            Output::new(json).history(&HistoryItem::Message(message)).unwrap()
+        };
+        let line = shown(true, &["bob", "carol"], &["bob"]);
+        assert!(line.ends_with(r#""seq":null,"delivered_to":["bob","carol"],"read_by":["bob"]}"#), "{line}");
+        assert!(!shown(false, &[], &[]).contains('✓'));
+        assert!(shown(false, &["bob"], &[]).ends_with(" ✓"));
+        assert!(shown(false, &["bob"], &["bob"]).ends_with(" ✓✓"));
+    }
+
+    #[test]
+    fn a_receipt_says_whose_it_is_and_of_which_message() {
+        let receipt = |kind| Event::Receipt {
+            kind,
+            conversation: ConversationId::from_bytes([1; 16]),
+            message_id: MessageId::new(1_700_000_000_000, 5),
+            by: "bob".parse().unwrap(),
+            time_ms: 1_700_000_000_500,
+        };
+        check(
+            &receipt(ReceiptKind::Read),
+            concat!(
+                r#"{"event":"receipt","kind":"read","message_id":"018bcfe5680070008000000000000005","#,
+                r#""conversation":"01010101010101010101010101010101","by":"bob","time_ms":1700000000500}"#
+            ),
+        );
+        let said = Output::new(false).event(&receipt(ReceiptKind::Delivered)).unwrap().unwrap();
+        assert!(said.contains("bob has your message of 2023-11-14 22:13:20Z"), "{said}");
+        let (delivered, read) = (ReceiptKind::Delivered, ReceiptKind::Read);
+        let stored = |kind| StoredEvent { id: 1, event: receipt(kind) };
+        let together = [stored(delivered), stored(delivered), stored(read)];
+        let lines = Output::new(false).events(&together).unwrap();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("bob has 2 messages of yours"), "{lines:?}");
+        assert_eq!(Output::new(true).events(&together).unwrap().len(), 3);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use gureum_proto::{DeviceId, Handle};
 use tokio::sync::oneshot;
 
+use super::receipts::ReadReply;
 use super::{Session, Waiting};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
     /// Revoke a device of this account.
     Revoke { device: DeviceId, reply: oneshot::Sender<Result<Revoked, ClientError>> },
+    /// Note that everything was read that has come of somebody; answered when the receipts for it are sent.
+    Read { with: Handle, reply: Option<ReadReply> },
     /// Go on from where the server has gone back to.
     Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
 }
@@ -40,6 +43,7 @@ impl Command {
             Self::Send { reply, .. } => drop(reply.send(Err(error))),
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
             Self::Revoke { reply, .. } => drop(reply.send(Err(error))),
+            Self::Read { reply, .. } => drop(reply.map(|reply| reply.send(Err(error)))),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -61,6 +65,7 @@ impl Session<'_> {
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
             Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
+            Command::Read { with, reply } => self.read(&with, reply).await?,
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
         }
         Ok(())

@@ -96,6 +96,8 @@ impl Session<'_> {
                     self.tell(ClientEvent::News).await;
                 }
                 Settled::Failed(_) => self.tell(ClientEvent::News).await,
+                // There may be more than could wait at once.
+                Settled::Silent => self.receipts_later(),
                 Settled::Nothing => self.settled_elsewhere = true,
             }
         }

@@ -44,6 +44,7 @@ fn what_has_no_answer_yet_is_not_handed_over_twice() {
         conversation: ConversationId::from_bytes([1; 16]),
         epoch: 1,
         ciphertext: bytes::Bytes::new(),
+        silent: false,
     };
     let left = not_in_flight((1..=5).map(send).collect(), &BTreeSet::from([1, 2, 4]));
     assert_eq!(left.iter().map(|send| send.counter).collect::<Vec<_>>(), [3, 5]);

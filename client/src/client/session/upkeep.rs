@@ -23,7 +23,13 @@ impl Session<'_> {
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.outbox_due = true;
-        Ok(())
+        // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
+        if self.options.is_last {
+            self.send_receipts().await
+        } else {
+            self.receipts_later();
+            Ok(())
+        }
     }
 
     /// Compares with what the server lists, if anything may differ.

@@ -261,9 +261,13 @@ impl Relay {
             return Sent { counter: send.counter, result: Ok(Accepted { repeated: true, ..accepted }) };
         }
         let held = self.conversations.get_mut(&send.conversation).unwrap();
-        held.number += 1;
-        let number = held.number;
-        let body = EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() };
+        held.number += u64::from(!send.silent);
+        let number = if send.silent { 0 } else { held.number };
+        let body = if send.silent {
+            EnvelopeBody::Silent(send.ciphertext.clone())
+        } else {
+            EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
+        };
         let message_id = self.push(from.account, from.device, send.conversation, body);
         let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
         self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);

@@ -122,8 +122,8 @@ impl Writer {
 
     fn send(&mut self, from: &Person, counter: u64, epoch: u64) -> MessageId {
         let mut plan = Plan::default();
-        let send =
-            Send { counter, conversation: TALK, epoch, ciphertext: Bytes::from_static(b"sealed for its readers") };
+        let ciphertext = Bytes::from_static(b"sealed for its readers");
+        let send = Send { counter, conversation: TALK, epoch, ciphertext, silent: false };
         self.planner.add(Op::Send { from: from.authority(), send }, self.clock.now_ms(), &mut plan).unwrap();
         self.write(plan).unwrap()
     }

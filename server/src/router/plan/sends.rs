@@ -49,7 +49,8 @@ impl Planner {
             plan.sent.push(refuse(counter, Code::EpochStale));
             return Ok(());
         }
-        let number = conversation.last_number + 1;
+        // Only what people see has a place in the conversation, so that holes in it tell of what they miss.
+        let number = if send.silent { 0 } else { conversation.last_number + 1 };
         // The sender's own account reads the message only where it has another device.
         let recipients: Vec<_> = conversation
             .accounts
@@ -57,21 +58,31 @@ impl Planner {
             .filter(|(account, devices)| *account != from.account() || *devices > 1)
             .map(|(account, _)| *account)
             .collect();
-        self.caches.give_number(send.conversation, number);
+        if !send.silent {
+            self.caches.give_number(send.conversation, number);
+        }
 
         let id = self.ids.next(now_ms);
+        let (body, entry) = if send.silent {
+            (EnvelopeBody::Silent(send.ciphertext), InboxBody::Silent)
+        } else {
+            (EnvelopeBody::Message { number, ciphertext: send.ciphertext }, InboxBody::Message)
+        };
         let shared = SharedEnvelope {
             message_id: id,
             conversation: send.conversation,
             sender_account: from.account(),
             sender_device: from.device(),
-            body: EnvelopeBody::Message { number, ciphertext: send.ciphertext },
+            body,
         }
         .encode();
-        let sealed = self.seal.seal(id, &shared, now_ms)?;
-        plan.batch.put_record(Family::Message, key::message(&id), &sealed);
+        // A silent message that nobody is to read leaves nothing but its answer.
+        if !send.silent || !recipients.is_empty() {
+            let sealed = self.seal.seal(id, &shared, now_ms)?;
+            plan.batch.put_record(Family::Message, key::message(&id), &sealed);
+        }
         for account in recipients {
-            self.append(account, id, InboxBody::Message, &shared, now_ms, plan)?;
+            self.append(account, id, entry, &shared, now_ms, plan)?;
         }
         self.remember(from, SentResult { counter, id, number })?;
         plan.must_sync = true;

@@ -236,7 +236,15 @@ fn send(from: Authenticated, counter: u64) -> Op {
 
 fn send_at(from: Authenticated, counter: u64, epoch: u64) -> Op {
     let ciphertext = Bytes::from(format!("sealed {counter}"));
-    Op::Send { from, send: Send { counter, conversation: TALK, epoch, ciphertext } }
+    Op::Send { from, send: Send { counter, conversation: TALK, epoch, ciphertext, silent: false } }
+}
+
+/// The same for programs alone.
+fn silently(op: Op) -> Op {
+    match op {
+        Op::Send { from, send } => Op::Send { from, send: Send { silent: true, ..send } },
+        other => other,
+    }
 }
 
 fn ack(from: Authenticated, seq: u64, count: u64) -> Op {

@@ -162,6 +162,26 @@ fn an_entry_has_its_body_and_a_message_its_number() {
 }
 
 #[test]
+fn a_silent_message_has_no_number_and_is_not_counted() {
+    let silent = |batch: &mut Batch, count| {
+        batch.put(Family::Message, key::message(&id(2)), b"\x01sealed");
+        let entry = InboxEntry { id: id(2), count, bytes_total: 2, body: InboxBody::Silent };
+        batch.put_record(Family::Inbox, key::inbox(&ACCOUNT, 2), &entry);
+        put_head(batch, 2, count);
+    };
+    let desk = Desk::new();
+    desk.refuse(|batch| silent(batch, 2), &[Violation::CountWrong { account: ACCOUNT, seq: 2 }]);
+    let numbered = |batch: &mut Batch| {
+        silent(batch, 1);
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Number), &2_u64);
+    };
+    desk.refuse(numbered, &[Violation::NumbersWrong { numbers: Some(1), messages: 0 }]);
+    let mut written = Batch::new();
+    silent(&mut written, 1);
+    desk.accept(&written);
+}
+
+#[test]
 fn a_counter_has_one_result_for_ever() {
     let desk = Desk::new();
     let wrong = [Violation::WindowWrong { account: OTHER, device: DEVICE }];

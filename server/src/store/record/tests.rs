@@ -53,6 +53,7 @@ fn inbox_entries_have_these_bytes() {
         &format!("{start} 02 {} 0000000000000009", "c0".repeat(16)),
     );
     check(&entry(InboxBody::DeviceLog { account: ACCOUNT }), &format!("{start} 03 ACCOUNT"));
+    check(&entry(InboxBody::Silent), &format!("{start} 04"));
 }
 
 #[test]
@@ -174,6 +175,7 @@ fn any_body() -> impl Strategy<Value = InboxBody> {
     prop_oneof![
         Just(InboxBody::Message),
         Just(InboxBody::Welcome),
+        Just(InboxBody::Silent),
         (any::<[u8; 16]>(), any::<u64>())
             .prop_map(|(id, epoch)| InboxBody::Commit { conversation: ConversationId::from_bytes(id), epoch }),
         any::<[u8; 16]>().prop_map(|id| InboxBody::DeviceLog { account: AccountId::from_bytes(id) }),

@@ -79,6 +79,18 @@ pub(crate) struct ChatArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Example:
+  gureum read bob
+
+Takes what waits in the inbox first (`gureum receive` prints it later). Whoever wrote to you is told, unless receipts
+are off: see gureum settings. `gureum chat` does the same for what it shows.")]
+pub(crate) struct ReadArgs {
+    /// The other one's handle
+    pub(crate) with: Handle,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
   gureum restart bob
 
 The server has gone back to before what this device has seen: either its operator restored a backup, or somebody

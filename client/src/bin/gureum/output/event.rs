@@ -15,6 +15,13 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             number: *number,
             why,
         },
+        Event::Receipt { kind, conversation, message_id, by, time_ms } => Line::Receipt {
+            kind: *kind,
+            message_id: message_id.to_string(),
+            conversation: conversation.to_string(),
+            by: by.to_string(),
+            time_ms: *time_ms,
+        },
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
         Event::Rejoined { conversation } => {
@@ -73,6 +80,8 @@ pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
 }
 
 fn message_json(message: &Message) -> Line<'_> {
+    let people = |people: &[Handle]| people.iter().map(Handle::to_string).collect();
+    let receipts = message.receipts.as_ref();
     Line::Message {
         conversation: message.conversation.to_string(),
         from: message.from_handle.to_string(),
@@ -80,6 +89,8 @@ fn message_json(message: &Message) -> Line<'_> {
         message_id: message.message_id.map(|id| id.to_string()),
         server_time_ms: message.server_time_ms,
         seq: message.seq,
+        delivered_to: receipts.map(|receipts| people(&receipts.delivered_to)),
+        read_by: receipts.map(|receipts| people(&receipts.read_by)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message};
+use gureum_client::vault::{Event, HistoryItem, Message, ReceiptKind};
 use gureum_proto::{DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -13,6 +13,9 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Message(message) => message_text(message),
         Event::Gap { count, reason, .. } => gap_text(*count, *reason),
         Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
+        Event::Receipt { kind, message_id, by, .. } => {
+            format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
+        }
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
@@ -63,6 +66,18 @@ pub(crate) fn device_text(device: DeviceId, name: Option<&str>) -> String {
     name.map_or_else(|| device.to_string(), |name| format!("{} ({device})", printable(name)))
 }
 
+/// One line for several receipts in a row that differ in their messages alone.
+pub(super) fn receipts_text(kind: ReceiptKind, by: &Handle, count: usize) -> String {
+    format!("· {by} {} {count} messages of yours", has(kind))
+}
+
+const fn has(kind: ReceiptKind) -> &'static str {
+    match kind {
+        ReceiptKind::Delivered => "has",
+        ReceiptKind::Read => "has read",
+    }
+}
+
 fn gone_back_text(with: &Handle) -> String {
     format!(
         "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
@@ -77,7 +92,12 @@ fn restarted_text(with: &Handle) -> String {
 
 fn message_text(message: &Message) -> String {
     let handle = message.from_handle.as_str();
-    format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
+    let mark = match &message.receipts {
+        Some(receipts) if !receipts.read_by.is_empty() => " ✓✓",
+        Some(receipts) if !receipts.delivered_to.is_empty() => " ✓",
+        _ => "",
+    };
+    format!("{}  {handle:<HANDLE_COLUMN$}  {}{mark}", time_text(message.server_time_ms), printable(&message.text))
 }
 
 fn gap_text(count: u64, reason: GapReason) -> String {

@@ -16,6 +16,7 @@ enum Step {
         from: usize,
         counter: u64,
         epoch: Epoch,
+        silent: bool,
     },
     Ack {
         from: usize,
@@ -54,8 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
     let is_written = || prop::bool::weighted(0.8);
     let committer = prop::sample::select(vec![ALICES_FIRST, ALICES_SECOND, BOBS_FIRST, BOBS_SECOND]);
     prop_oneof![
-        12 => (0..5_usize, counter(), 0..=5_u64)
-            .prop_map(|(from, counter, behind)| Step::Send { from, counter, epoch: Epoch(behind) }),
+        12 => (0..5_usize, counter(), 0..=5_u64, prop::bool::weighted(0.3))
+            .prop_map(|(from, counter, behind, silent)| Step::Send { from, counter, epoch: Epoch(behind), silent }),
         5 => (0..5_usize, 0..30_u64).prop_map(|(from, seq)| Step::Ack { from, seq }),
         1 => (prop::sample::select(vec![ALICES_SECOND, BOBS_SECOND]), is_written())
             .prop_map(|(device, is_written)| Step::Revoke { device, is_written }),
@@ -83,9 +84,10 @@ fn devices() -> [Authenticated; 5] {
 
 #[derive(Debug, Clone)]
 struct Model {
-    /// What stands in the inboxes of Alice and Bob, and whether it is a message.
-    inboxes: [Vec<(MessageId, bool)>; 2],
+    /// What stands in the inboxes of Alice and Bob.
+    inboxes: [Vec<(MessageId, What)>; 2],
     last_id: Option<MessageId>,
+    /// Those that have a number.
     messages: u64,
     accepted: [BTreeMap<u64, (MessageId, u64)>; 5],
     /// `None`: no device of the server's any more, or never.
@@ -94,6 +96,16 @@ struct Model {
     members: [bool; 5],
     floor_epoch: u64,
     pending: Vec<usize>,
+}
+
+/// What an entry of an inbox is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    Message,
+    /// A message that has no number and counts for nobody.
+    Silent,
+    /// A commit, or a change of a log.
+    Change,
 }
 
 #[derive(Debug, PartialEq)]
@@ -157,15 +169,16 @@ impl Model {
         Expected::New
     }
 
-    fn send(&mut self, from: usize, counter: u64, epoch: u64, sent: &Sent) {
+    fn send(&mut self, from: usize, counter: u64, epoch: u64, silent: bool, sent: &Sent) {
         let expected = self.expect_send(from, counter, epoch);
         match (&sent.result, expected) {
             (Ok(accepted), Expected::New) => {
                 let id = accepted.message_id.unwrap();
-                self.messages += 1;
-                assert_eq!(*accepted, Accepted { message_id: Some(id), number: self.messages, repeated: false });
-                self.append(id, true, &self.readers(from));
-                self.accepted[from].insert(counter, (id, self.messages));
+                let (number, what) = if silent { (0, What::Silent) } else { (self.messages + 1, What::Message) };
+                assert_eq!(*accepted, Accepted { message_id: Some(id), number, repeated: false });
+                self.messages = self.messages.max(number);
+                self.append(id, what, &self.readers(from));
+                self.accepted[from].insert(counter, (id, number));
             }
             (Ok(accepted), Expected::Again(expected)) => assert_eq!(*accepted, expected),
             (Err(refusal), Expected::Refused(code)) => assert_eq!(refusal.code, code),
@@ -173,10 +186,10 @@ impl Model {
         }
     }
 
-    fn append(&mut self, id: MessageId, counts: bool, accounts: &[usize]) {
+    fn append(&mut self, id: MessageId, what: What, accounts: &[usize]) {
         assert!(self.last_id.is_none_or(|last| last < id), "ids ascend");
         self.last_id = Some(id);
-        accounts.iter().for_each(|account| self.inboxes[*account].push((id, counts)));
+        accounts.iter().for_each(|account| self.inboxes[*account].push((id, what)));
     }
 
     fn ack(&mut self, from: usize, seq: u64) {
@@ -196,7 +209,7 @@ impl Model {
             return;
         }
         assert_eq!(*changed, Ok(Changed::LogAppended(2)));
-        self.append(id.unwrap(), false, &[0, 1]);
+        self.append(id.unwrap(), What::Change, &[0, 1]);
         self.pending.push(device);
     }
 
@@ -216,7 +229,7 @@ impl Model {
     fn commit(&mut self, from: usize, counter: u64, members: [bool; 5], id: Option<MessageId>) {
         // Nothing is delivered of one that was answered before, or refused.
         let Some(id) = id else { return };
-        self.append(id, false, &self.readers(from));
+        self.append(id, What::Change, &self.readers(from));
         self.epoch += 1;
         if members != self.members {
             self.floor_epoch = self.epoch;
@@ -232,8 +245,8 @@ impl Model {
             let mut count = 0;
             let expected: Vec<_> = (1_u64..)
                 .zip(expected)
-                .map(|(seq, (id, counts))| {
-                    count += u64::from(*counts);
+                .map(|(seq, (id, what))| {
+                    count += u64::from(*what == What::Message);
                     (seq, count, *id)
                 })
                 .collect();
@@ -243,7 +256,7 @@ impl Model {
         for (device, cursor) in devices().into_iter().zip(self.cursors) {
             assert_eq!(bench.cursor(device).map(|cursor| cursor.seq), cursor);
         }
-        let mut messages = self.inboxes.iter().flatten().filter(|(_, counts)| *counts);
+        let mut messages = self.inboxes.iter().flatten().filter(|(_, what)| *what != What::Change);
         assert!(messages.all(|(id, _)| bench.message(*id).is_some()), "each has its body");
         let removals: Option<Removals> =
             bench.get(Family::Conversation, key::conversation(&TALK, ConversationTag::Removals));
@@ -263,11 +276,12 @@ struct Run {
 impl Run {
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Send { from, counter, epoch } => {
+            Step::Send { from, counter, epoch, silent } => {
                 let epoch = self.planned.epoch(epoch);
                 let op = send_at(devices()[from], counter, epoch);
+                let op = if silent { silently(op) } else { op };
                 self.bench.planner.add(op, self.bench.now_ms, &mut self.plan).unwrap();
-                self.planned.send(from, counter, epoch, self.plan.sent.last().unwrap());
+                self.planned.send(from, counter, epoch, silent, self.plan.sent.last().unwrap());
             }
             Step::Ack { from, seq } => {
                 let op = ack(devices()[from], seq, seq);
