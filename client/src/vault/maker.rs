@@ -142,7 +142,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
                 work.keep(conversation, group);
             }
             // A linked device comes into what its account is in: that is no news, and nothing is lost by it.
-            let comes_in = row.epoch == 0 && work.identity.log_entry > 0;
+            let comes_in = work.identity.log_entry > 0 && !work.has_joined(conversation)?;
             if row.is_ahead() {
                 event = Some(restart::restarted(work, &row, epoch)?);
             } else if !comes_in {

@@ -220,6 +220,12 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Whether this device has been in a conversation.
+    pub(super) fn has_joined(&self, id: ConversationId) -> Result<bool, VaultError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM conversation WHERE id = ?1 AND joined_epoch > 0)";
+        Ok(self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0))?)
+    }
+
     /// Whether a message of an epoch was sent before this device came into the conversation, to the devices that the
     /// account had then.
     pub(super) fn was_for_siblings(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
