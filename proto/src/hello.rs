@@ -65,8 +65,7 @@ pub struct Position {
 #[derive(Debug, Clone)]
 pub struct Hello {
     claim: HelloClaim,
-    alpn: String,
-    version: u32,
+    is_of_our_version: bool,
     claim_bytes: Bytes,
     signature: Signature,
 }
@@ -149,8 +148,7 @@ impl Hello {
                 log_entries: claim.log_entries,
                 life,
             },
-            alpn: claim.alpn,
-            version: claim.version,
+            is_of_our_version: claim.version == PROTOCOL_VERSION && claim.alpn == ALPN,
             claim_bytes: hello.claim,
             signature,
         })
@@ -167,7 +165,7 @@ impl Hello {
     /// # Errors
     /// Another version, or a signature that does not hold.
     pub fn verify(&self, key: &VerifyingKey, exporter: &[u8; EXPORTER_BYTES]) -> Result<&HelloClaim, ProofError> {
-        if self.version != PROTOCOL_VERSION || self.alpn != ALPN {
+        if !self.is_of_our_version {
             return Err(ProofError::Version);
         }
         key.verify_strict(&signed_bytes(&self.claim_bytes, exporter), &self.signature)
@@ -177,8 +175,8 @@ impl Hello {
 
     /// Whether the claim is for the version that this crate speaks.
     #[must_use]
-    pub fn speaks_our_version(&self) -> bool {
-        self.version == PROTOCOL_VERSION && self.alpn == ALPN
+    pub const fn speaks_our_version(&self) -> bool {
+        self.is_of_our_version
     }
 }
 

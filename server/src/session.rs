@@ -379,8 +379,9 @@ impl Session {
             stale: standing == Some(Standing::Stale),
         })));
         let mut subscription = claim.subscribe.then(|| {
-            // A device that has taken nothing begins where it was added.
-            let from = if claim.cursor.seq == 0 { facts.cursor } else { claim.cursor };
+            // A device that has taken nothing begins where it was added. The cursor of an older copy is not its own.
+            let begins = claim.cursor.seq == 0 && standing != Some(Standing::Stale);
+            let from = if begins { facts.cursor } else { claim.cursor };
             Subscription::new(from.min(facts.head), facts.head.seq)
         });
         if let Some(subscription) = &mut subscription {

@@ -97,25 +97,49 @@ fn take_frame(
     let expected = cursor.seq.saturating_add(1);
     // A linked device's inbox begins where its account's inbox stood then, which the first delivery tells.
     let begins = cursor.seq == 0 && work.identity.log_entry > 0;
-    if first > expected && !begins {
-        return Err(VaultError::Hole { expected, got: first });
-    }
+    let is_missing = first > expected && !begins;
+    let mut events = if is_missing { take_missing(work, frame, first, *cursor)? } else { Vec::new() };
     if to.seq >= expected {
         let entry = match frame {
             DeliveryFrame::Envelope(envelope) => take_envelope(work, envelope, taken)?,
             DeliveryFrame::Gap(gap) => Entry::Done(take_gap(work, gap)?),
             DeliveryFrame::CaughtUp { .. } => Entry::Done(Vec::new()),
         };
-        if let Entry::Blocked(_) = entry {
-            return Ok(entry);
+        match entry {
+            Entry::Blocked(_) => return Ok(entry),
+            Entry::Done(more) => events.extend(more),
         }
         *cursor = to;
         taken.ack = Some(to);
-        return Ok(entry);
+        return Ok(Entry::Done(events));
     }
     // Another process, or this one before a crash, has taken it: the ack may not go past what this connection brought.
     taken.ack = Some(to);
     Ok(Entry::Done(Vec::new()))
+}
+
+/// A device that has taken nothing is delivered from where its newest state had come to: an older copy of it misses what
+/// that one has taken. Anywhere else a hole is an error.
+fn take_missing(
+    work: &Work<'_>,
+    frame: &DeliveryFrame,
+    first: u64,
+    cursor: Position,
+) -> Result<Vec<StoredEvent>, VaultError> {
+    let seq = first.saturating_sub(1);
+    if cursor.seq > 0 || !work.is_from_before_restore(seq)? {
+        return Err(VaultError::Hole { expected: cursor.seq.saturating_add(1), got: first });
+    }
+    let missed = match frame {
+        DeliveryFrame::Envelope(envelope) => {
+            let counts = matches!(envelope.shared.body, EnvelopeBody::Message { .. });
+            envelope.position.count.saturating_sub(u64::from(counts))
+        }
+        DeliveryFrame::Gap(gap) => gap.to.count.saturating_sub(gap.missed),
+        DeliveryFrame::CaughtUp { .. } => 0,
+    };
+    let to = Position { seq, count: missed };
+    take_gap(work, &Gap { from_seq: 1, to, missed, reason: GapReason::Expired })
 }
 
 fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) -> Result<Entry, VaultError> {
@@ -252,11 +276,8 @@ fn take_silent(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) 
 /// What this device has sent is in its history, or waits in its outbox for the answer. What is in neither, a copy of this
 /// home has sent.
 fn take_own(work: &mut Work<'_>, shared: &SharedEnvelope, seq: u64) -> Result<Entry, VaultError> {
-    let copied = if is_own(work, shared)? || work.is_from_before_restore(seq)? {
-        None
-    } else {
-        work.copied(shared.conversation)?
-    };
+    let is_known = work.asked.has_told_of_a_copy || work.is_from_before_restore(seq)?;
+    let copied = if is_known || is_own(work, shared)? { None } else { work.copied(shared.conversation)? };
     Ok(Entry::Done(copied.into_iter().collect()))
 }
 

@@ -19,7 +19,8 @@ impl Vault {
     /// The database failed.
     pub fn life_confirmed(&mut self, claimed: &Life) -> Result<bool, VaultError> {
         self.write(|work| {
-            let is_taking_over: bool = work.connection.query_row("SELECT taking_over FROM profile", [], |row| row.get(0))?;
+            let is_taking_over: bool =
+                work.connection.query_row("SELECT taking_over FROM profile", [], |row| row.get(0))?;
             if is_taking_over {
                 return Ok(false);
             }

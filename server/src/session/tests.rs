@@ -525,6 +525,15 @@ fn a_device_that_goes_on_from_an_older_state_is_told_and_moves_nothing() {
 }
 
 #[test]
+fn an_older_copy_that_has_taken_nothing_reads_from_the_beginning() {
+    let mut session = session();
+    let claim = HelloClaim { cursor: Position::default(), ..alive(2, 2, 30) };
+    session.handle(hello(&claim, &key(), &EXPORTER), START_MS);
+    let actions = session.handle(found(facts()), START_MS);
+    assert_eq!(actions.last(), Some(&Action::Read { after: Position::default() }));
+}
+
+#[test]
 fn a_device_whose_copy_has_taken_over_is_refused_after_its_proof() {
     refuses_proof(&alive(5, 4, 6), &key(), &EXPORTER, found(facts()), Code::DeviceCopied);
     refuses_proof(&alive(5, 4, 6), &key(), &[0; EXPORTER_BYTES], found(facts()), Code::ProofInvalid);

@@ -1,6 +1,6 @@
 //! The lives of devices: each connection leads to the next, and of two copies one alone goes on.
 
-use gureum_proto::{Life, LifeToken};
+use gureum_proto::{Code, Life, LifeToken, Refusal};
 
 use super::changes::{Answer, Changed};
 use super::{Plan, Planner};
@@ -23,6 +23,10 @@ impl Planner {
         let (account, device) = (from.account(), from.device());
         let accepted_counter = self.caches.window(self.store.as_ref(), account, device)?.highest;
         let life = self.caches.life(self.store.as_ref(), account, device)?;
+        if life.lost.contains(&next) {
+            // Another copy has taken over since its Hello: two that ask in turns must not end each other.
+            return Ok(Err(Refusal::new(Code::DeviceCopied)));
+        }
         let has_changed = life.take_over(next);
         let generation = life.generation;
         if has_changed {

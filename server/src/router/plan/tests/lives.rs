@@ -79,6 +79,18 @@ fn a_copy_that_takes_over_is_on_the_disk_and_learns_where_to_count_on_from() {
     check(&bench, 4, 31, &[2]);
 }
 
+#[test]
+fn who_was_taken_over_from_does_not_take_over_in_turn() {
+    let mut bench = Bench::talk();
+    bench.run([live(0, 0, 1)]);
+    for next in [30, 40] {
+        bench.change(take_over(next)).0.unwrap();
+    }
+    check(&bench, 3, 40, &[1, 30]);
+    bench.refuses(take_over(30), Code::DeviceCopied);
+    check(&bench, 3, 40, &[1, 30]);
+}
+
 /// The other copy's Hello and the request of this one in one batch.
 #[test]
 fn a_copy_takes_over_from_what_is_not_written_yet() {
