@@ -378,8 +378,9 @@ impl Shell {
             return Err(Closing(Code::DeviceRevoked, String::new()));
         }
         self.shared.linking.proven(authority.device());
-        let submitted = self.shared.router.submit(Submission::Seen { from: authority }).await;
-        submitted.map_err(|_| Closing(Code::Unavailable, String::new()))
+        // Not waited for: who reads is served while the writer waits for a disk.
+        self.shared.router.note(Submission::Seen { from: authority });
+        Ok(())
     }
 
     /// Reads the tail at once, or starts a read of the store.
