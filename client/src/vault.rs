@@ -112,6 +112,7 @@ impl Vault {
             match Profile::load(&transaction)? {
                 Some(profile) if profile.is_complete() => return Err(OpenError::Exists(home.to_owned())),
                 Some(_) => Profile::redirect(&transaction, new)?,
+                None if draft::is_there(&transaction)? => return Err(OpenError::Unlinked(home.to_owned())),
                 None => Profile::make(&transaction, new, clock())?,
             }
             let profile = Profile::load(&transaction)?.ok_or(VaultError::Damaged("profile"))?;

@@ -187,15 +187,18 @@ impl LinkBundle {
         within(message.contacts.len(), LINK_CONTACTS_MAX, "list of contacts")?;
         within(message.conversations.len(), LINK_CONVERSATIONS_MAX, "list of conversations")?;
         within(message.devices.len(), DEVICES_MAX, "list of devices")?;
-        let conversation =
-            |one: schema::LinkConversation| Ok((id::<ConversationId>(&one.conversation, "conversation")?, one.epoch));
-        let device = |one: schema::LinkDevice| Ok((id::<DeviceId>(&one.device, "device")?, device_name(one.name)?));
+        let conversation = |one: schema::LinkConversation| -> Result<(ConversationId, u64), PayloadError> {
+            Ok((id(&one.conversation, "conversation")?, one.epoch))
+        };
+        let device = |one: schema::LinkDevice| -> Result<(DeviceId, String), PayloadError> {
+            Ok((id(&one.device, "device")?, device_name(one.name)?))
+        };
         Ok(Self {
             account: id(&message.account, "account")?,
             log: LogHead { length: message.log_length, hash: fixed(&message.log_head, "log head")? },
             contacts: message.contacts.into_iter().map(LinkContact::read).collect::<Result<_, _>>()?,
-            conversations: message.conversations.into_iter().map(conversation).collect::<Result<_, PayloadError>>()?,
-            devices: message.devices.into_iter().map(device).collect::<Result<_, PayloadError>>()?,
+            conversations: message.conversations.into_iter().map(conversation).collect::<Result<_, _>>()?,
+            devices: message.devices.into_iter().map(device).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -397,8 +397,9 @@ impl Shell {
         // Another connection of the device may have used up what it may say now.
         self.count_read();
         self.shared.linking.proven(device);
-        let submitted = self.shared.router.submit(Submission::Seen { from }).await;
-        submitted.map_err(|_| Closing(Code::Unavailable, String::new()))
+        // Not waited for: who reads is served while the writer waits for a disk.
+        self.shared.router.note(Submission::Seen { from });
+        Ok(())
     }
 
     /// Reads the tail at once, or starts a read of the store.

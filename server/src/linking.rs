@@ -185,6 +185,11 @@ impl Linking {
         self.unswept().retain(|_, waiting| waiting.device != device);
     }
 
+    /// The server stops: all links are over, and whoever waits for a reply learns it.
+    pub(crate) fn end(&self) {
+        self.unswept().clear();
+    }
+
     fn reply(&self, link: LinkId, listener: &Arc<dyn LinkListener>, payload: Bytes) {
         if let Some(waiting) = self.unswept().get_mut(&link)
             && waiting.is_heard_by(listener)

@@ -317,6 +317,8 @@ impl Node {
         self.tasks.close();
         let _ = tokio::time::timeout(DRAIN_GRACE, self.tasks.wait()).await;
         self.endpoint.close(VarInt::from_u32(gureum_proto::Code::Stopping.number()), b"stopping");
+        // What waits for a new device's reply would else be waited for.
+        shared.linking.end();
         if tokio::time::timeout(CLOSE_GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }

@@ -13,7 +13,7 @@ use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
 
 /// A well-formed code that nobody shows.
-const NOBODY: &str = "GLAEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCIRCEIRCEIRCEIRCEIRCEIQ";
+const NOBODY: &str = "GLAEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCIRCEIRCEIRCEIRCEIRCEIRCEIQ";
 
 #[track_caller]
 fn check_refused(ended: &Ended, says: &str) {

@@ -36,7 +36,8 @@ pub struct LinkSession {
     link: Link,
     waiting: Option<Unproven>,
     backoff: Backoff<StdRng>,
-    has_told: bool,
+    /// Whose digits were told.
+    told: Option<Joining>,
     /// A device had answered before this connection: the server may have forgotten that, and tells of nothing.
     looks: bool,
 }
@@ -45,6 +46,7 @@ pub struct LinkSession {
 #[derive(Debug)]
 pub enum LinkStep {
     /// A device of an account has answered. A person compares the digits with those that it shows, and says yes there.
+    /// It comes again for whoever answers anew, with other digits.
     Answered {
         /// Six digits.
         digits: String,
@@ -88,8 +90,7 @@ impl Client {
         let home = NewHome::begin(ground, home, key, &new).await?;
         let (code, link) = home.with(|draft| Ok::<_, VaultError>((draft.code().clone(), draft.link()?))).await?;
         let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
-        let mut session =
-            LinkSession { home, dialer, code, link, waiting: None, backoff, has_told: false, looks: false };
+        let mut session = LinkSession { home, dialer, code, link, waiting: None, backoff, told: None, looks: false };
         if session.home.joining().await?.is_none() {
             session.wait_on(unproven).await?;
         }
@@ -170,7 +171,7 @@ impl LinkSession {
         Ok(())
     }
 
-    /// Consents; what a person is to compare is told once.
+    /// Consents; what a person is to compare is told once for all answers of one approval.
     async fn on_answer(&mut self, answer: Bytes) -> Result<Option<LinkStep>, ClientError> {
         let digits = check_digits(&self.code, &self.link.offer, &answer);
         let consent = self.home.with(move |draft| draft.consent(&answer)).await?;
@@ -178,10 +179,12 @@ impl LinkSession {
         if let Some(waiting) = &mut self.waiting {
             waiting.reply(&consent).await?;
         }
-        if std::mem::replace(&mut self.has_told, true) {
+        if self.told.as_ref().is_some_and(|told| joining.continues(told)) {
             return Ok(None);
         }
-        Ok(Some(LinkStep::Answered { digits, handle: joining.handle }))
+        let handle = joining.handle.clone();
+        self.told = Some(joining);
+        Ok(Some(LinkStep::Answered { digits, handle }))
     }
 }
 

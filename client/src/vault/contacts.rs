@@ -3,7 +3,7 @@
 use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
-use super::work::{Work, load_log};
+use super::work::{Work, held_log, load_log};
 use super::{Contact, Event, Learned, TrustError, Vault, VaultError};
 
 const SAFETY_CONTEXT: &str = "gureum 2026-11 safety number v1";
@@ -78,7 +78,7 @@ fn contact(connection: &rusqlite::Connection, row: Option<(AccountId, String)>) 
 fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
     let account = found.account;
     let invalid = |why| TrustError::Invalid { account, why };
-    let known = work.log(account)?;
+    let known = held_log(work.connection, account)?;
     let seen = known.as_ref().map_or(0, DeviceLog::length);
     let pin = work.pin(account)?;
     let least = pin.map_or(seen, |pin| pin.length.max(seen));

@@ -9,6 +9,7 @@ use gureum_proto::{
     LinkOffer, LinkProposal, LogError, LogHead, draft_add, finish_entry, sign_revoke,
 };
 use rusqlite::{Connection, OptionalExtension, params};
+use zeroize::Zeroizing;
 
 use super::key::random;
 use super::profile::check_device_name;
@@ -55,6 +56,26 @@ impl Vault {
 
     /// Answers a device that shows a code: with an entry that follows the account's log as it is known here.
     pub(crate) fn answer(&mut self, code: &LinkCode, keys: &DeviceKeys) -> Result<Answer, DeviceError> {
+        self.propose(code, keys, random()?)
+    }
+
+    /// Answers it once more, with an entry that follows the log as it is now. What it is handed will be sealed as the
+    /// first answer has said, by which the device knows whose digits it has shown.
+    pub(crate) fn answer_again(
+        &mut self,
+        code: &LinkCode,
+        keys: &DeviceKeys,
+        before: &Answer,
+    ) -> Result<Answer, DeviceError> {
+        self.propose(code, keys, before.proposal.bundle_key.clone())
+    }
+
+    fn propose(
+        &mut self,
+        code: &LinkCode,
+        keys: &DeviceKeys,
+        bundle_key: Zeroizing<[u8; 32]>,
+    ) -> Result<Answer, DeviceError> {
         let log = self.own_log()?;
         match log.device(keys.device()) {
             Some(known) if known.revoked_at.is_none() => return Err(DeviceError::Added),
@@ -66,7 +87,7 @@ impl Vault {
             account: self.identity.account,
             handle: self.identity.handle.clone(),
             entry: draft_add(log.at(), self.identity.device, keys, (self.clock)()),
-            bundle_key: random()?,
+            bundle_key,
         };
         let sealed = seal::seal_for(&self.crypto, code.public(), &code.answer_info(), &proposal.encode());
         Ok(Answer { proposal, sealed: sealed.map_err(VaultError::from)?.into() })

@@ -1,6 +1,7 @@
 //! A device before its account has it: made with its keys, the same through every restart, and a home of the account as
 //! soon as the account's log has the device.
 
+use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -44,6 +45,19 @@ pub(crate) struct Joining {
     log_entry: u64,
     /// What the account's device hands over is sealed under it; nothing is handed over in a recovery.
     bundle_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl Joining {
+    /// Whether it comes of the same answer, or of a later one by who gave that: the digits of the first hold.
+    pub(crate) fn continues(&self, before: &Self) -> bool {
+        self.account == before.account && self.bundle_key == before.bundle_key
+    }
+}
+
+impl fmt::Debug for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joining").field("account", &self.account).field("handle", &self.handle).finish_non_exhaustive()
+    }
 }
 
 impl Draft {
@@ -223,8 +237,8 @@ fn make_or_redirect(connection: &Connection, new: &NewProfile) -> Result<(), Vau
     let server = server_text(&new.server);
     let account = connection.query_row("SELECT account FROM draft", [], |row| row.get::<_, Option<[u8; 16]>>(0));
     match account.optional()? {
-        // Whoever has answered has seen the name, and did so on that server.
-        Some(Some(_)) => Ok(()),
+        // Whoever has answered has seen the name.
+        Some(Some(_)) => Ok(connection.execute("UPDATE draft SET server = ?1", params![server]).map(drop)?),
         Some(None) => {
             let sql = "UPDATE draft SET server = ?1, device_name = ?2";
             Ok(connection.execute(sql, params![server, new.device_name]).map(drop)?)

@@ -30,7 +30,7 @@ impl DeviceState {
         if devices.devices.len() > DEVICES_MAX {
             return Err(PayloadError::TooLong("list of devices"));
         }
-        let read = |state: schema::DeviceState| {
+        let read = |state: schema::DeviceState| -> Result<Self, PayloadError> {
             let device = id(&state.device, "device")?;
             Ok(Self { device, last_seen_ms: state.last_seen_ms, key_packages_left: state.key_packages_left })
         };

@@ -177,6 +177,15 @@ fn a_link_is_over_in_time_unless_its_device_comes_back() {
 }
 
 #[test]
+fn a_server_that_stops_keeps_nobody_waiting_for_a_reply() {
+    let (linking, offered, _) = one();
+    let mut reply = linking.answer(link(1), old(), ANSWER, NOW_MS).unwrap();
+    linking.end();
+    assert!(matches!(reply.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+    offered.reply(REPLY);
+}
+
+#[test]
 fn so_many_wait_in_all_and_of_each_address() {
     let linking = Arc::<Linking>::default();
     let mut waiting = Vec::new();

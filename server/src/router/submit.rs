@@ -154,6 +154,11 @@ impl Router {
         self.queue.send(submission).await.map_err(|_| RouterError)
     }
 
+    /// Puts a submission into the queue if there is a place just now: for what nobody waits for and nobody misses.
+    pub(crate) fn note(&self, submission: Submission) {
+        let _ = self.queue.try_send(submission);
+    }
+
     /// Makes a change and waits for it to be durable.
     ///
     /// # Errors

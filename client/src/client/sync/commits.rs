@@ -130,7 +130,7 @@ impl Sync {
             } else if !self.vault.call(Vault::removals_due).await?.contains(&conversation) {
                 return Ok(());
             } else if std::mem::replace(&mut is_looked_up, true) {
-                return Err(ClientError::Stuck("the removal of a device that no device log has revoked".to_owned()));
+                return Err(ClientError::Stuck("the removal of a device that this one may not remove yet".to_owned()));
             } else {
                 self.look_up_removal(conversation).await?;
             }

@@ -30,7 +30,7 @@ impl Sync {
             Err(error) => return Err(nobody_waits(error)),
         };
         let offer = open_offer(code, &sealed_offer)?;
-        let (answer, consent) = self.propose(code, &offer).await?;
+        let (answer, consent) = self.propose(code, &offer, None).await?;
         Ok(Answered { offer, sealed_offer, answer, consent })
     }
 
@@ -52,7 +52,8 @@ impl Sync {
                 Ok(_) => return Err(ClientError::Mismatched),
                 Err(LinkError::Refused(refusal)) if refusal.code == Code::LogInvalid => {
                     self.learn_own().await?;
-                    let (answer, consent) = self.propose(code, &answered.offer).await?;
+                    let again = self.propose(code, &answered.offer, Some(answered.answer.clone()));
+                    let (answer, consent) = again.await?;
                     (answered.answer, answered.consent) = (answer, consent);
                 }
                 Err(error) => return Err(error.into()),
@@ -66,7 +67,7 @@ impl Sync {
     pub(crate) async fn answer_again(&self, code: &LinkCode, answered: &mut Answered) -> Result<(), ClientError> {
         let until = Instant::now() + LINK_FINISH_WAIT * LINK_FINISH_TRIES_MAX;
         while Instant::now() < until {
-            match self.propose(code, &answered.offer).await {
+            match self.propose(code, &answered.offer, Some(answered.answer.clone())).await {
                 Ok((answer, consent)) => {
                     (answered.answer, answered.consent) = (answer, consent);
                     return Ok(());
@@ -79,9 +80,18 @@ impl Sync {
         Ok(())
     }
 
-    async fn propose(&self, code: &LinkCode, offer: &LinkOffer) -> Result<(Answer, Bytes), ClientError> {
+    async fn propose(
+        &self,
+        code: &LinkCode,
+        offer: &LinkOffer,
+        before: Option<Answer>,
+    ) -> Result<(Answer, Bytes), ClientError> {
         let (code_of, keys) = (code.clone(), offer.keys);
-        let answer = self.vault.call(move |vault| vault.answer(&code_of, &keys)).await?;
+        let answer = self.vault.call(move |vault| match &before {
+            None => vault.answer(&code_of, &keys),
+            Some(before) => vault.answer_again(&code_of, &keys, before),
+        });
+        let answer = answer.await?;
         let request = Request::AnswerLink { link: code.id(), payload: answer.sealed.clone() };
         match self.link.request_within(&request, LINK_ANSWER_TIMEOUT).await {
             Ok(Response::LinkCountersigned { payload }) => Ok((answer, payload)),
@@ -106,9 +116,7 @@ impl Sync {
             match self.link.request(&finish).await {
                 Ok(Response::LinkFinished) => return Ok(()),
                 Ok(_) => return Err(ClientError::Mismatched),
-                Err(LinkError::Refused(refusal)) if refusal.code == Code::LinkGone => {
-                    tokio::time::sleep(LINK_FINISH_WAIT).await;
-                }
+                Err(LinkError::Refused(_)) => tokio::time::sleep(LINK_FINISH_WAIT).await,
                 Err(error) => return Err(error.into()),
             }
         }

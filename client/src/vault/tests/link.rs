@@ -52,6 +52,7 @@ fn a_draft_has_the_same_code_after_a_restart_and_is_no_account_yet() {
     let (code, device) = (first.code().clone(), first.link().unwrap().device);
     drop(first);
     assert!(matches!(Vault::open(home.path(), &KeySource::File), Err(OpenError::Unlinked(_))));
+    assert!(matches!(Vault::create(home.path(), &KeySource::File, &profile()), Err(OpenError::Unlinked(_))));
     let second = draft(home.path());
     assert!(*second.code() == code);
     assert_eq!(second.link().unwrap().device, device);
@@ -84,9 +85,16 @@ fn a_log_that_has_grown_meanwhile_is_answered_for_again() {
     let mut draft = draft(home.path());
     let early = a.answers(&draft);
     draft.consent(&early.sealed).unwrap();
+    let before = draft.joining().unwrap().clone();
     let _other = Person::link(&mut relay, &a);
     a.learn(&relay, a.account);
-    let answer = a.answers(&draft);
+    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
+    let anew = a.answers(&draft);
+    draft.consent(&anew.sealed).unwrap();
+    assert!(!draft.joining().unwrap().continues(&before), "another approval has other digits");
+    let answer = a.vault.answer_again(draft.code(), &keys, &early).unwrap();
+    draft.consent(&answer.sealed).unwrap();
+    assert!(draft.joining().unwrap().continues(&before));
     a.adds(&mut relay, &mut draft, &answer);
     let bundle = a.hands_over(&draft, &answer);
     assert_eq!(draft.finish(Some(&bundle)).unwrap().identity().log_entry, 2);
@@ -193,7 +201,12 @@ fn a_linked_device_believes_no_other_past_than_the_first_has_seen() {
     let refused = tablet.vault.learn_account(&forked.found(b.account, 0), 0);
     assert!(matches!(refused, Err(TrustError::Forked(_))), "{refused:?}");
 
+    let mut half = relay.found(b.account, 0);
+    half.log_entries.pop();
+    assert!(tablet.vault.learn_account(&half, 0).unwrap().more);
+    assert!(tablet.vault.contact(b.account).unwrap().is_none(), "the rest may be who was revoked");
     let learned = tablet.vault.learn_account(&relay.found(b.account, 0), 0).unwrap();
+    assert!(tablet.vault.contact(b.account).unwrap().is_some());
     assert!(learned.contact.log.is_active(second.device));
     let impostor = Person::register(&mut relay, "mallory");
     let mut moved = relay.found(impostor.account, 0);

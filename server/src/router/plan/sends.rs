@@ -116,16 +116,16 @@ impl Planner {
         Ok(())
     }
 
-    /// Notes when a device has proven itself, to the minute: it need not survive a crash.
-    pub(super) fn add_seen(&mut self, from: Authenticated, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
-        let cursors = self.caches.cursors(self.store.as_ref(), from.account())?;
-        if !cursors.devices.iter().any(|(device, _)| *device == from.device()) {
+    /// Notes when a device has proven itself, to the minute: it need not survive a crash. Two looks at single keys, for
+    /// after a restart everybody comes back at once. Of a device that was revoked meanwhile nothing is kept.
+    pub(super) fn add_seen(&self, from: Authenticated, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
+        let of_device = |tag| key::cursor(&from.account(), &from.device(), tag);
+        if self.store.get(Family::Cursor, of_device(CursorTag::Cursor).as_ref())?.is_none() {
             return Ok(());
         }
         let seen_ms = now_ms - now_ms % SEEN_MS;
-        let seen_key = key::cursor(&from.account(), &from.device(), CursorTag::Seen);
-        if self.read::<u64>(Family::Cursor, &seen_key)?.is_none_or(|before| before < seen_ms) {
-            plan.batch.put_record(Family::Cursor, seen_key, &seen_ms);
+        if self.read::<u64>(Family::Cursor, of_device(CursorTag::Seen))?.is_none_or(|before| before < seen_ms) {
+            plan.batch.put_record(Family::Cursor, of_device(CursorTag::Seen), &seen_ms);
         }
         Ok(())
     }
