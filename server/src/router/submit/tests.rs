@@ -45,7 +45,7 @@ fn device(account: AccountId) -> Authenticated {
 }
 
 fn send(counter: u64, conversation: ConversationId) -> SendFrame {
-    SendFrame { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed") }
+    SendFrame { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false }
 }
 
 /// A writer, and two conversations of Alice.
