@@ -5,8 +5,8 @@
 use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
-    ClientFrame, DeliveryFrame, DeviceLog, LeafIdentity, Request, Response, ServerFrame, ServerUrl, put_ack,
-    put_register, put_send,
+    ClientFrame, CommitAttachment, DeliveryFrame, DeviceLog, GroupState, LeafIdentity, Request, Response, ServerFrame,
+    ServerUrl, put_ack, put_register, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -78,6 +78,12 @@ fn others(bytes: &[u8]) {
     }
     if let Ok(identity) = LeafIdentity::parse(bytes) {
         assert_eq!(identity.to_bytes(), bytes);
+    }
+    if let Ok(state) = GroupState::decode(bytes) {
+        assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+    }
+    if let Ok(attachment) = CommitAttachment::decode(bytes) {
+        assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
     }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {

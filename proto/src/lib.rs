@@ -9,9 +9,11 @@ mod credential;
 mod delivery;
 mod device_log;
 mod epochs;
+mod group_state;
 mod handle;
 mod hello;
 mod ids;
+mod leave;
 pub mod limits;
 pub mod membership;
 mod request;
@@ -27,13 +29,16 @@ pub use device_log::{
     sign_rotate_recovery,
 };
 pub use epochs::epochs_digest;
+pub use group_state::{ConversationKind, GROUP_EXTENSION, GroupState};
 pub use handle::{Handle, HandleError};
 pub use hello::{
     ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, PROTOCOL_VERSION, Position, ProofError, exporter_context,
 };
 pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, MessageId};
+pub use leave::{CommitAttachment, Leave, SignedLeave};
 pub use request::{
-    AccountFound, Commits, ConversationState, CreateConversation, FindBy, Group, Request, Response, SubmitCommit,
+    AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, FindBy, Group, MemberLog, Request,
+    Response, SubmitCommit,
 };
 pub use session::{
     Accepted, ClientFrame, FrameContentError, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame, put_ack,

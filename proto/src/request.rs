@@ -11,9 +11,9 @@ use prost::Message;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::limits::LOG_ENTRY_BYTES_MAX;
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId, DeviceId};
-pub use accounts::{AccountFound, FindBy};
-pub use conversations::{Commits, ConversationState, CreateConversation, Group, SubmitCommit};
+use crate::{AccountId, ConversationId, DeviceId, SignedLeave};
+pub use accounts::{AccountFound, FindBy, MemberLog};
+pub use conversations::{Commits, ConversationState, ConversationWith, CreateConversation, Group, SubmitCommit};
 
 /// What a proven device may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Request {
         /// Whose.
         account: AccountId,
     },
-    /// Registers the two-account conversation with `peer`, after the creator's first commit.
+    /// Registers a conversation, after the creator's first commit.
     CreateConversation(CreateConversation),
     /// Ends an epoch.
     SubmitCommit(SubmitCommit),
@@ -62,6 +62,22 @@ pub enum Request {
     AppendDeviceLog {
         /// The signed entry.
         entry: Bytes,
+    },
+    /// The device logs of the accounts in a conversation, a page.
+    ReadMemberLogs {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The last account of the page before.
+        after: Option<AccountId>,
+        /// Only accounts of which something is to be removed: revoked devices, and those that leave.
+        pending_only: bool,
+    },
+    /// Leaves a group. The account gets nothing more of it, and whoever commits next removes its leaves.
+    LeaveConversation {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The statement.
+        leave: SignedLeave,
     },
 }
 
@@ -109,6 +125,15 @@ pub enum Response {
         /// Its length.
         log_length: u64,
     },
+    /// A page of device logs.
+    MemberLogs {
+        /// Ascending by account.
+        logs: Vec<MemberLog>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// The account has left.
+    ConversationLeft,
 }
 
 impl Request {
@@ -136,6 +161,14 @@ impl Request {
                 Kind::ListConversations(schema::ListConversations { after: after.map_or_else(Bytes::new, raw) })
             }
             Self::AppendDeviceLog { entry } => Kind::AppendDeviceLog(schema::AppendDeviceLog { entry: entry.clone() }),
+            Self::ReadMemberLogs { conversation, after, pending_only } => {
+                let (conversation, after) = (raw(conversation), after.map_or_else(Bytes::new, raw));
+                Kind::ReadMemberLogs(schema::ReadMemberLogs { conversation, after, pending_only: *pending_only })
+            }
+            Self::LeaveConversation { conversation, leave } => {
+                let (conversation, leave) = (raw(conversation), Some(leave.write()));
+                Kind::LeaveConversation(schema::LeaveConversation { conversation, leave })
+            }
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
     }
@@ -164,15 +197,19 @@ impl Request {
                 Self::ReadCommits { conversation: id(&read.conversation, "conversation")?, from_epoch: read.from_epoch }
             }
             Kind::ReadGroup(read) => Self::ReadGroup { conversation: id(&read.conversation, "conversation")? },
-            Kind::ListConversations(list) => Self::ListConversations {
-                after: match list.after.len() {
-                    0 => None,
-                    _ => Some(id(&list.after, "conversation")?),
-                },
-            },
+            Kind::ListConversations(list) => Self::ListConversations { after: after(&list.after, "conversation")? },
             Kind::AppendDeviceLog(append) => {
                 Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
             }
+            Kind::ReadMemberLogs(read) => Self::ReadMemberLogs {
+                conversation: id(&read.conversation, "conversation")?,
+                after: after(&read.after, "account")?,
+                pending_only: read.pending_only,
+            },
+            Kind::LeaveConversation(leave) => Self::LeaveConversation {
+                conversation: id(&leave.conversation, "conversation")?,
+                leave: SignedLeave::read(leave.leave.ok_or(PayloadError::Missing("leave"))?)?,
+            },
         })
     }
 }
@@ -199,6 +236,8 @@ impl Response {
             Self::DeviceLogAppended { log_length } => {
                 Kind::DeviceLogAppended(schema::DeviceLogAppended { log_length: *log_length })
             }
+            Self::MemberLogs { logs, more } => Kind::MemberLogs(MemberLog::write_page(logs, *more)),
+            Self::ConversationLeft => Kind::ConversationLeft(schema::ConversationLeft {}),
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
     }
@@ -235,6 +274,16 @@ impl Response {
                 Self::Conversations { conversations, more }
             }
             Kind::DeviceLogAppended(appended) => Self::DeviceLogAppended { log_length: appended.log_length },
+            Kind::MemberLogs(page) => {
+                let (logs, more) = MemberLog::read_page(page)?;
+                Self::MemberLogs { logs, more }
+            }
+            Kind::ConversationLeft(schema::ConversationLeft {}) => Self::ConversationLeft,
         })
     }
+}
+
+/// The last one of the page before, if there was one.
+fn after<T: for<'a> TryFrom<&'a [u8]>>(bytes: &[u8], what: &'static str) -> Result<Option<T>, PayloadError> {
+    if bytes.is_empty() { Ok(None) } else { id(bytes, what).map(Some) }
 }

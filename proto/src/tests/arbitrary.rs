@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::{DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group,
-    Handle, Hello, HelloClaim, LeafIdentity, MessageId, Position, Ready, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register,
-    put_send,
+    Accepted, AccountFound, AccountId, ClientFrame, Code, CommitAttachment, Commits, ConversationId, ConversationKind,
+    ConversationState, ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceLog, Envelope,
+    EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState, Handle, Hello, HelloClaim, LeafIdentity, Leave, MemberLog,
+    MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -90,12 +90,26 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     ]
 }
 
+fn leave() -> impl Strategy<Value = SignedLeave> {
+    (conversation(), account(), device(), some_bytes(99), any::<[u8; 32]>()).prop_map(
+        |(conversation, account, device, leaf_key, seed)| {
+            let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+            SignedLeave::sign(Leave { conversation, account, device, leaf_key }, &key)
+        },
+    )
+}
+
+fn accounts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<AccountId>> {
+    proptest::collection::btree_set(account(), count).prop_map(|accounts| accounts.into_iter().collect())
+}
+
 fn body() -> impl Strategy<Value = EnvelopeBody> {
     prop_oneof![
         (any::<u64>(), some_bytes(300)).prop_map(|(number, ciphertext)| EnvelopeBody::Message { number, ciphertext }),
         (any::<u64>(), some_bytes(300)).prop_map(|(epoch, commit)| EnvelopeBody::Commit { epoch, commit }),
         some_bytes(300).prop_map(EnvelopeBody::Welcome),
         any::<u64>().prop_map(|log_entries| EnvelopeBody::LogChange { log_entries }),
+        leave().prop_map(EnvelopeBody::Leave),
     ]
 }
 
@@ -123,10 +137,15 @@ fn delivery_frame() -> impl Strategy<Value = DeliveryFrame> {
 
 fn request() -> impl Strategy<Value = Request> {
     let by = prop_oneof![handle().prop_map(FindBy::Handle), account().prop_map(FindBy::Account)];
-    let create = (conversation(), account(), some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
-        |(conversation, peer, group_info, tree, welcome)| CreateConversation {
+    let with = prop_oneof![
+        account().prop_map(ConversationWith::Peer),
+        accounts(1..5).prop_map(ConversationWith::Group),
+        Just(ConversationWith::Own),
+    ];
+    let create = (conversation(), with, some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
+        |(conversation, with, group_info, tree, welcome)| CreateConversation {
             conversation,
-            peer,
+            with,
             group_info,
             tree,
             welcome,
@@ -153,6 +172,10 @@ fn request() -> impl Strategy<Value = Request> {
         conversation().prop_map(|conversation| Request::ReadGroup { conversation }),
         option::of(conversation()).prop_map(|after| Request::ListConversations { after }),
         some_bytes(300).prop_map(|entry| Request::AppendDeviceLog { entry }),
+        (conversation(), option::of(account()), any::<bool>()).prop_map(|(conversation, after, pending_only)| {
+            Request::ReadMemberLogs { conversation, after, pending_only }
+        }),
+        (conversation(), leave()).prop_map(|(conversation, leave)| Request::LeaveConversation { conversation, leave }),
     ]
 }
 
@@ -167,8 +190,15 @@ fn response() -> impl Strategy<Value = Response> {
             first_epoch,
         },
     );
-    let state = (conversation(), any::<u64>(), vec(account(), 0..4))
-        .prop_map(|(conversation, epoch, accounts)| ConversationState { conversation, epoch, accounts });
+    let kind = prop_oneof![Just(ConversationKind::Direct), Just(ConversationKind::Group), Just(ConversationKind::Own)];
+    let state = (conversation(), any::<u64>(), vec(account(), 0..4), kind)
+        .prop_map(|(conversation, epoch, accounts, kind)| ConversationState { conversation, epoch, accounts, kind });
+    let member_logs = (accounts(0..4), handle(), vec(some_bytes(99), 0..4), any::<bool>()).prop_map(
+        |(accounts, handle, log_entries, more)| {
+            let log = |account| MemberLog { account, handle: handle.clone(), log_entries: log_entries.clone() };
+            Response::MemberLogs { logs: accounts.into_iter().map(log).collect(), more }
+        },
+    );
     prop_oneof![
         refusal(600).prop_map(Response::Refused),
         found.prop_map(Response::Account),
@@ -187,6 +217,8 @@ fn response() -> impl Strategy<Value = Response> {
         (vec(state, 0..4), any::<bool>())
             .prop_map(|(conversations, more)| Response::Conversations { conversations, more }),
         any::<u64>().prop_map(|log_length| Response::DeviceLogAppended { log_length }),
+        member_logs,
+        Just(Response::ConversationLeft),
     ]
 }
 
@@ -278,11 +310,24 @@ proptest! {
     }
 
     #[test]
+    fn what_travels_in_groups_comes_back(
+        name in vec(any::<char>(), 1..30), admins in accounts(0..9), leaves in vec(leave(), 0..4),
+    ) {
+        let name = name.into_iter().collect::<String>();
+        if let Ok(state) = GroupState::new(name, admins) {
+            prop_assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+        }
+        let attachment = CommitAttachment { leaves };
+        prop_assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
+
+    #[test]
     fn arbitrary_bytes_are_no_log_and_no_identity(bytes in vec(any::<u8>(), 0..200)) {
         prop_assert!(DeviceLog::from_root(&bytes).is_err());
         if let Ok(identity) = LeafIdentity::parse(&bytes) {
-            prop_assert_eq!(identity.to_bytes(), bytes);
+            prop_assert_eq!(identity.to_bytes(), bytes.clone());
         }
+        let _ = (GroupState::decode(&bytes), CommitAttachment::decode(&bytes), SignedLeave::decode(bytes.into()));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, Hello,
-    HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
+    ConversationWith, CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason,
+    Group, Hello, HelloClaim, Leave, MemberLog, MessageId, Position, Ready, Refusal, Register, Registered, Request,
+    Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello, put_register,
+    put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
@@ -18,6 +19,12 @@ fn bytes(text: &'static str) -> Bytes {
 
 fn message_id() -> MessageId {
     MessageId::new(0x0123_4567_89ab, 5)
+}
+
+fn leave() -> SignedLeave {
+    let leaf_key = Bytes::from_static(&[0xe1; 32]);
+    let leave = Leave { conversation: CONVERSATION, account: ACCOUNT, device: DEVICE, leaf_key };
+    SignedLeave::sign(leave, &ed25519_dalek::SigningKey::from_bytes(&[5; 32]))
 }
 
 fn refusal() -> Refusal {
@@ -168,6 +175,14 @@ fn delivery_frames_have_these_bytes() {
         "10405108ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
     );
+    delivery(
+        envelope(EnvelopeBody::Leave(leave())),
+        "1040ee08ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d15a9e010a5a08011210c1c1c1c1c1c1c1\
+         c1c1c1c1c1c1c1c1c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e59\
+         9abf84add852707bc1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
+    );
     // Before any message, as for any proto3 writer: the count of 0 takes no byte.
     let DeliveryFrame::Envelope(first) = envelope(EnvelopeBody::LogChange { log_entries: 3 }) else { unreachable!() };
     delivery(
@@ -197,17 +212,29 @@ fn requests_have_these_bytes() {
         "201212100a036f6e650a0374776f12046c617374",
     );
     request(Request::ClaimKeyPackages { account: ACCOUNT }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
-    let create = CreateConversation {
-        conversation: CONVERSATION,
-        peer: ACCOUNT,
-        group_info: bytes("info"),
-        tree: bytes("tree"),
-        welcome: bytes("welcome"),
+    let create = |with, welcome| {
+        let (group_info, tree) = (bytes("info"), bytes("tree"));
+        Request::CreateConversation(CreateConversation {
+            conversation: CONVERSATION,
+            with,
+            group_info,
+            tree,
+            welcome: bytes(welcome),
+        })
     };
     request(
-        Request::CreateConversation(create),
+        create(ConversationWith::Peer(ACCOUNT), "welcome"),
         "203b22390a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11a04696e666f2204\
          747265652a0777656c636f6d65",
+    );
+    request(
+        create(ConversationWith::Group(vec![ACCOUNT, AccountId::from_bytes([0xa2; 16])]), ""),
+        "20404622440a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f22047472656530023a10a1a1a1a1a1a1a1a1a1\
+         a1a1a1a1a1a1a13a10a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2",
+    );
+    request(
+        create(ConversationWith::Own, "welcome"),
+        "202b22290a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f2204747265652a0777656c636f6d653003",
     );
     let commit = SubmitCommit {
         counter: 7,
@@ -229,6 +256,21 @@ fn requests_have_these_bytes() {
     request(Request::ListConversations { after: None }, "20024200");
     request(Request::ListConversations { after: Some(CONVERSATION) }, "201442120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
     request(Request::AppendDeviceLog { entry: bytes("entry") }, "20094a070a05656e747279");
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: None, pending_only: false },
+        "201452120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1",
+    );
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: Some(ACCOUNT), pending_only: true },
+        "202852260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11801",
+    );
+    request(
+        Request::LeaveConversation { conversation: CONVERSATION, leave: leave() },
+        "2040b67ab3010a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1129e010a5a08011210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1\
+         c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e599abf84add852707b\
+         c1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
+    );
 }
 
 #[test]
@@ -258,10 +300,27 @@ fn responses_have_these_bytes() {
     );
     let group = Group { epoch: 3, group_info: bytes("info"), tree: bytes("tree") };
     response(Response::Group(group), "2110420e08031204696e666f1a0474726565");
-    let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT] }];
+    let page = |kind| {
+        let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT], kind }];
+        Response::Conversations { conversations, more: true }
+    };
     response(
-        Response::Conversations { conversations, more: true },
+        page(ConversationKind::Direct),
         "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
     );
+    response(
+        page(ConversationKind::Group),
+        "212e4a2c0a280a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a120021001",
+    );
     response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
+    let logs = vec![MemberLog {
+        account: ACCOUNT,
+        handle: "alice".parse().unwrap(),
+        log_entries: vec![bytes("root"), bytes("next")],
+    }];
+    response(
+        Response::MemberLogs { logs, more: true },
+        "212b5a290a250a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578741001",
+    );
+    response(Response::ConversationLeft, "2103820100");
 }
