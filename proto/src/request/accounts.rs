@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::handle::Handle;
 use crate::ids::AccountId;
+use crate::leave::SignedLeave;
 use crate::limits::{CONVERSATION_ACCOUNTS_MAX, LOG_ENTRY_BYTES_MAX};
 
 /// How to find an account.
@@ -76,6 +77,8 @@ pub struct MemberLog {
     pub handle: Handle,
     /// Signed entries from the first one on, as many as fit.
     pub log_entries: Vec<Bytes>,
+    /// What the account has signed, if it has left and is to be removed.
+    pub leave: Option<SignedLeave>,
 }
 
 impl MemberLog {
@@ -84,6 +87,7 @@ impl MemberLog {
             account: raw(log.account),
             handle: log.handle.to_string(),
             log_entries: log.log_entries.clone(),
+            leave: log.leave.as_ref().map(SignedLeave::write),
         };
         schema::MemberLogs { logs: logs.iter().map(log).collect(), more }
     }
@@ -104,6 +108,7 @@ impl MemberLog {
             account: id(&log.account, "account")?,
             handle: log.handle.parse().map_err(|_| PayloadError::Invalid("handle"))?,
             log_entries: read_entries(log.log_entries)?,
+            leave: log.leave.map(SignedLeave::read).transpose()?,
         })
     }
 }

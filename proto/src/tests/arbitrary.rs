@@ -193,12 +193,17 @@ fn response() -> impl Strategy<Value = Response> {
     let kind = prop_oneof![Just(ConversationKind::Direct), Just(ConversationKind::Group), Just(ConversationKind::Own)];
     let state = (conversation(), any::<u64>(), vec(account(), 0..4), kind)
         .prop_map(|(conversation, epoch, accounts, kind)| ConversationState { conversation, epoch, accounts, kind });
-    let member_logs = (accounts(0..4), handle(), vec(some_bytes(99), 0..4), any::<bool>()).prop_map(
-        |(accounts, handle, log_entries, more)| {
-            let log = |account| MemberLog { account, handle: handle.clone(), log_entries: log_entries.clone() };
+    let member_logs = (accounts(0..4), handle(), vec(some_bytes(99), 0..4), option::of(leave()), any::<bool>())
+        .prop_map(|(accounts, handle, log_entries, leave, more)| {
+            let (handle, log_entries, leave) = (&handle, &log_entries, &leave);
+            let log = |account| MemberLog {
+                account,
+                handle: handle.clone(),
+                log_entries: log_entries.clone(),
+                leave: leave.clone(),
+            };
             Response::MemberLogs { logs: accounts.into_iter().map(log).collect(), more }
-        },
-    );
+        });
     prop_oneof![
         refusal(600).prop_map(Response::Refused),
         found.prop_map(Response::Account),

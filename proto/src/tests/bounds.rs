@@ -376,12 +376,17 @@ fn pages_keep_their_bounds_and_their_order() {
 
     let log = |account: Bytes, handle: &str, entry| {
         let handle = handle.to_owned();
-        schema::MemberLog { account, handle, log_entries: vec![entry] }
+        schema::MemberLog { account, handle, log_entries: vec![entry], leave: None }
     };
     let page = |logs| response(Kind::MemberLogs(schema::MemberLogs { logs, more: false }));
     an_id("account", |account| page(vec![log(account, "alice", long(1))]));
     assert_eq!(page(vec![log(id(), "a", long(1))]), Err(PayloadError::Invalid("handle")));
     filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| page(vec![log(id(), "alice", entry)]));
+    let left = |signature_bytes| {
+        page(vec![schema::MemberLog { leave: Some(leave(signature_bytes)), ..log(id(), "alice", long(1)) }])
+    };
+    assert_eq!(left(64), Ok(()));
+    assert_eq!(left(63), Err(PayloadError::Invalid("signature")));
     let twice = page(vec![log(id(), "alice", long(1)), log(id(), "alice", long(1))]);
     assert_eq!(twice, Err(PayloadError::Invalid("order of accounts")));
     let too_many = page(vec![log(id(), "alice", long(1)); CONVERSATION_ACCOUNTS_MAX + 1]);

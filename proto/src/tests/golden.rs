@@ -317,6 +317,7 @@ fn responses_have_these_bytes() {
         account: ACCOUNT,
         handle: "alice".parse().unwrap(),
         log_entries: vec![bytes("root"), bytes("next")],
+        leave: None,
     }];
     response(
         Response::MemberLogs { logs, more: true },
