@@ -82,6 +82,10 @@ pub(crate) const OUTBOX_FAILED_MAX: u64 = 1_000;
 pub(crate) const RETRY_MS: u64 = 500;
 /// How old this device's keys in a conversation may be, in milliseconds: a week.
 pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// A group of more leaves than this may have been made all at once: whoever comes into one does not renew its keys at once.
+pub(crate) const RENEWED_AT_ONCE_MAX: usize = 16;
+/// Within what time it does, in milliseconds: a day.
+pub(crate) const FIRST_RENEWAL_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
@@ -144,6 +148,7 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes that a `kdf.json` may ask for.
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
+const _: () = assert!(FIRST_RENEWAL_WITHIN_MS < SELF_UPDATE_MS);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 

@@ -9,18 +9,23 @@ mod contacts;
 mod conversations;
 mod error;
 mod event;
+mod groups;
 mod history;
 mod inbox;
+mod intents;
 mod judge;
 mod key;
 mod key_packages;
+mod leaves;
 mod maker;
 mod outbox;
+mod plan;
 mod profile;
 mod rejoin;
 mod removals;
 mod restart;
 mod schema;
+mod target;
 mod types;
 mod work;
 
@@ -37,12 +42,18 @@ use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
-pub use error::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
-pub use event::{Event, StoredEvent};
+pub use error::{
+    BeginError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError, VaultError,
+};
+pub use event::{Event, GroupChange, StoredEvent};
+pub use groups::{GroupPerson, GroupView};
+pub use intents::{Intent, IntentId, IntentOutcome};
+pub use leaves::Leaving;
 use profile::Profile;
+pub use target::{NoTarget, Resolved, Target};
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
-    SentMessage, Settled, Taken,
+    Removals, SentMessage, Settled, Taken, With,
 };
 use work::{Asked, Work};
 

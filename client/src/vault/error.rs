@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gureum_proto::{AccountId, ConversationId, Handle, LogError};
+use gureum_proto::{AccountId, ConversationId, LogError, PayloadError};
 
 /// The local database failed; every operation can meet this one, and none has changed anything then.
 #[derive(Debug, thiserror::Error)]
@@ -185,11 +185,77 @@ impl From<rusqlite::Error> for BeginError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server has gone back in the conversation with {with}: its operator restored a backup, or somebody tampers with \
-     it; ask the operator, compare `gureum safety-number {with}`, then run `gureum restart {with}`"
+     it; ask the operator, compare {}, then run `gureum restart {}`",
+    if *is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") },
+    shell_word(with)
 )]
 pub struct GoneBack {
-    /// With whom the conversation is.
-    pub with: Handle,
+    /// With whom the conversation is, or the group's name.
+    pub with: String,
+    /// Whether it is a group.
+    pub is_group: bool,
+}
+
+/// A name as it can be typed at a shell.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
+/// What somebody typed does not stand for one thing.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Several groups are called that.
+    #[error("several groups are called {name:?}; name one by its id: {}", ids.join(", "))]
+    Ambiguous {
+        /// What was typed.
+        name: String,
+        /// The ids of the groups.
+        ids: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Why a group is not made, or not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The name is empty, too long, or of more than one line.
+    #[error("a group's name has 1 to 128 bytes on one line")]
+    Name,
+    /// A group has so many admins at most.
+    #[error("a group cannot have that many admins")]
+    Admins,
+    /// It is a conversation of two.
+    #[error("{0} is no group")]
+    NoGroup(String),
+    /// This device is not in it, or not yet.
+    #[error("this device is not in the group {0}; `gureum receive` tells why")]
+    NotIn(String),
+    /// Only admins may.
+    #[error("only an admin of the group {name} may do that ({})", admins.join(", "))]
+    NotAdmin {
+        /// What it is called.
+        name: String,
+        /// The handles of its admins.
+        admins: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for GroupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+impl From<PayloadError> for GroupError {
+    fn from(error: PayloadError) -> Self {
+        if matches!(error, PayloadError::TooLong("list of admins")) { Self::Admins } else { Self::Name }
+    }
 }
 
 /// Why a text is not taken into the outbox.
@@ -204,6 +270,9 @@ pub enum QueueError {
     /// The conversation has stopped.
     #[error("the conversation is stopped because its members' device lists were violated; nothing is sent in it")]
     Stopped,
+    /// The account is not in the group any more.
+    #[error("you are not in the group {0} any more; whoever is an admin there can add you again")]
+    Left(String),
     /// The server has gone back; a person must decide first.
     #[error("the message was not sent and is not kept: {0} and send it again")]
     GoneBack(GoneBack),
@@ -244,6 +313,12 @@ pub enum RejoinError {
     /// A leaf's account log must be learned first.
     #[error("the device log of {0} is needed first")]
     NeedsAccount(AccountId),
+    /// The logs of several accounts in a group must be learned first.
+    #[error("the device logs of its members are needed first")]
+    NeedsMembers,
+    /// The account has left the group, or was removed.
+    #[error("this account is not in the group any more")]
+    Left,
     /// The state is not one that this device may believe.
     #[error("the conversation's state is refused: {0}")]
     Refused(String),

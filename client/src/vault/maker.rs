@@ -3,10 +3,20 @@
 use gureum_proto::{ConversationId, SubmitCommit};
 use rusqlite::{OptionalExtension, params};
 
+use super::plan::{Planned, plan};
 use super::work::{Row, Work};
 use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::{CommitBundle, Snapshot};
 use crate::limits::SELF_UPDATE_MS;
+
+/// What a commit is made for. It does all that there is to do in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To do something: where there is nothing, none is made.
+    Something,
+    /// Also to renew this device's keys alone.
+    Whatever,
+}
 
 pub(super) struct Pending {
     pub(super) submit: SubmitCommit,
@@ -20,7 +30,7 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn commit_self_update(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
-        self.write(|work| make(work, conversation))
+        self.write(|work| make(work, conversation, Purpose::Whatever))
     }
 
     /// Commits without an answer, as the same bytes: to be submitted again on a new connection.
@@ -43,12 +53,25 @@ impl Vault {
         self.write(|work| accepted(work, conversation).map(|event| event.into_iter().collect()))
     }
 
-    /// The pending commit lost or is invalid: it is dropped.
+    /// The pending commit lost: it is dropped, and what it was to do can be done by another.
     ///
     /// # Errors
     /// The database failed.
     pub fn commit_rejected(&mut self, conversation: ConversationId) -> Result<(), VaultError> {
         self.write(|work| drop_pending(work, conversation))
+    }
+
+    /// The pending commit was refused for good: it is dropped, and so is what a person wanted by it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_refused(&mut self, conversation: ConversationId, why: &str) -> Result<(), VaultError> {
+        self.write(|work| {
+            if let Some(own) = pending(work, conversation)? {
+                work.refuse_intents_of(conversation, own.submit.counter, why)?;
+            }
+            drop_pending(work, conversation)
+        })
     }
 
     /// Conversations in which this device should renew its keys: just joined, or a week ago.
@@ -70,17 +93,51 @@ impl Vault {
 }
 
 /// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one.
-pub(super) fn make(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+pub(super) fn make(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    purpose: Purpose,
+) -> Result<Option<SubmitCommit>, VaultError> {
     if let Some(pending) = pending(work, conversation)? {
         return Ok(Some(pending.submit));
     }
-    let active = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
-    let (true, Some(mut group)) = (active, work.group(conversation)?) else { return Ok(None) };
-    let Some(counter) = work.next_counter()? else { return Ok(None) };
-    let epoch = group.epoch();
-    let bundle = work.mls().commit(&mut group, &work.removals(conversation)?)?;
+    let row = work.row(conversation)?.filter(|row| row.state == ConversationStatus::Active);
+    let (Some(row), Some(mut group)) = (row, work.group(conversation)?) else { return Ok(None) };
+    let (epoch, Planned { wanted, intents }) = (group.epoch(), plan(work, &row, &group.view(conversation))?);
+    let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
+    let counter = if is_due { work.next_counter()? } else { None };
+    let Some(counter) = counter else {
+        work.keep(conversation, group);
+        return Ok(None);
+    };
+    let adds = !wanted.added.is_empty();
+    let mut bundle = match work.mls().commit(&mut group, wanted) {
+        Ok(bundle) => bundle,
+        // Somebody's KeyPackage does not go with this group, whatever else it is good for.
+        Err(error) if adds => {
+            work.keep(conversation, group);
+            work.refuse_adds(&intents, &error.why)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if adds {
+        bundle.group_info = next_group_info(work, conversation)?;
+    }
     work.keep(conversation, group);
+    work.put_intents_into(&intents, counter)?;
     put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
+}
+
+/// The GroupInfo of the epoch that the pending commit begins. Only a group that is there can write it, so this one goes
+/// there for as long as that takes.
+fn next_group_info(work: &mut Work<'_>, conversation: ConversationId) -> Result<Vec<u8>, VaultError> {
+    work.step(|work| {
+        let mls = work.mls();
+        let mut ahead = mls.load(conversation)?.ok_or(VaultError::Damaged("group"))?;
+        mls.merge_pending(&mut ahead)?;
+        Ok::<_, VaultError>((mls.group_info(&ahead)?, false))
+    })
 }
 
 const PENDING: &str = "SELECT counter, conversation, epoch, message, group_info, welcome, rejoined FROM pending_commit";
@@ -123,7 +180,7 @@ pub(super) fn put_pending(
 /// The pending commit has become the next epoch.
 pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Result<Option<StoredEvent>, VaultError> {
     let (Some(own), Some(row)) = (pending(work, conversation)?, work.row(conversation)?) else { return Ok(None) };
-    let mut event = None;
+    let (mut event, mut name) = (None, row.name.clone());
     let epoch = own.submit.epoch.saturating_add(1);
     match &own.rejoined {
         Some(snapshot) => {
@@ -136,6 +193,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             }
             if let Some(group) = work.group(conversation)? {
                 work.note_group(conversation, &group.leaves())?;
+                name = group.state().map(|state| state.name().to_owned());
                 work.keep(conversation, group);
             }
             event = Some(if row.is_ahead() {
@@ -148,16 +206,22 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             let Some(mut group) = work.group(conversation)? else { return Ok(None) };
             let before = group.leaves();
             work.mls().merge_pending(&mut group)?;
-            work.note_leaves(conversation, &before, &group.leaves())?;
+            let after = group.view(conversation);
             work.keep(conversation, group);
+            work.note_leaves(conversation, &before, &after.leaves)?;
+            work.forget_void_statements(&after)?;
+            work.settle_intents_of(conversation, own.submit.counter)?;
+            name = after.state.map(|state| state.name().to_owned());
         }
     }
     let (peer, epoch_seen) = (row.peer, if row.is_ahead() { epoch } else { row.epoch_seen });
-    work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, ..row })?;
+    work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, name, ..row })?;
     work.note_renewed(conversation)?;
     if own.rejoined.is_some() {
         work.note_joined(conversation, epoch)?;
-        restart::replace(work, peer, conversation)?;
+        if let Some(peer) = peer {
+            restart::replace(work, peer, conversation)?;
+        }
     }
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
     Ok(event)
@@ -169,6 +233,7 @@ pub(super) fn drop_pending(work: &mut Work<'_>, conversation: ConversationId) ->
         work.mls().clear_pending(&mut group)?;
         work.keep(conversation, group);
     }
+    work.reopen_intents(conversation)?;
     work.connection.execute("DELETE FROM pending_commit WHERE conversation = ?1", params![conversation.as_bytes()])?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
 use rusqlite::{OptionalExtension, params};
 
+use super::conversations::shown;
 use super::key::random;
 use super::work::{ACTIVE, Work};
 use super::{
@@ -37,8 +38,10 @@ impl Vault {
             match row.state {
                 ConversationStatus::Forked => return Err(QueueError::Stopped),
                 ConversationStatus::Ahead => {
-                    return Err(QueueError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+                    let (with, is_group) = (work.title(&row)?, row.is_group());
+                    return Err(QueueError::GoneBack(GoneBack { with, is_group }));
                 }
+                ConversationStatus::Left => return Err(QueueError::Left(work.title(&row)?)),
                 _ => {}
             }
             if waiting(work)? >= OUTBOX_ROWS_MAX {
@@ -139,7 +142,7 @@ fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, Vaul
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
          AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
-         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM removal r WHERE r.conversation = c.id))
+         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = c.id))
          ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
     );
     let mut statement = work.connection.prepare_cached(&sql)?;
@@ -202,7 +205,7 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
     work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row.id])?;
     Ok(SentMessage {
         outbox: OutboxId(row.id),
-        to: conversation.peer,
+        to: shown(conversation).with(),
         conversation: row.conversation,
         message_id: accepted.message_id,
         server_time_ms,
