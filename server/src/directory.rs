@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
-    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, Position, epochs_digest,
+    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, MemberLog, Position,
+    epochs_digest,
 };
 
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, Removals, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
 
 /// Reads what the router has written.
@@ -39,7 +40,7 @@ impl Directory {
         let head: InboxHead = self.read(Family::InboxHead, key::inbox_head(&account))?.unwrap_or_default();
         let cursor_key = key::cursor(&account, &device, CursorTag::Cursor);
         let cursor: Cursor = self.read(Family::Cursor, cursor_key)?.unwrap_or_default();
-        let states = self.conversations(account, None, ACCOUNT_CONVERSATIONS_MAX)?;
+        let epochs = self.epochs(account)?;
         let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
         let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
         Ok(Some(DeviceFacts {
@@ -50,7 +51,7 @@ impl Directory {
             cursor: Position { seq: cursor.seq, count: cursor.count },
             accepted_counter: self.window(account, device)?.highest,
             key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
-            epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
+            epochs_digest: epochs_digest(epochs),
         }))
     }
 
@@ -111,6 +112,20 @@ impl Directory {
         Ok(Some(AccountFound { account, handle, log_entries, log_length }))
     }
 
+    /// An account's handle and its log from the first entry on, as much of it as a page holds; `None` when there is no
+    /// such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn member_log(&self, account: AccountId) -> Result<Option<MemberLog>, StoreError> {
+        let found = self.find(&FindBy::Account(account), 0)?;
+        let log = |found: AccountFound| {
+            let AccountFound { account, handle, log_entries, .. } = found;
+            MemberLog { account, handle, log_entries, leave: None }
+        };
+        Ok(found.map(log))
+    }
+
     /// The results of a device's latest sends.
     ///
     /// # Errors
@@ -126,6 +141,24 @@ impl Directory {
     /// When the store cannot be read.
     pub(crate) fn conversation(&self, conversation: ConversationId) -> Result<Option<ConversationHead>, StoreError> {
         self.read(Family::Conversation, key::conversation(&conversation, ConversationTag::Head))
+    }
+
+    /// Whether an account is in a conversation: from the commit that brings it in until the one that takes it out, or
+    /// until it says that it leaves.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn is_member(&self, account: AccountId, conversation: ConversationId) -> Result<bool, StoreError> {
+        Ok(self.store.get(Family::Directory, key::membership(&account, &conversation).as_ref())?.is_some())
+    }
+
+    /// What a conversation owes to revocations, and to who has left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn removals(&self, conversation: ConversationId) -> Result<Removals, StoreError> {
+        let key = key::conversation(&conversation, ConversationTag::Removals);
+        Ok(self.read(Family::Conversation, key)?.unwrap_or_default())
     }
 
     /// GroupInfo and tree of a conversation's current epoch.
@@ -160,9 +193,26 @@ impl Directory {
             let mut accounts: Vec<_> = head.members.iter().map(|member| member.account).collect();
             accounts.sort_unstable();
             accounts.dedup();
-            states.push(ConversationState { conversation, epoch: head.epoch, accounts });
+            states.push(ConversationState { conversation, epoch: head.epoch, accounts, kind: head.kind });
         }
         Ok(states)
+    }
+
+    /// The epochs of an account's conversations, ascending by id.
+    fn epochs(&self, account: AccountId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        let range = key::memberships(&account);
+        let mut epochs = Vec::new();
+        for (entry, _) in self.store.scan(Family::Directory, range.as_range(), ACCOUNT_CONVERSATIONS_MAX)? {
+            let Some((_, conversation)) = key::parse_membership(&entry) else { continue };
+            let epoch = key::conversation(&conversation, ConversationTag::Epoch);
+            let epoch = match self.read(Family::Conversation, epoch)? {
+                Some(epoch) => Some(epoch),
+                // No commit has been made since epochs stand by themselves.
+                None => self.conversation(conversation)?.map(|head| head.epoch),
+            };
+            epochs.extend(epoch.map(|epoch| (conversation, epoch)));
+        }
+        Ok(epochs)
     }
 
     fn entry(&self, account: AccountId, index: u64) -> Result<Option<Bytes>, StoreError> {

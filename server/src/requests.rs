@@ -4,6 +4,7 @@
 mod accounts;
 mod commits;
 mod conversations;
+mod groups;
 mod key_packages;
 
 use std::cell::RefCell;
@@ -60,6 +61,10 @@ impl Requests {
             Request::ReadGroup { conversation } => self.group(from, conversation).await,
             Request::ListConversations { after } => self.list(from, after).await,
             Request::AppendDeviceLog { entry } => self.append_log(from, entry).await,
+            Request::ReadMemberLogs { conversation, after, pending_only } => {
+                self.member_logs(from, conversation, after, pending_only).await
+            }
+            Request::LeaveConversation { conversation, leave } => self.leave(from, conversation, leave).await,
         };
         answer.unwrap_or_else(Response::Refused)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use gureum_proto::{AccountId, Code, DeviceId, MessageId, Position, Refusal, Send, Sent};
 
-pub use changes::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan};
+pub use changes::{Change, Changed, CommitPlan, CreatePlan, LeavePlan, LogPlan, RegisterPlan};
 pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;

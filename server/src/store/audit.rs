@@ -89,6 +89,11 @@ pub enum Violation {
         /// And after.
         after: u64,
     },
+    /// The epoch by itself is not that of the roster.
+    EpochTorn {
+        /// Of which conversation.
+        conversation: ConversationId,
+    },
     /// A commit has replaced another, or ends another epoch than the conversation's.
     CommitWrong {
         /// Of which conversation.
@@ -96,7 +101,7 @@ pub enum Violation {
         /// The epoch that it ends.
         epoch: u64,
     },
-    /// A device that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
+    /// A device or an account that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
     RemovalsWrong {
         /// Of which conversation.
         conversation: ConversationId,
@@ -296,6 +301,9 @@ impl Audit<'_> {
             if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Removals as u8 {
                 self.removals(conversation)?;
             }
+            if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Epoch as u8 {
+                self.epoch(conversation)?;
+            }
             if *tag != ConversationTag::Head as u8 {
                 continue;
             }
@@ -312,6 +320,18 @@ impl Audit<'_> {
         Ok(())
     }
 
+    /// The epoch stands by itself as it stands with the roster; in a store of before, it does not stand by itself.
+    fn epoch(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let epoch_key = key::conversation(&conversation, ConversationTag::Epoch);
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let epoch: Option<u64> = self.after(Family::Conversation, &epoch_key)?;
+        let head: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        if epoch.is_some_and(|epoch| head.is_none_or(|head| head.epoch != epoch)) {
+            self.found.push(Violation::EpochTorn { conversation });
+        }
+        Ok(())
+    }
+
     /// Who is to be removed has a leaf.
     fn removals(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
         let removals_key = key::conversation(&conversation, ConversationTag::Removals);
@@ -320,7 +340,8 @@ impl Audit<'_> {
         let head_key = key::conversation(&conversation, ConversationTag::Head);
         let Some(head) = self.after::<ConversationHead>(Family::Conversation, &head_key)? else { return Ok(()) };
         let members: BTreeSet<_> = head.members.iter().map(|member| member.device).collect();
-        let has_leaves = after.pending.iter().all(|device| members.contains(device));
+        let leaving = after.leaving.iter().map(|leaving| &leaving.device);
+        let has_leaves = after.pending.iter().chain(leaving).all(|device| members.contains(device));
         if !has_leaves || after.floor_epoch < before.floor_epoch || after.floor_epoch > head.epoch {
             self.found.push(Violation::RemovalsWrong { conversation });
         }
@@ -360,7 +381,7 @@ impl Audit<'_> {
 fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
     match &entry.body {
         InboxBody::Message => Some((Family::Message, key::message(&entry.id))),
-        InboxBody::Welcome => Some((Family::Welcome, key::message(&entry.id))),
+        InboxBody::Welcome | InboxBody::Leave => Some((Family::Welcome, key::message(&entry.id))),
         InboxBody::Commit { conversation, epoch } => Some((Family::Commit, key::commit(conversation, *epoch))),
         InboxBody::DeviceLog { .. } => None,
     }

@@ -4,6 +4,7 @@
 mod commits;
 mod conversations;
 mod key_packages;
+mod leave;
 mod logs;
 mod register;
 
@@ -16,6 +17,7 @@ use crate::store::StoreError;
 use crate::store::record::KeyPackageRecord;
 pub use commits::CommitPlan;
 pub use conversations::CreatePlan;
+pub use leave::LeavePlan;
 pub use logs::LogPlan;
 pub use register::RegisterPlan;
 
@@ -40,10 +42,12 @@ pub enum Change {
         /// Its active devices.
         devices: Vec<DeviceId>,
     },
-    /// A new two-account conversation.
+    /// A new conversation.
     Create(CreatePlan),
     /// The end of an epoch.
     Commit(CommitPlan),
+    /// An account leaves a group.
+    Leave(LeavePlan),
     /// An entry of a device log.
     AppendLog(LogPlan),
 }
@@ -57,7 +61,7 @@ pub enum Changed {
     KeyPackagesStored(u32),
     /// One KeyPackage for each device that had one.
     KeyPackages(Vec<(DeviceId, Bytes)>),
-    /// The conversation of the pair.
+    /// The conversation that was begun, or that was there in its place.
     Conversation {
         /// Its id.
         conversation: ConversationId,
@@ -71,6 +75,8 @@ pub enum Changed {
         /// Its number.
         epoch: u64,
     },
+    /// The account has left.
+    Left,
     /// The log's new length.
     LogAppended(u64),
 }
@@ -93,6 +99,7 @@ impl Planner {
             }
             Change::Create(create) => planner.create(create, now_ms, plan),
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
+            Change::Leave(leave) => planner.leave(leave, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
         })
     }

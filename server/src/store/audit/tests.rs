@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::conformance::{ACCOUNT, OTHER, START_MS, expiry};
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationKind, Mark, SealedMessage, SentResult};
+use crate::store::record::{ConversationKind, Leaving, Mark, SealedMessage, SentResult};
 use crate::store::{Durability, Expiry};
 use crate::time::ManualClock;
 
@@ -189,7 +189,7 @@ fn an_epoch_ends_once_and_by_one_commit() {
 #[test]
 fn who_is_to_be_removed_has_a_leaf_and_the_floor_goes_up_to_the_epoch() {
     let removals = |batch: &mut Batch, floor_epoch: u64, pending: &[DeviceId]| {
-        let removals = Removals { floor_epoch, pending: pending.to_vec() };
+        let removals = Removals { floor_epoch, pending: pending.to_vec(), ..Removals::default() };
         batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
     };
     let wrong = [Violation::RemovalsWrong { conversation: CONVERSATION }];
@@ -200,6 +200,34 @@ fn who_is_to_be_removed_has_a_leaf_and_the_floor_goes_up_to_the_epoch() {
     removals(&mut batch, 1, &[]);
     desk.accept(&batch);
     desk.refuse(|batch| removals(batch, 0, &[]), &wrong);
+    let leaves = |batch: &mut Batch| {
+        let leaving = vec![Leaving { account: ACCOUNT, device: DEVICE, statement: Bytes::new() }];
+        let removals = Removals { floor_epoch: 1, leaving, ..Removals::default() };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
+    };
+    desk.refuse(leaves, &wrong);
+}
+
+#[test]
+fn an_epoch_by_itself_is_that_of_the_roster() {
+    let epoch = |batch: &mut Batch, epoch: u64| {
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Epoch), &epoch);
+    };
+    let torn = Violation::EpochTorn { conversation: CONVERSATION };
+    let desk = Desk::new();
+    desk.refuse(|batch| epoch(batch, 2), &[torn.clone()]);
+    let mut batch = Batch::new();
+    epoch(&mut batch, 1);
+    desk.accept(&batch);
+    let ends = |batch: &mut Batch| {
+        put_group(batch, 2);
+        put_commit(batch, 1);
+    };
+    desk.refuse(ends, &[torn]);
+    let mut batch = Batch::new();
+    ends(&mut batch);
+    epoch(&mut batch, 2);
+    desk.accept(&batch);
 }
 
 #[test]
