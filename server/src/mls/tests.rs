@@ -12,9 +12,9 @@ use gureum_proto::membership::{Expected, Roster, accounts_of, judge_group};
 use gureum_proto::{ConversationId, DeviceKeys, DeviceLog, sign_add, sign_revoke, sign_root};
 use openmls::prelude::tls_codec::Serialize;
 use openmls::prelude::{
-    Capabilities, CredentialWithKey, Extensions, GroupContext, GroupId, KeyPackage, LeafNodeIndex, LeafNodeParameters, Lifetime, MlsGroup,
-    MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageOut, NewSignerBundle, OpenMlsProvider,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, RatchetTreeIn, StagedWelcome,
+    Capabilities, CredentialWithKey, Extensions, GroupContext, GroupId, KeyPackage, LeafNodeIndex, LeafNodeParameters,
+    Lifetime, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageOut, NewSignerBundle,
+    OpenMlsProvider, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, RatchetTreeIn, StagedWelcome,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
