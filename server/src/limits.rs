@@ -87,10 +87,6 @@ pub const PLANNER_CACHE_LEAVES_MAX: usize = 250_000;
 /// A leaf in the planner's cache: in the roster, in the map of devices, and as a part of its account.
 pub const CACHED_LEAF_BYTES: usize = 128;
 
-/// Accounts that one entry of a device log is announced to: the account's own, then those that it has a direct
-/// conversation with, then members of its groups. Whoever is not told learns of it from whoever is, or when it sends.
-pub const ANNOUNCED_ACCOUNTS_MAX: usize = 20_000;
-
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
 

@@ -1,15 +1,13 @@
 //! An entry of a device log: devices come and go, and everybody concerned is told.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, Refusal, SharedEnvelope};
 
 use super::{Answer, Changed};
-use crate::limits::{ANNOUNCED_ACCOUNTS_MAX, KEY_PACKAGES_STORED_MAX};
+use crate::limits::KEY_PACKAGES_STORED_MAX;
 use crate::router::plan::{Plan, Planner};
 use crate::store::key::{self, CursorTag, KeyPackageKind};
-use crate::store::record::{ConversationKind, Cursor, InboxBody};
+use crate::store::record::{Cursor, InboxBody};
 use crate::store::{Family, StoreError};
 
 /// A device-log entry that was validated against the log of `index` entries.
@@ -79,32 +77,18 @@ impl Planner {
         Ok(())
     }
 
-    /// Whom it concerns that an account's log has grown: itself, and who shares a conversation with it.
-    fn concerned(&mut self, account: AccountId) -> Result<BTreeSet<AccountId>, StoreError> {
-        let range = key::memberships(&account);
-        let (mut peers, mut others) = (BTreeSet::from([account]), BTreeSet::new());
+    /// Tells the account itself and everybody who shares a conversation with it that its log has grown.
+    fn announce_log(&mut self, log: &LogPlan, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
+        let range = key::memberships(&log.account);
+        let mut accounts = vec![log.account];
         for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {
             let Some((_, conversation)) = key::parse_membership(&entry) else { continue };
-            let Some(conversation) = self.caches.conversation(self.store.as_ref(), conversation)? else { continue };
-            let is_group = conversation.head.kind == ConversationKind::Group;
-            if is_group && others.len() >= ANNOUNCED_ACCOUNTS_MAX {
-                continue;
+            if let Some(conversation) = self.caches.conversation(self.store.as_ref(), conversation)? {
+                accounts.extend(conversation.accounts.iter().map(|(account, _)| *account));
             }
-            let accounts = if is_group { &mut others } else { &mut peers };
-            accounts.extend(conversation.accounts.iter().map(|(account, _)| *account));
         }
-        for account in others {
-            if peers.len() >= ANNOUNCED_ACCOUNTS_MAX {
-                break;
-            }
-            peers.insert(account);
-        }
-        Ok(peers)
-    }
-
-    /// Tells everybody concerned that a log has grown.
-    fn announce_log(&mut self, log: &LogPlan, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
-        let accounts = self.concerned(log.account)?;
+        accounts.sort_unstable();
+        accounts.dedup();
         let id = self.ids.next(now_ms);
         let shared = SharedEnvelope {
             message_id: id,

@@ -7,7 +7,7 @@ use gureum_proto::{Leave, SignedLeave};
 
 use super::groups::{bodies, commit_plan};
 use super::*;
-use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, ANNOUNCED_ACCOUNTS_MAX};
+use crate::limits::ACCOUNT_CONVERSATIONS_MAX;
 use crate::store::record::Removals;
 
 const INFO: Bytes = Bytes::from_static(b"info");
@@ -250,36 +250,4 @@ fn an_account_is_in_so_many_conversations_and_no_more() {
     bench.refuses(group(1, &[alice, bob]), Code::LimitReached);
     bench.refuses(own(2, &[bob]), Code::LimitReached);
     bench.changes(group(3, &[alice]), made(3, false));
-}
-
-/// One of many accounts with one device each.
-fn stranger(group: u8, number: u32) -> Authenticated {
-    let mut id = [group; 16];
-    id[1..5].copy_from_slice(&number.to_be_bytes());
-    device(AccountId::from_bytes(id), 1)
-}
-
-#[test]
-fn a_device_log_is_announced_to_the_nearest_first_and_not_to_everybody() {
-    let (alice, bob) = (device(ALICE, 1), device(BOB, 1));
-    let mut bench = Bench::of(&[alice, bob]);
-    for id in 2..=4 {
-        let others: Vec<_> = (0..7_000).map(|number| stranger(id, number)).collect();
-        bench.add_devices(&others);
-        bench.changes(group(id, &[&[alice], others.as_slice()].concat()), made(id, false));
-    }
-    let direct = creation(alice, ConversationWith::Peer(BOB), ConversationId::from_bytes([1; 16]), &[alice, bob]);
-    bench.changes(Change::Create(direct), made(1, false));
-    let added = LogPlan {
-        account: ALICE,
-        from: alice.device(),
-        index: 1,
-        entry: Bytes::from_static(b"addition"),
-        added: vec![device(ALICE, 2).device()],
-        revoked: vec![],
-    };
-    let plan = bench.changes(Change::AppendLog(added), Changed::LogAppended(2));
-    assert_eq!(plan.deliveries.len(), ANNOUNCED_ACCOUNTS_MAX);
-    let told: BTreeSet<_> = plan.deliveries.iter().map(|(account, _)| *account).collect();
-    assert!(told.contains(&ALICE) && told.contains(&BOB));
 }
