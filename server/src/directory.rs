@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
-    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, MemberLog, Position,
-    epochs_digest,
+    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, Handle, MemberLog,
+    Position, epochs_digest,
 };
 
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
@@ -94,20 +94,8 @@ impl Directory {
             FindBy::Handle(handle) => self.read(Family::Directory, key::handle(handle.as_str()))?,
         };
         let Some(account) = account else { return Ok(None) };
-        let Some(handle) = self.read::<String>(Family::Directory, key::handle_of(&account))? else { return Ok(None) };
-        let handle = handle.parse().map_err(|_| corrupt("handle"))?;
-        let range = key::device_log_from(&account, log_from);
-        let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
-        let mut log_entries: Vec<Bytes> = Vec::new();
-        let mut bytes = 0;
-        for (_, value) in self.store.scan(Family::DeviceLog, range.as_range(), limit)? {
-            let entry: Bytes = decode(Family::DeviceLog, &value)?;
-            bytes += entry.len();
-            if bytes > LOG_PAGE_BYTES {
-                break;
-            }
-            log_entries.push(entry);
-        }
+        let Some(handle) = self.handle(account)? else { return Ok(None) };
+        let log_entries = self.log_page(account, log_from)?;
         let log_length = self.log(account)?.map_or(0, |log| log.length());
         Ok(Some(AccountFound { account, handle, log_entries, log_length }))
     }
@@ -118,12 +106,8 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn member_log(&self, account: AccountId) -> Result<Option<MemberLog>, StoreError> {
-        let found = self.find(&FindBy::Account(account), 0)?;
-        let log = |found: AccountFound| {
-            let AccountFound { account, handle, log_entries, .. } = found;
-            MemberLog { account, handle, log_entries, leave: None }
-        };
-        Ok(found.map(log))
+        let Some(handle) = self.handle(account)? else { return Ok(None) };
+        Ok(Some(MemberLog { account, handle, log_entries: self.log_page(account, 0)?, leave: None }))
     }
 
     /// The results of a device's latest sends.
@@ -213,6 +197,27 @@ impl Directory {
             epochs.extend(epoch.map(|epoch| (conversation, epoch)));
         }
         Ok(epochs)
+    }
+
+    fn handle(&self, account: AccountId) -> Result<Option<Handle>, StoreError> {
+        let handle: Option<String> = self.read(Family::Directory, key::handle_of(&account))?;
+        handle.map(|handle| handle.parse().map_err(|_| corrupt("handle"))).transpose()
+    }
+
+    /// The entries of a log from one on, as many as fit.
+    fn log_page(&self, account: AccountId, log_from: u64) -> Result<Vec<Bytes>, StoreError> {
+        let range = key::device_log_from(&account, log_from);
+        let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for (_, value) in self.store.scan(Family::DeviceLog, range.as_range(), limit)? {
+            let entry: Bytes = decode(Family::DeviceLog, &value)?;
+            bytes += entry.len();
+            if bytes > LOG_PAGE_BYTES {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
     }
 
     fn entry(&self, account: AccountId, index: u64) -> Result<Option<Bytes>, StoreError> {

@@ -354,7 +354,9 @@ impl Audit<'_> {
             };
             match tag {
                 ConversationTag::Head => {
-                    record::<ConversationHead>("conversation", record_key, value, report);
+                    if let Some(head) = record::<ConversationHead>("conversation", record_key, value, report) {
+                        self.members(&id, &head, report);
+                    }
                 }
                 ConversationTag::Number => {
                     record::<u64>("conversation", record_key, value, report);

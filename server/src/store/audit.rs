@@ -106,6 +106,13 @@ pub enum Violation {
         /// Of which conversation.
         conversation: ConversationId,
     },
+    /// An account is a member without a leaf or after it has left, or has a leaf and is no member.
+    MembershipWrong {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
+    },
     /// A device's highest counter has gone back, or one counter has two results.
     WindowWrong {
         /// Whose.
@@ -300,6 +307,7 @@ impl Audit<'_> {
             let Ok(conversation) = ConversationId::try_from(id) else { continue };
             if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Removals as u8 {
                 self.removals(conversation)?;
+                self.memberships(conversation)?;
             }
             if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Epoch as u8 {
                 self.epoch(conversation)?;
@@ -344,6 +352,25 @@ impl Audit<'_> {
         let has_leaves = after.pending.iter().chain(leaving).all(|device| members.contains(device));
         if !has_leaves || after.floor_epoch < before.floor_epoch || after.floor_epoch > head.epoch {
             self.found.push(Violation::RemovalsWrong { conversation });
+        }
+        Ok(())
+    }
+
+    /// Whoever has a leaf and has not left is a member, and nobody else who was in it before.
+    fn memberships(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let removals_key = key::conversation(&conversation, ConversationTag::Removals);
+        let before: Option<ConversationHead> = self.before(Family::Conversation, &head_key)?;
+        let after: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        let removals: Removals = self.after(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let accounts = |head: &ConversationHead| head.members.iter().map(|it| it.account).collect::<BTreeSet<_>>();
+        let [before, after] = [before, after].map(|head| head.as_ref().map_or_else(BTreeSet::new, accounts));
+        for account in before.union(&after).copied() {
+            let expected = after.contains(&account) && !removals.is_leaving(account);
+            let membership = key::membership(&account, &conversation);
+            if self.after::<()>(Family::Directory, &membership)?.is_some() != expected {
+                self.found.push(Violation::MembershipWrong { conversation, account });
+            }
         }
         Ok(())
     }

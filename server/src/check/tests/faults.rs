@@ -136,6 +136,7 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("commits of two conversations do not lead to where they are", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&ELSEWHERE, 7), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5); c.delete(Conversation, epoch_key()); }, |_| vec![found(Epoch, "conversation", head_key()), found(Epoch, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
     ("a tree of no conversation", |_, c| c.raw(Conversation, key::conversation(&ELSEWHERE, Tag::Tree), b"\x01tree"), |_| vec![found(Orphan, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
     ("an epoch without the commit that led to it", |_, c| { c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5); c.put(Conversation, epoch_key(), &5_u64); }, |_| vec![found(Epoch, "conversation", head_key())]),
+    ("a member that does not find the conversation", |m, c| c.delete(Names, key::membership(&m.bob.account, &TALK)), |m| vec![found(Directory, "directory", key::membership(&m.bob.account, &TALK))]),
     ("an epoch that is not the one of the roster", |_, c| c.put(Conversation, epoch_key(), &5_u64), |_| vec![found(Epoch, "conversation", epoch_key())]),
     ("a hole between commits", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&TALK, 3), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 4); c.put(Conversation, epoch_key(), &4_u64); }, |_| vec![found(Epoch, "commit", key::commit(&TALK, 3))]),
 
@@ -279,7 +280,9 @@ fn without_keys_a_message_may_have_gone_to_any_conversation_that_there_was() {
             for tag in [Tag::GroupInfo, Tag::Tree] {
                 changes.raw(Conversation, key::conversation(&ELSEWHERE, tag), b"\x01part");
             }
-            changes.put(Names, key::membership(&made.alice.account, &ELSEWHERE), &());
+            for account in [&made.alice.account, &STRANGER] {
+                changes.put(Names, key::membership(account, &ELSEWHERE), &());
+            }
         });
         let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole]);
         expected.sort();

@@ -7,6 +7,7 @@ mod changes;
 mod damage;
 mod groups;
 mod leaving;
+mod lives;
 mod model;
 mod revoked;
 mod sends;

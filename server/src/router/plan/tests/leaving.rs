@@ -51,11 +51,11 @@ fn signed(from: Authenticated) -> SignedLeave {
     SignedLeave::sign(leave, &SigningKey::from_bytes(&[7; 32]))
 }
 
-fn leave(from: Authenticated, epoch: u64) -> Change {
+pub(super) fn leave(from: Authenticated, epoch: u64) -> Change {
     Change::Leave(LeavePlan { from, conversation: TALK, epoch, leave: signed(from) })
 }
 
-fn removals(bench: &Bench) -> Removals {
+pub(super) fn removals(bench: &Bench) -> Removals {
     let key = key::conversation(&TALK, ConversationTag::Removals);
     bench.get(Family::Conversation, key).unwrap_or_default()
 }
