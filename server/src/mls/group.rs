@@ -10,7 +10,7 @@ use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{Deserialize, DeserializeBytes, Serialize, Size};
 use openmls::prelude::{
     CreationFromExternalError, Extension, Extensions, LeafNodeIndex, OpenMlsCrypto, OpenMlsSignaturePublicKey,
-    ProposalStore, ProtocolVersion, PublicGroup, RatchetTreeIn, Verifiable,
+    ProposalStore, ProtocolVersion, PublicGroup, RatchetTreeIn, RequiredCapabilitiesExtension, Verifiable,
 };
 use openmls::treesync::errors::LeafNodeValidationError;
 use openmls_rust_crypto::{MemoryStorage, RustCrypto};
@@ -210,29 +210,17 @@ pub(super) fn leaves_of(members: &[GroupMember]) -> Vec<Leaf> {
     members.iter().map(GroupMember::as_leaf).collect()
 }
 
-/// What a context says of a group: nothing, or the state and that every leaf must support it.
+/// What a context says of a group: nothing, or that every leaf must support the state, and the state.
 pub(super) fn state_of(extensions: &Extensions<GroupContext>) -> Result<Option<GroupState>, MlsError> {
-    let (mut state, mut is_required) = (None, false);
-    for extension in extensions.iter() {
-        match extension {
-            Extension::Unknown(GROUP_EXTENSION, data) => {
-                let read = GroupState::decode(&data.0).map_err(|error| MlsError::Extensions(error.to_string()))?;
-                state = Some(read);
-            }
-            Extension::RequiredCapabilities(required)
-                if required.extension_types() == [GROUP_EXTENSION_TYPE].as_slice()
-                    && required.proposal_types().is_empty()
-                    && required.credential_types().is_empty() =>
-            {
-                is_required = true;
-            }
-            other => return Err(MlsError::Extensions(format!("it has {:?}", other.extension_type()))),
+    let list: Vec<_> = extensions.iter().collect();
+    match list.as_slice() {
+        [] => Ok(None),
+        [Extension::RequiredCapabilities(required), Extension::Unknown(GROUP_EXTENSION, state)]
+            if *required == RequiredCapabilitiesExtension::new(&[GROUP_EXTENSION_TYPE], &[], &[]) =>
+        {
+            GroupState::decode(&state.0).map(Some).map_err(|error| MlsError::Extensions(error.to_string()))
         }
-    }
-    if state.is_some() == is_required {
-        Ok(state)
-    } else {
-        Err(MlsError::Extensions("the state and the required capabilities come together".into()))
+        _ => Err(MlsError::Extensions("they are others, or in another order".into())),
     }
 }
 

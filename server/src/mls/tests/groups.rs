@@ -94,6 +94,7 @@ fn a_context_says_nothing_or_all_that_a_group_says() {
         vec![required()],
         vec![stated(data.clone())],
         vec![required(), stated(vec![1, 2, 3])],
+        vec![stated(data.clone()), required()],
         vec![Extension::RequiredCapabilities(more), stated(data.clone())],
         vec![required(), stated(data), Extension::Unknown(0xFF48, UnknownExtension(vec![]))],
     ];
