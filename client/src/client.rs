@@ -26,12 +26,14 @@ use zeroize::Zeroizing;
 pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;
+pub use sync::{GroupAnswer, GroupCommand};
 
 use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
+    Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, NewProfile, Resolved, SentMessage, StoredEvent,
+    Target, Vault, With,
 };
 use driver::Driver;
 use session::Command;
@@ -127,7 +129,7 @@ impl Client {
     pub(crate) async fn begin_conversation(&self, dialer: &Dialer, with: &Handle) -> Result<Conversation, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
-        let result = sync.conversation(with).await;
+        let result = sync.conversation(&with.clone().into()).await;
         sync.link.close().await;
         result
     }
@@ -214,16 +216,17 @@ impl Client {
         self.vault.call(move |vault| vault.unreported_events(limit)).await
     }
 
-    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or all conversations.
+    /// Those of [`Self::unreported_events`] that concern the conversation with an account or a group, or all conversations.
     ///
     /// # Errors
     /// The database failed.
     pub async fn unreported_events_with(
         &self,
-        account: AccountId,
+        with: impl Into<With>,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, ClientError> {
-        self.vault.call(move |vault| vault.unreported_events_with(account, limit)).await
+        let with = with.into();
+        self.vault.call(move |vault| vault.unreported_events_with(with, limit)).await
     }
 
     /// Events that somebody was told of.
@@ -234,11 +237,11 @@ impl Client {
         self.vault.call(move |vault| vault.mark_reported(&ids)).await
     }
 
-    /// The newest entries of the history, oldest first; with one account or with all.
+    /// The newest entries of the history, oldest first; with one account, of one group, or all.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn history(&self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
+    pub async fn history(&self, with: Option<With>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
         self.vault.call(move |vault| vault.history(with, limit)).await
     }
 
@@ -249,6 +252,23 @@ impl Client {
     pub async fn contact(&self, handle: &Handle) -> Result<Option<Contact>, ClientError> {
         let handle = handle.clone();
         self.vault.call(move |vault| vault.contact_by_handle(&handle)).await
+    }
+
+    /// What somebody's words stand for, as far as it is known here.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+        let target = target.clone();
+        self.vault.call(move |vault| vault.resolve(&target)).await
+    }
+
+    /// The groups that are known here, by name.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn groups(&self) -> Result<Vec<GroupView>, ClientError> {
+        self.vault.call(Vault::groups).await
     }
 
     /// Whether a conversation with somebody is known here.
@@ -377,7 +397,7 @@ impl SessionCommands {
     /// # Errors
     /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
     /// other error it was not sent and will not be; [`ClientError::is_gone_back`] then tells that a person must decide.
-    pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
+    pub async fn send(&self, to: impl Into<Target>, text: String) -> Result<SentMessage, ClientError> {
         self.hand_over(to, text).await?.result().await
     }
 
@@ -385,9 +405,9 @@ impl SessionCommands {
     ///
     /// # Errors
     /// The session has ended.
-    pub async fn hand_over(&self, to: Handle, text: String) -> Result<PendingSend, ClientError> {
+    pub async fn hand_over(&self, to: impl Into<Target>, text: String) -> Result<PendingSend, ClientError> {
         let (reply, result) = oneshot::channel();
-        let command = Command::Send { to, text, reply };
+        let command = Command::Send { to: to.into(), text, reply };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
         Ok(PendingSend { result })
     }
@@ -399,9 +419,21 @@ impl SessionCommands {
     ///
     /// # Errors
     /// There is no such conversation, the session takes no inbox, or the server's state does not hold.
-    pub async fn restart(&self, with: Handle) -> Result<bool, ClientError> {
-        let (reply, result) = oneshot::channel();
+    pub async fn restart(&self, with: impl Into<Target>) -> Result<bool, ClientError> {
+        let (with, (reply, result)) = (with.into(), oneshot::channel());
         self.commands.send(Command::Restart { with, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Makes a group or changes one, and waits until the server has accepted it. What cannot be done for one person is said
+    /// in the answer, and holds up nothing else.
+    ///
+    /// # Errors
+    /// [`ClientError::ChangeKept`] when it is not done yet: it is kept, and done on the next connection. After any other
+    /// error nothing was changed and nothing will be.
+    pub async fn group(&self, command: GroupCommand) -> Result<GroupAnswer, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Group { command, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 

@@ -11,8 +11,8 @@ pub mod vault;
 mod words;
 
 pub use client::{
-    Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, PendingSend, Registration, SessionCommands,
-    SessionOptions,
+    Client, ClientError, ClientEvent, ClientSession, GroupAnswer, GroupCommand, Inbox, NewAccount, PendingSend,
+    Registration, SessionCommands, SessionOptions,
 };
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;

@@ -174,7 +174,14 @@ pub(crate) const REJOIN_RACES_MAX: usize = 4;
 pub(crate) const REMOVAL_RACES_MAX: usize = 8;
 /// How long a device leaves the removal of a revoked one to others, at most: whoever wants to send does it at once.
 pub(crate) const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
-/// Pages of a listing of conversations.
+/// Likewise where only groups wait for it: many may do it there, and one is enough.
+pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before a change of a group is tried again after another commit came first; doubled with each such loss
+/// in a row.
+pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The longest such wait, before jitter.
+pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Pages of a listing of conversations, or of who is in one.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
 /// One-time KeyPackages that the directory is filled up to.
 pub(crate) const KEY_PACKAGES_FULL: u32 = 20;

@@ -4,6 +4,7 @@ mod accounts;
 mod commits;
 mod conversations;
 mod gone_back;
+mod groups;
 mod key_packages;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::link::Link;
 use crate::vault::{Identity, Need, Vault};
 pub(crate) use gone_back::Seen;
 use gone_back::went_back;
+pub(crate) use groups::{Begun, Pursued};
+pub use groups::{GroupAnswer, GroupCommand};
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ impl Sync {
             Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
             Need::Rejoin { conversation } => self.rejoin(conversation).await,
             Need::Removal { conversation } => self.remove_revoked(conversation).await,
+            Need::Members { conversation } => self.learn_members(conversation).await,
         }
     }
 
@@ -68,7 +72,7 @@ impl Sync {
     pub(crate) async fn give_up(&self, need: Need) -> Result<(), ClientError> {
         self.vault.run(move |vault| vault.give_up(need)).await?;
         match need {
-            Need::Account { .. } => Ok(()),
+            Need::Account { .. } | Need::Members { .. } => Ok(()),
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } | Need::Removal { conversation } => {
                 self.vault.call(move |vault| vault.release_counters(conversation)).await
             }

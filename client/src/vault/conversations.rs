@@ -55,8 +55,8 @@ impl Vault {
     }
 
     /// What would bring conversations forward that are behind, each as something to ask for: those in which messages
-    /// wait to be encrypted for a later epoch, those from which a device is to be removed, groups that this device was told
-    /// to change, those that were given up, and those that this device is not in.
+    /// wait to be encrypted for a later epoch, those from which a device is to be removed, those that were given up, and
+    /// those that this device is not in.
     ///
     /// # Errors
     /// The database failed.
@@ -65,18 +65,15 @@ impl Vault {
             let sql = format!(
                 "{ROW}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
                  AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch),
-                 EXISTS (SELECT 1 FROM removal r WHERE r.conversation = conversation.id)
-                 OR EXISTS (SELECT 1 FROM leave l WHERE l.conversation = conversation.id),
-                 EXISTS (SELECT 1 FROM intent i WHERE i.conversation = conversation.id AND i.state = 0)
+                 EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = conversation.id)
                  FROM conversation WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
             );
             let mut statement = work.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(7)?, row.get(8)?, row.get(9)?)))?;
+            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(7)?, row.get(8)?)))?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            let need = |(row, is_stale, has_removals, has_intents): (Row, bool, bool, bool)| match row.state {
+            let need = |(row, is_stale, has_removals): (Row, bool, bool)| match row.state {
                 ConversationStatus::Absent => Some(Need::Rejoin { conversation: row.id }),
                 _ if has_removals => Some(Need::Removal { conversation: row.id }),
-                _ if has_intents => Some(Need::Intents { conversation: row.id }),
                 _ if is_stale || work.asked.is_given_up(row.id) => {
                     Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })
                 }

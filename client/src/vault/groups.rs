@@ -143,7 +143,8 @@ impl Work<'_> {
         if row.state == ConversationStatus::Active { Ok(row) } else { Err(GroupError::NotIn(self.title(&row)?)) }
     }
 
-    fn view(&mut self, row: &Row) -> Result<View, VaultError> {
+    /// A group, of which this device has the state.
+    pub(super) fn view(&mut self, row: &Row) -> Result<View, VaultError> {
         let group = self.group(row.id)?.ok_or(VaultError::Damaged("group"))?;
         let view = group.view(row.id);
         self.keep(row.id, group);

@@ -72,8 +72,8 @@ impl Vault {
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
                 self.asked.note_commits(conversation, Commits::GivenUp);
             }
-            // Each log is then asked for by itself; and nothing that comes waits for the others.
-            Need::Members { .. } | Need::Removal { .. } | Need::Intents { .. } => {}
+            // Each log is then asked for by itself; and nothing that comes waits for a removal.
+            Need::Members { .. } | Need::Removal { .. } => {}
         }
     }
 }

@@ -2,15 +2,21 @@
 //! out.
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, Leave, SharedEnvelope, SignedLeave, SubmitCommit};
+use gureum_proto::membership::Leaf;
+use gureum_proto::{
+    AccountFound, AccountId, ConversationId, DeviceLog, Leave, MemberLog, SharedEnvelope, SignedLeave, SubmitCommit,
+};
 use rusqlite::params;
 
+use super::contacts::learn;
 use super::inbox::Entry;
 use super::maker::{drop_pending, pending};
 use super::outbox::fail_all;
 use super::work::{Row, Work};
-use super::{ConversationStatus, Event, GroupChange, GroupError, StoredEvent, Vault, VaultError};
+use super::{ConversationStatus, Event, GroupChange, GroupError, StoredEvent, TrustError, Vault, VaultError};
 use crate::e2ee::View;
+
+const NOT_IN: &str = "you are not in the group any more";
 
 /// What is to be asked of the server so that this account leaves a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +38,9 @@ impl Vault {
             if let Some(own) = pending(work, conversation)? {
                 return Ok(Leaving::After(own.submit));
             }
-            let group =
-                work.group(conversation)?.ok_or_else(|| GroupError::NotIn(row.name.clone().unwrap_or_default()))?;
-            let view = group.view(conversation);
-            work.keep(conversation, group);
-            let own = work.identity;
-            let is_own = |it: &gureum_proto::LeafIdentity| it.device == own.device;
-            let leaf = view.leaves.iter().find(|leaf| leaf.identity.as_ref().is_some_and(is_own));
+            let (view, own) = (work.view(&row)?, work.identity);
+            let is_own = |leaf: &&Leaf| leaf.identity.is_some_and(|it| it.device == own.device);
+            let leaf = view.leaves.iter().find(is_own);
             let leaf = leaf.ok_or(VaultError::Damaged("group"))?;
             let leaf_key = Bytes::copy_from_slice(&leaf.leaf_key);
             let leave = Leave { conversation, account: own.account, device: own.device, leaf_key };
@@ -65,6 +67,31 @@ impl Vault {
         self.write(|work| match work.row(conversation)?.filter(Row::is_group) {
             Some(row) => work.note_gone(&row),
             None => Ok(()),
+        })
+    }
+}
+
+impl Vault {
+    /// Learns what the server tells of an account in a conversation: its device log, and that it leaves.
+    ///
+    /// # Errors
+    /// The entries do not hold, or are not those seen before; then nothing changes.
+    pub fn learn_member(&mut self, conversation: ConversationId, member: &MemberLog) -> Result<(), TrustError> {
+        self.write(|work| {
+            let MemberLog { account, handle, log_entries, leave } = member.clone();
+            let log_length = u64::try_from(log_entries.len()).unwrap_or(u64::MAX);
+            // As many entries come as fit: fewer than were seen say nothing.
+            if work.log(account)?.is_none_or(|log| log.length() <= log_length) {
+                learn(work, &AccountFound { account, handle, log_entries, log_length }, 0)?;
+            }
+            let row = work.row(conversation)?.filter(is_in_group);
+            if let (Some(row), Some(signed)) = (row, leave)
+                && signed.leave().account == account
+                && check(work, &signed)? == Checked::Holds
+            {
+                note_statement(work, &row, &signed)?;
+            }
+            Ok(())
         })
     }
 }
@@ -104,8 +131,10 @@ impl Work<'_> {
     /// This account is not in the group any more: nothing is sent there, and nothing goes on.
     pub(super) fn note_left(&mut self, row: &Row) -> Result<(), VaultError> {
         drop_pending(self, row.id)?;
-        fail_all(self, row.id, "you are not in the group any more")?;
-        self.forget_intents(row.id)?;
+        fail_all(self, row.id, NOT_IN)?;
+        for open in self.open_intents(row.id)? {
+            self.refuse_intent(open.id, NOT_IN)?;
+        }
         self.forget_removals(row.id)?;
         self.asked.forget_commits(row.id);
         // What is on its way to this account can be read still.
@@ -139,34 +168,58 @@ pub(super) fn take_leave(
     shared: &SharedEnvelope,
     signed: &SignedLeave,
 ) -> Result<Entry, VaultError> {
-    let done = |events: Vec<StoredEvent>| Ok(Entry::Done(events));
-    let (conversation, leave) = (shared.conversation, signed.leave());
-    let row = work.row(conversation)?.filter(|row| row.is_group() && row.state == ConversationStatus::Active);
-    let (Some(row), true) = (row, leave.conversation == conversation) else { return done(Vec::new()) };
-    let log = work.log(leave.account)?;
-    let Some(proof) = log.as_ref().and_then(|log| log.device(leave.device)).map(|device| *device.keys.proof()) else {
-        return Ok(match work.asked.log(leave.account, log.map_or(0, |log| log.length())) {
+    let (conversation, account) = (shared.conversation, signed.leave().account);
+    let Some(row) = work.row(conversation)?.filter(is_in_group) else { return Ok(Entry::Done(Vec::new())) };
+    match check(work, signed)? {
+        Checked::Holds => Ok(Entry::Done(note_statement(work, &row, signed)?.into_iter().collect())),
+        Checked::NeedsLog { log_from } => Ok(match work.asked.log(account, log_from) {
             Some(need) => Entry::Blocked(need),
             None => Entry::Done(Vec::new()),
-        });
+        }),
+        Checked::Forged => {
+            let why = format!("{} is said to leave, and has not signed that", work.handle_or_id(account)?);
+            let event = work.event(Event::CommitRefused { conversation, why, stopped: false })?;
+            Ok(Entry::Done(vec![event]))
+        }
+    }
+}
+
+fn is_in_group(row: &Row) -> bool {
+    row.is_group() && row.state == ConversationStatus::Active
+}
+
+/// Whether an account has signed that it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    Holds,
+    NeedsLog { log_from: u64 },
+    Forged,
+}
+
+fn check(work: &Work<'_>, signed: &SignedLeave) -> Result<Checked, VaultError> {
+    let log = work.log(signed.leave().account)?;
+    let Some(logged) = log.as_ref().and_then(|log| log.device(signed.leave().device)) else {
+        return Ok(Checked::NeedsLog { log_from: log.as_ref().map_or(0, DeviceLog::length) });
     };
-    if !signed.holds(&proof) {
-        let why = format!("{} is said to leave, and has not signed that", work.handle_or_id(leave.account)?);
-        return done(vec![work.event(Event::CommitRefused { conversation, why, stopped: false })?]);
+    Ok(if signed.holds(logged.keys.proof()) { Checked::Holds } else { Checked::Forged })
+}
+
+/// Takes a statement that holds, unless it is not about the group as it is: an account that was added again since does not
+/// leave by it.
+fn note_statement(work: &mut Work<'_>, row: &Row, signed: &SignedLeave) -> Result<Option<StoredEvent>, VaultError> {
+    let account = signed.leave().account;
+    let Some(group) = work.group(row.id)? else { return Ok(None) };
+    let view = group.view(row.id);
+    work.keep(row.id, group);
+    if !view.roster().is_left_by(signed) || work.is_leaving(row.id, account)? {
+        return Ok(None);
     }
-    let Some(group) = work.group(conversation)? else { return done(Vec::new()) };
-    let view = group.view(conversation);
-    work.keep(conversation, group);
-    // Of an account that was added again since it left, an old statement says nothing.
-    if !view.roster().is_left_by(signed) || work.is_leaving(conversation, leave.account)? {
-        return done(Vec::new());
-    }
-    let who = vec![work.handle_or_id(leave.account)?];
-    let told = work.tell_group(&row, GroupChange::Left, None, who)?;
-    if leave.account == work.identity.account {
-        work.note_left(&row)?;
+    let who = vec![work.handle_or_id(account)?];
+    let told = work.tell_group(row, GroupChange::Left, None, who)?;
+    if account == work.identity.account {
+        work.note_left(row)?;
     } else {
         work.keep_statement(signed)?;
     }
-    done(vec![told])
+    Ok(Some(told))
 }

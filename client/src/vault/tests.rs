@@ -4,12 +4,14 @@
 
 mod attacks;
 mod devices;
+mod groups;
 mod holds;
 mod home;
 mod key_packages;
+mod leaves;
 mod relay;
 mod restart;
 mod talk;
 
 use super::*;
-use relay::{Person, Relay, texts};
+use relay::{DIRECT, Person, Relay, texts};

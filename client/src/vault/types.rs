@@ -210,14 +210,9 @@ pub enum Need {
         /// Of this conversation.
         conversation: ConversationId,
     },
-    /// `ReadMemberLogs`, each of which [`super::Vault::learn_account`] takes: more than one log is missing.
+    /// `ReadMemberLogs`, each of which [`super::Vault::learn_member`] takes: more than one log is missing.
     Members {
         /// Of this conversation.
-        conversation: ConversationId,
-    },
-    /// KeyPackages of the accounts that are to be added, then [`super::Vault::commit_intents`].
-    Intents {
-        /// In this conversation.
         conversation: ConversationId,
     },
 }

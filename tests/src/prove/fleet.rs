@@ -396,7 +396,7 @@ impl Listener {
                 }
                 *read += 1;
             }
-            EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => {}
+            EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } | EnvelopeBody::Leave(_) => {}
         }
     }
 }
@@ -410,6 +410,9 @@ pub(super) fn id_of(accepted: &gureum_proto::Accepted) -> MessageId {
 pub(super) fn ciphertext(body: &EnvelopeBody) -> Option<(u64, Bytes)> {
     match body {
         EnvelopeBody::Message { number, ciphertext } => Some((*number, ciphertext.clone())),
-        EnvelopeBody::Welcome(_) | EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => None,
+        EnvelopeBody::Welcome(_)
+        | EnvelopeBody::Commit { .. }
+        | EnvelopeBody::LogChange { .. }
+        | EnvelopeBody::Leave(_) => None,
     }
 }

@@ -266,6 +266,9 @@ impl Model {
             Event::GoneBack { .. } | Event::Restarted { .. } => {
                 self.journal.violate("the server never goes back", format!("person {person}: {:?}", stored.event));
             }
+            Event::Group { .. } | Event::IntentRefused { .. } => {
+                self.journal.violate("nobody is in a group", format!("person {person}: {:?}", stored.event));
+            }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }

@@ -1,17 +1,19 @@
 //! The command line.
 
+mod group;
 mod load;
 mod talk;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+pub(crate) use group::{GroupAction, GroupArgs};
 pub(crate) use load::LoadArgs;
 pub(crate) use talk::{ChatArgs, HistoryArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
 ///
-/// Messages are readable by the two of you alone. The server keeps them for 3 days; what you have received stays
+/// Messages are readable by those alone who are in the conversation. The server keeps them for 3 days; what you have received stays
 /// in your own encrypted database.
 #[derive(Debug, Parser)]
 #[command(name = "gureum", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -42,6 +44,7 @@ Examples:
   gureum send bob 'Are you there?'
   gureum receive --follow
   gureum chat bob
+  gureum group create 'Book club' bob carol
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
 Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
@@ -59,6 +62,8 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Talk: type, and see what comes
     Chat(ChatArgs),
+    /// Make groups, change them, and see who is in them
+    Group(GroupArgs),
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
@@ -96,6 +101,18 @@ mod tests {
         check("gureum history bob --limit 3", true);
         check("gureum restart bob --json", true);
         check("gureum restart", false);
+        check("gureum send Book text", true);
+        check("gureum group create club bob carol", true);
+        check("gureum group create club", false);
+        check("gureum group create club Bob", false);
+        check("gureum group add club", false);
+        check("gureum group admin club bob --revoke", true);
+        check("gureum group leave club", true);
+        check("gureum group rename club books", true);
+        check("gureum group rename club", false);
+        check("gureum --json group list", true);
+        check("gureum group show club", true);
+        check("gureum group", false);
         check("gureum load --server a --pairs 2 --rate 100 --duration 5s --sealed-size 256", true);
         check("gureum load --server a --rate 0", false);
         check("gureum load --server a --window 65", false);

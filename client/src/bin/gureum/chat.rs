@@ -2,16 +2,15 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gureum_client::vault::StoredEvent;
+use gureum_client::vault::{StoredEvent, Target, With};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
-use gureum_proto::{AccountId, Handle};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::args::ChatArgs;
-use crate::home::Home;
+use crate::home::{Home, find};
 use crate::output::{Output, printable};
 use crate::signal::Interrupt;
 
@@ -29,16 +28,21 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let client = home.open().await?;
     let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
     let commands = session.commands();
-    let peer = match client.contact(&args.with).await? {
-        Some(contact) => contact.account,
-        None => Box::pin(session.finish(commands.find(args.with.clone()))).await?.account,
+    let with = match (find(&client, &args.with).await?, args.with.handle()) {
+        (Some(with), _) => with,
+        (None, Some(handle)) => Box::pin(session.finish(commands.find(handle))).await?.account.into(),
+        (None, None) => anyhow::bail!("there is no conversation with {} here", args.with),
     };
-    for item in client.history(Some(peer), HISTORY_SHOWN).await? {
+    for item in client.history(Some(with), HISTORY_SHOWN).await? {
         output.print(&output.history(&item)?)?;
     }
     let (screen, lines) = terminal(output, &args.with)?;
-    let mut chat =
-        Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
+    // Another group of this name, or another name, changes nothing about where this goes.
+    let to = match with {
+        With::Group(conversation) => conversation.into(),
+        With::Account(_) => args.with,
+    };
+    let mut chat = Chat { client, with, to, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
@@ -47,8 +51,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
 
 struct Chat {
     client: Client,
-    peer: AccountId,
-    with: Handle,
+    with: With,
+    to: Target,
     screen: Screen,
     output: Output,
     commands: SessionCommands,
@@ -95,7 +99,7 @@ impl Chat {
 
     async fn hand_over(&mut self, line: String) -> anyhow::Result<()> {
         // Handed over here and awaited elsewhere: the order of typing is the order of sending.
-        let pending = self.commands.hand_over(self.with.clone(), line).await?;
+        let pending = self.commands.hand_over(self.to.clone(), line).await?;
         self.unanswered.spawn(async move { pending.result().await.map(drop) });
         Ok(())
     }
@@ -113,7 +117,7 @@ impl Chat {
     /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`.
     async fn show_news(&mut self) -> anyhow::Result<()> {
         loop {
-            let events = self.client.unreported_events_with(self.peer, EVENTS_AT_ONCE).await?;
+            let events = self.client.unreported_events_with(self.with, EVENTS_AT_ONCE).await?;
             if events.is_empty() {
                 return Ok(());
             }
@@ -143,7 +147,7 @@ impl Screen {
 }
 
 /// A line editor on a terminal, plain lines otherwise; each on a thread that may wait for ever.
-fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
+fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
     let (sender, lines) = mpsc::channel(LINES_MAX);
     if output.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
@@ -158,7 +162,7 @@ fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Rece
     }
     let mut editor = DefaultEditor::new()?;
     let printer = editor.create_external_printer()?;
-    let prompt = format!("to {with}> ");
+    let prompt = format!("to {}> ", printable(with.as_str()));
     std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
         loop {
             match editor.readline(&prompt) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use gureum_client::vault::KeySource;
+use gureum_client::vault::{KeySource, Resolved, Target, With};
 use gureum_client::{Client, ClientError};
 use zeroize::Zeroizing;
 
@@ -50,4 +50,13 @@ impl Home {
         let opened: Result<Client, ClientError> = Client::open(&self.directory()?, self.key()?).await;
         Ok(opened?)
     }
+}
+
+/// Whose conversations somebody means, as far as they are known here.
+pub(crate) async fn find(client: &Client, target: &Target) -> Result<Option<With>, ClientError> {
+    Ok(match client.resolve(target).await? {
+        Resolved::Id(known) | Resolved::Group(known) => Some(known.with()),
+        Resolved::Contact(contact) => Some(With::Account(contact.account)),
+        Resolved::Unknown => None,
+    })
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod chat;
+mod group;
 mod history;
 mod home;
 mod load;
@@ -77,6 +78,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Receive(args) => Box::pin(receive::run(&home, output, args)).await,
         Command::History(args) => history::run(&home, output, args).await,
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
+        Command::Group(args) => Box::pin(group::run(&home, output, args)).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,

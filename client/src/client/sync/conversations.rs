@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, ConversationId, CreateConversation, Handle, Request, Response};
+use gureum_proto::{AccountId, ConversationId, CreateConversation, Request, Response};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::NEED_STEPS_MAX;
-use crate::vault::{BeginError, Conversation, ConversationStatus, Need, Vault};
+use crate::vault::{BeginError, Contact, Conversation, ConversationStatus, Need, Resolved, Target, Vault};
 
 impl Sync {
-    /// The conversation with somebody, begun if there is none. It may be one that this device has yet to join.
-    pub(crate) async fn conversation(&self, with: &Handle) -> Result<Conversation, ClientError> {
-        let peer = self.contact(with).await?.account;
+    /// The conversation that a target stands for; one with somebody is begun if there is none. It may be one that this
+    /// device has yet to join.
+    pub(crate) async fn conversation(&self, target: &Target) -> Result<Conversation, ClientError> {
+        match self.resolve(target).await? {
+            Resolved::Id(known) | Resolved::Group(known) => Ok(known),
+            Resolved::Contact(contact) => self.conversation_with(contact).await,
+            Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
+        }
+    }
+
+    async fn conversation_with(&self, contact: Contact) -> Result<Conversation, ClientError> {
+        let peer = contact.account;
         if peer == self.identity.account {
             return Err(BeginError::Oneself.into());
         }
@@ -37,7 +46,7 @@ impl Sync {
         self.create(create).await
     }
 
-    async fn create(&self, create: CreateConversation) -> Result<(), ClientError> {
+    pub(super) async fn create(&self, create: CreateConversation) -> Result<(), ClientError> {
         let ours = create.conversation;
         match self.link.request(&Request::CreateConversation(create)).await {
             Ok(Response::ConversationCreated { conversation, .. }) if conversation == ours => {
@@ -102,7 +111,9 @@ impl Sync {
                 // Its Welcome may be on its way: whoever waits for it decides when to join without.
                 None | Some(Need::Rejoin { .. }) => return Ok(()),
                 Some(need @ Need::Account { .. }) => self.meet(need).await?,
-                Some(need @ (Need::Commits { .. } | Need::Removal { .. })) => return self.meet(need).await,
+                Some(need @ (Need::Commits { .. } | Need::Removal { .. } | Need::Members { .. })) => {
+                    return self.meet(need).await;
+                }
             }
         }
         Ok(())

@@ -18,7 +18,12 @@ impl Sync {
 
     /// Those of this account's other devices. One that has none yet joins by a commit of its own.
     pub(super) async fn claim_own(&self) -> Result<Vec<(DeviceId, Bytes)>, ClientError> {
-        match self.claim(self.identity.account).await {
+        self.claim_if_any(self.identity.account).await
+    }
+
+    /// Those of an account's devices, of which there may be none.
+    pub(super) async fn claim_if_any(&self, account: AccountId) -> Result<Vec<(DeviceId, Bytes)>, ClientError> {
+        match self.claim(account).await {
             Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::KeyPackagesExhausted => {
                 Ok(Vec::new())
             }

@@ -234,8 +234,8 @@ async fn what_cannot_be_checked_now_after_a_restore_is_checked_before_anything_i
     let mut vault = home_with_a_message(home.path());
     let known = vault.conversations().unwrap().remove(0);
     vault.conversation_created(known.id).unwrap();
-    let accounts = vec![vault.identity().account, known.peer];
-    let listed = ConversationState { conversation: known.id, epoch: known.epoch, accounts };
+    let accounts = vec![vault.identity().account, known.peer.unwrap()];
+    let listed = ConversationState { conversation: known.id, epoch: known.epoch, accounts, kind: known.kind };
     let (proof, mut identity) = (vault.identity().proof.verifying_key(), vault.identity().clone());
     let (told, sent) = oneshot::channel();
     identity.server = server(move |peer| async move {

@@ -1,9 +1,9 @@
 //! Events and entries of the history as lines of JSON.
 
 use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{ConversationId, GapReason, Handle};
+use gureum_proto::{ConversationId, GapReason};
 
-use super::Line;
+use super::{GroupLine, Line};
 
 pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
     Some(match event {
@@ -18,13 +18,23 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
         Event::Rejoined { conversation } => Line::Rejoined { conversation: conversation.to_string() },
-        Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
+        Event::GoneBack { conversation, with, epoch, epoch_seen, .. } => Line::GoneBack {
             conversation: conversation.to_string(),
-            with: with.to_string(),
+            with: with.clone(),
             epoch: *epoch,
             epoch_seen: *epoch_seen,
         },
         Event::Restarted { conversation, with } => restarted_json(*conversation, with),
+        Event::Group { conversation, name, change, by, who } => Line::Group(GroupLine {
+            change: change.word(),
+            conversation: conversation.to_string(),
+            name: name.clone(),
+            by: by.clone(),
+            who: who.clone(),
+        }),
+        Event::IntentRefused { conversation, name, what, why } => {
+            Line::GroupRefused { conversation: conversation.to_string(), name, what, why }
+        }
         Event::DeviceAdded { account, device } => {
             Line::DeviceAdded { account: account.to_string(), device: device.to_string() }
         }
@@ -55,7 +65,9 @@ pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
 fn message_json(message: &Message) -> Line<'_> {
     Line::Message {
         conversation: message.conversation.to_string(),
+        group: message.group.as_deref(),
         from: message.from_handle.to_string(),
+        own: message.own,
         text: &message.text,
         message_id: message.message_id.map(|id| id.to_string()),
         server_time_ms: message.server_time_ms,
@@ -63,8 +75,8 @@ fn message_json(message: &Message) -> Line<'_> {
     }
 }
 
-fn restarted_json(conversation: ConversationId, with: &Handle) -> Line<'static> {
-    Line::Restarted { conversation: conversation.to_string(), with: with.to_string() }
+fn restarted_json(conversation: ConversationId, with: &str) -> Line<'static> {
+    Line::Restarted { conversation: conversation.to_string(), with: with.to_owned() }
 }
 
 const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {

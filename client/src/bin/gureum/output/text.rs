@@ -2,8 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{GapReason, Handle};
+use gureum_client::vault::{Event, GroupChange, HistoryItem, Message};
+use gureum_proto::GapReason;
 
 /// Handles shorter than this are padded, so that texts begin in one column.
 const HANDLE_COLUMN: usize = 10;
@@ -17,7 +17,12 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
         }
-        Event::GoneBack { with, .. } => gone_back_text(with),
+        Event::GoneBack { with, is_group, .. } => gone_back_text(&printable(with), *is_group),
+        Event::Group { name, change, by, who, .. } => format!("· {}", group_text(*change, name, by.as_deref(), who)),
+        Event::IntentRefused { name, what, why, .. } => {
+            let (name, what, why) = (printable(name), printable(what), printable(why));
+            format!("· in the group {name} it was not possible to {what}: {why}")
+        }
         Event::Restarted { with, .. } => restarted_text(with),
         Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
         Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
@@ -40,20 +45,42 @@ pub(super) fn history_text(item: &HistoryItem) -> String {
     }
 }
 
-fn gone_back_text(with: &Handle) -> String {
+/// What has changed in a group, as a sentence.
+pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who: &[String]) -> String {
+    let (name, by, who) = (printable(name), printable(by.unwrap_or("somebody")), printable(&who.join(", ")));
+    match change {
+        GroupChange::Created if who.is_empty() => format!("{by} made the group {name}"),
+        GroupChange::Created => format!("{by} made the group {name} with {who}"),
+        GroupChange::Added => format!("{by} added {who} to the group {name}"),
+        GroupChange::Removed => format!("{by} removed {who} from the group {name}"),
+        GroupChange::Left => format!("{who} left the group {name}"),
+        GroupChange::Renamed => format!("{by} gave a group another name: {name}"),
+        GroupChange::Admins if who.is_empty() => format!("everybody in the group {name} is its admin now"),
+        GroupChange::Admins => format!("the admins of the group {name} are now {who}"),
+        GroupChange::Joined => format!("you are in the group {name}"),
+    }
+}
+
+fn gone_back_text(with: &str, is_group: bool) -> String {
+    let compared =
+        if is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") };
     format!(
         "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
-         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
-         `gureum safety-number {with}`, and run `gureum restart {with}`"
+         somebody tampers with it. Nothing is sent there until you have asked the operator, compared {compared}, and run \
+         `gureum restart {with}`"
     )
 }
 
-fn restarted_text(with: &Handle) -> String {
+fn restarted_text(with: &str) -> String {
+    let with = printable(with);
     format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
 }
 
 fn message_text(message: &Message) -> String {
-    let handle = message.from_handle.as_str();
+    let handle = match &message.group {
+        Some(group) => format!("{} ({})", message.from_handle, printable(group)),
+        None => message.from_handle.to_string(),
+    };
     format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
 }
 
