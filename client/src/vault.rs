@@ -49,6 +49,7 @@ pub use event::{Event, GroupChange, StoredEvent};
 pub use groups::{GroupPerson, GroupView};
 pub use intents::{Intent, IntentId, IntentOutcome};
 pub use leaves::Leaving;
+pub use maker::CommitAnswer;
 use profile::Profile;
 pub use target::{NoTarget, Resolved, Target};
 pub use types::{

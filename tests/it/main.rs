@@ -17,6 +17,7 @@ mod disk;
 mod expiry;
 mod expiry_scale;
 mod gone_back;
+mod groups;
 mod keys;
 mod kill;
 mod metrics;

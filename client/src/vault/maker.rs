@@ -9,6 +9,17 @@ use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::{CommitBundle, Snapshot};
 use crate::limits::SELF_UPDATE_MS;
 
+/// The server's answer to a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitAnswer {
+    /// It is the next epoch.
+    Accepted,
+    /// Another commit came first: what it was to do can be done by another.
+    Lost,
+    /// It is not valid, and so is nothing that a person wanted by it.
+    Refused(String),
+}
+
 /// What a commit is made for. It does all that there is to do in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -61,16 +72,29 @@ impl Vault {
         self.write(|work| drop_pending(work, conversation))
     }
 
-    /// The pending commit was refused for good: it is dropped, and so is what a person wanted by it.
+    /// Takes the answer to a commit that was submitted under this counter, unless another process of this home has: then
+    /// another commit may be pending.
     ///
     /// # Errors
     /// The database failed.
-    pub fn commit_refused(&mut self, conversation: ConversationId, why: &str) -> Result<(), VaultError> {
+    pub fn settle_commit(
+        &mut self,
+        conversation: ConversationId,
+        counter: u64,
+        answer: &CommitAnswer,
+    ) -> Result<(), VaultError> {
         self.write(|work| {
-            if let Some(own) = pending(work, conversation)? {
-                work.refuse_intents_of(conversation, own.submit.counter, why)?;
+            if pending(work, conversation)?.is_none_or(|own| own.submit.counter != counter) {
+                return Ok(());
             }
-            drop_pending(work, conversation)
+            match answer {
+                CommitAnswer::Accepted => accepted(work, conversation).map(drop),
+                CommitAnswer::Lost => drop_pending(work, conversation),
+                CommitAnswer::Refused(why) => {
+                    work.refuse_intents_of(conversation, counter, why)?;
+                    drop_pending(work, conversation)
+                }
+            }
         })
     }
 

@@ -7,7 +7,7 @@ use gureum_proto::{Code, ConversationId, FindBy, Group, Request, Response, Submi
 use super::{ClientError, Left, Sync};
 use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
-use crate::vault::{Applied, Need, RejoinError, Vault};
+use crate::vault::{Applied, CommitAnswer, Need, RejoinError, Vault};
 
 /// What makes an external commit onto a group's state.
 pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
@@ -109,22 +109,22 @@ impl Sync {
     }
 
     pub(super) async fn submit(&self, commit: SubmitCommit) -> Result<Submitted, ClientError> {
-        let conversation = commit.conversation;
-        match self.link.request(&Request::SubmitCommit(commit)).await {
-            Ok(Response::CommitAccepted { .. }) => {
-                self.vault.call(move |vault| vault.commit_accepted(conversation)).await?;
-                Ok(Submitted::Accepted)
-            }
-            Ok(_) => Err(ClientError::Mismatched),
+        let (conversation, counter) = (commit.conversation, commit.counter);
+        let answered = match self.link.request(&Request::SubmitCommit(commit)).await {
+            Ok(Response::CommitAccepted { .. }) => Ok((CommitAnswer::Accepted, Submitted::Accepted)),
+            Ok(_) => return Err(ClientError::Mismatched),
             Err(LinkError::Refused(refusal)) if matches!(refusal.code, Code::EpochConflict | Code::EpochStale) => {
-                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
-                Ok(Submitted::Lost)
+                Ok((CommitAnswer::Lost, Submitted::Lost))
             }
+            Err(error) => Err(error),
+        };
+        let settle = |answer| self.vault.call(move |vault| vault.settle_commit(conversation, counter, &answer));
+        match answered {
+            Ok((answer, submitted)) => settle(answer).await.map(|()| submitted),
             Err(error) => {
                 // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
                 if error.is_final() {
-                    let why = error.to_string();
-                    self.vault.call(move |vault| vault.commit_refused(conversation, &why)).await?;
+                    settle(CommitAnswer::Refused(error.to_string())).await?;
                 }
                 Err(error.into())
             }

@@ -270,8 +270,11 @@ fn only_admins_change_a_group_and_the_last_one_stays() {
 fn a_change_that_the_server_refuses_for_good_is_told_once() {
     let (mut relay, mut a, _, _, talk) = three();
     let ids = a.vault.intend(talk, &[Intent::Rename("refused".into())]).unwrap();
-    a.prepare(&mut relay, talk).unwrap();
-    a.vault.commit_refused(talk, "the server does not like it").unwrap();
+    let submit = a.prepare(&mut relay, talk).unwrap();
+    let answer = CommitAnswer::Refused("the server does not like it".to_owned());
+    a.vault.settle_commit(talk, submit.counter + 1, &answer).unwrap();
+    assert_eq!(a.vault.pending_commits().unwrap(), [submit.clone()], "that was about another one");
+    a.vault.settle_commit(talk, submit.counter, &answer).unwrap();
     let events = a.vault.unreported_events(9).unwrap();
     assert!(matches!(&events[..], [StoredEvent { event: Event::IntentRefused { .. }, .. }]), "{events:?}");
     let outcomes = a.vault.take_outcomes(&ids).unwrap();
