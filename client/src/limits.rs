@@ -181,6 +181,8 @@ pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
 /// The longest such wait, before jitter.
 pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.
+pub(crate) const CHANGE_TRIES_MAX: u32 = 10;
 /// Pages of a listing of conversations, or of who is in one.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
 /// One-time KeyPackages that the directory is filled up to.

@@ -69,9 +69,7 @@ impl Vault {
             None => Ok(()),
         })
     }
-}
 
-impl Vault {
     /// Learns what the server tells of an account in a conversation: its device log, and that it leaves.
     ///
     /// # Errors

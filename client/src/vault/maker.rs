@@ -139,7 +139,6 @@ pub(super) fn make(
         Ok(bundle) => bundle,
         // Somebody's KeyPackage does not go with this group, whatever else it is good for.
         Err(error) if adds => {
-            work.keep(conversation, group);
             work.refuse_adds(&intents, &error.why)?;
             return Ok(None);
         }

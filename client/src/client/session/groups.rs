@@ -11,7 +11,7 @@ use super::{GroupReply, Session};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::{Begun, GroupAnswer, Pursued};
-use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX};
+use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_TRIES_MAX};
 use crate::vault::{IntentId, IntentOutcome, Vault};
 
 /// What is to be changed in groups, and who waits for it.
@@ -60,6 +60,20 @@ impl Changing {
             } else {
                 self.waiting.push(waiting);
             }
+        }
+    }
+
+    /// Where somebody waits and nothing is planned, what is needed for it may come in a while: a KeyPackage in the place of
+    /// one that is too old, an answer that frees a counter, a Welcome.
+    fn go_on_or_keep(&mut self) {
+        if self.at.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        if self.losses < CHANGE_TRIES_MAX {
+            self.at = Some(Instant::now() + self.after_loss());
+        } else {
+            self.losses = 0;
+            self.keep_all(|| ClientError::Stuck("the group cannot be changed now".to_owned()));
         }
     }
 
@@ -125,6 +139,7 @@ impl Session<'_> {
         // What was refused for good has its answer; the rest stays.
         self.answer_changes().await?;
         failed.iter().for_each(|(conversation, why)| self.changing.keep(*conversation, why));
+        self.changing.go_on_or_keep();
         Ok(())
     }
 

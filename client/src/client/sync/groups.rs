@@ -133,7 +133,11 @@ impl Sync {
         }
         let (create, ids) = self.vault.call(move |vault| vault.begin_group(&name, &wanted)).await?;
         let conversation = create.conversation;
-        self.create(create).await?;
+        self.create(create).await.map_err(|error| match error {
+            // It is asked for again on the next connection: another one of that name is not wanted.
+            ClientError::Link(lost) if !lost.is_final() => ClientError::ChangeKept(Box::new(lost.into())),
+            error => error,
+        })?;
         let handles = found.into_iter().map(|(handle, _)| Some(handle)).chain(std::iter::repeat(None));
         Ok(Begun { conversation, intents: handles.zip(ids).collect(), failed })
     }
