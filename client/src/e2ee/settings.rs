@@ -86,3 +86,37 @@ pub(super) fn credential(identity: LeafIdentity, mls_key: &[u8]) -> CredentialWi
         signature_key: mls_key.to_vec().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+    use gureum_proto::AccountId;
+
+    use super::*;
+
+    #[test]
+    fn a_context_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let state = GroupState::new("club", [AccountId::from_bytes([1; 16])]).unwrap();
+        let read = |extensions: Vec<Extension>| read_context(&Extensions::from_vec(extensions).unwrap());
+        let whole: Vec<_> = context(&state).iter().cloned().collect();
+        assert_eq!(read(whole.clone()), Ok(Some(state)));
+        assert_eq!(read(Vec::new()), Ok(None));
+        let required = |types: &[ExtensionType]| {
+            Extension::RequiredCapabilities(RequiredCapabilitiesExtension::new(types, &[], &[]))
+        };
+        let unknown = |number: u16| Extension::Unknown(number, UnknownExtension(vec![1]));
+        let own = whole.last().unwrap();
+        for other in [
+            vec![own.clone()],
+            vec![required(&[GROUP])],
+            vec![required(&[GROUP, ExtensionType::LastResort]), own.clone()],
+            vec![own.clone(), required(&[GROUP])],
+            vec![required(&[GROUP]), unknown(GROUP_EXTENSION)],
+            vec![required(&[GROUP]), own.clone(), unknown(0xff48)],
+            vec![unknown(0xff48)],
+        ] {
+            assert!(read(other.clone()).is_err(), "{other:?}");
+        }
+    }
+}

@@ -194,6 +194,10 @@ impl Vault {
                 (None, ConversationKind::Group, _) => Row::group(conversation, None),
                 (None, ..) => return Ok(None),
             };
+            if row.state == ConversationStatus::Left {
+                // Only a Welcome brings back, which must not seem older than what is listed by then.
+                return Ok(None);
+            }
             work.put_row(&Row { epoch_seen: state.epoch, ..row.clone() })?;
             match row.state {
                 ConversationStatus::Absent => work.need_rejoin(conversation),

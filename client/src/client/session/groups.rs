@@ -138,7 +138,9 @@ impl Session<'_> {
         self.outbox_due = true;
         // What was refused for good has its answer; the rest stays.
         self.answer_changes().await?;
-        failed.iter().for_each(|(conversation, why)| self.changing.keep(*conversation, why));
+        for (conversation, why) in failed {
+            self.changing.keep(conversation, &why);
+        }
         self.changing.go_on_or_keep();
         Ok(())
     }
