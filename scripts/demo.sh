@@ -118,6 +118,14 @@ expect 10 'while you were away'
 run gureum --home bora history ada
 expect 10 'while you were away'
 
+tell 'A group'
+run gureum --home ada group create 'Book club' bora
+run gureum --home ada send 'Book club' "chapter three, by the $MARKER"
+run gureum --home bora receive
+expect 2 'Book club'
+run gureum --home bora group show 'Book club'
+expect 1 'ada  admin'
+
 tell 'The same server, keeping messages for six seconds instead of three days'
 stop_server TERM
 start_server --retention 6s

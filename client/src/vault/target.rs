@@ -103,7 +103,8 @@ impl Vault {
         let found = if exact.is_empty() { named(&|name| name.to_lowercase() == lower) } else { exact };
         // One that was left gives way to one of the same name that was not.
         let present: Vec<_> = found.iter().filter(|group| group.state != ConversationStatus::Left).cloned().collect();
-        match if present.is_empty() { found } else { present }.as_slice() {
+        let named = if present.is_empty() { found } else { present };
+        match named.as_slice() {
             [] => Ok(Resolved::Unknown),
             [group] => Ok(Resolved::Group(group.clone())),
             several => Err(TargetError::Ambiguous {
