@@ -216,7 +216,8 @@ impl Client {
         self.vault.call(move |vault| vault.unreported_events(limit)).await
     }
 
-    /// Those of [`Self::unreported_events`] that concern the conversation with an account or a group, or all conversations.
+    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or a group, or all
+    /// conversations.
     ///
     /// # Errors
     /// The database failed.
@@ -425,8 +426,8 @@ impl SessionCommands {
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 
-    /// Makes a group or changes one, and waits until the server has accepted it. What cannot be done for one person is said
-    /// in the answer, and holds up nothing else.
+    /// Makes a group or changes one, and waits until the server has accepted it. What cannot be done for one person is
+    /// said in the answer, and holds up nothing else.
     ///
     /// # Errors
     /// [`ClientError::ChangeKept`] when it is not done yet: it is kept, and done on the next connection. After any other

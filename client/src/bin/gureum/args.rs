@@ -13,8 +13,8 @@ pub(crate) use talk::{ChatArgs, HistoryArgs, ReceiveArgs, RegisterArgs, RestartA
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
 ///
-/// Messages are readable by those alone who are in the conversation. The server keeps them for 3 days; what you have received stays
-/// in your own encrypted database.
+/// Messages are readable by those alone who are in the conversation. The server keeps them for 3 days; what you have
+/// received stays in your own encrypted database.
 #[derive(Debug, Parser)]
 #[command(name = "gureum", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {

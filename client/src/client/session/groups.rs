@@ -63,8 +63,8 @@ impl Changing {
         }
     }
 
-    /// Where somebody waits and nothing is planned, what is needed for it may come in a while: a KeyPackage in the place of
-    /// one that is too old, an answer that frees a counter, a Welcome.
+    /// Where somebody waits and nothing is planned, what is needed for it may come in a while: a KeyPackage in the place
+    /// of one that is too old, an answer that frees a counter, a Welcome.
     fn go_on_or_keep(&mut self) {
         if self.at.is_some() || self.waiting.is_empty() {
             return;

@@ -79,8 +79,8 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
     vault
         .connection
         .execute_batch(
-            "DROP VIEW to_remove; DROP TABLE key_package; DROP TABLE expelled; DROP TABLE removal; DROP TABLE roster; DROP TABLE intent;
-             DROP TABLE claimed_package; DROP TABLE leave; ALTER TABLE conversation DROP COLUMN joined_epoch;
+            "DROP VIEW to_remove; DROP TABLE key_package; DROP TABLE expelled; DROP TABLE removal; DROP TABLE roster;
+             DROP TABLE intent; DROP TABLE claimed_package; DROP TABLE leave; ALTER TABLE conversation DROP COLUMN joined_epoch;
              ALTER TABLE conversation DROP COLUMN kind; ALTER TABLE conversation DROP COLUMN name;
              PRAGMA user_version = 1",
         )
