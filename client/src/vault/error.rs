@@ -185,9 +185,9 @@ impl From<rusqlite::Error> for BeginError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server has gone back in the conversation with {with}: its operator restored a backup, or somebody tampers with \
-     it; ask the operator, compare {}, then run `gureum restart {}`",
-    if *is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") },
-    shell_word(with)
+     it; ask the operator, compare {}, then run `{}`",
+    compared(with, *is_group),
+    restart_command(with)
 )]
 pub struct GoneBack {
     /// With whom the conversation is, or the group's name.
@@ -196,7 +196,29 @@ pub struct GoneBack {
     pub is_group: bool,
 }
 
-/// A name as it can be typed at a shell.
+impl GoneBack {
+    /// What to compare before one goes on.
+    #[must_use]
+    pub fn to_compare(&self) -> String {
+        compared(&self.with, self.is_group)
+    }
+
+    /// The command by which one goes on.
+    #[must_use]
+    pub fn command(&self) -> String {
+        restart_command(&self.with)
+    }
+}
+
+fn compared(with: &str, is_group: bool) -> String {
+    if is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") }
+}
+
+fn restart_command(with: &str) -> String {
+    format!("gureum restart {}", shell_word(with))
+}
+
+/// A name as it can be typed at a shell: whoever named a group may have had a command in mind.
 fn shell_word(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }

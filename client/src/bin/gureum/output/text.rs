@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, GroupChange, HistoryItem, Message};
+use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message};
 use gureum_proto::GapReason;
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -17,7 +17,9 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
         }
-        Event::GoneBack { with, is_group, .. } => gone_back_text(&printable(with), *is_group),
+        Event::GoneBack { with, is_group, .. } => {
+            gone_back_text(&GoneBack { with: printable(with), is_group: *is_group })
+        }
         Event::Group { name, change, by, who, .. } => format!("· {}", group_text(*change, name, by.as_deref(), who)),
         Event::IntentRefused { name, what, why, .. } => {
             let (name, what, why) = (printable(name), printable(what), printable(why));
@@ -61,13 +63,12 @@ pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who:
     }
 }
 
-fn gone_back_text(with: &str, is_group: bool) -> String {
-    let compared =
-        if is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") };
+fn gone_back_text(gone_back: &GoneBack) -> String {
+    let (with, compared, command) = (&gone_back.with, gone_back.to_compare(), gone_back.command());
     format!(
         "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
          somebody tampers with it. Nothing is sent there until you have asked the operator, compared {compared}, and run \
-         `gureum restart {with}`"
+         `{command}`"
     )
 }
 
