@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
-mod groups;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -158,6 +156,9 @@ macro_rules! commit {
         (Handover { commit: bytes(&commit), group_info: bytes(&info.unwrap()) }, welcome)
     }};
 }
+
+// Below the macro, which it uses.
+mod groups;
 
 impl Talk {
     fn start() -> Self {

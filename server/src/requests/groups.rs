@@ -76,12 +76,14 @@ impl Requests {
             let (mut logs, mut bytes, mut more) = (Vec::new(), 0, false);
             for account in left {
                 let Some(log) = this.directory.member_log(account)? else { continue };
+                let leave = statement(&removals, account);
                 bytes += log.log_entries.iter().map(Bytes::len).sum::<usize>();
+                bytes += leave.as_ref().map_or(0, |leave| leave.encode().len());
                 more = bytes > MEMBER_LOGS_PAGE_BYTES && !logs.is_empty();
                 if more {
                     break;
                 }
-                logs.push(MemberLog { leave: statement(&removals, account), ..log });
+                logs.push(MemberLog { leave, ..log });
             }
             Ok(Response::MemberLogs { logs, more })
         })

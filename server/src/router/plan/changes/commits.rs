@@ -56,12 +56,14 @@ impl Planner {
         }
         let epoch = commit.epoch + 1;
         let head = ConversationHead { epoch, members: commit.members, ..conversation.head.clone() };
-        // Whoever was in it reads the commit, the removed included, and the committer's other devices; not who has left.
-        let mut readers = accounts_but(&conversation.head.members, from.device());
-        readers.retain(|account| !conversation.removals.is_leaving(*account));
         let joined: Vec<_> =
             head.members.iter().filter(|member| !conversation.has(member.account, member.device)).copied().collect();
         let accounts = AccountsChange::new(&conversation.removals, &conversation.head, &head);
+        // Whoever was in it reads the commit, the removed included, and the committer's other devices; not who has left,
+        // unless this brings them back.
+        let mut readers = accounts_but(&conversation.head.members, from.device());
+        let is_told = |account: &AccountId| accounts.returned.contains(account);
+        readers.retain(|account| is_told(account) || !conversation.removals.is_leaving(*account));
         let before = conversation.removals.clone();
         let removals = after_commit(&before, &conversation.head, &head, &accounts);
         if let Some(member) = self.revoked_among(&joined)? {

@@ -217,6 +217,7 @@ fn who_has_left_is_in_it_again_if_nobody_can_remove_them_in_their_name() {
     bench.changes(commit(device(EVE, 1), 1, EPOCH, &left), Changed::Committed { epoch: EPOCH + 1 });
     assert!(removals(&bench).is_settled());
     assert!(is_member(&bench, BOB));
+    assert_eq!(bodies(&bench, BOB), [InboxBody::Leave, InboxBody::DeviceLog { account: BOB }, JOINED], "it is told");
     sends(&mut bench, device(BOB, 2), 1, EPOCH + 1, Ok(()));
 }
 
