@@ -246,9 +246,9 @@ fn an_epoch_by_itself_is_that_of_the_roster() {
     let epoch = |batch: &mut Batch, epoch: u64| {
         batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Epoch), &epoch);
     };
-    let torn = Violation::EpochTorn { conversation: CONVERSATION };
+    let torn = [Violation::EpochTorn { conversation: CONVERSATION }];
     let desk = Desk::new();
-    desk.refuse(|batch| epoch(batch, 2), &[torn.clone()]);
+    desk.refuse(|batch| epoch(batch, 2), &torn);
     let mut batch = Batch::new();
     epoch(&mut batch, 1);
     desk.accept(&batch);
@@ -256,7 +256,7 @@ fn an_epoch_by_itself_is_that_of_the_roster() {
         put_group(batch, 2);
         put_commit(batch, 1);
     };
-    desk.refuse(ends, &[torn]);
+    desk.refuse(ends, &torn);
     let mut batch = Batch::new();
     ends(&mut batch);
     epoch(&mut batch, 2);
