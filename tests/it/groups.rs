@@ -137,12 +137,13 @@ fn what_cannot_be_done_for_one_is_said_and_the_rest_is_done() {
     assert!(ended.code == Some(1) && ended.said.contains("nobody"), "{}", ended.said);
     assert_eq!(changes(&ended.events), [change("created", &["bob"])]);
     assert_eq!(changes(&bob.receive()), [change("joined", &["bob"])]);
-    for (args, says) in [
-        (&["group", "add", "bob", "bob"][..], "no group"),
+    let refused: [(&[&str], &str); 4] = [
+        (&["group", "add", "bob", "bob"], "no group"),
         (&["group", "show", "elsewhere"], "elsewhere"),
         (&["send", "Elsewhere", "hello"], "Elsewhere"),
         (&["group", "remove", "club", "alice"], "leave"),
-    ] {
+    ];
+    for (args, says) in refused {
         let ended = alice.run(args);
         assert!(ended.code == Some(1) && ended.said.contains(says), "{args:?}: {}", ended.said);
         assert!(ended.events.is_empty(), "{:#?}", ended.events);

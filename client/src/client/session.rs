@@ -310,7 +310,9 @@ impl<'a> Session<'a> {
     }
 
     async fn tell_caught_up(&mut self) {
-        let done = self.caught_up && self.in_flight.is_empty() && self.join_at.is_none() && self.ahead.is_empty();
+        // A change of a group that was kept is made before whoever waits for this goes away.
+        let is_idle = self.in_flight.is_empty() && self.join_at.is_none() && self.changing.at.is_none();
+        let done = self.caught_up && is_idle && self.ahead.is_empty();
         if done && !self.caught_up_told {
             self.caught_up_told = true;
             self.tell(ClientEvent::CaughtUp).await;

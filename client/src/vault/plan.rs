@@ -116,7 +116,8 @@ impl Plan<'_> {
     }
 
     fn add(&mut self, work: &mut Work<'_>, id: IntentId, account: AccountId) -> Result<Step, VaultError> {
-        if self.going.contains(&account) {
+        // One that this commit adds already is in it by the next one.
+        if self.going.contains(&account) || self.coming.contains(&account) {
             return Ok(Step::Waits);
         }
         let is_in = self.accounts.contains(&account);

@@ -188,7 +188,7 @@ async fn a_server_that_has_gone_back_without_a_word_is_found_out_by_its_refusal(
     let client = client_of_one_that(home.path(), || Ok(()), Some(0)).await;
     let mut session = client.session(ONCE).unwrap();
     let commands = session.commands();
-    let sent = session.finish(commands.send("bob".parse().unwrap(), "hello?".to_owned()));
+    let sent = session.finish(commands.send("bob".parse::<Target>().unwrap(), "hello?".to_owned()));
     let sent = tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
     let error = sent.unwrap_err();
     assert!(error.is_gone_back() && error.to_string().contains("not kept"), "{error}");
