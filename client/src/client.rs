@@ -438,6 +438,16 @@ impl SessionCommands {
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 
+    /// What somebody's words stand for, here or on the server.
+    ///
+    /// # Errors
+    /// Several things are called that, nobody has the handle, or its log does not hold.
+    pub async fn resolve(&self, target: impl Into<Target>) -> Result<Resolved, ClientError> {
+        let (target, (reply, result)) = (target.into(), oneshot::channel());
+        self.commands.send(Command::Resolve { target, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
     /// Looks an account up, here or on the server.
     ///
     /// # Errors

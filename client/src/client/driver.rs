@@ -144,6 +144,8 @@ impl Driver {
             Command::Send { to, text, reply } => {
                 let queued = self.vault.call(move |vault: &mut Vault| {
                     let conversation = match vault.resolve(&to)? {
+                        // Only the server knows whether somebody is called that as well.
+                        Resolved::Group(_) if to.handle().is_some() => None,
                         Resolved::Id(known) | Resolved::Group(known) => Some(known),
                         Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
                         Resolved::Unknown => None,
@@ -159,6 +161,7 @@ impl Driver {
                 let _ = reply.send(Err(answer));
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Resolve { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Group { reply, .. } => drop(reply.send(Err(offline()))),
         }

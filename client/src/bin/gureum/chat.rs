@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gureum_client::vault::{StoredEvent, Target, With};
+use gureum_client::vault::{Resolved, StoredEvent, Target, With};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::args::ChatArgs;
-use crate::home::{Home, find};
+use crate::home::{Home, whose};
 use crate::output::{Output, printable};
 use crate::signal::Interrupt;
 
@@ -28,11 +28,14 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let client = home.open().await?;
     let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
     let commands = session.commands();
-    let with = match (find(&client, &args.with).await?, args.with.handle()) {
-        (Some(with), _) => with,
-        (None, Some(handle)) => Box::pin(session.finish(commands.find(handle))).await?.account.into(),
-        (None, None) => anyhow::bail!("there is no conversation with {} here", args.with),
+    let resolved = match (client.resolve(&args.with).await?, args.with.handle()) {
+        // Somebody may be called that who is not known here, also where a group is.
+        (Resolved::Group(_) | Resolved::Unknown, Some(_)) => {
+            Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
+        }
+        (resolved, _) => resolved,
     };
+    let Some(with) = whose(&resolved) else { anyhow::bail!("there is no conversation with {} here", args.with) };
     for item in client.history(Some(with), HISTORY_SHOWN).await? {
         output.print(&output.history(&item)?)?;
     }

@@ -54,9 +54,14 @@ impl Home {
 
 /// Whose conversations somebody means, as far as they are known here.
 pub(crate) async fn find(client: &Client, target: &Target) -> Result<Option<With>, ClientError> {
-    Ok(match client.resolve(target).await? {
+    Ok(whose(&client.resolve(target).await?))
+}
+
+/// Whose conversations that is.
+pub(crate) fn whose(resolved: &Resolved) -> Option<With> {
+    match resolved {
         Resolved::Id(known) | Resolved::Group(known) => Some(known.with()),
         Resolved::Contact(contact) => Some(With::Account(contact.account)),
         Resolved::Unknown => None,
-    })
+    }
 }

@@ -9,7 +9,7 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::{GroupAnswer, GroupCommand};
 use crate::limits::WAITING_MAX;
-use crate::vault::{Contact, Conversation, OutboxId, SentMessage, Target};
+use crate::vault::{Contact, Conversation, OutboxId, Resolved, SentMessage, Target};
 
 /// What a caller wants of a session.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Send { to: Target, text: String, reply: Reply },
     /// Look somebody up.
     Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
+    /// Say what a target stands for, here or on the server.
+    Resolve { target: Target, reply: oneshot::Sender<Result<Resolved, ClientError>> },
     /// Go on from where the server has gone back to.
     Restart { with: Target, reply: oneshot::Sender<Result<bool, ClientError>> },
     /// Make a group or change one; answered when the server has accepted it.
@@ -33,6 +35,7 @@ impl Command {
         match self {
             Self::Send { reply, .. } => drop(reply.send(Err(error))),
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
+            Self::Resolve { reply, .. } => drop(reply.send(Err(error))),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
             Self::Group { reply, .. } => drop(reply.send(Err(error))),
         }
@@ -55,6 +58,7 @@ impl Session<'_> {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Resolve { target, reply } => drop(reply.send(self.sync.resolve(&target).await)),
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
             Command::Group { command, reply } => match self.sync.begin_command(command).await {
                 Ok(begun) => {

@@ -24,7 +24,7 @@ impl Sync {
 
     /// What a target stands for, here or on the server. A handle on the server that is a group's name here is neither: the
     /// one may have been taken for the sake of the other.
-    pub(super) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+    pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
         let name = target.clone();
         match (self.vault.call(move |vault| vault.resolve(&name)).await?, target.handle()) {
             (Resolved::Group(group), Some(handle)) => {
