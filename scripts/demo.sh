@@ -150,6 +150,14 @@ if gureum --home tablet receive 2>&1; then
     exit 1
 fi
 
+tell 'A group'
+run gureum --home ada group create 'Book club' bora
+run gureum --home ada send 'Book club' "chapter three, by the $MARKER"
+run gureum --home bora receive
+expect 2 'Book club'
+run gureum --home bora group show 'Book club'
+expect 1 'ada  admin'
+
 tell 'The same server, keeping messages for six seconds instead of three days'
 stop_server TERM
 start_server --retention 6s

@@ -33,13 +33,14 @@ pub use error::ClientError;
 pub use event::ClientEvent;
 pub use link::{LinkSession, LinkStep, NewDevice};
 pub use session::Revoked;
+pub use sync::{GroupAnswer, GroupCommand};
 
 use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, ReadMark, SentMessage, Settings, StoredEvent,
-    Vault,
+    Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, NewProfile, ReadMark, Resolved, SentMessage,
+    Settings, StoredEvent, Target, Vault, With,
 };
 use driver::Driver;
 use life::Proven;
@@ -140,7 +141,7 @@ impl Client {
     pub(crate) async fn begin_conversation(&self, dialer: &Dialer, with: &Handle) -> Result<Conversation, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
         let sync = self.sync(link);
-        let result = sync.conversation(with).await;
+        let result = sync.conversation(&with.clone().into()).await;
         sync.link.close().await;
         result
     }
@@ -236,16 +237,18 @@ impl Client {
         self.vault.call(move |vault| vault.unreported_events(limit)).await
     }
 
-    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or all conversations.
+    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or a group, or all
+    /// conversations.
     ///
     /// # Errors
     /// The database failed.
     pub async fn unreported_events_with(
         &self,
-        account: AccountId,
+        with: impl Into<With>,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, ClientError> {
-        self.vault.call(move |vault| vault.unreported_events_with(account, limit)).await
+        let with = with.into();
+        self.vault.call(move |vault| vault.unreported_events_with(with, limit)).await
     }
 
     /// Events that somebody was told of.
@@ -256,11 +259,11 @@ impl Client {
         self.vault.call(move |vault| vault.mark_reported(&ids)).await
     }
 
-    /// The newest entries of the history, oldest first; with one account or with all.
+    /// The newest entries of the history, oldest first; with one account, of one group, or all.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn history(&self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
+    pub async fn history(&self, with: Option<With>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
         self.vault.call(move |vault| vault.history(with, limit)).await
     }
 
@@ -271,6 +274,23 @@ impl Client {
     pub async fn contact(&self, handle: &Handle) -> Result<Option<Contact>, ClientError> {
         let handle = handle.clone();
         self.vault.call(move |vault| vault.contact_by_handle(&handle)).await
+    }
+
+    /// What somebody's words stand for, as far as it is known here.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+        let target = target.clone();
+        self.vault.call(move |vault| vault.resolve(&target)).await
+    }
+
+    /// The groups that are known here, by name.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn groups(&self) -> Result<Vec<GroupView>, ClientError> {
+        self.vault.call(Vault::groups).await
     }
 
     /// Whether a conversation with somebody is known here.
@@ -416,7 +436,7 @@ impl SessionCommands {
     /// # Errors
     /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
     /// other error it was not sent and will not be; [`ClientError::is_gone_back`] then tells that a person must decide.
-    pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
+    pub async fn send(&self, to: impl Into<Target>, text: String) -> Result<SentMessage, ClientError> {
         self.hand_over(to, text).await?.result().await
     }
 
@@ -424,9 +444,9 @@ impl SessionCommands {
     ///
     /// # Errors
     /// The session has ended.
-    pub async fn hand_over(&self, to: Handle, text: String) -> Result<PendingSend, ClientError> {
+    pub async fn hand_over(&self, to: impl Into<Target>, text: String) -> Result<PendingSend, ClientError> {
         let (reply, result) = oneshot::channel();
-        let command = Command::Send { to, text, reply };
+        let command = Command::Send { to: to.into(), text, reply };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
         Ok(PendingSend { result })
     }
@@ -438,8 +458,8 @@ impl SessionCommands {
     ///
     /// # Errors
     /// There is no such conversation, the session takes no inbox, or the server's state does not hold.
-    pub async fn restart(&self, with: Handle) -> Result<bool, ClientError> {
-        let (reply, result) = oneshot::channel();
+    pub async fn restart(&self, with: impl Into<Target>) -> Result<bool, ClientError> {
+        let (with, (reply, result)) = (with.into(), oneshot::channel());
         self.commands.send(Command::Restart { with, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
     }
@@ -455,13 +475,13 @@ impl SessionCommands {
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 
-    /// Notes that a person has read everything that has come of somebody, and tells who wrote it. Returns when the server
-    /// has that on disk; what cannot be sent goes out by itself on the next connection.
+    /// Notes that a person has read everything that has come of somebody, or in a group, and tells who wrote it. Returns
+    /// when the server has that on disk; what cannot be sent goes out by itself on the next connection.
     ///
     /// # Errors
     /// There is no conversation with them here, or the session has ended before it was noted.
-    pub async fn read(&self, with: Handle) -> Result<ReadMark, ClientError> {
-        let (reply, result) = oneshot::channel();
+    pub async fn read(&self, with: impl Into<Target>) -> Result<ReadMark, ClientError> {
+        let (with, (reply, result)) = (with.into(), oneshot::channel());
         let command = Command::Read { with, reply: Some(reply) };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
@@ -470,8 +490,30 @@ impl SessionCommands {
     /// As [`Self::read`], for whoever reads on: waits for nothing, and what is read soon after is told together. Returns
     /// whether it was taken, which a session does not do that has too much to do or has ended: the next one makes up for it.
     #[must_use]
-    pub fn note_read(&self, with: Handle) -> bool {
-        self.commands.try_send(Command::Read { with, reply: None }).is_ok()
+    pub fn note_read(&self, with: impl Into<Target>) -> bool {
+        self.commands.try_send(Command::Read { with: with.into(), reply: None }).is_ok()
+    }
+
+    /// Makes a group or changes one, and waits until the server has accepted it. What cannot be done for one person is
+    /// said in the answer, and holds up nothing else.
+    ///
+    /// # Errors
+    /// [`ClientError::ChangeKept`] when it is not done yet: it is kept, and done on the next connection. After any other
+    /// error nothing was changed and nothing will be.
+    pub async fn group(&self, command: GroupCommand) -> Result<GroupAnswer, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Group { command, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// What somebody's words stand for, here or on the server.
+    ///
+    /// # Errors
+    /// Several things are called that, nobody has the handle, or its log does not hold.
+    pub async fn resolve(&self, target: impl Into<Target>) -> Result<Resolved, ClientError> {
+        let (target, (reply, result)) = (target.into(), oneshot::channel());
+        self.commands.send(Command::Resolve { target, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
     }
 
     /// Looks an account up, here or on the server.

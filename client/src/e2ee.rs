@@ -12,7 +12,7 @@ mod settings;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use group::{CommitBundle, CommitError, Group, MessageError, Mls};
+pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, Mls, View, Wanted};
 pub(crate) use join::JoinError;
 pub(crate) use openmls::prelude::KeyPackage;
 pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, last_resorts, migrate};

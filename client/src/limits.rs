@@ -82,6 +82,10 @@ pub(crate) const OUTBOX_FAILED_MAX: u64 = 1_000;
 pub(crate) const RETRY_MS: u64 = 500;
 /// How old this device's keys in a conversation may be, in milliseconds: a week.
 pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// A group of more leaves than this may have been made all at once: whoever comes into one does not renew its keys at once.
+pub(crate) const RENEWED_AT_ONCE_MAX: usize = 16;
+/// Within what time it does, in milliseconds: a day.
+pub(crate) const FIRST_RENEWAL_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
@@ -163,6 +167,7 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
 const _: () = assert!(COUNTERS_SKIPPED >= 16 * COUNTERS_UNRESOLVED_MAX);
+const _: () = assert!(FIRST_RENEWAL_WITHIN_MS < SELF_UPDATE_MS);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
@@ -203,7 +208,16 @@ pub(crate) const RECOVER_TRIES_MAX: usize = 5;
 pub(crate) const REMOVAL_RACES_MAX: usize = 8;
 /// How long a device leaves the removal of a revoked one to others, at most: whoever wants to send does it at once.
 pub(crate) const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
-/// Pages of a listing of conversations.
+/// Likewise where only groups wait for it: many may do it there, and one is enough.
+pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before a change of a group is tried again after another commit came first; doubled with each such loss
+/// in a row.
+pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The longest such wait, before jitter.
+pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.
+pub(crate) const CHANGE_TRIES_MAX: u32 = 10;
+/// Pages of a listing of conversations, or of who is in one.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
 /// The least time between two answers to what the server says of this device's KeyPackages.
 pub(crate) const REFILL_PAUSE: Duration = Duration::from_secs(2);

@@ -11,14 +11,18 @@ mod devices;
 mod draft;
 mod error;
 mod event;
+mod groups;
 mod history;
 mod inbox;
+mod intents;
 mod judge;
 mod key;
 mod key_packages;
+mod leaves;
 mod life;
 mod maker;
 mod outbox;
+mod plan;
 mod profile;
 mod receipts;
 mod rejoin;
@@ -27,6 +31,7 @@ mod restart;
 mod restore;
 mod schema;
 mod settings;
+mod target;
 mod types;
 mod work;
 
@@ -45,13 +50,21 @@ pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 pub use crate::limits::TEXT_BYTES_MAX;
 pub(crate) use devices::{Answer, open_offer};
 pub(crate) use draft::{Draft, Joining};
-pub use error::{BeginError, DeviceError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
-pub use event::{Event, StoredEvent};
+pub use error::{
+    BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,
+    VaultError,
+};
+pub use event::{Event, GroupChange, StoredEvent};
+pub use groups::{GroupPerson, GroupView};
+pub use intents::{Intent, IntentId, IntentOutcome};
+pub use leaves::Leaving;
+pub use maker::CommitAnswer;
 use profile::Profile;
 pub(crate) use profile::check_device_name;
+pub use target::{NoTarget, Resolved, Target};
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
-    ReadMark, Receipts, SentMessage, Settings, Settled, Taken,
+    ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
 };
 use work::{Asked, Work};
 

@@ -5,9 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
-    AddDraft, ClientFrame, DeliveryFrame, DeviceLog, LeafIdentity, LinkBundle, LinkCode, LinkConsent, LinkOffer,
-    LinkProposal, Request, Response, ServerFrame, ServerUrl, put_ack, put_link, put_link_reply, put_recover,
-    put_register, put_send,
+    AddDraft, ClientFrame, CommitAttachment, DeliveryFrame, DeviceLog, GroupState, LeafIdentity, LinkBundle, LinkCode,
+    LinkConsent, LinkOffer, LinkProposal, Request, Response, ServerFrame, ServerUrl, put_ack, put_link, put_link_reply,
+    put_recover, put_register, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -93,6 +93,12 @@ fn others(bytes: &[u8]) {
         assert_eq!(identity.to_bytes(), bytes);
     }
     links(bytes);
+    if let Ok(state) = GroupState::decode(bytes) {
+        assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+    }
+    if let Ok(attachment) = CommitAttachment::decode(bytes) {
+        assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {
         assert_eq!(url.to_string().parse(), Ok(url));

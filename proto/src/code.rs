@@ -133,8 +133,8 @@ codes! {
     KeyPackagesExhausted = 71, World, "no device of the account has a KeyPackage left; one must connect first";
     /// More sends in flight, more devices, more of anything than allowed.
     LimitReached = 72, Client, "a limit is reached";
-    /// A revoked device still has a leaf in the conversation: what is sent now, it could read.
-    RemovalPending = 73, World, "a revoked device is still in the conversation; remove it and send again";
+    /// A revoked device, or an account that has left, still has a leaf: what is sent now, it could read.
+    RemovalPending = 73, World, "who is to be removed is still in the conversation; remove them and send again";
     /// No device waits under this code, or another has answered it.
     LinkGone = 74, World, "no device waits to be linked with this code; show a new one";
 }

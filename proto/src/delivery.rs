@@ -9,7 +9,7 @@ use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::hello::Position;
 use crate::limits::{CIPHERTEXT_BYTES_MAX, HANDSHAKE_BYTES_MAX};
 use crate::session::{FrameContentError, put};
-use crate::{AccountId, ConversationId, DeviceId, MessageId};
+use crate::{AccountId, ConversationId, DeviceId, MessageId, SignedLeave};
 
 /// What the server says on a delivery stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub enum EnvelopeBody {
         /// The new length.
         log_entries: u64,
     },
+    /// The sender's account has left the conversation: whoever commits next removes its leaves.
+    Leave(SignedLeave),
 }
 
 /// Positions that were dropped before this device took them.
@@ -121,6 +123,7 @@ impl SharedEnvelope {
             }
             EnvelopeBody::Welcome(welcome) => Body::Welcome(welcome.clone()),
             EnvelopeBody::LogChange { log_entries } => Body::LogChange(schema::LogChange { log_entries: *log_entries }),
+            EnvelopeBody::Leave(leave) => Body::Leave(leave.write()),
         };
         schema::SharedEnvelope {
             message_id: raw(self.message_id),
@@ -160,6 +163,7 @@ impl SharedEnvelope {
             }
             Body::Welcome(welcome) => EnvelopeBody::Welcome(filled(welcome, HANDSHAKE_BYTES_MAX, "welcome")?),
             Body::LogChange(change) => EnvelopeBody::LogChange { log_entries: change.log_entries },
+            Body::Leave(leave) => EnvelopeBody::Leave(SignedLeave::read(leave)?),
         };
         Ok(Self {
             message_id: id(&message.message_id, "message id")?,

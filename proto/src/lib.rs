@@ -9,9 +9,11 @@ mod credential;
 mod delivery;
 mod device_log;
 mod epochs;
+mod group_state;
 mod handle;
 mod hello;
 mod ids;
+mod leave;
 pub mod limits;
 mod link;
 pub mod membership;
@@ -28,16 +30,18 @@ pub use device_log::{
     sign_add, sign_recover, sign_revoke, sign_root, sign_rotate_recovery,
 };
 pub use epochs::epochs_digest;
+pub use group_state::{ConversationKind, GROUP_EXTENSION, GroupState};
 pub use handle::{Handle, HandleError};
 pub use hello::{
     ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Life, PROTOCOL_VERSION, Position, ProofError,
     exporter_context,
 };
 pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId};
+pub use leave::{CommitAttachment, Leave, SignedLeave};
 pub use link::{LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits};
 pub use request::{
-    AccountFound, Commits, ConversationState, CreateConversation, DeviceKeyPackage, DeviceState, FindBy, Group,
-    KeyPackages, Request, Response, SubmitCommit,
+    AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, DeviceKeyPackage, DeviceState,
+    FindBy, Group, KeyPackages, MemberLog, Request, Response, SubmitCommit,
 };
 pub use session::{
     Accepted, ClientFrame, FrameContentError, Link, Notice, Ready, Recover, Recovering, Refusal, Register, Registered,

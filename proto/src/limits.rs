@@ -29,6 +29,24 @@ pub const LOG_ENTRIES_MAX: u64 = 1024;
 pub const LOG_ENTRY_BYTES_MAX: usize = 1024;
 /// Accounts in one conversation.
 pub const CONVERSATION_ACCOUNTS_MAX: usize = 1000;
+/// Leaves in one conversation: 1,000 people have two and a half devices each.
+pub const LEAVES_MAX: usize = 2500;
+/// Leaves that one commit adds: its Welcome brings the whole tree, and each of them has to be told its secrets.
+pub const ADDS_PER_COMMIT_MAX: usize = 64;
+/// Statements of accounts that leave, with one commit.
+pub const LEAVES_PER_COMMIT_MAX: usize = 64;
+/// The name of a group, in bytes of UTF-8.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Admins of a group.
+pub const GROUP_ADMINS_MAX: usize = 64;
+/// The state of a group: its name and its admins, each 18 bytes.
+pub const GROUP_STATE_BYTES_MAX: usize = 2 * 1024;
+/// The encryption key of a leaf (32 bytes with X25519; the hybrid post-quantum suite needs about 1.2 KB).
+pub const LEAF_KEY_BYTES_MAX: usize = 2 * 1024;
+/// The signed part of a leave.
+pub const LEAVE_BYTES_MAX: usize = LEAF_KEY_BYTES_MAX + 128;
+/// Device logs in one page of those of a conversation's members, in bytes. Of a longer log a page holds the beginning.
+pub const MEMBER_LOGS_PAGE_BYTES: usize = 512 * 1024;
 /// Sends of one device that may be without an answer; the server remembers the results of as many.
 pub const SENDS_IN_FLIGHT_MAX: u32 = 64;
 /// Conversations in one page of a listing: 1,000 accounts of 18 bytes each stay far below a frame.
@@ -64,6 +82,12 @@ const _: () = assert!(CIPHERTEXT_BYTES_MAX + 512 <= FrameKind::Send.payload_byte
 const _: () = assert!(HANDSHAKE_BYTES_MAX + 512 <= FrameKind::Envelope.payload_bytes_max());
 const _: () = assert!(2 * HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Request.payload_bytes_max());
 const _: () = assert!(COMMITS_PAGE_BYTES + HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Response.payload_bytes_max());
+const _: () = assert!(GROUP_NAME_BYTES_MAX + GROUP_ADMINS_MAX * 18 + 16 <= GROUP_STATE_BYTES_MAX);
+// Each account comes with its id, its handle and some bytes around them; each entry with 3 more bytes.
+const _: () = assert!(
+    MEMBER_LOGS_PAGE_BYTES + MEMBER_LOGS_PAGE_BYTES / 16 + CONVERSATION_ACCOUNTS_MAX * (18 + HANDLE_BYTES_MAX + 8)
+        <= FrameKind::Response.payload_bytes_max()
+);
 const _: () = assert!(KEY_PACKAGES_MAX * (KEY_PACKAGE_BYTES_MAX + 8) <= FrameKind::Request.payload_bytes_max());
 const _: () = assert!(
     CLAIM_PAGE_BYTES + DEVICES_MAX * KEY_PACKAGE_BYTES_MAX + CLAIM_ACCOUNTS_MAX * (DEVICES_MAX * 64 + 32)

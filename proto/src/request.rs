@@ -12,9 +12,9 @@ use prost::Message;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::limits::{LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX};
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId, LifeToken, LinkId};
-pub use accounts::{AccountFound, FindBy};
-pub use conversations::{Commits, ConversationState, CreateConversation, Group, SubmitCommit};
+use crate::{AccountId, ConversationId, LifeToken, LinkId, SignedLeave};
+pub use accounts::{AccountFound, FindBy, MemberLog};
+pub use conversations::{Commits, ConversationState, ConversationWith, CreateConversation, Group, SubmitCommit};
 pub use key_packages::{DeviceKeyPackage, KeyPackages};
 pub use links::DeviceState;
 
@@ -42,7 +42,7 @@ pub enum Request {
         /// Whose: 1 to [`crate::limits::CLAIM_ACCOUNTS_MAX`], none of them twice.
         accounts: Vec<AccountId>,
     },
-    /// Registers the two-account conversation with `peer`, after the creator's first commit.
+    /// Registers a conversation, after the creator's first commit.
     CreateConversation(CreateConversation),
     /// Ends an epoch.
     SubmitCommit(SubmitCommit),
@@ -93,6 +93,22 @@ pub enum Request {
     TakeOver {
         /// As in the Hello of this connection.
         next: LifeToken,
+    },
+    /// The device logs of the accounts in a conversation, a page.
+    ReadMemberLogs {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The last account of the page before.
+        after: Option<AccountId>,
+        /// Only accounts of which something is to be removed: revoked devices, and those that leave.
+        pending_only: bool,
+    },
+    /// Leaves a group. The account gets nothing more of it, and whoever commits next removes its leaves.
+    LeaveConversation {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The statement.
+        leave: SignedLeave,
     },
 }
 
@@ -161,6 +177,15 @@ pub enum Response {
         /// The highest send counter ever accepted from the device.
         accepted_counter: u64,
     },
+    /// A page of device logs.
+    MemberLogs {
+        /// Ascending by account.
+        logs: Vec<MemberLog>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// The account has left.
+    ConversationLeft,
 }
 
 impl Request {
@@ -198,6 +223,14 @@ impl Request {
                 Kind::FinishLink(schema::FinishLink { link: raw(link), payload: payload.clone() })
             }
             Self::TakeOver { next } => Kind::TakeOver(schema::TakeOver { life_next: raw(next) }),
+            Self::ReadMemberLogs { conversation, after, pending_only } => {
+                let (conversation, after) = (raw(conversation), after.map_or_else(Bytes::new, raw));
+                Kind::ReadMemberLogs(schema::ReadMemberLogs { conversation, after, pending_only: *pending_only })
+            }
+            Self::LeaveConversation { conversation, leave } => {
+                let (conversation, leave) = (raw(conversation), Some(leave.write()));
+                Kind::LeaveConversation(schema::LeaveConversation { conversation, leave })
+            }
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
     }
@@ -226,12 +259,7 @@ impl Request {
                 Self::ReadCommits { conversation: id(&read.conversation, "conversation")?, from_epoch: read.from_epoch }
             }
             Kind::ReadGroup(read) => Self::ReadGroup { conversation: id(&read.conversation, "conversation")? },
-            Kind::ListConversations(list) => Self::ListConversations {
-                after: match list.after.len() {
-                    0 => None,
-                    _ => Some(id(&list.after, "conversation")?),
-                },
-            },
+            Kind::ListConversations(list) => Self::ListConversations { after: after(&list.after, "conversation")? },
             Kind::AppendDeviceLog(append) => {
                 Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
             }
@@ -240,6 +268,15 @@ impl Request {
             Kind::AnswerLink(answer) => links::read_answer(answer)?,
             Kind::FinishLink(finish) => links::read_finish(finish)?,
             Kind::TakeOver(take_over) => Self::TakeOver { next: id(&take_over.life_next, "next life token")? },
+            Kind::ReadMemberLogs(read) => Self::ReadMemberLogs {
+                conversation: id(&read.conversation, "conversation")?,
+                after: after(&read.after, "account")?,
+                pending_only: read.pending_only,
+            },
+            Kind::LeaveConversation(leave) => Self::LeaveConversation {
+                conversation: id(&leave.conversation, "conversation")?,
+                leave: SignedLeave::read(leave.leave.ok_or(PayloadError::Missing("leave"))?)?,
+            },
         })
     }
 }
@@ -276,6 +313,8 @@ impl Response {
                 let (life, accepted_counter) = (*generation, *accepted_counter);
                 Kind::TakenOver(schema::TakenOver { life, accepted_counter })
             }
+            Self::MemberLogs { logs, more } => Kind::MemberLogs(MemberLog::write_page(logs, *more)),
+            Self::ConversationLeft => Kind::ConversationLeft(schema::ConversationLeft {}),
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
     }
@@ -321,6 +360,16 @@ impl Response {
             Kind::TakenOver(taken) => {
                 Self::TakenOver { generation: taken.life, accepted_counter: taken.accepted_counter }
             }
+            Kind::MemberLogs(page) => {
+                let (logs, more) = MemberLog::read_page(page)?;
+                Self::MemberLogs { logs, more }
+            }
+            Kind::ConversationLeft(schema::ConversationLeft {}) => Self::ConversationLeft,
         })
     }
+}
+
+/// The last one of the page before, if there was one.
+fn after<T: for<'a> TryFrom<&'a [u8]>>(bytes: &[u8], what: &'static str) -> Result<Option<T>, PayloadError> {
+    if bytes.is_empty() { Ok(None) } else { id(bytes, what).map(Some) }
 }

@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
-    Hello, HelloClaim, LeafIdentity, Life, LifeToken, LinkCode, LinkProposal, MessageId, Position, Send, Sent,
-    ServerFrame, ServerUrl, SharedEnvelope, check_digits, epochs_digest, exporter_context, put_ack, put_hello,
-    put_send, sign_add, sign_root,
+    Accepted, AccountId, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
+    EnvelopeBody, Gap, GapReason, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
+    LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, check_digits,
+    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -192,6 +192,27 @@ fn frames_are_those_published() {
             ("Envelope, silent", frame(&|out| silent_envelope.put(out))),
             ("Gap", frame(&|out| gap.put(out))),
             ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
+        ],
+    );
+}
+
+#[test]
+fn what_travels_in_groups_is_as_published() {
+    let Account { log, first, .. } = account();
+    let state = GroupState::new("구름", [log.account()]).unwrap();
+    let leave = Leave {
+        conversation: ConversationId::from_bytes([0x0a; 16]),
+        account: log.account(),
+        device: first.device(),
+        leaf_key: Bytes::from_static(&[0xe1; 32]),
+    };
+    let signed = SignedLeave::sign(leave, &key(1));
+    check(
+        "### Group vectors",
+        &[
+            ("GroupState of 구름, whose admin is the account", state.encode().to_vec()),
+            ("SignedLeave of the first device", signed.encode().to_vec()),
+            ("CommitAttachment with it", CommitAttachment { leaves: vec![signed] }.encode()),
         ],
     );
 }

@@ -150,7 +150,7 @@ impl Inboxes {
                 Some(body) => self.seal.open(entry.id, &decode(Family::Message, body)?),
                 None => Ok(None),
             },
-            InboxBody::Welcome => self.get(Family::Welcome, key::message(&entry.id).as_ref()),
+            InboxBody::Welcome | InboxBody::Leave => self.get(Family::Welcome, key::message(&entry.id).as_ref()),
             InboxBody::Commit { conversation, epoch } => {
                 let key = key::commit(&conversation, epoch);
                 let Some(record) = self.get::<CommitRecord>(Family::Commit, key.as_ref())? else { return Ok(None) };

@@ -15,6 +15,9 @@ pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// The most members (devices) that a stored conversation may list.
 pub const MEMBERS_MAX: usize = 10_000;
 
+/// The longest statement of an account that leaves, as a conversation keeps it until the account is removed.
+pub const LEAVE_RECORD_BYTES_MAX: usize = gureum_proto::limits::LEAVE_BYTES_MAX + 128;
+
 /// The longest sealed body, KeyPackage, commit or other opaque field in a record.
 pub const RECORD_FIELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -81,6 +84,13 @@ pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
 /// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
 pub const LIVES_LOST_KEPT: usize = 8;
 
+/// Leaves of all conversations in the planner's cache, which weigh about [`CACHED_LEAF_BYTES`] each: past it what is not
+/// being written is forgotten and read again.
+pub const PLANNER_CACHE_LEAVES_MAX: usize = 250_000;
+
+/// A leaf in the planner's cache: in the roster, in the map of devices, and as a part of its account.
+pub const CACHED_LEAF_BYTES: usize = 128;
+
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
 
@@ -146,7 +156,7 @@ pub const CHECKPOINT_MS_MAX: u64 = 30 * 60 * 1_000;
 /// Device logs kept in memory; one of a few entries takes about 1 KB.
 pub const LOG_CACHE_ENTRIES_MAX: usize = 20_000;
 
-/// Conversations of one account that count into its digest of epochs.
+/// Conversations of one account: all count into its digest of epochs, and none is begun or joined past it.
 pub const ACCOUNT_CONVERSATIONS_MAX: usize = 5_000;
 
 /// Bytes of device-log entries in one answer.
@@ -337,6 +347,7 @@ pub const fn shared_memory_bytes_max() -> usize {
         + SUBMIT_BYTES_MAX
         + TAIL_BYTES_MAX
         + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
+        + PLANNER_CACHE_LEAVES_MAX * CACHED_LEAF_BYTES
         + links_memory_bytes_max()
 }
 

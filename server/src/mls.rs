@@ -6,23 +6,28 @@
 
 mod commit;
 mod group;
+mod leave;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 use gureum_proto::membership::{Leaf, Logs, Verdict, judge_leaf};
-use gureum_proto::{AccountId, DeviceId, LeafIdentity};
+use gureum_proto::{AccountId, DeviceId, GROUP_EXTENSION, LeafIdentity};
 use openmls::credentials::{BasicCredential, Credential};
 use openmls::framing::{MlsMessageBodyIn, MlsMessageIn};
-use openmls::prelude::tls_codec::DeserializeBytes;
-use openmls::prelude::{Ciphersuite, ProtocolVersion};
+use openmls::prelude::tls_codec::{DeserializeBytes, VLBytes};
+use openmls::prelude::{Ciphersuite, ExtensionType, LeafNode, ProtocolVersion};
 use openmls_rust_crypto::RustCrypto;
 
 pub(crate) use commit::{CommitError, Submitted, apply_commit};
-pub(crate) use group::open_group;
+pub(crate) use group::{GroupView, open_group};
+pub(crate) use leave::check_leave;
 
 /// The one suite of this version of the protocol, 0x0001.
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+/// What holds a group's state in its context, and what every leaf says that it supports.
+const GROUP_EXTENSION_TYPE: ExtensionType = ExtensionType::Unknown(GROUP_EXTENSION);
 
 /// The longest time from now that a KeyPackage may be valid for: 84 days, and one for clocks that differ.
 const KEY_PACKAGE_LIFE_MS_MAX: u64 = 85 * 24 * 60 * 60 * 1_000;
@@ -47,6 +52,12 @@ pub(crate) enum MlsError {
     /// The end of its life has passed, or is too far away.
     #[error("the KeyPackage's lifetime ends in the past or more than 85 days ahead")]
     Lifetime,
+    /// Its leaf does not support the extension that holds a group's state: it could be in no group.
+    #[error("the KeyPackage does not support the extension of groups")]
+    Capabilities,
+    /// The context has other extensions than those of a group, or an unreadable state.
+    #[error("the group's extensions are not those of a group: {0}")]
+    Extensions(String),
     /// The group id is not the conversation's id.
     #[error("the group id is not the id of the conversation")]
     Conversation,
@@ -71,7 +82,7 @@ pub(crate) struct KeyPackageInfo {
 }
 
 /// A device's leaf in a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupMember {
     /// Who it says it is.
     pub(crate) identity: LeafIdentity,
@@ -79,6 +90,8 @@ pub(crate) struct GroupMember {
     pub(crate) leaf: u32,
     /// The key that signs for it, Ed25519.
     pub(crate) mls_key: [u8; 32],
+    /// The key that secrets are encrypted to for it.
+    pub(crate) leaf_key: Vec<u8>,
 }
 
 /// Checks a KeyPackage that a device hands in for itself.
@@ -101,12 +114,14 @@ pub(crate) fn check_key_package(
     if package.ciphersuite() != SUITE {
         return Err(MlsError::Suite);
     }
-    let leaf = package.leaf_node();
-    let (identity, mls_key) = leaf_identity(leaf.credential(), leaf.signature_key().as_slice())?;
-    if (identity.account, identity.device) != (account, device) {
+    let leaf = read_leaf(package.leaf_node())?;
+    if leaf.identity.is_none_or(|identity| (identity.account, identity.device) != (account, device)) {
         return Err(MlsError::OtherDevice);
     }
-    allowed(judge_leaf(&Leaf { identity: Some(identity), mls_key: mls_key.to_vec() }, logs))?;
+    allowed(judge_leaf(&leaf, logs))?;
+    if !package.leaf_node().capabilities().extensions().contains(&GROUP_EXTENSION_TYPE) {
+        return Err(MlsError::Capabilities);
+    }
     let not_after_ms = package.life_time().not_after().saturating_mul(1_000);
     if not_after_ms <= now_ms || not_after_ms > now_ms.saturating_add(KEY_PACKAGE_LIFE_MS_MAX) {
         return Err(MlsError::Lifetime);
@@ -118,7 +133,7 @@ impl GroupMember {
     /// The leaf, as the rule of membership judges it.
     #[must_use]
     pub(crate) fn as_leaf(&self) -> Leaf {
-        Leaf { identity: Some(self.identity), mls_key: self.mls_key.to_vec() }
+        Leaf { identity: Some(self.identity), mls_key: self.mls_key.to_vec(), leaf_key: self.leaf_key.clone() }
     }
 }
 
@@ -128,6 +143,15 @@ pub(crate) fn allowed(verdict: Verdict) -> Result<(), MlsError> {
         Verdict::Allowed => Ok(()),
         Verdict::NeedsLog { why, .. } | Verdict::Refused(why) => Err(MlsError::Membership(why)),
     }
+}
+
+/// A leaf that is new.
+fn read_leaf(node: &LeafNode) -> Result<Leaf, MlsError> {
+    let (identity, mls_key) = leaf_identity(node.credential(), node.signature_key().as_slice())?;
+    // OpenMLS does not show this key but in its written form, a vector.
+    let leaf_key = VLBytes::tls_deserialize_exact_bytes(&write(node.encryption_key())?)
+        .map_err(|_| MlsError::Malformed("encryption key of a leaf"))?;
+    Ok(Leaf { identity: Some(identity), mls_key: mls_key.to_vec(), leaf_key: leaf_key.into() })
 }
 
 fn leaf_identity(credential: &Credential, key: &[u8]) -> Result<(LeafIdentity, [u8; 32]), MlsError> {

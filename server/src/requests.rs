@@ -4,6 +4,7 @@
 mod accounts;
 mod commits;
 mod conversations;
+mod groups;
 mod key_packages;
 mod links;
 mod recovery;
@@ -70,6 +71,10 @@ impl Requests {
             Request::AnswerLink { link, payload } => self.answer_link(from, link, payload).await,
             Request::FinishLink { link, payload } => self.finish_link(from, link, payload),
             Request::TakeOver { next } => self.take_over(from, next).await,
+            Request::ReadMemberLogs { conversation, after, pending_only } => {
+                self.member_logs(from, conversation, after, pending_only).await
+            }
+            Request::LeaveConversation { conversation, leave } => self.leave(from, conversation, leave).await,
         };
         answer.unwrap_or_else(Response::Refused)
     }

@@ -29,7 +29,7 @@ pub enum Family {
     Meta,
     /// Message id → sealed header and body, once a message.
     Message,
-    /// Message id → the shared envelope of a Welcome, once for all whom it welcomes.
+    /// Message id → the shared envelope of a Welcome, once for all whom it welcomes; or of a statement to leave.
     Welcome,
     /// Account and seq → what stands there.
     Inbox,

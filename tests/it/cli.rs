@@ -48,7 +48,7 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
 
     let came = bob.receive();
     assert_eq!(came.len(), 1, "{came:#?}");
-    let fields = ["event", "conversation", "from", "text", "message_id", "server_time_ms", "seq"];
+    let fields = ["event", "conversation", "group", "from", "own", "text", "message_id", "server_time_ms", "seq"];
     check_keys(&came[0], &fields);
     assert_eq!((&came[0]["event"], &came[0]["from"]), (&"message".into(), &"alice".into()));
     assert_eq!(came[0]["text"], "grüße \"aus\" 구름\n");
@@ -100,7 +100,10 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
     let alice = world.person("alice");
     for args in [
         &["send", "bob"][..],
-        &["send", "Not A Handle", "text"],
+        &["send", "", "text"],
+        &["safety-number", "Not A Handle"],
+        &["group", "create", "club", "Not A Handle"],
+        &["group", "add", "club"],
         &["unknown"],
         &["receive", "--sideways"],
         &["history", "--limit", "many"],

@@ -18,6 +18,7 @@ mod disk;
 mod expiry;
 mod expiry_scale;
 mod gone_back;
+mod groups;
 mod key_packages;
 mod keys;
 mod kill;

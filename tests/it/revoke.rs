@@ -27,7 +27,7 @@ async fn next_commit(frames: &mut Frames) -> Vec<u8> {
     }
 }
 
-async fn next_welcome(frames: &mut Frames) -> (ConversationId, Vec<u8>) {
+pub(crate) async fn next_welcome(frames: &mut Frames) -> (ConversationId, Vec<u8>) {
     loop {
         let shared = frames.envelope().await.shared;
         if let EnvelopeBody::Welcome(welcome) = shared.body {

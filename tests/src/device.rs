@@ -3,16 +3,17 @@
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    AccountId, ConversationId, CreateConversation, DeviceId, DeviceKeys, DeviceLog, Hello, HelloClaim, LeafIdentity,
-    Position, Ready, Refusal, Register, Registered, Request, Response, Send, ServerFrame, ServerUrl, SubmitCommit,
-    put_hello, put_register, sign_add, sign_root,
+    AccountId, ConversationId, ConversationWith, CreateConversation, DeviceId, DeviceKeys, DeviceLog, GROUP_EXTENSION,
+    GroupState, Hello, HelloClaim, LeafIdentity, Leave, Position, Ready, Refusal, Register, Registered, Request,
+    Response, Send, ServerFrame, ServerUrl, SignedLeave, SubmitCommit, put_hello, put_register, sign_add, sign_root,
 };
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, ExtensionType, GroupId, KeyPackage,
-    KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, Member, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
-    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
-    ProcessedMessageContent, ProtocolVersion, RatchetTreeIn, StagedWelcome,
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, Extension, ExtensionType, Extensions, GroupContext,
+    GroupId, KeyPackage, KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, LeafNodeParameters, Member, MlsGroup,
+    MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn,
+    RequiredCapabilitiesExtension, StagedWelcome, UnknownExtension,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -166,11 +167,11 @@ impl Device {
     /// One that may be claimed again and again.
     #[must_use]
     pub fn last_resort(&self) -> Bytes {
-        let capabilities = Capabilities::builder().extensions(vec![ExtensionType::LastResort]).build();
-        self.build(KeyPackage::builder().leaf_node_capabilities(capabilities).mark_as_last_resort())
+        self.build(KeyPackage::builder().mark_as_last_resort())
     }
 
     fn build(&self, builder: KeyPackageBuilder) -> Bytes {
+        let builder = builder.leaf_node_capabilities(capabilities());
         let bundle = builder.build(SUITE, &self.provider, &self.signer, self.credential()).unwrap();
         bytes(&MlsMessageOut::from(bundle.key_package().clone()))
     }
@@ -208,6 +209,7 @@ impl Device {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(SUITE)
             .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+            .capabilities(capabilities())
             .build();
         let group_id = GroupId::from_slice(id.as_bytes());
         let mut group =
@@ -228,7 +230,7 @@ impl Device {
         group.merge_pending_commit(&self.provider).unwrap();
         let create = CreateConversation {
             conversation: id,
-            peer: peer.account,
+            with: ConversationWith::Peer(peer.account),
             group_info: bytes(&group_info.unwrap()),
             tree: group.export_ratchet_tree().tls_serialize_detached().unwrap().into(),
             welcome: bytes(&welcome.unwrap()),
@@ -288,14 +290,40 @@ impl Device {
         self.commit_removing(talk, &[leaf])
     }
 
+    /// A commit that gives the conversation a state, and its context whatever else; pending in its group.
+    pub fn restate(&mut self, talk: &mut Talk, state: &GroupState, more: Option<Extension>) -> SubmitCommit {
+        let required = RequiredCapabilitiesExtension::new(&[GROUP], &[], &[]);
+        let state = Extension::Unknown(GROUP_EXTENSION, UnknownExtension(state.encode().to_vec()));
+        let whole = [Extension::RequiredCapabilities(required), state].into_iter().chain(more).collect();
+        self.commit_with(talk, &[], Some(Extensions::from_vec(whole).unwrap()))
+    }
+
+    /// The statement that this account leaves, by the leaf that this device has.
+    #[must_use]
+    pub fn leave(&self, talk: &Talk) -> SignedLeave {
+        let leaf = talk.group.members().find(|member| device_of(member) == self.device).unwrap();
+        let (account, device) = (self.account, self.device);
+        let leave = Leave { conversation: talk.id, account, device, leaf_key: leaf.encryption_key.into() };
+        SignedLeave::sign(leave, &self.proof)
+    }
+
     fn commit_removing(&mut self, talk: &mut Talk, leaves: &[LeafNodeIndex]) -> SubmitCommit {
+        self.commit_with(talk, leaves, None)
+    }
+
+    fn commit_with(
+        &mut self,
+        talk: &mut Talk,
+        leaves: &[LeafNodeIndex],
+        context: Option<Extensions<GroupContext>>,
+    ) -> SubmitCommit {
         let counter = self.next_counter();
         let epoch = talk.epoch();
-        let bundle = talk
-            .group
-            .commit_builder()
-            .propose_removals(leaves.iter().copied())
-            .force_self_update(true)
+        let mut builder = talk.group.commit_builder().propose_removals(leaves.iter().copied()).force_self_update(true);
+        if let Some(context) = context {
+            builder = builder.propose_group_context_extensions(context).unwrap();
+        }
+        let bundle = builder
             .load_psks(self.provider.storage())
             .unwrap()
             .create_group_info(true)
@@ -322,6 +350,7 @@ impl Device {
             .with_ratchet_tree(tree)
             .build_group(&self.provider, info, self.credential())
             .unwrap()
+            .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities()).build())
             .load_psks(self.provider.storage())
             .unwrap()
             .create_group_info(true)
@@ -380,6 +409,13 @@ impl Talk {
     pub fn devices(&self) -> Vec<DeviceId> {
         self.group.members().map(|member| device_of(&member)).collect()
     }
+}
+
+const GROUP: ExtensionType = ExtensionType::Unknown(GROUP_EXTENSION);
+
+/// What every leaf of this protocol lists.
+fn capabilities() -> Capabilities {
+    Capabilities::builder().extensions(vec![ExtensionType::LastResort, GROUP]).build()
 }
 
 fn device_of(member: &Member) -> DeviceId {

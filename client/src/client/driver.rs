@@ -22,7 +22,7 @@ use super::sync::Sync;
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
 use crate::link::{Dialer, LinkError};
-use crate::vault::{Identity, Vault};
+use crate::vault::{Identity, Resolved, Vault};
 
 /// How a session behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +144,15 @@ impl Driver {
         match command {
             Command::Send { to, text, reply } => {
                 let queued = self.vault.call(move |vault: &mut Vault| {
-                    let Some(contact) = vault.contact_by_handle(&to)? else { return Ok(None) };
-                    let Some(conversation) = vault.conversation_with(contact.account)? else { return Ok(None) };
-                    vault.queue_text(conversation.id, &text).map(Some)
+                    let conversation = match vault.resolve(&to)? {
+                        // Only the server knows whether somebody is called that as well.
+                        Resolved::Group(_) if to.handle().is_some() => None,
+                        Resolved::Id(known) | Resolved::Group(known) => Some(known),
+                        Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
+                        Resolved::Unknown => None,
+                    };
+                    let Some(conversation) = conversation else { return Ok(None) };
+                    Ok::<_, ClientError>(Some(vault.queue_text(conversation.id, &text)?))
                 });
                 let answer = match queued.await {
                     Ok(Some(_)) => ClientError::Kept(Box::new(offline())),
@@ -162,7 +168,9 @@ impl Driver {
                 let marked = mark_read(&self.vault, &with).await;
                 drop(reply.map(|reply| reply.send(marked)));
             }
+            Command::Resolve { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Group { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }
 }

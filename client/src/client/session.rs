@@ -1,6 +1,7 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
 mod commands;
+mod groups;
 mod outbox;
 mod receipts;
 mod upkeep;
@@ -8,7 +9,7 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Notice, Ready};
+use gureum_proto::{ConversationId, DeliveryFrame, Notice, Ready};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
@@ -20,10 +21,11 @@ use super::event::ClientEvent;
 use super::sync::{Left, Sync};
 use crate::limits::{COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Event, Need, OutboxId, StoredEvent};
-pub(crate) use commands::Command;
+use crate::vault::{Event, GroupChange, Need, OutboxId, Removals, StoredEvent, With};
 use commands::Reply;
 pub use commands::Revoked;
+pub(crate) use commands::{Command, GroupReply};
+use groups::Changing;
 pub(crate) use receipts::mark_read;
 use receipts::{Reading, asks_for_receipt};
 use upkeep::Refill;
@@ -41,7 +43,7 @@ pub(crate) enum End {
 
 /// A message in the outbox whose sender waits.
 struct Waiting {
-    to: AccountId,
+    to: With,
     conversation: ConversationId,
     text: String,
     reply: Reply,
@@ -79,8 +81,9 @@ pub(crate) struct Session<'a> {
     /// Messages wait for the removal of a revoked device, which anything that comes may bring.
     held_up: bool,
     join_at: Option<Instant>,
-    /// When to remove revoked devices.
+    /// When to remove revoked devices, and accounts that leave.
     remove_at: Option<Instant>,
+    changing: Changing,
     /// When to try again what was refused, and how long between such attempts.
     mend_at: Option<Instant>,
     mend_wait: Backoff<StdRng>,
@@ -125,6 +128,7 @@ impl<'a> Session<'a> {
             held_up: false,
             join_at: None,
             remove_at: None,
+            changing: Changing::default(),
             mend_at: None,
             mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
             upkeep_at: Instant::now() + upkeep::wait(begun),
@@ -166,6 +170,7 @@ impl<'a> Session<'a> {
         for (_, Waiting { reply, .. }) in std::mem::take(&mut self.waiting) {
             let _ = reply.send(Err(ClientError::Kept(Box::new(why().into()))));
         }
+        self.changing.keep_all(|| why().into());
         for command in std::mem::take(&mut self.deferred) {
             command.refuse(why().into());
         }
@@ -191,7 +196,8 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
-        let (remove_at, refill_at, receipts_at) = (self.remove_at, self.refill.at(), self.receipts_at);
+        let (remove_at, change_at) = (self.remove_at, self.changing.at);
+        let (refill_at, receipts_at) = (self.refill.at(), self.receipts_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -207,6 +213,7 @@ impl<'a> Session<'a> {
             }
             () = at(join_at) => self.join_absent().await?,
             () = at(remove_at) => self.remove_revoked().await?,
+            () = at(change_at) => self.change_groups().await?,
             () = at(mend_at) => self.mend().await?,
             () = at(refill_at) => self.refill().await?,
             () = at(receipts_at) => self.send_receipts().await?,
@@ -256,7 +263,7 @@ impl<'a> Session<'a> {
 
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
-        let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, false);
+        let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, Removals::Nothing);
         let mut asks_for_receipts = false;
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
@@ -280,8 +287,7 @@ impl<'a> Session<'a> {
             self.caught_up |= taken.caught_up;
             is_unlisted |= taken.unlisted;
             removals = taken.removals;
-            let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
-            has_joined |= taken.events.iter().any(joined);
+            has_joined |= taken.events.iter().any(is_joining);
             asks_for_receipts |= taken.events.iter().any(asks_for_receipt);
             match taken.need {
                 Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
@@ -293,8 +299,8 @@ impl<'a> Session<'a> {
         }
         self.outbox_due |= has_joined || self.held_up;
         self.must_compare |= is_unlisted;
-        if self.caught_up && removals {
-            self.remove_later();
+        if self.caught_up {
+            self.remove_later(removals);
         }
         if self.caught_up && asks_for_receipts {
             self.receipts_later();
@@ -324,7 +330,11 @@ impl<'a> Session<'a> {
         } else {
             Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")))
         };
-        let Err(error) = met else { return Ok(()) };
+        let Err(error) = met else {
+            // What was fetched may tell people something.
+            self.tell(ClientEvent::News).await;
+            return Ok(());
+        };
         // A server that asks to come later has not said no: the inbox waits for the next connection.
         if !error.is_confined() || error.is_refused_for_now() || repeats > NEED_REPEATS_MAX {
             return Err(error);
@@ -340,7 +350,9 @@ impl<'a> Session<'a> {
     }
 
     async fn tell_caught_up(&mut self) {
-        let done = self.caught_up && self.in_flight.is_empty() && self.join_at.is_none() && self.ahead.is_empty();
+        // A change of a group that was kept is made before whoever waits for this goes away.
+        let is_idle = self.in_flight.is_empty() && self.join_at.is_none() && self.changing.at.is_none();
+        let done = self.caught_up && is_idle && self.ahead.is_empty();
         if done && !self.caught_up_told {
             self.caught_up_told = true;
             self.tell(ClientEvent::CaughtUp).await;
@@ -350,6 +362,14 @@ impl<'a> Session<'a> {
     async fn tell(&self, event: ClientEvent) {
         // Nobody may be listening.
         let _ = self.out.send(event).await;
+    }
+}
+
+fn is_joining(stored: &StoredEvent) -> bool {
+    match &stored.event {
+        Event::Joined { .. } | Event::Rejoined { .. } => true,
+        Event::Group { change, .. } => *change == GroupChange::Joined,
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ mod commits;
 mod conversations;
 mod devices;
 mod gone_back;
+mod groups;
 mod key_packages;
 
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::vault::{Identity, Need, Vault};
 pub(crate) use devices::Answered;
 pub(crate) use gone_back::Seen;
 use gone_back::went_back;
+pub(crate) use groups::{Begun, Pursued};
+pub use groups::{GroupAnswer, GroupCommand};
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl Sync {
             Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
             Need::Rejoin { conversation } => self.rejoin(conversation).await,
             Need::Removal { conversation } => self.remove_revoked(conversation).await,
+            Need::Members { conversation } => self.learn_members(conversation).await,
         }
     }
 
@@ -70,7 +74,7 @@ impl Sync {
     pub(crate) async fn give_up(&self, need: Need) -> Result<(), ClientError> {
         self.vault.run(move |vault| vault.give_up(need)).await?;
         match need {
-            Need::Account { .. } => Ok(()),
+            Need::Account { .. } | Need::Members { .. } => Ok(()),
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } | Need::Removal { conversation } => {
                 self.vault.call(move |vault| vault.release_counters(conversation)).await
             }

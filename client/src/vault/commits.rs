@@ -1,22 +1,20 @@
 //! Commits as they come: taken in order, from the inbox or the commit log.
 
-use std::collections::BTreeSet;
-
 use gureum_proto::membership::{Change, Leaf, judge_commit};
-use gureum_proto::{AccountId, Commits, ConversationId, LeafIdentity};
+use gureum_proto::{Commits, ConversationId, LeafIdentity};
 use rusqlite::params;
 
 use super::judge::{Judged, Judging};
 use super::maker::{accepted, pending};
 use super::work::{Commits as Fetched, Row, Work};
 use super::{Applied, ConversationStatus, Event, Need, StoredEvent, Vault, VaultError};
-use crate::e2ee::CommitError;
+use crate::e2ee::{CommitError, View};
 use crate::limits::EPOCH_MAX;
 
 /// What became of one commit.
 pub(super) enum Outcome {
-    /// The group is in the next epoch; with what there is to tell of it.
-    Merged(Option<StoredEvent>),
+    /// The group is in the next epoch; with what there is to tell people of it.
+    Merged(Vec<StoredEvent>),
     /// Something must be known first; nothing changed.
     Needs(Need),
     /// It is not a valid commit of this epoch; nothing changed.
@@ -64,7 +62,12 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
             return Ok(rejoin);
         }
         match take_commit(work, &row, commit)? {
-            Outcome::Merged(_) => row.epoch = row.epoch.saturating_add(1),
+            Outcome::Merged(_) => match work.row(conversation)? {
+                Some(next) if next.is_stopped() => return Ok(Applied::Stopped),
+                Some(next) if next.epoch > 0 => row = next,
+                // It has removed this device.
+                _ => return Ok(Applied::UpToDate),
+            },
             Outcome::Needs(need) => return Ok(Applied::Needs(need)),
             Outcome::Invalid(_) => return Ok(rejoin),
             Outcome::Stopped(_) => return Ok(Applied::Stopped),
@@ -83,20 +86,20 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
 pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Result<Outcome, VaultError> {
     let own = pending(work, row.id)?;
     if own.is_some_and(|own| own.submit.epoch == row.epoch && own.submit.commit == commit) {
-        accepted(work, row.id)?;
-        return Ok(Outcome::Merged(None));
+        let event = accepted(work, row.id)?;
+        return Ok(Outcome::Merged(event.into_iter().collect()));
     }
     let Some(mut group) = work.group(row.id)? else {
         let need = if work.asked.is_given_up(row.id) { None } else { work.need_rejoin(row.id)? };
         return Ok(need.map_or_else(|| Outcome::Invalid("there is no group".into()), Outcome::Needs));
     };
-    let before = group.leaves();
+    let before = group.view(row.id);
     let ready = match work.mls().check_commit(&mut group, commit) {
         Ok(ready) => ready,
         Err(CommitError::Invalid(why)) => return Ok(Outcome::Invalid(why)),
         Err(CommitError::Mls(error)) => return Err(error.into()),
     };
-    match work.judge(Judging::Accepted(row.id), |logs| judge_commit(&ready.change, &before, logs))? {
+    match work.judge(Judging::Accepted(row.id), |logs| judge_commit(&ready.change, &before.roster(), logs))? {
         Judged::Allowed => {}
         Judged::Needs(need) => return Ok(Outcome::Needs(need)),
         Judged::Refused(why) => {
@@ -105,24 +108,43 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
             return work.event(event).map(Outcome::Stopped);
         }
     }
-    let rejoined = rejoined(&ready.change);
+    let change = ready.change.clone();
     let stays = work.mls().merge(&mut group, ready)?;
-    work.note_leaves(row.id, &before, &group.leaves())?;
-    let state = if stays { ConversationStatus::Active } else { ConversationStatus::Absent };
-    let epoch = if stays { group.epoch() } else { 0 };
+    let (after, epoch) = (group.view(row.id), group.epoch());
     work.keep(row.id, group);
-    work.put_row(&Row { epoch, state, ..row.clone() })?;
+    let name = after.state.as_ref().map(|state| state.name().to_owned());
+    let row = Row { epoch, state: ConversationStatus::Active, name, ..row.clone() };
+    let mut events = if row.is_group() { work.tell_changes(&row, &change, &before, &after)? } else { Vec::new() };
+    work.note_leaves(row.id, &before.leaves, &after.leaves)?;
+    for account in before.roster().accounts().difference(&after.roster().accounts()) {
+        work.forget_statement(row.id, *account)?;
+    }
     // An own commit for the epoch that has just ended has lost; MLS has dropped it already.
     let sql = "DELETE FROM pending_commit WHERE conversation = ?1 AND rejoined IS NULL";
     work.connection.execute(sql, params![row.id.as_bytes()])?;
-    Ok(Outcome::Merged(match rejoined {
+    work.reopen_intents(row.id)?;
+    work.put_row(&row)?;
+    events.extend(tell_rejoined(work, row.id, &change)?);
+    if !stays {
+        put_out(work, &row, &after)?;
+    }
+    Ok(Outcome::Merged(events))
+}
+
+/// Of a device that took the place of its own leaf.
+fn tell_rejoined(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    change: &Change,
+) -> Result<Option<StoredEvent>, VaultError> {
+    match rejoined(change) {
         Some(member) if !work.is_self(member.device) => {
-            let (conversation, by) = (row.id, work.handle(member.account)?);
-            Some(work.event(Event::MemberRejoined { conversation, by, device: member.device })?)
+            let by = work.handle(member.account)?;
+            work.event(Event::MemberRejoined { conversation, by, device: member.device }).map(Some)
         }
-        Some(_) if !work.must_rejoin(row.id)? => work.copied(row.id)?,
-        _ => None,
-    }))
+        Some(_) if !work.must_rejoin(conversation)? => work.copied(conversation),
+        _ => Ok(None),
+    }
 }
 
 /// Who took the place of its own leaf by an external commit.
@@ -132,6 +154,10 @@ fn rejoined(change: &Change) -> Option<LeafIdentity> {
     change.removed.iter().any(is_its).then_some(committer)
 }
 
-pub(super) fn accounts(work: &Work<'_>, peer: AccountId) -> BTreeSet<AccountId> {
-    BTreeSet::from([work.identity.account, peer])
+/// The commit has removed this device: with its account, or alone, and then it may join again.
+fn put_out(work: &mut Work<'_>, row: &Row, after: &View) -> Result<(), VaultError> {
+    if row.is_group() && !after.roster().accounts().contains(&work.identity.account) {
+        return work.note_left(row);
+    }
+    work.put_row(&Row { epoch: 0, state: ConversationStatus::Absent, ..row.clone() })
 }

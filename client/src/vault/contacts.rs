@@ -75,7 +75,7 @@ fn contact(connection: &rusqlite::Connection, row: Option<(AccountId, String)>) 
     Ok(load_log(connection, account)?.map(|log| Contact { account, handle, log }))
 }
 
-fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
+pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
     let account = found.account;
     let invalid = |why| TrustError::Invalid { account, why };
     let known = held_log(work.connection, account)?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gureum_proto::{AccountId, ConversationId, Handle, LinkCodeError, LogError};
+use gureum_proto::{AccountId, ConversationId, LinkCodeError, LogError, PayloadError};
 
 /// The local database failed; every operation can meet this one, and none has changed anything then.
 #[derive(Debug, thiserror::Error)]
@@ -250,11 +250,99 @@ impl From<rusqlite::Error> for BeginError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server has gone back in the conversation with {with}: its operator restored a backup, or somebody tampers with \
-     it; ask the operator, compare `gureum safety-number {with}`, then run `gureum restart {with}`"
+     it; ask the operator, compare {}, then run `{}`",
+    compared(with, *is_group),
+    restart_command(with)
 )]
 pub struct GoneBack {
-    /// With whom the conversation is.
-    pub with: Handle,
+    /// With whom the conversation is, or the group's name.
+    pub with: String,
+    /// Whether it is a group.
+    pub is_group: bool,
+}
+
+impl GoneBack {
+    /// What to compare before one goes on.
+    #[must_use]
+    pub fn to_compare(&self) -> String {
+        compared(&self.with, self.is_group)
+    }
+
+    /// The command by which one goes on.
+    #[must_use]
+    pub fn command(&self) -> String {
+        restart_command(&self.with)
+    }
+}
+
+fn compared(with: &str, is_group: bool) -> String {
+    if is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") }
+}
+
+fn restart_command(with: &str) -> String {
+    format!("gureum restart {}", shell_word(with))
+}
+
+/// A name as it can be typed at a shell: whoever named a group may have had a command in mind.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
+/// What somebody typed does not stand for one thing.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Several groups are called that.
+    #[error("several groups are called {name:?}; name one by its id: {}", ids.join(", "))]
+    Ambiguous {
+        /// What was typed.
+        name: String,
+        /// The ids of the groups.
+        ids: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Why a group is not made, or not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The name is empty, too long, or of more than one line.
+    #[error("a group's name has 1 to 128 bytes on one line")]
+    Name,
+    /// A group has so many admins at most.
+    #[error("a group cannot have that many admins")]
+    Admins,
+    /// It is a conversation of two.
+    #[error("{0} is no group")]
+    NoGroup(String),
+    /// This device is not in it, or not yet.
+    #[error("this device is not in the group {0}; `gureum receive` tells why")]
+    NotIn(String),
+    /// Only admins may.
+    #[error("only an admin of the group {name} may do that ({})", admins.join(", "))]
+    NotAdmin {
+        /// What it is called.
+        name: String,
+        /// The handles of its admins.
+        admins: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for GroupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+impl From<PayloadError> for GroupError {
+    fn from(error: PayloadError) -> Self {
+        if matches!(error, PayloadError::TooLong("list of admins")) { Self::Admins } else { Self::Name }
+    }
 }
 
 /// Why a text is not taken into the outbox.
@@ -269,6 +357,9 @@ pub enum QueueError {
     /// The conversation has stopped.
     #[error("the conversation is stopped because its members' device lists were violated; nothing is sent in it")]
     Stopped,
+    /// The account is not in the group any more.
+    #[error("you are not in the group {0} any more; whoever is an admin there can add you again")]
+    Left(String),
     /// The server has gone back; a person must decide first.
     #[error("the message was not sent and is not kept: {0} and send it again")]
     GoneBack(GoneBack),
@@ -309,6 +400,12 @@ pub enum RejoinError {
     /// A leaf's account log must be learned first.
     #[error("the device log of {0} is needed first")]
     NeedsAccount(AccountId),
+    /// The logs of several accounts in a group must be learned first.
+    #[error("the device logs of its members are needed first")]
+    NeedsMembers,
+    /// The account has left the group, or was removed.
+    #[error("this account is not in the group any more")]
+    Left,
     /// The state is not one that this device may believe.
     #[error("the conversation's state is refused: {0}")]
     Refused(String),

@@ -1,6 +1,6 @@
 //! What happened, as it is kept until it is reported.
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
+use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 use serde::{Deserialize, Serialize};
 
 use super::types::{Message, OutboxId};
@@ -108,9 +108,11 @@ pub enum Event {
         /// Which.
         #[serde(with = "as_text")]
         conversation: ConversationId,
-        /// With whom.
-        #[serde(with = "as_text")]
-        with: Handle,
+        /// With whom, or the group's name.
+        with: String,
+        /// Whether it is a group.
+        #[serde(default)]
+        is_group: bool,
         /// The epoch that the server shows; 0 where it does not know the conversation.
         epoch: u64,
         /// The epoch that this device has seen.
@@ -121,9 +123,8 @@ pub enum Event {
         /// Which.
         #[serde(with = "as_text")]
         conversation: ConversationId,
-        /// With whom.
-        #[serde(with = "as_text")]
-        with: Handle,
+        /// With whom, or the group's name.
+        with: String,
     },
     /// A device was added to an account.
     DeviceAdded {
@@ -155,6 +156,32 @@ pub enum Event {
         #[serde(default)]
         name: Option<String>,
     },
+    /// A group has changed, by somebody else.
+    Group {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// What it is called since then.
+        name: String,
+        /// What has changed.
+        change: GroupChange,
+        /// The handle of who has changed it, if that is known.
+        by: Option<String>,
+        /// The handles of whom it concerns: who was added, removed or left; all admins where these have changed.
+        who: Vec<String>,
+    },
+    /// A change of a group that this device was told to make will not be made.
+    IntentRefused {
+        /// Which group.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// What it is called.
+        name: String,
+        /// What was to be done, as words that follow on "cannot".
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// A commit was refused.
     CommitRefused {
         /// Where.
@@ -175,6 +202,42 @@ pub enum Event {
         /// The server's reason.
         why: String,
     },
+}
+
+/// How a group has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupChange {
+    /// It was made.
+    Created,
+    /// Accounts are in it that were not.
+    Added,
+    /// Accounts were removed from it.
+    Removed,
+    /// Accounts have left it.
+    Left,
+    /// It has another name.
+    Renamed,
+    /// Others are its admins.
+    Admins,
+    /// This device is in it.
+    Joined,
+}
+
+impl GroupChange {
+    /// The word that stands for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Left => "left",
+            Self::Renamed => "renamed",
+            Self::Admins => "admins",
+            Self::Joined => "joined",
+        }
+    }
 }
 
 /// Ids as their text in stored events.

@@ -1,25 +1,27 @@
 //! The inbox: each entry is decrypted, kept, and passed by the cursor in one transaction, exactly once.
 
-use gureum_proto::membership::judge_group;
 use gureum_proto::{
     AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, LeafIdentity, Position,
     SharedEnvelope,
 };
 use rusqlite::params;
 
-use super::commits::{Outcome, accounts, take_commit};
+use super::commits::{Outcome, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
-use super::judge::{Judged, Judging};
+use super::judge::{Joining, Judging};
+use super::leaves::take_leave;
 use super::outbox::KIND_TEXT;
 use super::receipts::{owe_delivered, take_receipt};
 use super::work::{Commits, Row, Work};
-use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError, restart};
+use super::{
+    ConversationStatus, Event, GroupChange, Message, Need, Removals, StoredEvent, Taken, Vault, VaultError, restart,
+};
 use crate::e2ee::content::{Body, Content, ContentError};
 use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
 /// What became of one entry.
-enum Entry {
+pub(super) enum Entry {
     /// It is dealt with.
     Done(Vec<StoredEvent>),
     /// Something must be fetched first.
@@ -58,8 +60,7 @@ impl Vault {
             if cursor != start {
                 work.put_cursor(cursor)?;
             }
-            let sql = "SELECT EXISTS (SELECT 1 FROM removal)";
-            taken.removals = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            taken.removals = removals(work)?;
             Ok(taken)
         })
     }
@@ -74,10 +75,21 @@ impl Vault {
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
                 self.asked.note_commits(conversation, Commits::GivenUp);
             }
-            // Nothing that comes waits for it.
-            Need::Removal { .. } => {}
+            // Each log is then asked for by itself; and nothing that comes waits for a removal.
+            Need::Members { .. } | Need::Removal { .. } => {}
         }
     }
+}
+
+fn removals(work: &Work<'_>) -> Result<Removals, VaultError> {
+    let sql =
+        "SELECT count(*), ifnull(sum(c.kind = 0), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation";
+    let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    Ok(match work.connection.prepare_cached(sql)?.query_row([], count)? {
+        (0_u64, _) => Removals::Nothing,
+        (_, 0_u64) => Removals::FromGroups,
+        _ => Removals::FromPairs,
+    })
 }
 
 fn take_frame(
@@ -154,6 +166,7 @@ fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) ->
         }
         EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
+        EnvelopeBody::Leave(signed) => take_leave(work, shared, signed),
     }
 }
 
@@ -233,10 +246,11 @@ fn take_message(
         }
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
     };
-    let peer = work.row(id)?.map_or(sender.account, |row| row.peer);
+    let (peer, group) = work.row(id)?.map_or((Some(sender.account), None), |row| (row.peer, row.name));
     let message = Message {
         conversation: id,
         peer,
+        group,
         from: sender.account,
         from_handle: work.handle(sender.account)?,
         device: sender.device,
@@ -387,9 +401,9 @@ fn take_commit_entry(
         };
     }
     match take_commit(work, &row, commit)? {
-        Outcome::Merged(event) => {
+        Outcome::Merged(events) => {
             work.asked.forget_commits(conversation);
-            Ok(Entry::Done(event.into_iter().collect()))
+            Ok(Entry::Done(events))
         }
         Outcome::Needs(need) => Ok(Entry::Blocked(need)),
         Outcome::Stopped(event) => Ok(Entry::Done(vec![event])),
@@ -412,8 +426,9 @@ fn take_welcome(
     taken: &mut Taken,
 ) -> Result<Entry, VaultError> {
     let row = work.row(conversation)?;
-    // Where the server has gone back, it brings nobody back either.
-    let current = row.as_ref().map(|row| if row.is_ahead() { row.epoch_seen } else { row.epoch });
+    // Where the server has gone back, it brings nobody back either; nor where this account has left.
+    let is_over = |row: &Row| row.is_ahead() || row.state == ConversationStatus::Left;
+    let current = row.as_ref().map(|row| if is_over(row) { row.epoch_seen } else { row.epoch });
     let current = current.filter(|epoch| *epoch > 0);
     let refused = |work: &Work<'_>, why: String| {
         let event =
@@ -429,28 +444,33 @@ fn take_welcome(
         Err(JoinError::Invalid(why)) => return refused(work, why),
         Err(JoinError::Mls(error)) => return Err(error.into()),
     };
-    let own = work.identity.account;
-    let found = join.leaves.iter().filter_map(|leaf| leaf.identity.map(|leaf| leaf.account)).find(|id| *id != own);
-    let Some(peer) = row.as_ref().map(|row| row.peer).or(found) else {
-        return refused(work, "nobody else is in it".into());
+    let joining = match work.judge_joining(Judging::Accepted(conversation), row.as_ref(), &join.view)? {
+        Joining::Into(row) => row,
+        Joining::Needs(need) => return Ok(Entry::Blocked(need)),
+        Joining::Refused(why) => return refused(work, why),
     };
-    let accounts = accounts(work, peer);
-    match work.judge(Judging::Accepted(conversation), |logs| judge_group(&join.leaves, &accounts, logs))? {
-        Judged::Allowed => {}
-        Judged::Needs(need) => return Ok(Entry::Blocked(need)),
-        Judged::Refused(why) => return refused(work, why),
-    }
     let group = work.mls().join(join)?;
-    let epoch = group.epoch();
-    work.note_group(conversation, &group.leaves())?;
+    let (epoch, leaves) = (group.epoch(), group.leaves());
+    work.note_group(conversation, &leaves)?;
     work.groups.remove(&conversation);
     work.keep(conversation, group);
-    work.put_row(&Row { id: conversation, peer, state: ConversationStatus::Active, epoch, epoch_seen: epoch })?;
+    let row = Row { state: ConversationStatus::Active, epoch, epoch_seen: epoch, ..joining };
+    work.put_row(&row)?;
     work.note_joined(conversation, epoch)?;
     work.note_fresh_keys(conversation)?;
     work.asked.forget_commits(conversation);
-    restart::replace(work, peer, conversation)?;
-    let event = work.event(Event::Joined { conversation, peer })?;
+    let event = match row.peer {
+        Some(peer) => {
+            restart::replace(work, peer, conversation)?;
+            work.event(Event::Joined { conversation, peer })?
+        }
+        None => {
+            work.plan_renewal(conversation, leaves.len())?;
+            let who = vec![work.identity.handle.to_string()];
+            // Who has added it, the server alone says.
+            work.tell_group(&row, GroupChange::Joined, None, who)?
+        }
+    };
     Ok(Entry::Done(vec![event]))
 }
 

@@ -1,20 +1,29 @@
 //! The rule of membership, by what this device knows: device logs, and who was removed from where for good.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use gureum_proto::membership::{Logs, Verdict};
+use gureum_proto::membership::{Expected, Logs, Verdict, judge_group};
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog};
 use rusqlite::{Connection, params};
 
-use super::work::{Work, load_log};
+use super::work::{Row, Work, load_log};
 use super::{Need, VaultError};
+use crate::e2ee::View;
 
 /// Whether something may be, or what must be known first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judged {
     Allowed,
+    Needs(Need),
+    Refused(String),
+}
+
+/// Whether this device may come into a conversation.
+pub(super) enum Joining {
+    /// It may: into this one, in whose row it is not in yet.
+    Into(Row),
     Needs(Need),
     Refused(String),
 }
@@ -88,6 +97,50 @@ impl Work<'_> {
             },
         })
     }
+}
+
+impl Work<'_> {
+    /// Judges what this device would come into. `known` is what is known of the conversation: it stays of its kind, and
+    /// one of two with the same account.
+    pub(super) fn judge_joining(
+        &mut self,
+        judging: Judging,
+        known: Option<&Row>,
+        view: &View,
+    ) -> Result<Joining, VaultError> {
+        let (own, id) = (self.identity.account, view.conversation);
+        let is_group = known.map_or(view.state.is_some(), Row::is_group);
+        let (row, accounts) = if is_group {
+            if let Some(need) = self.need_members(view)? {
+                return Ok(Joining::Needs(need));
+            }
+            let name = view.state.as_ref().map(|state| state.name().to_owned());
+            (Row::group(id, name), BTreeSet::new())
+        } else {
+            let peer = known.and_then(|row| row.peer).or_else(|| other_than(own, view));
+            let Some(peer) = peer else { return Ok(Joining::Refused("nobody else is in it".into())) };
+            (Row::direct(id, peer), BTreeSet::from([own, peer]))
+        };
+        let expected = if is_group { Expected::Group(own) } else { Expected::Accounts(&accounts) };
+        Ok(match self.judge(judging, |logs| judge_group(&view.roster(), expected, logs))? {
+            Judged::Allowed => Joining::Into(row),
+            Judged::Needs(need) => Joining::Needs(need),
+            Judged::Refused(why) => Joining::Refused(why),
+        })
+    }
+
+    /// The need for the logs of a group's members, where more than one is missing and they were not asked for just now.
+    fn need_members(&mut self, view: &View) -> Result<Option<Need>, VaultError> {
+        let mut missing = 0_usize;
+        for account in view.roster().accounts() {
+            missing += usize::from(!self.knows(account)?);
+        }
+        Ok(if missing > 1 { self.asked.members(view.conversation) } else { None })
+    }
+}
+
+fn other_than(own: AccountId, view: &View) -> Option<AccountId> {
+    view.roster().accounts().into_iter().find(|account| *account != own)
 }
 
 fn expelled(connection: &Connection, conversation: ConversationId) -> Result<HashSet<DeviceId>, VaultError> {

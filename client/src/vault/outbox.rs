@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
 use rusqlite::{OptionalExtension, params};
 
+use super::conversations::shown;
 use super::key::random;
 use super::receipts::tell_early;
 use super::work::{ACTIVE, Work};
@@ -51,8 +52,10 @@ impl Vault {
             match row.state {
                 ConversationStatus::Forked => return Err(QueueError::Stopped),
                 ConversationStatus::Ahead => {
-                    return Err(QueueError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+                    let (with, is_group) = (work.title(&row)?, row.is_group());
+                    return Err(QueueError::GoneBack(GoneBack { with, is_group }));
                 }
+                ConversationStatus::Left => return Err(QueueError::Left(work.title(&row)?)),
                 _ => {}
             }
             if waiting(work)? >= OUTBOX_ROWS_MAX {
@@ -172,7 +175,7 @@ fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, Vaul
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
          AND c.must_rejoin = 0 AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
-         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM removal r WHERE r.conversation = c.id))
+         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = c.id))
          ORDER BY o.counter IS NULL, o.counter, o.kind, o.id LIMIT ?2"
     );
     let mut statement = work.connection.prepare_cached(&sql)?;
@@ -254,7 +257,7 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
     }
     Ok(SentMessage {
         outbox: OutboxId(row.id),
-        to: conversation.peer,
+        to: shown(conversation).with(),
         conversation: row.conversation,
         message_id: accepted.message_id,
         server_time_ms,

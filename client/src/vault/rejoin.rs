@@ -1,10 +1,8 @@
 //! The way back into a conversation: an external commit, within what this device may believe and try.
 
-use gureum_proto::membership::judge_group;
 use gureum_proto::{ConversationId, Group as GroupState, SubmitCommit};
 
-use super::commits::accounts;
-use super::judge::{Judged, Judging};
+use super::judge::{Joining, Judging};
 use super::maker::{drop_pending, pending, put_pending};
 use super::work::{Commits as Fetched, Row, Work};
 use super::{ConversationStatus, GoneBack, Need, RejoinError, Vault, VaultError};
@@ -76,7 +74,10 @@ pub(super) fn rejoin(
 ) -> Result<SubmitCommit, RejoinError> {
     let row = work.row(conversation)?;
     if let (false, Some(row)) = (attempt == Attempt::Restart, row.as_ref().filter(|row| row.is_ahead())) {
-        return Err(RejoinError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+        return Err(RejoinError::GoneBack(GoneBack { with: work.title(row)?, is_group: row.is_group() }));
+    }
+    if row.as_ref().is_some_and(|row| row.state == ConversationStatus::Left) {
+        return Err(RejoinError::Left);
     }
     if let Some(pending) = pending(work, conversation)? {
         if pending.rejoined.is_some() && pending.submit.epoch == state.epoch {
@@ -102,21 +103,16 @@ pub(super) fn rejoin(
     if made.epoch != state.epoch.saturating_add(1) {
         return Err(RejoinError::Refused("it is of another epoch than the server says".into()));
     }
-    let others = made.leaves.iter().filter_map(|leaf| leaf.identity.map(|leaf| leaf.account));
-    let found = others.into_iter().find(|account| *account != work.identity.account);
-    let peer = row.as_ref().map(|row| row.peer).or(found);
-    let peer = peer.ok_or_else(|| RejoinError::Refused("nobody else is in it".into()))?;
-    let accounts = accounts(work, peer);
     let judging = if attempt == Attempt::Restart { Judging::Older } else { Judging::Accepted(conversation) };
-    match work.judge(judging, |logs| judge_group(&made.leaves, &accounts, logs))? {
-        Judged::Allowed => {}
-        Judged::Needs(Need::Account { account, .. }) => return Err(RejoinError::NeedsAccount(account)),
-        Judged::Needs(_) => return Err(RejoinError::Refused("it cannot be judged".into())),
-        Judged::Refused(why) => return Err(RejoinError::Refused(why)),
-    }
+    let joining = match work.judge_joining(judging, row.as_ref(), &made.view)? {
+        Joining::Into(row) => row,
+        Joining::Needs(Need::Account { account, .. }) => return Err(RejoinError::NeedsAccount(account)),
+        Joining::Needs(Need::Members { .. }) => return Err(RejoinError::NeedsMembers),
+        Joining::Needs(_) => return Err(RejoinError::Refused("it cannot be judged".into())),
+        Joining::Refused(why) => return Err(RejoinError::Refused(why)),
+    };
     let counter = work.next_counter()?.ok_or(VaultError::CountersUnresolved)?;
-    let absent = Row { id: conversation, peer, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 };
-    work.put_row(&Row { epoch_seen: state.epoch, ..row.unwrap_or(absent) })?;
+    work.put_row(&Row { epoch_seen: state.epoch, ..row.unwrap_or(joining) })?;
     if counts {
         work.note_rejoin_attempt(conversation)?;
     }

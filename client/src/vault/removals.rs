@@ -1,5 +1,5 @@
 //! Revoked devices: those that have a leaf still, and are to be removed before anything is encrypted; and those that have
-//! been removed, and do not come back.
+//! been removed, and do not come back. Who has a leaf where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,23 +7,24 @@ use gureum_proto::membership::Leaf;
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, SubmitCommit};
 use rusqlite::params;
 
-use super::maker::make;
+use super::maker::{Purpose, make};
 use super::outbox::KIND_TEXT;
-use super::work::{ACTIVE, REPLACED, Work};
+use super::work::{ACTIVE, LEFT, REPLACED, Work};
 use super::{Vault, VaultError};
 
 /// Stands for a device of which the server alone knows yet that it was revoked.
 const UNNAMED: DeviceId = DeviceId::from_bytes([0; 16]);
 
 impl Vault {
-    /// Conversations from which revoked devices are to be removed. Until that is done nothing is encrypted there.
+    /// Conversations from which revoked devices are to be removed, or accounts that leave. Until that is done nothing is
+    /// encrypted there.
     ///
     /// # Errors
     /// The database failed.
     pub fn removals_due(&mut self) -> Result<Vec<ConversationId>, VaultError> {
         self.read(|connection, _| {
             let sql = format!(
-                "SELECT DISTINCT r.conversation FROM removal r JOIN conversation c ON c.id = r.conversation
+                "SELECT DISTINCT r.conversation FROM to_remove r JOIN conversation c ON c.id = r.conversation
                  WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 ORDER BY r.conversation"
             );
             let mut statement = connection.prepare_cached(&sql)?;
@@ -39,7 +40,7 @@ impl Vault {
     pub fn removals_hold_up_messages(&mut self) -> Result<bool, VaultError> {
         self.read(|connection, _| {
             let sql = format!(
-                "SELECT EXISTS (SELECT 1 FROM removal r JOIN conversation c ON c.id = r.conversation
+                "SELECT EXISTS (SELECT 1 FROM to_remove r JOIN conversation c ON c.id = r.conversation
                  JOIN outbox o ON o.conversation = r.conversation
                  WHERE c.state = {ACTIVE} AND c.must_rejoin = 0 AND o.failed = 0 AND o.kind = {KIND_TEXT}
                  AND o.ciphertext IS NULL)"
@@ -48,13 +49,17 @@ impl Vault {
         })
     }
 
-    /// Makes a commit that removes the revoked devices of a conversation as far as they are known, or gives the pending
-    /// one; `None` where none is, or no commit can be made.
+    /// Makes a commit that removes the revoked devices of a conversation as far as they are known, and the accounts that
+    /// leave, or gives the pending one; `None` where nobody is to be removed, or no commit can be made.
     ///
     /// # Errors
     /// The database failed.
     pub fn commit_removals(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
-        self.write(|work| if work.removals(conversation)?.is_empty() { Ok(None) } else { make(work, conversation) })
+        self.write(|work| {
+            // A statement to leave that is void, or was carried out, shows to be so when a commit is accepted.
+            let has_statements = !work.statements(conversation)?.is_empty();
+            make(work, conversation, if has_statements { Purpose::Whatever } else { Purpose::Something })
+        })
     }
 }
 
@@ -86,7 +91,8 @@ impl Work<'_> {
     /// Devices of an account were revoked: they are to be removed from wherever they have a leaf.
     pub(super) fn note_revoked(&mut self, account: AccountId, revoked: &[DeviceId]) -> Result<(), VaultError> {
         let sql = format!(
-            "SELECT id FROM conversation WHERE epoch > 0 AND state != {REPLACED} AND (peer = ?1 OR ?1 = ?2) ORDER BY id"
+            "SELECT id FROM conversation WHERE epoch > 0 AND state NOT IN ({REPLACED}, {LEFT}) AND (peer = ?1 OR ?1 = ?2
+             OR id IN (SELECT conversation FROM roster WHERE account = ?1)) ORDER BY id"
         );
         let own = self.identity.account;
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -104,8 +110,9 @@ impl Work<'_> {
 
     /// This device has come into a conversation.
     pub(super) fn note_group(&self, conversation: ConversationId, leaves: &[Leaf]) -> Result<(), VaultError> {
-        let sql = "DELETE FROM removal WHERE conversation = ?1";
-        self.connection.execute(sql, params![conversation.as_bytes()])?;
+        for sql in ["DELETE FROM removal WHERE conversation = ?1", "DELETE FROM roster WHERE conversation = ?1"] {
+            self.connection.execute(sql, params![conversation.as_bytes()])?;
+        }
         self.note_leaves(conversation, &[], leaves)
     }
 
@@ -119,14 +126,21 @@ impl Work<'_> {
         let (was, is) = (devices(before), devices(after));
         let mut logs = HashMap::new();
         for (device, account) in was.iter().filter(|(device, _)| !is.contains_key(device)) {
-            let sql = "DELETE FROM removal WHERE conversation = ?1 AND device = ?2";
-            self.connection.execute(sql, params![conversation.as_bytes(), device.as_bytes()])?;
+            for sql in [
+                "DELETE FROM removal WHERE conversation = ?1 AND device = ?2",
+                "DELETE FROM roster WHERE conversation = ?1 AND device = ?2",
+            ] {
+                self.connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), device.as_bytes()])?;
+            }
             if self.is_revoked(*account, *device, &mut logs)? {
                 let sql = "INSERT OR IGNORE INTO expelled (conversation, device) VALUES (?1, ?2)";
                 self.connection.execute(sql, params![conversation.as_bytes(), device.as_bytes()])?;
             }
         }
         for (device, account) in is.iter().filter(|(device, _)| !was.contains_key(device)) {
+            let sql = "INSERT OR REPLACE INTO roster (conversation, account, device) VALUES (?1, ?2, ?3)";
+            let row = params![conversation.as_bytes(), account.as_bytes(), device.as_bytes()];
+            self.connection.prepare_cached(sql)?.execute(row)?;
             if self.is_revoked(*account, *device, &mut logs)? {
                 self.put_removal(conversation, *device)?;
             }
@@ -139,7 +153,12 @@ impl Work<'_> {
 
     /// Forgets who was removed or is to be: the conversation is gone, or goes on from a state of before.
     pub(super) fn forget_removals(&self, conversation: ConversationId) -> Result<(), VaultError> {
-        for sql in ["DELETE FROM expelled WHERE conversation = ?1", "DELETE FROM removal WHERE conversation = ?1"] {
+        for sql in [
+            "DELETE FROM expelled WHERE conversation = ?1",
+            "DELETE FROM removal WHERE conversation = ?1",
+            "DELETE FROM roster WHERE conversation = ?1",
+            "DELETE FROM leave WHERE conversation = ?1",
+        ] {
             self.connection.execute(sql, params![conversation.as_bytes()])?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 8;
+const FORMAT: i64 = 9;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -207,10 +207,66 @@ INSERT INTO mark (conversation, read_number)
     SELECT conversation, max(number) FROM message WHERE kind IN (0, 2) GROUP BY conversation;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 8] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS];
+/// Since format 9: conversations of many, who is in each, what this device wishes to change in one, and who leaves. The
+/// KeyPackages of before do not say that their device can be in a group: they count as old, so that new ones are made.
+const GROUPS: &str = "
+CREATE TABLE conversation_of_many (
+    id BLOB PRIMARY KEY,
+    kind INTEGER NOT NULL,             -- 0 direct, 1 group
+    peer BLOB,                         -- of a direct one: the other account
+    name TEXT,                         -- of a group, as its authenticated state says
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    epoch_seen INTEGER NOT NULL,
+    renewed_ms INTEGER NOT NULL,
+    joined_epoch INTEGER NOT NULL DEFAULT 0,
+    must_rejoin INTEGER NOT NULL DEFAULT 0,
+    group_info BLOB, tree BLOB, welcome BLOB
+) WITHOUT ROWID;
+INSERT INTO conversation_of_many
+    SELECT id, 0, peer, NULL, state, epoch, epoch_seen, renewed_ms, joined_epoch, must_rejoin, group_info, tree, welcome
+    FROM conversation;
+DROP TABLE conversation;
+ALTER TABLE conversation_of_many RENAME TO conversation;
+CREATE TABLE roster (                  -- the leaves, of conversations that were joined since
+    conversation BLOB NOT NULL,
+    account BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (conversation, account, device)
+) WITHOUT ROWID;
+CREATE INDEX roster_by_account ON roster (account);
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    conversation BLOB NOT NULL,
+    kind INTEGER NOT NULL,             -- 0 add, 1 remove, 2 rename, 3 make an admin, 4 make one no more
+    account BLOB,
+    text TEXT,
+    state INTEGER NOT NULL DEFAULT 0,  -- 0 open, 1 done, 2 refused
+    why TEXT,                          -- of a refused one
+    event INTEGER,                     -- what tells of it, until whoever wished it has been told
+    counter INTEGER,                   -- of the pending commit that it is in
+    created_ms INTEGER NOT NULL
+);
+CREATE TABLE claimed_package (         -- for an intent that adds somebody
+    intent INTEGER NOT NULL,
+    device BLOB NOT NULL,
+    package BLOB NOT NULL,
+    PRIMARY KEY (intent, device)
+) WITHOUT ROWID;
+CREATE TABLE leave (                   -- statements of accounts that still have a leaf
+    conversation BLOB NOT NULL,
+    account BLOB NOT NULL,
+    statement BLOB NOT NULL,
+    PRIMARY KEY (conversation, account)
+) WITHOUT ROWID;
+CREATE VIEW to_remove AS SELECT conversation FROM removal UNION ALL SELECT conversation FROM leave;
+UPDATE key_package SET made_ms = max(0, made_ms - 2419200000);
+";
 
-const _: () = assert!(STEPS.len() == 8 && FORMAT == 8, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 9] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS];
+
+const _: () = assert!(STEPS.len() == 9 && FORMAT == 9, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

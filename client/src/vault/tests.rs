@@ -5,9 +5,11 @@
 mod attacks;
 mod copies;
 mod devices;
+mod groups;
 mod holds;
 mod home;
 mod key_packages;
+mod leaves;
 mod link;
 mod receipts;
 mod relay;
@@ -15,4 +17,4 @@ mod restart;
 mod talk;
 
 use super::*;
-use relay::{Person, Relay, texts};
+use relay::{DIRECT, Person, Relay, texts};

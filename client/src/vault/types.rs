@@ -1,6 +1,8 @@
 //! The values that go into a vault and come out of it.
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position};
+use gureum_proto::{
+    AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position,
+};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, StoredEvent};
@@ -30,14 +32,41 @@ pub struct Learned {
 pub struct Conversation {
     /// Its id.
     pub id: ConversationId,
-    /// The other account.
-    pub peer: AccountId,
+    /// Of two accounts, or a group.
+    pub kind: ConversationKind,
+    /// The other account of a direct conversation.
+    pub peer: Option<AccountId>,
+    /// The name of a group, as far as it is known here.
+    pub name: Option<String>,
     /// The epoch that this device is in; 0 when it is in none.
     pub epoch: u64,
     /// The highest epoch that was ever shown.
     pub epoch_seen: u64,
     /// Its state.
     pub state: ConversationStatus,
+}
+
+impl Conversation {
+    /// What it is filed under.
+    #[must_use]
+    pub fn with(&self) -> With {
+        self.peer.map_or(With::Group(self.id), With::Account)
+    }
+}
+
+/// Whose conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum With {
+    /// Those with one account; there may be several, of which all but one are kept for their history alone.
+    Account(AccountId),
+    /// A group.
+    Group(ConversationId),
+}
+
+impl From<AccountId> for With {
+    fn from(account: AccountId) -> Self {
+        Self::Account(account)
+    }
 }
 
 /// How a conversation stands.
@@ -56,6 +85,9 @@ pub enum ConversationStatus {
     Ahead,
     /// The server no longer knew it, and another one has taken its place: it is kept for its history alone.
     Replaced,
+    /// A group that the account has left or was removed from: it is kept for its history. Whoever is added again comes
+    /// back by a Welcome.
+    Left,
 }
 
 /// What a look at the server's state of a conversation showed.
@@ -111,8 +143,8 @@ pub enum Settled {
 pub struct SentMessage {
     /// The row that it was.
     pub outbox: OutboxId,
-    /// The other account.
-    pub to: AccountId,
+    /// Whom or what it is for.
+    pub to: With,
     /// The conversation.
     pub conversation: ConversationId,
     /// The server's id; `None` when the acceptance is so old that the server has forgotten it.
@@ -137,8 +169,20 @@ pub struct Taken {
     /// A Welcome came that is for other devices of the account, into a conversation of which nothing is known here: the
     /// server's list says more.
     pub unlisted: bool,
-    /// Whether revoked devices are to be removed: [`super::Vault::removals_due`].
-    pub removals: bool,
+    /// Whether revoked devices are to be removed, or accounts that have left: [`super::Vault::removals_due`].
+    pub removals: Removals,
+}
+
+/// Whether somebody is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Removals {
+    /// Nobody.
+    #[default]
+    Nothing,
+    /// From groups alone, where many others may do it.
+    FromGroups,
+    /// From a conversation of two, where few others may.
+    FromPairs,
 }
 
 /// What the vault needs from the server.
@@ -168,6 +212,11 @@ pub enum Need {
         /// Of this conversation.
         conversation: ConversationId,
     },
+    /// `ReadMemberLogs`, each of which [`super::Vault::learn_member`] takes: more than one log is missing.
+    Members {
+        /// Of this conversation.
+        conversation: ConversationId,
+    },
 }
 
 /// What [`super::Vault::apply_commits`] did.
@@ -191,8 +240,10 @@ pub enum Applied {
 pub struct Message {
     /// Where.
     pub conversation: ConversationId,
-    /// The other account of the conversation.
-    pub peer: AccountId,
+    /// The other account of a direct conversation.
+    pub peer: Option<AccountId>,
+    /// The name of the group that it is in.
+    pub group: Option<String>,
     /// Who wrote it.
     pub from: AccountId,
     /// The handle of who wrote it.
@@ -274,7 +325,7 @@ pub enum HistoryItem {
     Restarted {
         /// Which.
         conversation: ConversationId,
-        /// With whom.
-        with: Handle,
+        /// With whom, or the group's name.
+        with: String,
     },
 }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::handle::Handle;
 use crate::ids::AccountId;
-use crate::limits::LOG_ENTRY_BYTES_MAX;
+use crate::leave::SignedLeave;
+use crate::limits::{CONVERSATION_ACCOUNTS_MAX, LOG_ENTRY_BYTES_MAX};
 
 /// How to find an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +59,60 @@ impl AccountFound {
     }
 
     pub(super) fn read(found: schema::AccountFound) -> Result<Self, PayloadError> {
-        let entry = |entry| filled(entry, LOG_ENTRY_BYTES_MAX, "log entry");
         Ok(Self {
             account: id(&found.account, "account")?,
             handle: found.handle.parse().map_err(|_| PayloadError::Invalid("handle"))?,
-            log_entries: found.log_entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+            log_entries: read_entries(found.log_entries)?,
             log_length: found.log_length,
         })
     }
+}
+
+/// An account in a conversation and its device log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberLog {
+    /// The account.
+    pub account: AccountId,
+    /// Its handle.
+    pub handle: Handle,
+    /// Signed entries from the first one on, as many as fit.
+    pub log_entries: Vec<Bytes>,
+    /// What the account has signed, if it has left and is to be removed.
+    pub leave: Option<SignedLeave>,
+}
+
+impl MemberLog {
+    pub(super) fn write_page(logs: &[Self], more: bool) -> schema::MemberLogs {
+        let log = |log: &Self| schema::MemberLog {
+            account: raw(log.account),
+            handle: log.handle.to_string(),
+            log_entries: log.log_entries.clone(),
+            leave: log.leave.as_ref().map(SignedLeave::write),
+        };
+        schema::MemberLogs { logs: logs.iter().map(log).collect(), more }
+    }
+
+    pub(super) fn read_page(page: schema::MemberLogs) -> Result<(Vec<Self>, bool), PayloadError> {
+        if page.logs.len() > CONVERSATION_ACCOUNTS_MAX {
+            return Err(PayloadError::TooLong("page of device logs"));
+        }
+        let logs = page.logs.into_iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
+        if !logs.is_sorted_by(|a, b| a.account < b.account) {
+            return Err(PayloadError::Invalid("order of accounts"));
+        }
+        Ok((logs, page.more))
+    }
+
+    fn read(log: schema::MemberLog) -> Result<Self, PayloadError> {
+        Ok(Self {
+            account: id(&log.account, "account")?,
+            handle: log.handle.parse().map_err(|_| PayloadError::Invalid("handle"))?,
+            log_entries: read_entries(log.log_entries)?,
+            leave: log.leave.map(SignedLeave::read).transpose()?,
+        })
+    }
+}
+
+fn read_entries(entries: Vec<Bytes>) -> Result<Vec<Bytes>, PayloadError> {
+    entries.into_iter().map(|entry| filled(entry, LOG_ENTRY_BYTES_MAX, "log entry")).collect()
 }

@@ -3,42 +3,93 @@
 use bytes::Bytes;
 
 use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
+use crate::group_state::ConversationKind;
 use crate::ids::{AccountId, ConversationId};
 use crate::limits::{CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, HANDSHAKE_BYTES_MAX};
 
-/// A two-account conversation at epoch 1 or later.
+/// With whom a conversation begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConversationWith {
+    /// With one other account, of which there is one for each pair.
+    Peer(AccountId),
+    /// A group: all its accounts, the creator's among them, ascending.
+    Group(Vec<AccountId>),
+    /// With the account's own devices, of which there is one for each account.
+    Own,
+}
+
+/// A conversation at epoch 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateConversation {
     /// Its id, which is the MLS group id.
     pub conversation: ConversationId,
-    /// The other account.
-    pub peer: AccountId,
+    /// With whom.
+    pub with: ConversationWith,
     /// An MLSMessage with a GroupInfo.
     pub group_info: Bytes,
     /// The ratchet tree.
     pub tree: Bytes,
-    /// An MLSMessage with a Welcome for every leaf but the creator's.
+    /// An MLSMessage with a Welcome for every leaf but the creator's; empty if there is no other.
     pub welcome: Bytes,
+}
+
+impl ConversationWith {
+    /// The kind that it makes.
+    #[must_use]
+    pub const fn kind(&self) -> ConversationKind {
+        match self {
+            Self::Peer(_) => ConversationKind::Direct,
+            Self::Group(_) => ConversationKind::Group,
+            Self::Own => ConversationKind::Own,
+        }
+    }
+
+    fn read(kind: i32, peer: &[u8], members: Vec<Bytes>) -> Result<Self, PayloadError> {
+        let kind = ConversationKind::read(kind)?;
+        if kind != ConversationKind::Direct && !peer.is_empty() {
+            return Err(PayloadError::Invalid("peer"));
+        }
+        let members = read_accounts(members)?;
+        if members.is_empty() == (kind == ConversationKind::Group) || !members.is_sorted_by(|a, b| a < b) {
+            return Err(PayloadError::Invalid("list of accounts"));
+        }
+        Ok(match kind {
+            ConversationKind::Direct => Self::Peer(id(peer, "peer")?),
+            ConversationKind::Group => Self::Group(members),
+            ConversationKind::Own => Self::Own,
+        })
+    }
 }
 
 impl CreateConversation {
     pub(super) fn write(&self) -> schema::CreateConversation {
+        let (peer, members) = match &self.with {
+            ConversationWith::Peer(peer) => (raw(peer), Vec::new()),
+            ConversationWith::Group(members) => (Bytes::new(), members.iter().map(raw).collect()),
+            ConversationWith::Own => (Bytes::new(), Vec::new()),
+        };
         schema::CreateConversation {
             conversation: raw(self.conversation),
-            peer: raw(self.peer),
+            peer,
             group_info: self.group_info.clone(),
             tree: self.tree.clone(),
             welcome: self.welcome.clone(),
+            kind: self.with.kind().write(),
+            members,
         }
     }
 
     pub(super) fn read(create: schema::CreateConversation) -> Result<Self, PayloadError> {
+        let with = ConversationWith::read(create.kind, &create.peer, create.members)?;
+        if with.kind() == ConversationKind::Direct && create.welcome.is_empty() {
+            return Err(PayloadError::Missing("Welcome"));
+        }
         Ok(Self {
             conversation: id(&create.conversation, "conversation")?,
-            peer: id(&create.peer, "peer")?,
+            with,
             group_info: filled(create.group_info, HANDSHAKE_BYTES_MAX, "GroupInfo")?,
             tree: filled(create.tree, HANDSHAKE_BYTES_MAX, "tree")?,
-            welcome: filled(create.welcome, HANDSHAKE_BYTES_MAX, "Welcome")?,
+            welcome: bounded(create.welcome, HANDSHAKE_BYTES_MAX, "Welcome")?,
         })
     }
 }
@@ -154,6 +205,8 @@ pub struct ConversationState {
     pub epoch: u64,
     /// The accounts in it.
     pub accounts: Vec<AccountId>,
+    /// What it is, by the server's word.
+    pub kind: ConversationKind,
 }
 
 impl ConversationState {
@@ -162,6 +215,7 @@ impl ConversationState {
             conversation: raw(state.conversation),
             epoch: state.epoch,
             accounts: state.accounts.iter().map(raw).collect(),
+            kind: state.kind.write(),
         };
         schema::Conversations { conversations: conversations.iter().map(state).collect(), more }
     }
@@ -175,14 +229,18 @@ impl ConversationState {
     }
 
     fn read(state: schema::ConversationState) -> Result<Self, PayloadError> {
-        if state.accounts.len() > CONVERSATION_ACCOUNTS_MAX {
-            return Err(PayloadError::TooLong("list of accounts"));
-        }
-        let account = |account: Bytes| id(&account, "account");
         Ok(Self {
             conversation: id(&state.conversation, "conversation")?,
             epoch: state.epoch,
-            accounts: state.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
+            accounts: read_accounts(state.accounts)?,
+            kind: ConversationKind::read(state.kind)?,
         })
     }
+}
+
+fn read_accounts(accounts: Vec<Bytes>) -> Result<Vec<AccountId>, PayloadError> {
+    if accounts.len() > CONVERSATION_ACCOUNTS_MAX {
+        return Err(PayloadError::TooLong("list of accounts"));
+    }
+    accounts.into_iter().map(|account| id(&account, "account")).collect()
 }

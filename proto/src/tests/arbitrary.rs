@@ -7,12 +7,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
-    Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody,
-    FindBy, Gap, GapReason, Group, Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Life, LifeToken, Link,
-    LinkBundle, LinkCode, LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MessageId, Notice, Position, Ready,
-    Recover, Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
+    Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, CommitAttachment, Commits, ConversationId,
+    ConversationKind, ConversationState, ConversationWith, CreateConversation, DeliveryFrame, DeviceId,
+    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState, Handle,
+    Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode, LinkConsent,
+    LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering,
+    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave,
+    SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -116,6 +117,19 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     ]
 }
 
+fn leave() -> impl Strategy<Value = SignedLeave> {
+    (conversation(), account(), device(), some_bytes(99), any::<[u8; 32]>()).prop_map(
+        |(conversation, account, device, leaf_key, seed)| {
+            let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+            SignedLeave::sign(Leave { conversation, account, device, leaf_key }, &key)
+        },
+    )
+}
+
+fn accounts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<AccountId>> {
+    proptest::collection::btree_set(account(), count).prop_map(|accounts| accounts.into_iter().collect())
+}
+
 fn body() -> impl Strategy<Value = EnvelopeBody> {
     prop_oneof![
         (any::<u64>(), some_bytes(300)).prop_map(|(number, ciphertext)| EnvelopeBody::Message { number, ciphertext }),
@@ -123,6 +137,7 @@ fn body() -> impl Strategy<Value = EnvelopeBody> {
         (any::<u64>(), some_bytes(300)).prop_map(|(epoch, commit)| EnvelopeBody::Commit { epoch, commit }),
         some_bytes(300).prop_map(EnvelopeBody::Welcome),
         any::<u64>().prop_map(|log_entries| EnvelopeBody::LogChange { log_entries }),
+        leave().prop_map(EnvelopeBody::Leave),
     ]
 }
 
@@ -150,10 +165,15 @@ fn delivery_frame() -> impl Strategy<Value = DeliveryFrame> {
 
 fn request() -> impl Strategy<Value = Request> {
     let by = prop_oneof![handle().prop_map(FindBy::Handle), account().prop_map(FindBy::Account)];
-    let create = (conversation(), account(), some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
-        |(conversation, peer, group_info, tree, welcome)| CreateConversation {
+    let with = prop_oneof![
+        account().prop_map(ConversationWith::Peer),
+        accounts(1..5).prop_map(ConversationWith::Group),
+        Just(ConversationWith::Own),
+    ];
+    let create = (conversation(), with, some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
+        |(conversation, with, group_info, tree, welcome)| CreateConversation {
             conversation,
-            peer,
+            with,
             group_info,
             tree,
             welcome,
@@ -188,6 +208,10 @@ fn request() -> impl Strategy<Value = Request> {
         (link(), vec(any::<u8>(), 0..99))
             .prop_map(|(link, payload)| Request::FinishLink { link, payload: payload.into() }),
         life_token().prop_map(|next| Request::TakeOver { next }),
+        (conversation(), option::of(account()), any::<bool>()).prop_map(|(conversation, after, pending_only)| {
+            Request::ReadMemberLogs { conversation, after, pending_only }
+        }),
+        (conversation(), leave()).prop_map(|(conversation, leave)| Request::LeaveConversation { conversation, leave }),
     ]
 }
 
@@ -220,8 +244,20 @@ fn response() -> impl Strategy<Value = Response> {
             first_epoch,
         },
     );
-    let state = (conversation(), any::<u64>(), vec(account(), 0..4))
-        .prop_map(|(conversation, epoch, accounts)| ConversationState { conversation, epoch, accounts });
+    let kind = prop_oneof![Just(ConversationKind::Direct), Just(ConversationKind::Group), Just(ConversationKind::Own)];
+    let state = (conversation(), any::<u64>(), vec(account(), 0..4), kind)
+        .prop_map(|(conversation, epoch, accounts, kind)| ConversationState { conversation, epoch, accounts, kind });
+    let member_logs = (accounts(0..4), handle(), vec(some_bytes(99), 0..4), option::of(leave()), any::<bool>())
+        .prop_map(|(accounts, handle, log_entries, leave, more)| {
+            let (handle, log_entries, leave) = (&handle, &log_entries, &leave);
+            let log = |account| MemberLog {
+                account,
+                handle: handle.clone(),
+                log_entries: log_entries.clone(),
+                leave: leave.clone(),
+            };
+            Response::MemberLogs { logs: accounts.into_iter().map(log).collect(), more }
+        });
     prop_oneof![
         refusal(600).prop_map(Response::Refused),
         found.prop_map(Response::Account),
@@ -246,6 +282,8 @@ fn response() -> impl Strategy<Value = Response> {
         Just(Response::LinkFinished),
         any::<(u64, u64)>()
             .prop_map(|(generation, accepted_counter)| Response::TakenOver { generation, accepted_counter }),
+        member_logs,
+        Just(Response::ConversationLeft),
     ]
 }
 
@@ -366,11 +404,24 @@ proptest! {
     }
 
     #[test]
+    fn what_travels_in_groups_comes_back(
+        name in vec(any::<char>(), 1..30), admins in accounts(0..9), leaves in vec(leave(), 0..4),
+    ) {
+        let name = name.into_iter().collect::<String>();
+        if let Ok(state) = GroupState::new(name, admins) {
+            prop_assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+        }
+        let attachment = CommitAttachment { leaves };
+        prop_assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
+
+    #[test]
     fn arbitrary_bytes_are_no_log_and_no_identity(bytes in vec(any::<u8>(), 0..200)) {
         prop_assert!(DeviceLog::from_root(&bytes).is_err());
         if let Ok(identity) = LeafIdentity::parse(&bytes) {
-            prop_assert_eq!(identity.to_bytes(), bytes);
+            prop_assert_eq!(identity.to_bytes(), bytes.clone());
         }
+        let _ = (GroupState::decode(&bytes), CommitAttachment::decode(&bytes), SignedLeave::decode(bytes.into()));
     }
 
     #[test]

@@ -255,6 +255,13 @@ fn an_envelope_keeps_its_bounds() {
     assert_eq!(read(full(Some(Body::Message(numbered)))), Err(PayloadError::Invalid("number")));
     filled(HANDSHAKE_BYTES_MAX, "commit", |commit| read(full(Some(Body::Commit(schema::Commit { epoch: 1, commit })))));
     filled(HANDSHAKE_BYTES_MAX, "welcome", |welcome| read(full(Some(Body::Welcome(welcome)))));
+    assert_eq!(read(full(Some(Body::Leave(leave(64))))), Ok(()));
+    assert_eq!(read(full(Some(Body::Leave(leave(63))))), Err(PayloadError::Invalid("signature")));
+}
+
+fn leave(signature_bytes: usize) -> schema::SignedLeave {
+    let body = schema::Leave { version: 1, conversation: id(), account: id(), device: id(), leaf_key: long(32) };
+    schema::SignedLeave { body: body.encode_to_vec().into(), signature: long(signature_bytes) }
 }
 
 #[test]
@@ -301,6 +308,13 @@ fn requests_that_read_keep_their_bounds() {
     let list = |after| request(Kind::ListConversations(schema::ListConversations { after }));
     assert_eq!(list(Bytes::new()), Ok(()));
     assert_eq!(list(long(15)), Err(PayloadError::Invalid("conversation")));
+
+    let logs = |conversation, after| {
+        request(Kind::ReadMemberLogs(schema::ReadMemberLogs { conversation, after, pending_only: true }))
+    };
+    an_id("conversation", |conversation| logs(conversation, id()));
+    assert_eq!(logs(id(), Bytes::new()), Ok(()));
+    assert_eq!(logs(id(), long(15)), Err(PayloadError::Invalid("account")));
 }
 
 #[test]
@@ -323,6 +337,8 @@ fn requests_that_change_keep_their_bounds() {
         group_info: long(1),
         tree: long(1),
         welcome: long(1),
+        kind: 0,
+        members: vec![],
     };
     let create = |message| request(Kind::CreateConversation(message));
     an_id("conversation", |conversation| create(schema::CreateConversation { conversation, ..full() }));
@@ -331,6 +347,28 @@ fn requests_that_change_keep_their_bounds() {
     filled(max, "GroupInfo", |group_info| create(schema::CreateConversation { group_info, ..full() }));
     filled(max, "tree", |tree| create(schema::CreateConversation { tree, ..full() }));
     filled(max, "Welcome", |welcome| create(schema::CreateConversation { welcome, ..full() }));
+    let unknown = create(schema::CreateConversation { kind: 4, ..full() });
+    assert_eq!(unknown, Err(PayloadError::Invalid("kind of conversation")));
+    assert_eq!(create(schema::CreateConversation { kind: 1, ..full() }), Ok(()), "direct, said or left out");
+
+    let accounts = |first: u128, count: u128| -> Vec<Bytes> {
+        (first..first + count).map(|number| Bytes::copy_from_slice(&number.to_be_bytes())).collect()
+    };
+    let of = |kind, members, peer| {
+        let welcome = Bytes::new();
+        create(schema::CreateConversation { kind, members, peer, welcome, ..full() })
+    };
+    let most = u128::try_from(CONVERSATION_ACCOUNTS_MAX).unwrap();
+    assert_eq!(of(2, accounts(0, most), Bytes::new()), Ok(()));
+    assert_eq!(of(2, accounts(0, most + 1), Bytes::new()), Err(PayloadError::TooLong("list of accounts")));
+    let no_list = Err(PayloadError::Invalid("list of accounts"));
+    assert_eq!(of(2, vec![], Bytes::new()), no_list);
+    assert_eq!(of(2, [accounts(2, 1), accounts(1, 1)].concat(), Bytes::new()), no_list);
+    assert_eq!(of(3, accounts(1, 1), Bytes::new()), no_list);
+    assert_eq!(of(0, accounts(1, 1), id()), no_list);
+    assert_eq!(of(2, accounts(1, 1), id()), Err(PayloadError::Invalid("peer")));
+    assert_eq!(of(3, vec![], Bytes::new()), Ok(()));
+    an_id("account", |account| of(2, vec![account], Bytes::new()));
 
     let full = || schema::SubmitCommit {
         counter: 1,
@@ -347,6 +385,12 @@ fn requests_that_change_keep_their_bounds() {
     filled(max, "commit", |commit| submit(schema::SubmitCommit { commit, ..full() }));
     filled(max, "GroupInfo", |group_info| submit(schema::SubmitCommit { group_info, ..full() }));
     at_most(max, "Welcome", |welcome| submit(schema::SubmitCommit { welcome, ..full() }));
+
+    let leaves =
+        |conversation, leave| request(Kind::LeaveConversation(schema::LeaveConversation { conversation, leave }));
+    an_id("conversation", |conversation| leaves(conversation, Some(leave(64))));
+    assert_eq!(leaves(id(), None), Err(PayloadError::Missing("leave")));
+    assert_eq!(leaves(id(), Some(leave(63))), Err(PayloadError::Invalid("signature")));
 }
 
 #[test]
@@ -401,7 +445,7 @@ fn pages_keep_their_bounds_and_their_order() {
     }
     filled(HANDSHAKE_BYTES_MAX, "commit", |commit| commits(&[1], commit));
 
-    let state = |conversation, accounts| schema::ConversationState { conversation, epoch: 1, accounts };
+    let state = |conversation, accounts| schema::ConversationState { conversation, epoch: 1, accounts, kind: 0 };
     let page = |conversations| response(Kind::Conversations(schema::Conversations { conversations, more: false }));
     assert_eq!(page(vec![state(id(), vec![]); CONVERSATIONS_PAGE]), Ok(()));
     let too_many = Err(PayloadError::TooLong("page of conversations"));
@@ -411,4 +455,24 @@ fn pages_keep_their_bounds_and_their_order() {
     assert_eq!(page(vec![state(id(), vec![id(); CONVERSATION_ACCOUNTS_MAX])]), Ok(()));
     let too_many = Err(PayloadError::TooLong("list of accounts"));
     assert_eq!(page(vec![state(id(), vec![id(); CONVERSATION_ACCOUNTS_MAX + 1])]), too_many);
+    let unknown = page(vec![schema::ConversationState { kind: 4, ..state(id(), vec![]) }]);
+    assert_eq!(unknown, Err(PayloadError::Invalid("kind of conversation")));
+
+    let log = |account: Bytes, handle: &str, entry| {
+        let handle = handle.to_owned();
+        schema::MemberLog { account, handle, log_entries: vec![entry], leave: None }
+    };
+    let page = |logs| response(Kind::MemberLogs(schema::MemberLogs { logs, more: false }));
+    an_id("account", |account| page(vec![log(account, "alice", long(1))]));
+    assert_eq!(page(vec![log(id(), "a", long(1))]), Err(PayloadError::Invalid("handle")));
+    filled(LOG_ENTRY_BYTES_MAX, "log entry", |entry| page(vec![log(id(), "alice", entry)]));
+    let left = |signature_bytes| {
+        page(vec![schema::MemberLog { leave: Some(leave(signature_bytes)), ..log(id(), "alice", long(1)) }])
+    };
+    assert_eq!(left(64), Ok(()));
+    assert_eq!(left(63), Err(PayloadError::Invalid("signature")));
+    let twice = page(vec![log(id(), "alice", long(1)), log(id(), "alice", long(1))]);
+    assert_eq!(twice, Err(PayloadError::Invalid("order of accounts")));
+    let too_many = page(vec![log(id(), "alice", long(1)); CONVERSATION_ACCOUNTS_MAX + 1]);
+    assert_eq!(too_many, Err(PayloadError::TooLong("page of device logs")));
 }

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope, EnvelopeBody, FindBy, Gap,
-    GapReason, Group, Hello, HelloClaim, KeyPackages, Life, LifeToken, Link, LinkId, LogHead, MessageId, Notice,
-    Position, Ready, Recover, Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
+    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
+    ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
+    EnvelopeBody, FindBy, Gap, GapReason, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link, LinkId,
+    LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered, Request,
+    Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello, put_link,
+    put_link_reply, put_recover, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
@@ -21,6 +22,12 @@ fn bytes(text: &'static str) -> Bytes {
 
 fn message_id() -> MessageId {
     MessageId::new(0x0123_4567_89ab, 5)
+}
+
+fn leave() -> SignedLeave {
+    let leaf_key = Bytes::from_static(&[0xe1; 32]);
+    let leave = Leave { conversation: CONVERSATION, account: ACCOUNT, device: DEVICE, leaf_key };
+    SignedLeave::sign(leave, &ed25519_dalek::SigningKey::from_bytes(&[5; 32]))
 }
 
 fn refusal() -> Refusal {
@@ -232,6 +239,14 @@ fn delivery_frames_have_these_bytes() {
         "10405108ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
     );
+    delivery(
+        envelope(EnvelopeBody::Leave(leave())),
+        "1040ee08ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d15a9e010a5a08011210c1c1c1c1c1c1c1\
+         c1c1c1c1c1c1c1c1c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e59\
+         9abf84add852707bc1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
+    );
     // Before any message, as for any proto3 writer: the count of 0 takes no byte.
     let DeliveryFrame::Envelope(first) = envelope(EnvelopeBody::LogChange { log_entries: 3 }) else { unreachable!() };
     delivery(
@@ -269,17 +284,29 @@ fn requests_have_these_bytes() {
         Request::ClaimKeyPackages { accounts: vec![ACCOUNT, OTHER] },
         "20261a241210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",
     );
-    let create = CreateConversation {
-        conversation: CONVERSATION,
-        peer: ACCOUNT,
-        group_info: bytes("info"),
-        tree: bytes("tree"),
-        welcome: bytes("welcome"),
+    let create = |with, welcome| {
+        let (group_info, tree) = (bytes("info"), bytes("tree"));
+        Request::CreateConversation(CreateConversation {
+            conversation: CONVERSATION,
+            with,
+            group_info,
+            tree,
+            welcome: bytes(welcome),
+        })
     };
     request(
-        Request::CreateConversation(create),
+        create(ConversationWith::Peer(ACCOUNT), "welcome"),
         "203b22390a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11a04696e666f2204\
          747265652a0777656c636f6d65",
+    );
+    request(
+        create(ConversationWith::Group(vec![ACCOUNT, AccountId::from_bytes([0xa2; 16])]), ""),
+        "20404622440a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f22047472656530023a10a1a1a1a1a1a1a1a1a1\
+         a1a1a1a1a1a1a13a10a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2",
+    );
+    request(
+        create(ConversationWith::Own, "welcome"),
+        "202b22290a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f2204747265652a0777656c636f6d653003",
     );
     let commit = SubmitCommit {
         counter: 7,
@@ -313,6 +340,21 @@ fn requests_have_these_bytes() {
     );
     let next = LifeToken::from_bytes([0x72; 16]);
     request(Request::TakeOver { next }, "2015a201120a1072727272727272727272727272727272");
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: None, pending_only: false },
+        "201452120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1",
+    );
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: Some(ACCOUNT), pending_only: true },
+        "202852260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11801",
+    );
+    request(
+        Request::LeaveConversation { conversation: CONVERSATION, leave: leave() },
+        "2040b67ab3010a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1129e010a5a08011210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1\
+         c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e599abf84add852707b\
+         c1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
+    );
 }
 
 #[test]
@@ -344,10 +386,17 @@ fn responses_have_these_bytes() {
     );
     let group = Group { epoch: 3, group_info: bytes("info"), tree: bytes("tree") };
     response(Response::Group(group), "2110420e08031204696e666f1a0474726565");
-    let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT] }];
+    let page = |kind| {
+        let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT], kind }];
+        Response::Conversations { conversations, more: true }
+    };
     response(
-        Response::Conversations { conversations, more: true },
+        page(ConversationKind::Direct),
         "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
+    );
+    response(
+        page(ConversationKind::Group),
+        "212e4a2c0a280a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a120021001",
     );
     response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
     let state = DeviceState { device: DEVICE, last_seen_ms: 1_800_000_000_000, key_packages_left: 20 };
@@ -356,4 +405,15 @@ fn responses_have_these_bytes() {
     response(Response::LinkCountersigned { payload: bytes("reply") }, "210972070a057265706c79");
     response(Response::LinkFinished, "21027a00");
     response(Response::TakenOver { generation: 8, accepted_counter: 7 }, "2107aa010408081007");
+    let logs = vec![MemberLog {
+        account: ACCOUNT,
+        handle: "alice".parse().unwrap(),
+        log_entries: vec![bytes("root"), bytes("next")],
+        leave: None,
+    }];
+    response(
+        Response::MemberLogs { logs, more: true },
+        "212b5a290a250a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578741001",
+    );
+    response(Response::ConversationLeft, "2103820100");
 }

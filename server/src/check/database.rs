@@ -211,7 +211,7 @@ impl Audit<'_> {
         }
         let is_there = match entry.body {
             InboxBody::Message | InboxBody::Silent => self.has(Family::Message, &key::message(&entry.id)),
-            InboxBody::Welcome => self.has(Family::Welcome, &key::message(&entry.id)),
+            InboxBody::Welcome | InboxBody::Leave => self.has(Family::Welcome, &key::message(&entry.id)),
             InboxBody::Commit { conversation, epoch } => self.has(Family::Commit, &key::commit(&conversation, epoch)),
             InboxBody::DeviceLog { account } => self.has(Family::DeviceLog, &key::device_log(&account, 0)),
         };
@@ -369,10 +369,21 @@ impl Audit<'_> {
             };
             match tag {
                 ConversationTag::Head => {
-                    record::<ConversationHead>("conversation", record_key, value, report);
+                    if let Some(head) = record::<ConversationHead>("conversation", record_key, value, report) {
+                        self.members(&id, &head, report);
+                    }
                 }
                 ConversationTag::Number => {
                     record::<u64>("conversation", record_key, value, report);
+                }
+                ConversationTag::Epoch => {
+                    let epoch = record::<u64>("conversation", record_key, value, report);
+                    let head_key = key::conversation(&id, ConversationTag::Head);
+                    let head: Option<ConversationHead> = self.get(Family::Conversation, &head_key);
+                    if head.zip(epoch).is_some_and(|(head, epoch)| head.epoch != epoch) {
+                        let what = "its epoch is not the one that its head has";
+                        report.find(Kind::Epoch, "conversation", record_key, what);
+                    }
                 }
                 ConversationTag::Removals => {
                     record::<Removals>("conversation", record_key, value, report);
@@ -422,6 +433,9 @@ impl Audit<'_> {
                 // Whether it is the account's key stands in its log, which is read elsewhere.
                 Some((b'r', recovery_key)) => record::<AccountId>("directory", record_key, value, report)
                     .is_none_or(|account| recovery_key.len() == 32 && self.has_log(&account)),
+                Some((b'l', account)) => AccountId::try_from(account).is_ok_and(|account| {
+                    record::<u64>("directory", record_key, value, report).is_none() || self.has_log(&account)
+                }),
                 Some((b'p', _)) => record::<gureum_proto::ConversationId>("directory", record_key, value, report)
                     .is_none_or(|id| self.has(Family::Conversation, &key::conversation(&id, ConversationTag::Head))),
                 _ => false,

@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use gureum_proto::membership::{Change, Leaf, Logs, judge_commit};
-use gureum_proto::{ConversationId, DeviceId, LeafIdentity};
+use gureum_proto::membership::{Change, Logs, Roster, judge_commit};
+use gureum_proto::{CommitAttachment, ConversationId, DeviceId, LeafIdentity};
 use openmls::framing::{ContentType, MlsMessageBodyIn, ProcessedMessageContent, PublicMessageIn, Sender};
 use openmls::group::StagedCommit;
 use openmls::messages::proposals::Proposal;
-use openmls::prelude::{LeafNode, LeafNodeIndex, PublicGroup};
+use openmls::prelude::{LeafNodeIndex, PublicGroup};
 use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 
-use super::group::{ReadInfo, load, members_of};
-use super::{GroupMember, MlsError, allowed, leaf_identity, read_message, write};
+use super::group::{ReadInfo, leaves_of, load, members_of, state_of};
+use super::{GroupMember, MlsError, allowed, read_leaf, read_message, write};
 
 /// The group after a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,7 @@ pub(crate) fn apply_commit(
 ) -> Result<NextGroup, CommitError> {
     let mut group = load(conversation, group_info, tree).map_err(CommitError::Stored)?;
     let before = members_of(&group).map_err(CommitError::Stored)?;
+    let state = state_of(group.group_context().extensions()).map_err(CommitError::Stored)?;
     let current = group.group_context().epoch().as_u64();
     let message = read_commit(submitted.commit, conversation)?;
     if submitted.epoch != current || message.epoch().as_u64() != current {
@@ -88,15 +89,21 @@ pub(crate) fn apply_commit(
     let sender = message.sender().clone();
     let processed =
         group.process_message(&RustCrypto::default(), message).map_err(|error| invalid(error.to_string()))?;
+    let attachment = CommitAttachment::decode(processed.aad());
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(invalid("it is another message"));
     };
-    let change = describe(&staged, &sender, &before)?;
+    let mut change = describe(&staged, &sender, &before)?;
+    match attachment {
+        Ok(CommitAttachment { leaves }) => change.leaves = leaves,
+        Err(_) => change.more = true,
+    }
     if change.committer != Some(submitted.sender) {
         return Err(MlsError::OtherDevice.into());
     }
-    let leaves: Vec<_> = before.iter().map(GroupMember::as_leaf).collect();
-    allowed(judge_commit(&change, &leaves, logs))?;
+    let leaves = leaves_of(&before);
+    let roster = Roster { conversation, leaves: &leaves, state: state.as_ref() };
+    allowed(judge_commit(&change, &roster, logs))?;
     let merged = group.merge_commit(&MemoryStorage::default(), *staged);
     merged.map_err(|error| invalid(error.to_string()))?;
     finish(conversation, &group, submitted.group_info, &before)
@@ -118,30 +125,29 @@ fn read_commit(bytes: &[u8], conversation: ConversationId) -> Result<PublicMessa
 /// A commit for the rule of membership.
 fn describe(staged: &StagedCommit, sender: &Sender, before: &[GroupMember]) -> Result<Change, CommitError> {
     let at = |index: LeafNodeIndex| before.iter().find(|member| member.leaf == index.u32());
-    let renewed = staged.update_path_leaf_node().map(leaf).transpose()?;
+    let renewed = staged.update_path_leaf_node().map(read_leaf).transpose()?;
     let (external, committer) = match sender {
         Sender::Member(index) => (false, at(*index).map(|member| member.identity)),
         Sender::NewMemberCommit => (true, renewed.as_ref().and_then(|leaf| leaf.identity)),
         Sender::External(_) | Sender::NewMemberProposal => return Err(invalid("its sender may not commit")),
     };
-    let (mut added, mut removed, mut more) = (Vec::new(), Vec::new(), false);
+    let (mut added, mut removed, mut state, mut more) = (Vec::new(), Vec::new(), None, false);
     for queued in staged.queued_proposals() {
         match queued.proposal() {
-            Proposal::Add(add) => added.push(leaf(add.key_package().leaf_node())?),
+            Proposal::Add(add) => added.push(read_leaf(add.key_package().leaf_node())?),
             Proposal::Remove(remove) => {
                 let gone = at(remove.removed()).ok_or_else(|| invalid("it removes a leaf that is not there"))?;
                 removed.push(gone.as_leaf());
             }
+            Proposal::GroupContextExtensions(proposal) => match state_of(proposal.extensions()) {
+                Ok(Some(next)) => state = Some(next),
+                Ok(None) | Err(_) => more = true,
+            },
             Proposal::ExternalInit(_) if external => {}
             _ => more = true,
         }
     }
-    Ok(Change { external, committer, renewed, added, removed, more })
-}
-
-fn leaf(node: &LeafNode) -> Result<Leaf, MlsError> {
-    let (identity, mls_key) = leaf_identity(node.credential(), node.signature_key().as_slice())?;
-    Ok(Leaf { identity: Some(identity), mls_key: mls_key.to_vec() })
+    Ok(Change { external, committer, renewed, added, removed, state, leaves: Vec::new(), more })
 }
 
 fn finish(

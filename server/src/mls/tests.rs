@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use gureum_proto::membership::{accounts_of, judge_group};
+use gureum_proto::membership::{Expected, Roster, accounts_of, judge_group};
 use gureum_proto::{ConversationId, DeviceKeys, DeviceLog, sign_add, sign_revoke, sign_root};
 use openmls::prelude::tls_codec::Serialize;
 use openmls::prelude::{
-    CredentialWithKey, GroupId, KeyPackage, LeafNodeIndex, LeafNodeParameters, Lifetime, MlsGroup,
-    MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageOut, NewSignerBundle, OpenMlsProvider,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, RatchetTreeIn, StagedWelcome,
+    Capabilities, CredentialWithKey, Extensions, GroupContext, GroupId, KeyPackage, LeafNodeIndex, LeafNodeParameters,
+    Lifetime, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageOut, NewSignerBundle,
+    OpenMlsProvider, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, RatchetTreeIn, StagedWelcome,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -68,7 +68,7 @@ impl Device {
     }
 
     fn key_package_of(&self, credential: CredentialWithKey, lifetime: Lifetime) -> KeyPackage {
-        let builder = KeyPackage::builder().key_package_lifetime(lifetime);
+        let builder = KeyPackage::builder().key_package_lifetime(lifetime).leaf_node_capabilities(capabilities());
         builder.build(SUITE, &self.provider, &self.signer, credential).unwrap().key_package().clone()
     }
 
@@ -118,6 +118,11 @@ fn device_keys(seed: u8) -> (SigningKey, SignatureKeyPair, DeviceKeys) {
     (proof, signer, keys)
 }
 
+/// What every leaf says that it supports.
+fn capabilities() -> Capabilities {
+    Capabilities::builder().extensions(vec![GROUP_EXTENSION_TYPE, ExtensionType::LastResort]).build()
+}
+
 /// Alice with two devices and Bob with one; Alice's first device has made the conversation and added the others.
 struct Talk {
     alice: Person,
@@ -152,6 +157,9 @@ macro_rules! commit {
     }};
 }
 
+// Below the macro, which it uses.
+mod groups;
+
 impl Talk {
     fn start() -> Self {
         Self::start_with(Lifetime::default())
@@ -159,11 +167,17 @@ impl Talk {
 
     fn start_with(lifetime: Lifetime) -> Self {
         let (alice, bob) = (Person::new(1).with_device(2), Person::new(3));
+        Self::of(alice, bob, lifetime, Extensions::empty())
+    }
+
+    fn of(alice: Person, bob: Person, lifetime: Lifetime, extensions: Extensions<GroupContext>) -> Self {
         let id = ConversationId::from_bytes([9; 16]);
         let first = &alice.devices[0];
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(SUITE)
             .lifetime(lifetime)
+            .capabilities(capabilities())
+            .with_group_context_extensions(extensions)
             .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
             .build();
         let group_id = GroupId::from_slice(id.as_bytes());
@@ -177,6 +191,7 @@ impl Talk {
         let view = GroupView {
             epoch: 1,
             members: Vec::new(),
+            state: None,
             group_info: handover.group_info.into(),
             tree: tree.tls_serialize_detached().unwrap().into(),
         };
@@ -214,6 +229,7 @@ impl Talk {
             .skip_lifetime_validation()
             .build_group(&provider, info, credential)
             .unwrap()
+            .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities()).build())
             .load_psks(provider.storage())
             .unwrap()
             .create_group_info(true)
@@ -228,7 +244,7 @@ impl Talk {
 
 fn view_of(next: NextGroup) -> GroupView {
     let NextGroup { epoch, members, group_info, tree, .. } = next;
-    GroupView { epoch, members, group_info, tree }
+    GroupView { epoch, members, state: None, group_info, tree }
 }
 
 fn join(device: &Device, welcome: &[u8], tree: RatchetTreeIn) -> MlsGroup {
@@ -283,6 +299,8 @@ fn a_key_package_of_another_identity_entry_key_or_lifetime_is_refused() {
     refuses_package(&package, first, &alice.log, "has another key");
     let long = first.key_package_of(first.credential(), Lifetime::new(86 * 24 * 60 * 60));
     refuses_package(&long, first, &alice.log, "lifetime");
+    let incapable = KeyPackage::builder().build(SUITE, &first.provider, &first.signer, first.credential()).unwrap();
+    refuses_package(incapable.key_package(), first, &alice.log, "does not support");
     let package = second.key_package();
     alice.revoke(1);
     refuses_package(&package, &alice.devices[1], &alice.log, "was revoked");
@@ -317,8 +335,10 @@ fn a_new_group_is_opened_with_its_members() {
     assert_eq!(view.members.iter().map(|member| member.identity).collect::<Vec<_>>(), expected);
     assert_eq!(view.members.iter().map(|member| member.leaf).collect::<Vec<_>>(), [0, 1, 2]);
     let leaves: Vec<_> = view.members.iter().map(GroupMember::as_leaf).collect();
-    assert_eq!(allowed(judge_group(&leaves, &accounts_of(&leaves), &talk.logs())), Ok(()));
-    let unknown = allowed(judge_group(&leaves, &accounts_of(&leaves), &Known::of(&[&talk.alice.log])));
+    let roster = Roster { conversation: talk.id, leaves: &leaves, state: view.state.as_ref() };
+    let judge = |logs: &Known| allowed(judge_group(&roster, Expected::Accounts(&accounts_of(&leaves)), logs));
+    assert_eq!(judge(&talk.logs()), Ok(()));
+    let unknown = judge(&Known::of(&[&talk.alice.log]));
     assert!(matches!(unknown, Err(MlsError::Membership(_))), "whole logs leave no question: {unknown:?}");
 }
 

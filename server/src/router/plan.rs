@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use gureum_proto::{AccountId, Code, DeviceId, Life, MessageId, Notice, Position, Refusal, Send, Sent};
 
-pub use changes::{Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LogPlan, RegisterPlan};
+pub use changes::{
+    Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, RegisterPlan,
+};
 pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;

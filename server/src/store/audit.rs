@@ -90,6 +90,11 @@ pub enum Violation {
         /// And after.
         after: u64,
     },
+    /// The epoch by itself is not that of the roster.
+    EpochTorn {
+        /// Of which conversation.
+        conversation: ConversationId,
+    },
     /// A commit has replaced another, or ends another epoch than the conversation's.
     CommitWrong {
         /// Of which conversation.
@@ -97,10 +102,17 @@ pub enum Violation {
         /// The epoch that it ends.
         epoch: u64,
     },
-    /// A device that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
+    /// A device or an account that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
     RemovalsWrong {
         /// Of which conversation.
         conversation: ConversationId,
+    },
+    /// An account is a member without a leaf or after it has left, or has a leaf and is no member.
+    MembershipWrong {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
     },
     /// A device's highest counter has gone back, or one counter has two results.
     WindowWrong {
@@ -313,6 +325,10 @@ impl Audit<'_> {
             let Ok(conversation) = ConversationId::try_from(id) else { continue };
             if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Removals as u8 {
                 self.removals(conversation)?;
+                self.memberships(conversation)?;
+            }
+            if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Epoch as u8 {
+                self.epoch(conversation)?;
             }
             if *tag != ConversationTag::Head as u8 {
                 continue;
@@ -330,6 +346,18 @@ impl Audit<'_> {
         Ok(())
     }
 
+    /// The epoch stands by itself as it stands with the roster; in a store of before, it does not stand by itself.
+    fn epoch(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let epoch_key = key::conversation(&conversation, ConversationTag::Epoch);
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let epoch: Option<u64> = self.after(Family::Conversation, &epoch_key)?;
+        let head: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        if epoch.is_some_and(|epoch| head.is_none_or(|head| head.epoch != epoch)) {
+            self.found.push(Violation::EpochTorn { conversation });
+        }
+        Ok(())
+    }
+
     /// Who is to be removed has a leaf.
     fn removals(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
         let removals_key = key::conversation(&conversation, ConversationTag::Removals);
@@ -338,9 +366,29 @@ impl Audit<'_> {
         let head_key = key::conversation(&conversation, ConversationTag::Head);
         let Some(head) = self.after::<ConversationHead>(Family::Conversation, &head_key)? else { return Ok(()) };
         let members: BTreeSet<_> = head.members.iter().map(|member| member.device).collect();
-        let has_leaves = after.pending.iter().all(|device| members.contains(device));
+        let leaving = after.leaving.iter().map(|leaving| &leaving.device);
+        let has_leaves = after.pending.iter().chain(leaving).all(|device| members.contains(device));
         if !has_leaves || after.floor_epoch < before.floor_epoch || after.floor_epoch > head.epoch {
             self.found.push(Violation::RemovalsWrong { conversation });
+        }
+        Ok(())
+    }
+
+    /// Whoever has a leaf and has not left is a member, and nobody else who was in it before.
+    fn memberships(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let removals_key = key::conversation(&conversation, ConversationTag::Removals);
+        let before: Option<ConversationHead> = self.before(Family::Conversation, &head_key)?;
+        let after: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        let removals: Removals = self.after(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let accounts = |head: &ConversationHead| head.members.iter().map(|it| it.account).collect::<BTreeSet<_>>();
+        let [before, after] = [before, after].map(|head| head.as_ref().map_or_else(BTreeSet::new, accounts));
+        for account in before.union(&after).copied() {
+            let expected = after.contains(&account) && !removals.is_leaving(account);
+            let membership = key::membership(&account, &conversation);
+            if self.after::<()>(Family::Directory, &membership)?.is_some() != expected {
+                self.found.push(Violation::MembershipWrong { conversation, account });
+            }
         }
         Ok(())
     }
@@ -391,7 +439,7 @@ impl Audit<'_> {
 fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
     match &entry.body {
         InboxBody::Message | InboxBody::Silent => Some((Family::Message, key::message(&entry.id))),
-        InboxBody::Welcome => Some((Family::Welcome, key::message(&entry.id))),
+        InboxBody::Welcome | InboxBody::Leave => Some((Family::Welcome, key::message(&entry.id))),
         InboxBody::Commit { conversation, epoch } => Some((Family::Commit, key::commit(conversation, *epoch))),
         InboxBody::DeviceLog { .. } => None,
     }

@@ -101,13 +101,15 @@ pub enum CursorTag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ConversationTag {
+    /// The current epoch alone: whoever compares epochs need not read the roster.
+    Epoch = b'e',
     /// The GroupInfo of the current epoch.
     GroupInfo = b'g',
     /// Kind, epoch and roster.
     Head = b'h',
     /// The last number given to a message.
     Number = b'n',
-    /// Revoked devices that are to be removed.
+    /// Revoked devices and accounts that have left, which are to be removed.
     Removals = b'p',
     /// The ratchet tree of the current epoch.
     Tree = b't',
@@ -270,6 +272,7 @@ pub fn conversation(conversation: &ConversationId, tag: ConversationTag) -> Key 
 pub fn parse_conversation(key: &[u8]) -> Option<(ConversationId, ConversationTag)> {
     let (conversation, tag) = split_id(key)?;
     let tag = match tag {
+        b"e" => ConversationTag::Epoch,
         b"g" => ConversationTag::GroupInfo,
         b"h" => ConversationTag::Head,
         b"n" => ConversationTag::Number,
@@ -333,7 +336,14 @@ pub fn recovery(recovery_key: &[u8; 32]) -> Key {
     Key::of(&[b"r", recovery_key])
 }
 
-/// The two accounts of a direct conversation, in either order → the conversation.
+/// An account that is no longer in some conversation → when it last ceased to be in one.
+#[must_use]
+pub fn left(account: &AccountId) -> Key {
+    Key::of(&[b"l", account.as_bytes()])
+}
+
+/// The two accounts of a direct conversation, in either order → the conversation. An account and itself: that of its own
+/// devices.
 #[must_use]
 pub fn pair(one: &AccountId, other: &AccountId) -> Key {
     let (low, high) = if one <= other { (one, other) } else { (other, one) };
@@ -411,6 +421,7 @@ mod tests {
         check(handle_of(&ACCOUNT), &format!("61 {a}"));
         check(membership(&ACCOUNT, &CONVERSATION), &format!("63 {a} {c}"));
         check(recovery(&[0xe1; 32]), &format!("72 {}", "e1".repeat(32)));
+        check(left(&ACCOUNT), &format!("6c {a}"));
         check(registration(&InviteId::from_bytes([3; 16])), &"03".repeat(16));
     }
 
@@ -418,6 +429,7 @@ mod tests {
     fn a_pair_has_one_key_whoever_asks() {
         assert_eq!(pair(&ACCOUNT, &OTHER), pair(&OTHER, &ACCOUNT));
         check(pair(&OTHER, &ACCOUNT), &format!("70 {} {}", "a1".repeat(16), "a2".repeat(16)));
+        check(pair(&ACCOUNT, &ACCOUNT), &format!("70 {} {}", "a1".repeat(16), "a1".repeat(16)));
     }
 
     #[test]
@@ -431,6 +443,7 @@ mod tests {
         }
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
         for tag in [
+            ConversationTag::Epoch,
             ConversationTag::GroupInfo,
             ConversationTag::Head,
             ConversationTag::Number,

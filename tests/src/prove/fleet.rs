@@ -396,7 +396,10 @@ impl Listener {
                 }
                 *read += 1;
             }
-            EnvelopeBody::Silent(_) | EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => {}
+            EnvelopeBody::Silent(_)
+            | EnvelopeBody::Commit { .. }
+            | EnvelopeBody::LogChange { .. }
+            | EnvelopeBody::Leave(_) => {}
         }
     }
 }
@@ -413,6 +416,7 @@ pub(super) fn ciphertext(body: &EnvelopeBody) -> Option<(u64, Bytes)> {
         EnvelopeBody::Silent(_)
         | EnvelopeBody::Welcome(_)
         | EnvelopeBody::Commit { .. }
-        | EnvelopeBody::LogChange { .. } => None,
+        | EnvelopeBody::LogChange { .. }
+        | EnvelopeBody::Leave(_) => None,
     }
 }

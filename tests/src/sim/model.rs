@@ -269,6 +269,9 @@ impl Model {
             Event::Restored { .. } | Event::Copied { .. } => {
                 self.journal.violate("no home is taken for a copy", format!("person {person}: {:?}", stored.event));
             }
+            Event::Group { .. } | Event::IntentRefused { .. } => {
+                self.journal.violate("nobody is in a group", format!("person {person}: {:?}", stored.event));
+            }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }

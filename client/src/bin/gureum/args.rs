@@ -1,6 +1,7 @@
 //! The command line.
 
 mod devices;
+mod group;
 mod load;
 mod settings;
 mod talk;
@@ -9,14 +10,15 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 pub(crate) use devices::{ApproveArgs, DevicesArgs, DevicesCommand, LinkArgs, RecoverArgs, RevokeArgs};
+pub(crate) use group::{GroupAction, GroupArgs};
 pub(crate) use load::LoadArgs;
 pub(crate) use settings::{Setting, SettingsArgs, Switch};
 pub(crate) use talk::{ChatArgs, HistoryArgs, ReadArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
 ///
-/// Messages are readable by the two of you alone. The server keeps them for 3 days; what you have received stays
-/// in your own encrypted database.
+/// Messages are readable by those alone who are in the conversation. The server keeps them for 3 days; what you have
+/// received stays in your own encrypted database.
 #[derive(Debug, Parser)]
 #[command(name = "gureum", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -47,6 +49,7 @@ Examples:
   gureum receive --follow
   gureum chat bob
   gureum devices
+  gureum group create 'Book club' bob carol
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
 Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
@@ -74,6 +77,8 @@ pub(crate) enum Command {
     Read(ReadArgs),
     /// Print what is decided for this device, or change it
     Settings(SettingsArgs),
+    /// Make groups, change them, and see who is in them
+    Group(GroupArgs),
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
@@ -129,6 +134,18 @@ mod tests {
         check("gureum devices tablet", false);
         check("gureum recover gureum://127.0.0.1:1", true);
         check("gureum restart", false);
+        check("gureum send Book text", true);
+        check("gureum group create club bob carol", true);
+        check("gureum group create club", false);
+        check("gureum group create club Bob", false);
+        check("gureum group add club", false);
+        check("gureum group admin club bob --revoke", true);
+        check("gureum group leave club", true);
+        check("gureum group rename club books", true);
+        check("gureum group rename club", false);
+        check("gureum --json group list", true);
+        check("gureum group show club", true);
+        check("gureum group", false);
         check("gureum load --server a --pairs 2 --rate 100 --duration 5s --sealed-size 256", true);
         check("gureum load --server a --rate 0", false);
         check("gureum load --server a --window 65", false);

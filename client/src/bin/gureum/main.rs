@@ -3,6 +3,7 @@
 mod args;
 mod chat;
 mod devices;
+mod group;
 mod history;
 mod home;
 mod link;
@@ -94,6 +95,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
         Command::Read(args) => Box::pin(read::run(&home, output, args)).await,
         Command::Settings(args) => settings::run(&home, output, args).await,
+        Command::Group(args) => Box::pin(group::run(&home, output, args)).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,

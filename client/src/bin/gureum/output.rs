@@ -9,7 +9,7 @@ pub(crate) use event::device_json;
 use event::{event_json, history_json};
 use gureum_client::vault::{Event, HistoryItem, ReceiptKind, StoredEvent};
 use serde::Serialize;
-pub(crate) use text::{device_text, printable, time_text};
+pub(crate) use text::{device_text, group_text, printable, time_text};
 use text::{event_text, history_text, receipts_text};
 
 /// Where and how to print.
@@ -37,7 +37,9 @@ pub(crate) enum Line<'a> {
     },
     Message {
         conversation: String,
+        group: Option<&'a str>,
         from: String,
+        own: bool,
         text: &'a str,
         message_id: Option<String>,
         server_time_ms: u64,
@@ -88,6 +90,22 @@ pub(crate) enum Line<'a> {
     Restarted {
         conversation: String,
         with: String,
+    },
+    Group(GroupLine),
+    #[serde(rename = "group")]
+    GroupShown {
+        conversation: String,
+        name: String,
+        members: usize,
+        admin: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        people: Option<Vec<PersonLine>>,
+    },
+    GroupRefused {
+        conversation: String,
+        name: &'a str,
+        what: &'a str,
+        why: &'a str,
     },
     #[serde(rename = "device")]
     DeviceChange {
@@ -155,6 +173,25 @@ pub(crate) enum Line<'a> {
         account: String,
         number: &'a str,
     },
+}
+
+/// A change of a group.
+#[derive(Debug, Serialize)]
+pub(crate) struct GroupLine {
+    pub(crate) change: &'static str,
+    pub(crate) conversation: String,
+    pub(crate) name: String,
+    pub(crate) by: Option<String>,
+    pub(crate) who: Vec<String>,
+}
+
+/// Somebody in a group.
+#[derive(Debug, Serialize)]
+pub(crate) struct PersonLine {
+    pub(crate) handle: String,
+    pub(crate) account: String,
+    pub(crate) role: &'static str,
+    pub(crate) devices: usize,
 }
 
 impl Output {
@@ -226,15 +263,16 @@ fn are_alike(one: &Event, next: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use gureum_client::vault::{Message, OutboxId, Receipts};
-    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
+    use gureum_client::vault::{GroupChange, Message, OutboxId, Receipts};
+    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 
     use super::*;
 
     fn message(own: bool) -> Message {
         Message {
             conversation: ConversationId::from_bytes([1; 16]),
-            peer: AccountId::from_bytes([2; 16]),
+            peer: Some(AccountId::from_bytes([2; 16])),
+            group: None,
             from: AccountId::from_bytes([2; 16]),
             from_handle: "bob".parse().unwrap(),
             device: DeviceId::from_bytes([3; 16]),
@@ -258,8 +296,8 @@ mod tests {
         check(
             &Event::Message(message(false)),
             concat!(
-                r#"{"event":"message","conversation":"01010101010101010101010101010101","from":"bob","#,
-                r#""text":"hé \"you\"\n","message_id":"018bcfe5680070008000000000000005","#,
+                r#"{"event":"message","conversation":"01010101010101010101010101010101","group":null,"from":"bob","#,
+                r#""own":false,"text":"hé \"you\"\n","message_id":"018bcfe5680070008000000000000005","#,
                 r#""server_time_ms":1700000000000,"seq":9}"#
             ),
         );
@@ -384,8 +422,8 @@ mod tests {
 
     #[test]
     fn a_server_that_has_gone_back_is_an_event_that_says_what_to_do() {
-        let (conversation, with): (_, Handle) = (ConversationId::from_bytes([1; 16]), "bob".parse().unwrap());
-        let gone_back = Event::GoneBack { conversation, with: with.clone(), epoch: 1, epoch_seen: 3 };
+        let (conversation, with) = (ConversationId::from_bytes([1; 16]), "bob".to_owned());
+        let gone_back = Event::GoneBack { conversation, with: with.clone(), is_group: false, epoch: 1, epoch_seen: 3 };
         check(
             &gone_back,
             concat!(
@@ -399,6 +437,24 @@ mod tests {
             &Event::Restarted { conversation, with },
             r#"{"event":"restarted","conversation":"01010101010101010101010101010101","with":"bob"}"#,
         );
+    }
+
+    #[test]
+    fn a_change_of_a_group_says_who_did_what_to_whom() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let (name, who) = ("Book\u{202e} club".to_owned(), vec!["carol".to_owned(), "dave".to_owned()]);
+        let (change, by) = (GroupChange::Added, Some("bob".to_owned()));
+        let added = Event::Group { conversation, name, change, by, who };
+        check(
+            &added,
+            concat!(
+                r#"{"event":"group","change":"added","conversation":"01010101010101010101010101010101","#,
+                "\"name\":\"Book\u{202e} club\",",
+                r#""by":"bob","who":["carol","dave"]}"#
+            ),
+        );
+        let said = Output::new(false).event(&added).unwrap().unwrap();
+        assert_eq!(said, "· bob added carol, dave to the group Book\\u{202e} club");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use gureum_proto::Handle;
 use rand::Rng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -11,7 +10,7 @@ use super::Session;
 use crate::client::error::ClientError;
 use crate::client::vault_handle::VaultHandle;
 use crate::limits::{RECEIPTS_PATIENCE, RECEIPTS_TOGETHER, WAITING_MAX};
-use crate::vault::{Event, ReadMark, StoredEvent, Vault};
+use crate::vault::{Event, ReadMark, Resolved, StoredEvent, Target, Vault};
 
 /// Who waits until it is known how far a conversation was read, and those who wrote in it are told.
 pub(crate) type ReadReply = oneshot::Sender<Result<ReadMark, ClientError>>;
@@ -24,13 +23,17 @@ pub(super) struct Reading {
     until: Option<u64>,
 }
 
-/// Notes that everything was read that has come of somebody.
-pub(crate) async fn mark_read(vault: &VaultHandle, with: &Handle) -> Result<ReadMark, ClientError> {
-    let handle = with.clone();
+/// Notes that everything was read that has come of somebody, or in a group.
+pub(crate) async fn mark_read(vault: &VaultHandle, with: &Target) -> Result<ReadMark, ClientError> {
+    let target = with.clone();
     let marked = vault.call(move |vault: &mut Vault| {
-        let Some(contact) = vault.contact_by_handle(&handle)? else { return Ok(None) };
-        let Some(conversation) = vault.conversation_with(contact.account)? else { return Ok(None) };
-        vault.mark_read(conversation.id).map(Some)
+        let conversation = match vault.resolve(&target)? {
+            Resolved::Id(known) | Resolved::Group(known) => Some(known),
+            Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
+            Resolved::Unknown => None,
+        };
+        let Some(conversation) = conversation else { return Ok(None) };
+        Ok::<_, ClientError>(Some(vault.mark_read(conversation.id)?))
     });
     marked.await?.ok_or_else(|| ClientError::NoConversation(with.to_string()))
 }
@@ -59,7 +62,7 @@ impl Session<'_> {
     }
 
     /// A person has read. Somebody who waits for the end of it, waits for the receipts as well.
-    pub(super) async fn read(&mut self, with: &Handle, reply: Option<ReadReply>) -> Result<(), ClientError> {
+    pub(super) async fn read(&mut self, with: &Target, reply: Option<ReadReply>) -> Result<(), ClientError> {
         let marked = mark_read(&self.sync.vault, with).await;
         match (reply, marked) {
             (Some(reply), Ok(mark)) => {

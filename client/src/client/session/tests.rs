@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
-use gureum_proto::{Code, ConversationId, Refusal, Send};
+use gureum_proto::{AccountId, Code, ConversationId, Refusal, Send};
 
 use super::outbox::not_in_flight;
 use super::*;

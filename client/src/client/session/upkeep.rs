@@ -10,8 +10,10 @@ use super::Session;
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
-use crate::limits::{REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
-use crate::vault::Vault;
+use crate::limits::{
+    GROUP_REMOVAL_PATIENCE, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE,
+};
+use crate::vault::{Removals, Vault};
 
 impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
@@ -22,6 +24,7 @@ impl Session<'_> {
         self.expect_welcomes().await?;
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
+        self.expect_changes().await?;
         self.outbox_due = true;
         // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
         if self.options.is_last {
@@ -78,11 +81,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Leaves the removal of revoked devices to others for a while: one is enough, and who comes later has lost a race.
-    pub(super) fn remove_later(&mut self) {
+    /// Leaves removals to others for a while: one is enough, and who comes later has lost a race.
+    pub(super) fn remove_later(&mut self, removals: Removals) {
+        let longest = match removals {
+            Removals::Nothing => return,
+            Removals::FromPairs => REMOVAL_PATIENCE,
+            Removals::FromGroups => GROUP_REMOVAL_PATIENCE,
+        };
         // What failed is tried again when the rest is.
         if self.mend_at.is_none() {
-            let patience = REMOVAL_PATIENCE.mul_f64(rand::rng().random_range(0.0..1.0));
+            let patience = longest.mul_f64(rand::rng().random_range(0.0..1.0));
             self.remove_at.get_or_insert_with(|| Instant::now() + patience);
         }
     }
@@ -121,6 +129,7 @@ impl Session<'_> {
         let joins = self.options.subscribed && self.join_at.is_none();
         let left = self.sync.mend(joins).await?;
         self.answer_gone_back().await?;
+        self.expect_changes().await?;
         match left.refused {
             Some(asked) => self.mend_later(asked),
             None => self.mend_wait.reset(),

@@ -1,11 +1,11 @@
 //! Accounts: found by their handles, and their device logs learned.
 
-use gureum_proto::{AccountId, Code, FindBy, Handle, Request, Response};
+use gureum_proto::{AccountId, Code, ConversationId, FindBy, Handle, Request, Response};
 
 use super::{ClientError, Sync};
-use crate::limits::NEED_STEPS_MAX;
+use crate::limits::{LISTING_PAGES_MAX, NEED_STEPS_MAX};
 use crate::link::LinkError;
-use crate::vault::{Contact, TrustError};
+use crate::vault::{Contact, Resolved, Target, TrustError, Vault};
 
 impl Sync {
     /// The account of a handle: known here, or found.
@@ -19,6 +19,24 @@ impl Sync {
                 Err(ClientError::Nobody(handle.to_string()))
             }
             result => result,
+        }
+    }
+
+    /// What a target stands for, here or on the server. A handle on the server that is a group's name here is neither: the
+    /// one may have been taken for the sake of the other.
+    pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+        let name = target.clone();
+        match (self.vault.call(move |vault| vault.resolve(&name)).await?, target.handle()) {
+            (Resolved::Group(group), Some(handle)) => {
+                let request = Request::FindAccount { by: FindBy::Handle(handle), log_from: 0 };
+                match self.link.request(&request).await {
+                    Ok(_) => Err(ClientError::NameOfBoth { name: target.to_string(), id: group.id }),
+                    Err(LinkError::Refused(refusal)) if refusal.code == Code::NotFound => Ok(Resolved::Group(group)),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            (Resolved::Unknown, Some(handle)) => self.contact(&handle).await.map(Resolved::Contact),
+            (resolved, _) => Ok(resolved),
         }
     }
 
@@ -58,6 +76,43 @@ impl Sync {
     pub(super) async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {
         let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
         self.learn(FindBy::Account(account), log_from).await
+    }
+
+    /// Learns the device logs of a conversation's accounts. One that does not hold is passed: whoever needs it asks for it
+    /// by itself, and hears why.
+    pub(super) async fn learn_members(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        self.read_members(conversation, false).await
+    }
+
+    /// Learns of whom something is to be removed in a conversation.
+    pub(super) async fn learn_pending(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        self.read_members(conversation, true).await
+    }
+
+    async fn read_members(&self, conversation: ConversationId, pending_only: bool) -> Result<(), ClientError> {
+        let mut after = None;
+        for _ in 0..LISTING_PAGES_MAX {
+            let request = Request::ReadMemberLogs { conversation, after, pending_only };
+            let Response::MemberLogs { logs, more } = self.link.request(&request).await? else {
+                return Err(ClientError::Mismatched);
+            };
+            let last = logs.last().map(|member| member.account);
+            let learn = move |vault: &mut Vault| {
+                logs.iter().map(|member| vault.learn_member(conversation, member)).collect::<Vec<_>>()
+            };
+            for learned in self.vault.run(learn).await? {
+                match learned {
+                    Err(TrustError::Vault(error)) => return Err(error.into()),
+                    Err(error) => tracing::warn!(%error, %conversation, "a member is not believed"),
+                    Ok(()) => (),
+                }
+            }
+            if !more || last <= after {
+                return Ok(());
+            }
+            after = last;
+        }
+        Err(ClientError::Stuck("a list of members without end".to_owned()))
     }
 
     pub(super) async fn has_other_devices(&self) -> Result<bool, ClientError> {

@@ -7,13 +7,14 @@ use gureum_proto::{Code, ConversationId, FindBy, Group, Request, Response, Submi
 use super::{ClientError, Left, Sync};
 use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
-use crate::vault::{Applied, Need, RejoinError, Vault};
+use crate::vault::{Applied, CommitAnswer, Need, RejoinError, Vault};
 
 /// What makes an external commit onto a group's state.
 pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
 
 /// What became of a commit.
-enum Submitted {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Submitted {
     Accepted,
     Lost,
 }
@@ -32,7 +33,7 @@ impl Sync {
                 Err(LinkError::Refused(refusal)) if refusal.code == Code::CommitsGone => {
                     return self.rejoin(conversation).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.unless_member(conversation, error).await?),
             };
             self.check_epoch(conversation, from_epoch, Some(page.epoch)).await?;
             match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
@@ -43,6 +44,7 @@ impl Sync {
                 }
                 Applied::Needs(Need::Rejoin { conversation }) => return self.rejoin(conversation).await,
                 Applied::Needs(Need::Commits { from_epoch: next, .. }) => from_epoch = next,
+                Applied::Needs(Need::Members { .. }) => self.learn_members(conversation).await?,
                 Applied::Needs(Need::Removal { .. }) => return Ok(()),
             }
         }
@@ -81,44 +83,55 @@ impl Sync {
     }
 
     async fn external_commit(&self, conversation: ConversationId, how: Joining) -> Result<SubmitCommit, ClientError> {
-        let Response::Group(group) = self.link.request(&Request::ReadGroup { conversation }).await? else {
-            return Err(ClientError::Mismatched);
+        let group = match self.link.request(&Request::ReadGroup { conversation }).await {
+            Ok(Response::Group(group)) => Arc::new(group),
+            Ok(_) => return Err(ClientError::Mismatched),
+            Err(error) => return Err(self.unless_member(conversation, error).await?),
         };
-        let group = Arc::new(group);
         for _ in 0..NEED_STEPS_MAX {
             let state = Arc::clone(&group);
             match self.vault.run(move |vault| how(vault, conversation, &state)).await? {
                 Ok(submit) => return Ok(submit),
                 Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
+                Err(RejoinError::NeedsMembers) => self.learn_members(conversation).await?,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(ClientError::Stuck("a conversation without end".to_owned()))
     }
 
-    async fn submit(&self, commit: SubmitCommit) -> Result<Submitted, ClientError> {
-        let conversation = commit.conversation;
-        match self.link.request(&Request::SubmitCommit(commit)).await {
-            Ok(Response::CommitAccepted { .. }) => {
-                self.vault.call(move |vault| vault.commit_accepted(conversation)).await?;
-                Ok(Submitted::Accepted)
-            }
-            Ok(_) => Err(ClientError::Mismatched),
+    /// The error again. Where it says that the account is not in a group any more, that is noted.
+    async fn unless_member(&self, conversation: ConversationId, error: LinkError) -> Result<ClientError, ClientError> {
+        if matches!(&error, LinkError::Refused(refusal) if refusal.code == Code::NotMember) {
+            self.vault.call(move |vault| vault.note_not_member(conversation)).await?;
+        }
+        Ok(error.into())
+    }
+
+    pub(super) async fn submit(&self, commit: SubmitCommit) -> Result<Submitted, ClientError> {
+        let (conversation, counter) = (commit.conversation, commit.counter);
+        let answered = match self.link.request(&Request::SubmitCommit(commit)).await {
+            Ok(Response::CommitAccepted { .. }) => Ok((CommitAnswer::Accepted, Submitted::Accepted)),
+            Ok(_) => return Err(ClientError::Mismatched),
             Err(LinkError::Refused(refusal)) if matches!(refusal.code, Code::EpochConflict | Code::EpochStale) => {
-                self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
-                Ok(Submitted::Lost)
+                Ok((CommitAnswer::Lost, Submitted::Lost))
             }
+            Err(error) => Err(error),
+        };
+        let settle = |answer| self.vault.call(move |vault| vault.settle_commit(conversation, counter, &answer));
+        match answered {
+            Ok((answer, submitted)) => settle(answer).await.map(|()| submitted),
             Err(error) => {
                 // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
                 if error.is_final() {
-                    self.vault.call(move |vault| vault.commit_rejected(conversation)).await?;
+                    settle(CommitAnswer::Refused(error.to_string())).await?;
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// Removes the revoked devices of a conversation, unless somebody is faster.
+    /// Removes the revoked devices of a conversation, and the accounts that leave it, unless somebody is faster.
     pub(crate) async fn remove_revoked(&self, conversation: ConversationId) -> Result<(), ClientError> {
         let mut is_looked_up = false;
         for _ in 0..REMOVAL_RACES_MAX {
@@ -142,8 +155,13 @@ impl Sync {
     async fn look_up_removal(&self, conversation: ConversationId) -> Result<(), ClientError> {
         let held = self.vault.call(move |vault| vault.conversation(conversation)).await?;
         let Some(held) = held else { return Ok(()) };
-        for account in [held.peer, self.identity.account] {
-            self.learn_account(account).await?;
+        match held.peer {
+            Some(peer) => {
+                for account in [peer, self.identity.account] {
+                    self.learn_account(account).await?;
+                }
+            }
+            None => self.learn_pending(conversation).await?,
         }
         self.fetch_commits(conversation, held.epoch).await
     }

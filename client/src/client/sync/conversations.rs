@@ -2,17 +2,26 @@
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, Code, ConversationId, CreateConversation, Handle, Refusal, Request, Response};
+use gureum_proto::{AccountId, Code, ConversationId, CreateConversation, Refusal, Request, Response};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::NEED_STEPS_MAX;
 use crate::link::LinkError;
-use crate::vault::{BeginError, Conversation, ConversationStatus, Need, Vault};
+use crate::vault::{BeginError, Contact, Conversation, ConversationStatus, Need, Resolved, Target, Vault};
 
 impl Sync {
-    /// The conversation with somebody, begun if there is none. It may be one that this device has yet to join.
-    pub(crate) async fn conversation(&self, with: &Handle) -> Result<Conversation, ClientError> {
-        let peer = self.contact(with).await?.account;
+    /// The conversation that a target stands for; one with somebody is begun if there is none. It may be one that this
+    /// device has yet to join.
+    pub(crate) async fn conversation(&self, target: &Target) -> Result<Conversation, ClientError> {
+        match self.resolve(target).await? {
+            Resolved::Id(known) | Resolved::Group(known) => Ok(known),
+            Resolved::Contact(contact) => self.conversation_with(contact).await,
+            Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
+        }
+    }
+
+    async fn conversation_with(&self, contact: Contact) -> Result<Conversation, ClientError> {
+        let peer = contact.account;
         if peer == self.identity.account {
             return Err(BeginError::Oneself.into());
         }
@@ -28,14 +37,12 @@ impl Sync {
 
     /// Begins a conversation, perhaps in the place of one that the server no longer knows.
     pub(super) async fn begin(&self, peer: AccountId, instead_of: Option<ConversationId>) -> Result<(), ClientError> {
-        let own = self.identity.account;
-        let accounts = if self.has_other_devices().await? { vec![peer, own] } else { vec![peer] };
-        let claimed = self.claim(accounts).await?;
-        // Own devices that have none join by commits of their own.
-        let (theirs, ours): (Vec<_>, Vec<_>) = (claimed.of(peer).collect(), claimed.of(own).collect());
+        // By themselves, and first: while they have none, each attempt would use up one of each own device.
+        let theirs: Vec<_> = self.claim(vec![peer]).await?.of(peer).collect();
         if theirs.is_empty() {
             return Err(LinkError::Refused(Refusal::new(Code::KeyPackagesExhausted)).into());
         }
+        let ours = if self.has_other_devices().await? { self.claim_own().await? } else { Vec::new() };
         let create = self.vault.call(move |vault| match instead_of {
             None => vault.begin_conversation(peer, &theirs, &ours),
             Some(lost) => vault.begin_anew(lost, &theirs, &ours),
@@ -44,7 +51,7 @@ impl Sync {
         self.create(create).await
     }
 
-    async fn create(&self, create: CreateConversation) -> Result<(), ClientError> {
+    pub(super) async fn create(&self, create: CreateConversation) -> Result<(), ClientError> {
         let ours = create.conversation;
         match self.link.request(&Request::CreateConversation(create)).await {
             Ok(Response::ConversationCreated { conversation, .. }) if conversation == ours => {
@@ -109,7 +116,9 @@ impl Sync {
                 // Its Welcome may be on its way: whoever waits for it decides when to join without.
                 None | Some(Need::Rejoin { .. }) => return Ok(()),
                 Some(need @ Need::Account { .. }) => self.meet(need).await?,
-                Some(need @ (Need::Commits { .. } | Need::Removal { .. })) => return self.meet(need).await,
+                Some(need @ (Need::Commits { .. } | Need::Removal { .. } | Need::Members { .. })) => {
+                    return self.meet(need).await;
+                }
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! KeyPackages: others' to begin conversations with, and this device's, so that others can.
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, KeyPackages, Request, Response};
+use gureum_proto::{AccountId, Code, DeviceId, KeyPackages, Request, Response};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::{KEY_PACKAGES_FULL, KEY_PACKAGES_LOW};
+use crate::link::LinkError;
 use crate::vault::Vault;
 
 impl Sync {
@@ -13,6 +14,22 @@ impl Sync {
         match self.link.request(&Request::ClaimKeyPackages { accounts }).await? {
             Response::KeyPackages(packages) => Ok(packages),
             _ => Err(ClientError::Mismatched),
+        }
+    }
+
+    /// Those of this account's other devices. One that has none yet joins by a commit of its own.
+    pub(super) async fn claim_own(&self) -> Result<Vec<(DeviceId, Bytes)>, ClientError> {
+        let own = self.identity.account;
+        Ok(self.claim_if_any(vec![own]).await?.of(own).collect())
+    }
+
+    /// Those of some accounts' devices, of which there may be none.
+    pub(super) async fn claim_if_any(&self, accounts: Vec<AccountId>) -> Result<KeyPackages, ClientError> {
+        match self.claim(accounts.clone()).await {
+            Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::KeyPackagesExhausted => {
+                Ok(KeyPackages { packages: Vec::new(), missing: accounts })
+            }
+            packages => packages,
         }
     }
 

@@ -173,7 +173,7 @@ async fn told_to_who_waits(deliveries: fn(&mut Sender) -> (Vec<DeliveryFrame>, V
     let client = Client::new(Ground::system(), home.path(), bob, identity).unwrap();
     let mut session = client.session(TAKE).unwrap();
     let commands = session.commands();
-    let sent = session.finish(commands.send("alice".parse().unwrap(), "hello?".to_owned()));
+    let sent = session.finish(commands.send("alice".parse::<Target>().unwrap(), "hello?".to_owned()));
     let error = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("an answer").unwrap_err();
     assert!(error.is_gone_back(), "{error}");
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");

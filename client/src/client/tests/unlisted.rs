@@ -1,6 +1,6 @@
 //! A conversation that begins while this device is connected, and of which the Welcome is for its siblings alone.
 
-use gureum_proto::{Code, ConversationState, DeliveryFrame, Position, Refusal, Request, Response};
+use gureum_proto::{Code, ConversationKind, ConversationState, DeliveryFrame, Position, Refusal, Request, Response};
 use tokio::sync::oneshot;
 
 use super::confined::{Sender, answer, bytes, registered};
@@ -45,7 +45,7 @@ async fn a_conversation_whose_welcome_is_for_siblings_alone_is_joined_without_on
     let delivered =
         vec![DeliveryFrame::CaughtUp { seq: 0 }, alice.envelope(Position { seq: 1, count: 0 }, alice.welcome())];
     let accounts = vec![alice.account(), bob_found.account];
-    let listed = ConversationState { conversation: alice.talk, epoch: 1, accounts };
+    let listed = ConversationState { conversation: alice.talk, epoch: 1, accounts, kind: ConversationKind::Direct };
     let (told, joins) = oneshot::channel();
     let proof = bob.identity().proof.verifying_key();
     let url = server(move |peer| serve(peer, proof, delivered, listed, told));

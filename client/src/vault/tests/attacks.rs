@@ -235,7 +235,7 @@ fn a_message_that_was_altered_or_put_elsewhere_is_told_and_never_shown() {
     held[4].1.sender_account = carol.account;
     b.take(&mut relay);
     assert_eq!(b.history(), ["<unreadable>", "<unreadable>", "three"]);
-    let last = b.vault.history(Some(a.account), 1).unwrap();
+    let last = b.vault.history(Some(a.account.into()), 1).unwrap();
     let HistoryItem::Message(message) = &last[0] else { panic!("{last:?}") };
     assert_eq!(message.from, a.account, "who wrote it is not the server's to say");
 }

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use gureum_proto::{
-    Accepted, AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId,
-    DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MessageId, Position, Refusal,
-    Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add, sign_revoke,
+    Accepted, AccountFound, AccountId, Commits, ConversationId, ConversationKind, ConversationWith, CreateConversation,
+    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MemberLog,
+    MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
+    sign_revoke,
 };
 
 use super::*;
 
 pub(super) const SERVER: &str = "gureum://127.0.0.1:4433";
+pub(super) const DIRECT: ConversationKind = ConversationKind::Direct;
 
 #[derive(Default, Clone)]
 pub(super) struct Relay {
@@ -24,7 +26,7 @@ pub(super) struct Relay {
 pub(super) struct Directory {
     handle: Handle,
     pub(super) log: Vec<Bytes>,
-    packages: Vec<(DeviceId, Bytes)>,
+    pub(super) packages: Vec<(DeviceId, Bytes)>,
     pub(super) inbox: Vec<(Position, SharedEnvelope)>,
     results: HashMap<(DeviceId, u64), Accepted>,
     /// Where the inbox's present life began.
@@ -33,7 +35,8 @@ pub(super) struct Directory {
 
 #[derive(Clone)]
 pub(super) struct Held {
-    pub(super) accounts: [AccountId; 2],
+    /// Who is in it: who it was made with, and whose Welcome came since.
+    pub(super) accounts: Vec<AccountId>,
     pub(super) commits: Vec<(u64, Bytes)>,
     pub(super) group: Group,
     number: u64,
@@ -169,6 +172,11 @@ impl Person {
             }
             Need::Rejoin { conversation } => self.rejoin(relay, conversation),
             Need::Removal { conversation } => self.remove_revoked(relay, conversation),
+            Need::Members { conversation } => {
+                for member in relay.member_logs(conversation) {
+                    self.vault.learn_member(conversation, &member).unwrap();
+                }
+            }
         }
     }
 
@@ -178,6 +186,7 @@ impl Person {
             match self.vault.rejoin(conversation, &group) {
                 Ok(submit) => break submit,
                 Err(RejoinError::NeedsAccount(account)) => self.learn(relay, account),
+                Err(RejoinError::NeedsMembers) => self.meet(relay, Need::Members { conversation }),
                 Err(_) => return,
             }
         };
@@ -212,6 +221,12 @@ impl Person {
     }
 }
 
+impl Held {
+    pub(super) fn of(accounts: Vec<AccountId>, group: Group) -> Self {
+        Self { accounts, commits: vec![], group, number: 0 }
+    }
+}
+
 impl Relay {
     /// Two people with a conversation that both are in.
     pub(super) fn with_a_pair() -> (Self, Person, Person, ConversationId) {
@@ -233,7 +248,8 @@ impl Relay {
     pub(super) fn create(&mut self, from: &mut Person, to: AccountId, create: CreateConversation) -> ConversationId {
         let id = create.conversation;
         let group = Group { epoch: 1, group_info: create.group_info, tree: create.tree };
-        self.conversations.insert(id, Held { accounts: [from.account, to], commits: vec![], group, number: 0 });
+        assert_eq!(create.with, ConversationWith::Peer(to));
+        self.conversations.insert(id, Held::of(vec![from.account, to], group));
         from.vault.conversation_created(id).unwrap();
         let body = EnvelopeBody::Welcome(create.welcome);
         self.push(from.account, from.device, id, body);
@@ -252,6 +268,15 @@ impl Relay {
             log_entries: directory.log[usize::try_from(log_from).unwrap()..].to_vec(),
             log_length: directory.log.len() as u64,
         }
+    }
+
+    /// What a member of a conversation is told of all of them.
+    pub(super) fn member_logs(&self, conversation: ConversationId) -> Vec<MemberLog> {
+        let log = |account: &AccountId| {
+            let Directory { handle, log, .. } = &self.accounts[account];
+            MemberLog { account: *account, handle: handle.clone(), log_entries: log.clone(), leave: None }
+        };
+        self.conversations[&conversation].accounts.iter().map(log).collect()
     }
 
     /// Accepts a send, or repeats its answer.
@@ -319,7 +344,7 @@ impl Relay {
     ) -> MessageId {
         self.clock_ms += 1;
         let message_id = MessageId::new(1_700_000_000_000 + self.clock_ms, u128::from(self.clock_ms));
-        let accounts = self.conversations[&conversation].accounts;
+        let accounts = self.conversations[&conversation].accounts.clone();
         let shared = SharedEnvelope { message_id, conversation, sender_account: from, sender_device: device, body };
         for account in accounts {
             if account != from || self.accounts[&account].log.len() > 1 {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    AccountId, ConversationId, DeviceId, DeviceLog, InviteId, MessageId, Position, Send, ServerUrl, sign_root,
+    AccountId, ConversationId, ConversationWith, DeviceId, DeviceLog, InviteId, MessageId, Position, Send, ServerUrl,
+    sign_root,
 };
 use rocksdb::{DB, Options as DbOptions, WriteBatch};
 
@@ -203,7 +204,7 @@ fn member(person: &Person) -> Member {
 fn begin(writer: &mut Writer, alice: &Person, bob: &Person) -> MessageId {
     writer.change(Change::Create(CreatePlan {
         from: alice.authority(),
-        peer: bob.account,
+        with: ConversationWith::Peer(bob.account),
         conversation: TALK,
         epoch: 1,
         members: vec![member(alice), member(bob)],
@@ -322,6 +323,10 @@ pub(super) fn all_found(report: &Report) -> Vec<Found> {
         report.findings.iter().map(|finding| (finding.kind, finding.place.clone(), finding.key.clone())).collect();
     all.sort();
     all
+}
+
+pub(super) fn epoch_key() -> Key {
+    key::conversation(&TALK, ConversationTag::Epoch)
 }
 
 pub(super) fn head_key() -> Key {

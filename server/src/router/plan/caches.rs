@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use gureum_proto::{AccountId, ConversationId, DeviceId};
 
-use crate::limits::PLANNER_CACHE_ENTRIES_MAX;
+use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
 use crate::store::{Batch, Family, Store, StoreError, decode, read};
@@ -34,6 +34,11 @@ impl Conversation {
     pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
         self.devices.get(&device) == Some(&account)
     }
+
+    /// Whether nothing more is taken from a device, although it has a leaf: it is revoked, or its account has left.
+    pub(super) fn is_going(&self, account: AccountId, device: DeviceId) -> bool {
+        self.removals.pending.contains(&device) || self.removals.is_leaving(account)
+    }
 }
 
 /// How far the devices of an account have taken its inbox.
@@ -55,6 +60,8 @@ pub(super) struct Caches {
     windows: Cache<(AccountId, DeviceId), SenderWindow>,
     lives: Cache<(AccountId, DeviceId), LifeRecord>,
     conversations: Cache<ConversationId, Conversation>,
+    /// Leaves of the conversations that are cached, at most: not less than are there.
+    leaves: usize,
     cursors: Cache<AccountId, Cursors>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
     /// What the operation under way has changed, in order.
@@ -164,9 +171,19 @@ impl Caches {
             let removals = read(store, Family::Conversation, removals.as_ref())?.unwrap_or_default();
             let number = key::conversation(&conversation, ConversationTag::Number);
             let last = read(store, Family::Conversation, number.as_ref())?.unwrap_or_default();
-            self.conversations.insert(conversation, Conversation::new(head, removals, last));
+            let new = Conversation::new(head, removals, last);
+            self.make_room(new.head.members.len());
+            self.conversations.insert(conversation, new);
         }
         Ok(self.conversations.find(&conversation))
+    }
+
+    fn make_room(&mut self, leaves: usize) {
+        if self.leaves.saturating_add(leaves) > PLANNER_CACHE_LEAVES_MAX {
+            self.conversations.forget_untouched();
+            self.leaves = self.conversations.values().map(|conversation| conversation.head.members.len()).sum();
+        }
+        self.leaves = self.leaves.saturating_add(leaves);
     }
 
     /// Gives a conversation that was just looked at its next number.
@@ -188,6 +205,7 @@ impl Caches {
     pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
         if let Some(conversation) = self.conversations.find(&id) {
             let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number);
+            self.leaves = self.leaves.saturating_add(new.head.members.len());
             self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
         }
     }
@@ -272,9 +290,17 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
     /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
     fn insert(&mut self, key: K, value: V) {
         if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX {
-            self.entries.retain(|_, (_, touched)| *touched);
+            self.forget_untouched();
         }
         self.entries.insert(key, (value, false));
+    }
+
+    fn forget_untouched(&mut self) {
+        self.entries.retain(|_, (_, touched)| *touched);
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(value, _)| value)
     }
 
     fn touch(&mut self, key: K) {

@@ -4,6 +4,7 @@
 mod commits;
 mod conversations;
 mod key_packages;
+mod leave;
 mod logs;
 mod register;
 
@@ -15,6 +16,7 @@ use crate::store::StoreError;
 pub use commits::CommitPlan;
 pub use conversations::CreatePlan;
 pub use key_packages::{ClaimPlan, KeyPackagesPlan};
+pub use leave::LeavePlan;
 pub use logs::LogPlan;
 pub use register::RegisterPlan;
 
@@ -27,10 +29,12 @@ pub enum Change {
     PutKeyPackages(KeyPackagesPlan),
     /// One KeyPackage of each device that has one.
     ClaimKeyPackages(ClaimPlan),
-    /// A new two-account conversation.
+    /// A new conversation.
     Create(CreatePlan),
     /// The end of an epoch.
     Commit(CommitPlan),
+    /// An account leaves a group.
+    Leave(LeavePlan),
     /// An entry of a device log.
     AppendLog(LogPlan),
     /// A device goes on from another copy of its state.
@@ -51,7 +55,7 @@ pub enum Changed {
     KeyPackagesStored(u32),
     /// One KeyPackage for each device that had one.
     KeyPackages(KeyPackages),
-    /// The conversation of the pair.
+    /// The conversation that was begun, or that was there in its place.
     Conversation {
         /// Its id.
         conversation: ConversationId,
@@ -65,6 +69,8 @@ pub enum Changed {
         /// Its number.
         epoch: u64,
     },
+    /// The account has left.
+    Left,
     /// The log's new length.
     LogAppended(u64),
     /// The device goes on from this copy.
@@ -90,6 +96,7 @@ impl Planner {
             Change::ClaimKeyPackages(claim) => planner.claim_key_packages(&claim, now_ms, plan),
             Change::Create(create) => planner.create(create, now_ms, plan),
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
+            Change::Leave(leave) => planner.leave(leave, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
             Change::TakeOver { from, next } => planner.take_over(from, next, plan),
         })

@@ -34,13 +34,13 @@ impl Planner {
             plan.sent.push(refuse(counter, Code::NotMember));
             return Ok(());
         }
-        let removals = &conversation.removals;
-        if removals.pending.contains(&from.device()) {
-            // It was queued before the revocation.
+        if conversation.is_going(from.account(), from.device()) {
+            // It was queued before the revocation, or before its account has left.
             plan.sent.push(refuse(counter, Code::NotMember));
             return Ok(());
         }
-        if !removals.pending.is_empty() {
+        let removals = &conversation.removals;
+        if !removals.is_settled() {
             plan.sent.push(refuse(counter, Code::RemovalPending));
             return Ok(());
         }

@@ -5,15 +5,17 @@
 mod bounds;
 mod changes;
 mod damage;
+mod group_life;
 mod groups;
 mod key_packages;
+mod leaving;
 mod lives;
 mod model;
 mod revoked;
 mod sends;
 
 use bytes::Bytes;
-use gureum_proto::{Accepted, ConversationId};
+use gureum_proto::{Accepted, ConversationId, ConversationWith};
 
 use super::*;
 use crate::store::conformance::{RETENTION_MS, START_MS, expiry};
@@ -99,10 +101,19 @@ impl Bench {
 
     /// Puts the conversation and its devices into the store, as if they had come about.
     fn with_members(self, members: &[Authenticated]) -> Self {
+        self.with(ConversationKind::Direct, members)
+    }
+
+    /// The same of a group.
+    fn with_group(self, members: &[Authenticated]) -> Self {
+        self.with(ConversationKind::Group, members)
+    }
+
+    fn with(self, kind: ConversationKind, members: &[Authenticated]) -> Self {
         let head = ConversationHead {
             epoch: EPOCH,
             created_ms: START_MS,
-            kind: ConversationKind::Direct,
+            kind,
             members: members.iter().copied().map(member).collect(),
         };
         let mut batch = Batch::new();

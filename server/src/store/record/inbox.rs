@@ -39,6 +39,8 @@ pub enum InboxBody {
     },
     /// An application message for programs alone, as [`Self::Message`] but not counted.
     Silent,
+    /// An account has left a conversation, in [`crate::store::Family::Welcome`] under the entry's id.
+    Leave,
 }
 
 /// The tag of [`InboxBody::Welcome`].
@@ -85,6 +87,7 @@ impl Record for InboxEntry {
                 out.extend_from_slice(account.as_bytes());
             }
             InboxBody::Silent => out.push(4),
+            InboxBody::Leave => out.push(5),
         }
     }
 
@@ -98,6 +101,7 @@ impl Record for InboxEntry {
             2 => InboxBody::Commit { conversation: ConversationId::from_bytes(reader.array()?), epoch: reader.u64()? },
             3 => InboxBody::DeviceLog { account: AccountId::from_bytes(reader.array()?) },
             4 => InboxBody::Silent,
+            5 => InboxBody::Leave,
             found => return Err(RecordError::Tag { what: "inbox entry", found }),
         };
         reader.finish(Self { id, count, bytes_total, body })

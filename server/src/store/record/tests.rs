@@ -54,6 +54,7 @@ fn inbox_entries_have_these_bytes() {
     );
     check(&entry(InboxBody::DeviceLog { account: ACCOUNT }), &format!("{start} 03 ACCOUNT"));
     check(&entry(InboxBody::Silent), &format!("{start} 04"));
+    check(&entry(InboxBody::Leave), &format!("{start} 05"));
 }
 
 #[test]
@@ -104,10 +105,17 @@ fn conversations_packages_and_invites_have_these_bytes() {
         },
         &format!("01 0000000000000001 0000000000000002 01 00000001 ACCOUNT {} 00000005", "de".repeat(16)),
     );
+    for (kind, tag) in [(ConversationKind::Direct, "00"), (ConversationKind::Own, "02")] {
+        let head = ConversationHead { epoch: 1, created_ms: 2, kind, members: vec![] };
+        check(&head, &format!("01 0000000000000001 0000000000000002 {tag} 00000000"));
+    }
+    let leaving = Leaving { account: ACCOUNT, device: DEVICE, statement: Bytes::from_static(b"bye") };
+    let device = "de".repeat(16);
     check(
-        &Removals { floor_epoch: 7, pending: vec![DEVICE] },
-        &format!("01 0000000000000007 00000001 {}", "de".repeat(16)),
+        &Removals { floor_epoch: 7, pending: vec![DEVICE], leaving: vec![leaving] },
+        &format!("01 0000000000000007 00000001 {device} 00000001 ACCOUNT {device} 00000003 627965"),
     );
+    check(&Removals { floor_epoch: 7, ..Removals::default() }, "01 0000000000000007 00000000 00000000");
     check(&KeyPackageRecord { not_after_ms: 3, package: Bytes::from_static(b"kp") }, "01 0000000000000003 6b70");
     check(&InviteRecord { used: 1, expires_ms: 4 }, "01 00000001 0000000000000004");
 }
@@ -140,6 +148,10 @@ fn unknown_tags_and_excessive_counts_are_refused() {
     assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
     let mut removals = Removals::default().encode();
     removals[9] = 0xff;
+    let error = Removals::decode(&removals.into()).unwrap_err();
+    assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
+    let mut removals = Removals::default().encode();
+    removals[13] = 0xff;
     let error = Removals::decode(&removals.into()).unwrap_err();
     assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
     assert_eq!(Cursor::decode(&Bytes::from_static(&[1, 0])).unwrap_err(), RecordError::Truncated(7));
@@ -179,6 +191,7 @@ fn any_body() -> impl Strategy<Value = InboxBody> {
         (any::<[u8; 16]>(), any::<u64>())
             .prop_map(|(id, epoch)| InboxBody::Commit { conversation: ConversationId::from_bytes(id), epoch }),
         any::<[u8; 16]>().prop_map(|id| InboxBody::DeviceLog { account: AccountId::from_bytes(id) }),
+        Just(InboxBody::Leave),
     ]
 }
 
@@ -227,10 +240,10 @@ proptest! {
     fn conversations_round_trip(
         epoch: u64,
         created_ms: u64,
-        is_group: bool,
+        kind in 0..3_usize,
         members in prop::collection::vec(any::<([u8; 16], [u8; 16], u32)>(), 0..6),
     ) {
-        let kind = if is_group { ConversationKind::Group } else { ConversationKind::Direct };
+        let kind = [ConversationKind::Direct, ConversationKind::Group, ConversationKind::Own][kind];
         let members = members
             .into_iter()
             .map(|(account, device, leaf)| Member {

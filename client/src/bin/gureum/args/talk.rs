@@ -1,6 +1,7 @@
 //! The arguments of the commands by which people talk.
 
 use clap::Args as ClapArgs;
+use gureum_client::vault::Target;
 use gureum_proto::{Handle, ServerUrl};
 
 #[derive(Debug, ClapArgs)]
@@ -28,12 +29,13 @@ pub(crate) struct RegisterArgs {
 #[command(after_help = "\
 Examples:
   gureum send bob 'See you at nine'
+  gureum send 'Book club' 'Chapter 3 by Sunday'
   date | gureum send bob -
 
 Succeeds when the server has the message on disk.")]
 pub(crate) struct SendArgs {
-    /// The handle of whom it is for
-    pub(crate) to: Handle,
+    /// Whom it is for: a handle, or a group's name or id
+    pub(crate) to: Target,
 
     /// The message; - reads standard input
     #[arg(allow_hyphen_values = true)]
@@ -57,8 +59,8 @@ Examples:
   gureum history
   gureum history bob --limit 20")]
 pub(crate) struct HistoryArgs {
-    /// Only the conversation with this handle
-    pub(crate) with: Option<Handle>,
+    /// Only the conversation with this handle, or of this group
+    pub(crate) with: Option<Target>,
 
     /// The newest so many entries
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -72,8 +74,8 @@ Example:
 
 Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back.")]
 pub(crate) struct ChatArgs {
-    /// The handle of whom to talk to
-    pub(crate) with: Handle,
+    /// Whom to talk to: a handle, or a group's name or id
+    pub(crate) with: Target,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -84,8 +86,8 @@ Example:
 Takes what waits in the inbox first (`gureum receive` prints it later). Whoever wrote to you is told, unless receipts
 are off: see gureum settings. `gureum chat` does the same for what it shows.")]
 pub(crate) struct ReadArgs {
-    /// The other one's handle
-    pub(crate) with: Handle,
+    /// The other one's handle, or a group's name or id
+    pub(crate) with: Target,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -99,8 +101,8 @@ with bob, before you run this. It takes what came and prints it, makes new keys 
 state, and goes on from there; what you had sent and the server has lost is not sent again. The other one decides for
 their own devices, by the same command: until then they may not be able to read what you send.")]
 pub(crate) struct RestartArgs {
-    /// The other one's handle
-    pub(crate) with: Handle,
+    /// The other one's handle, or the group's name or id
+    pub(crate) with: Target,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,7 +3,7 @@
 use gureum_client::vault::{Event, HistoryItem, Message};
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle};
 
-use super::Line;
+use super::{GroupLine, Line};
 
 pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
     Some(match event {
@@ -34,13 +34,23 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         },
         Event::Restored { conversations } => Line::Restored { conversations: *conversations },
         Event::Copied { conversation } => Line::Copied { conversation: conversation.to_string() },
-        Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
+        Event::GoneBack { conversation, with, epoch, epoch_seen, .. } => Line::GoneBack {
             conversation: conversation.to_string(),
-            with: with.to_string(),
+            with: with.clone(),
             epoch: *epoch,
             epoch_seen: *epoch_seen,
         },
         Event::Restarted { conversation, with } => restarted_json(*conversation, with),
+        Event::Group { conversation, name, change, by, who } => Line::Group(GroupLine {
+            change: change.word(),
+            conversation: conversation.to_string(),
+            name: name.clone(),
+            by: by.clone(),
+            who: who.clone(),
+        }),
+        Event::IntentRefused { conversation, name, what, why } => {
+            Line::GroupRefused { conversation: conversation.to_string(), name, what, why }
+        }
         Event::DeviceAdded { account, handle, device, name } => {
             device_json("added", *account, handle, *device, name.as_deref())
         }
@@ -84,7 +94,9 @@ fn message_json(message: &Message) -> Line<'_> {
     let receipts = message.receipts.as_ref();
     Line::Message {
         conversation: message.conversation.to_string(),
+        group: message.group.as_deref(),
         from: message.from_handle.to_string(),
+        own: message.own,
         text: &message.text,
         message_id: message.message_id.map(|id| id.to_string()),
         server_time_ms: message.server_time_ms,
@@ -94,8 +106,8 @@ fn message_json(message: &Message) -> Line<'_> {
     }
 }
 
-fn restarted_json(conversation: ConversationId, with: &Handle) -> Line<'static> {
-    Line::Restarted { conversation: conversation.to_string(), with: with.to_string() }
+fn restarted_json(conversation: ConversationId, with: &str) -> Line<'static> {
+    Line::Restarted { conversation: conversation.to_string(), with: with.to_owned() }
 }
 
 const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {

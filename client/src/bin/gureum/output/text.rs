@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message, ReceiptKind};
+use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message, ReceiptKind};
 use gureum_proto::{DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -34,7 +34,14 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Copied { .. } => {
             "· a copy of this home is in use: the next connection decides which of the two goes on".to_owned()
         }
-        Event::GoneBack { with, .. } => gone_back_text(with),
+        Event::GoneBack { with, is_group, .. } => {
+            gone_back_text(&GoneBack { with: printable(with), is_group: *is_group })
+        }
+        Event::Group { name, change, by, who, .. } => format!("· {}", group_text(*change, name, by.as_deref(), who)),
+        Event::IntentRefused { name, what, why, .. } => {
+            let (name, what, why) = (printable(name), printable(what), printable(why));
+            format!("· in the group {name} it was not possible to {what}: {why}")
+        }
         Event::Restarted { with, .. } => restarted_text(with),
         Event::DeviceAdded { handle, device, name, .. } => {
             format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
@@ -78,20 +85,41 @@ const fn has(kind: ReceiptKind) -> &'static str {
     }
 }
 
-fn gone_back_text(with: &Handle) -> String {
+/// What has changed in a group, as a sentence.
+pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who: &[String]) -> String {
+    let (name, by, who) = (printable(name), printable(by.unwrap_or("somebody")), printable(&who.join(", ")));
+    match change {
+        GroupChange::Created if who.is_empty() => format!("{by} made the group {name}"),
+        GroupChange::Created => format!("{by} made the group {name} with {who}"),
+        GroupChange::Added => format!("{by} added {who} to the group {name}"),
+        GroupChange::Removed => format!("{by} removed {who} from the group {name}"),
+        GroupChange::Left => format!("{who} left the group {name}"),
+        GroupChange::Renamed => format!("{by} gave a group another name: {name}"),
+        GroupChange::Admins if who.is_empty() => format!("everybody in the group {name} is its admin now"),
+        GroupChange::Admins => format!("the admins of the group {name} are now {who}"),
+        GroupChange::Joined => format!("you are in the group {name}"),
+    }
+}
+
+fn gone_back_text(gone_back: &GoneBack) -> String {
+    let (with, compared, command) = (&gone_back.with, gone_back.to_compare(), gone_back.command());
     format!(
         "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
-         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
-         `gureum safety-number {with}`, and run `gureum restart {with}`"
+         somebody tampers with it. Nothing is sent there until you have asked the operator, compared {compared}, and run \
+         `{command}`"
     )
 }
 
-fn restarted_text(with: &Handle) -> String {
+fn restarted_text(with: &str) -> String {
+    let with = printable(with);
     format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
 }
 
 fn message_text(message: &Message) -> String {
-    let handle = message.from_handle.as_str();
+    let handle = match &message.group {
+        Some(group) => format!("{} ({})", message.from_handle, printable(group)),
+        None => message.from_handle.to_string(),
+    };
     let mark = match &message.receipts {
         Some(receipts) if !receipts.read_by.is_empty() => " ✓✓",
         Some(receipts) if !receipts.delivered_to.is_empty() => " ✓",

@@ -1,6 +1,6 @@
 //! The end of an epoch: a compare-and-set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use gureum_proto::{AccountId, Code, ConversationId, EnvelopeBody, Refusal};
@@ -9,9 +9,9 @@ use super::conversations::{accounts_but, envelope};
 use super::{Answer, Changed};
 use crate::router::plan::{Plan, Planner, sends};
 use crate::session::Authenticated;
-use crate::store::Family;
-use crate::store::key;
+use crate::store::key::{self, CursorTag};
 use crate::store::record::{CommitRecord, ConversationHead, InboxBody, Member, Removals, SentResult};
+use crate::store::{Family, StoreError};
 
 /// A commit that was validated against the group at `epoch`.
 #[derive(Debug)]
@@ -51,23 +51,32 @@ impl Planner {
         if conversation.head.epoch != commit.epoch {
             return Ok(Err(Refusal::new(Code::EpochConflict)));
         }
-        if conversation.removals.pending.contains(&from.device()) {
+        if conversation.is_going(from.account(), from.device()) {
             return Ok(Err(Refusal::new(Code::NotMember)));
         }
         let epoch = commit.epoch + 1;
         let head = ConversationHead { epoch, members: commit.members, ..conversation.head.clone() };
-        // Whoever was in it reads the commit, the removed included, and the committer's other devices.
-        let readers: Vec<_> = accounts_but(&conversation.head.members, from.device());
         let joined: Vec<_> =
             head.members.iter().filter(|member| !conversation.has(member.account, member.device)).copied().collect();
-        let removals = after_commit(&conversation.removals, &conversation.head, &head);
-        let has_changed = removals != conversation.removals;
+        let accounts = AccountsChange::new(&conversation.removals, &conversation.head, &head);
+        // Whoever was in it reads the commit, the removed included, and the committer's other devices; not who has left,
+        // unless this brings them back.
+        let mut readers = accounts_but(&conversation.head.members, from.device());
+        let is_told = |account: &AccountId| accounts.returned.contains(account);
+        readers.retain(|account| is_told(account) || !conversation.removals.is_leaving(*account));
+        let before = conversation.removals.clone();
+        let removals = after_commit(&before, &conversation.head, &head, &accounts);
         if let Some(member) = self.revoked_among(&joined)? {
             let detail = format!("the device {} was revoked meanwhile", member.device);
             return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
         }
+        if let Some(refusal) = self.full_among(&accounts.added)? {
+            return Ok(Err(refusal));
+        }
+        let removals = self.with_returned(removals, &accounts, &head)?;
         self.put_group(commit.conversation, &head, &commit.group_info, &commit.tree, plan);
-        if has_changed {
+        put_memberships(commit.conversation, &accounts, now_ms, plan);
+        if removals != before {
             self.put_removals(commit.conversation, removals, plan);
         }
         let record = CommitRecord {
@@ -94,10 +103,74 @@ impl Planner {
     }
 }
 
-/// What is left to be removed; and where somebody is gone now, what was encrypted for before is not taken any more.
-fn after_commit(removals: &Removals, before: &ConversationHead, after: &ConversationHead) -> Removals {
+/// Which accounts a commit brings into a conversation and out of it.
+struct AccountsChange {
+    added: BTreeSet<AccountId>,
+    /// Those that have left are none of them: they were taken out when they said so.
+    removed: BTreeSet<AccountId>,
+    /// Accounts that had left, of which the device that said so has no leaf any more, and others have: it is as if they
+    /// had not left, for nobody can remove them in their name.
+    returned: BTreeSet<AccountId>,
+}
+
+impl AccountsChange {
+    fn new(removals: &Removals, before: &ConversationHead, after: &ConversationHead) -> Self {
+        let accounts = |head: &ConversationHead| -> BTreeSet<_> { head.members.iter().map(|it| it.account).collect() };
+        let (was, is) = (accounts(before), accounts(after));
+        let has_leaf = |device| after.members.iter().any(|member| member.device == device);
+        let returned =
+            removals.leaving.iter().filter(|leaving| is.contains(&leaving.account) && !has_leaf(leaving.device));
+        Self {
+            added: is.difference(&was).copied().collect(),
+            removed: was.difference(&is).copied().filter(|account| !removals.is_leaving(*account)).collect(),
+            returned: returned.map(|leaving| leaving.account).collect(),
+        }
+    }
+}
+
+fn put_memberships(conversation: ConversationId, accounts: &AccountsChange, now_ms: u64, plan: &mut Plan) {
+    for account in accounts.added.iter().chain(&accounts.returned) {
+        plan.batch.put_record(Family::Directory, key::membership(account, &conversation), &());
+    }
+    for account in &accounts.removed {
+        plan.batch.delete(Family::Directory, key::membership(account, &conversation));
+        plan.batch.put_record(Family::Directory, key::left(account), &now_ms);
+    }
+}
+
+impl Planner {
+    /// Devices of accounts that had left and are in it again, and that were revoked meanwhile, are to be removed.
+    fn with_returned(
+        &self,
+        mut removals: Removals,
+        accounts: &AccountsChange,
+        head: &ConversationHead,
+    ) -> Result<Removals, StoreError> {
+        for member in head.members.iter().filter(|member| accounts.returned.contains(&member.account)) {
+            let cursor = key::cursor(&member.account, &member.device, CursorTag::Cursor);
+            let is_revoked = self.store.get(Family::Cursor, cursor.as_ref())?.is_none();
+            if is_revoked && !removals.pending.contains(&member.device) {
+                removals.pending.push(member.device);
+            }
+        }
+        Ok(removals)
+    }
+}
+
+/// What is left to be removed; and where somebody is gone now, or new people are in it, what was encrypted for before is
+/// not taken any more.
+fn after_commit(
+    removals: &Removals,
+    before: &ConversationHead,
+    after: &ConversationHead,
+    accounts: &AccountsChange,
+) -> Removals {
     let stays: HashSet<_> = after.members.iter().map(|member| member.device).collect();
     let is_gone = before.members.iter().any(|member| !stays.contains(&member.device));
-    let pending = removals.pending.iter().copied().filter(|device| stays.contains(device)).collect();
-    Removals { floor_epoch: if is_gone { after.epoch } else { removals.floor_epoch }, pending }
+    let is_new = !accounts.added.is_empty();
+    Removals {
+        floor_epoch: if is_gone || is_new { after.epoch } else { removals.floor_epoch },
+        pending: removals.pending.iter().copied().filter(|device| stays.contains(device)).collect(),
+        leaving: removals.leaving.iter().filter(|leaving| stays.contains(&leaving.device)).cloned().collect(),
+    }
 }

@@ -1,9 +1,14 @@
 //! A new conversation, and what every change of a group writes: its state, and Welcomes.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, MessageId, Refusal, SharedEnvelope};
+use gureum_proto::{
+    AccountId, Code, ConversationId, ConversationWith, DeviceId, EnvelopeBody, MessageId, Refusal, SharedEnvelope,
+};
 
 use super::{Answer, Changed};
+use crate::limits::ACCOUNT_CONVERSATIONS_MAX;
 use crate::router::plan::{Plan, Planner};
 use crate::session::Authenticated;
 use crate::store::key::{self, ConversationTag, CursorTag};
@@ -15,8 +20,8 @@ use crate::store::{Family, StoreError};
 pub struct CreatePlan {
     /// Who creates it.
     pub from: Authenticated,
-    /// The other account.
-    pub peer: AccountId,
+    /// With whom.
+    pub with: ConversationWith,
     /// Its id.
     pub conversation: ConversationId,
     /// Its epoch.
@@ -27,41 +32,66 @@ pub struct CreatePlan {
     pub group_info: Bytes,
     /// The tree of that epoch.
     pub tree: Bytes,
-    /// The Welcome for the others.
+    /// The Welcome for the others; empty if there are none.
     pub welcome: Bytes,
 }
 
 impl Planner {
     pub(super) fn create(&mut self, create: CreatePlan, now_ms: u64, plan: &mut Plan) -> Answer {
         let from = create.from;
-        let pair = key::pair(&from.account(), &create.peer);
-        if let Some(conversation) = self.read::<ConversationId>(Family::Directory, &pair)? {
+        let pair = match &create.with {
+            ConversationWith::Peer(peer) => Some(key::pair(&from.account(), peer)),
+            ConversationWith::Own => Some(key::pair(&from.account(), &from.account())),
+            ConversationWith::Group(_) => None,
+        };
+        let earlier = match pair {
+            Some(pair) => self.read::<ConversationId>(Family::Directory, &pair)?,
+            None => None,
+        };
+        if let Some(conversation) = earlier {
             let head = self.caches.conversation(self.store.as_ref(), conversation)?;
             let epoch = head.map_or(0, |conversation| conversation.head.epoch);
             return Ok(Ok(Changed::Conversation { conversation, existed: true, epoch }));
         }
         let conversation = create.conversation;
-        if self.caches.conversation(self.store.as_ref(), conversation)?.is_some() {
-            let detail = "the id belongs to another conversation";
-            return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
+        if let Some(existing) = self.caches.conversation(self.store.as_ref(), conversation)? {
+            let epoch = existing.head.epoch;
+            // The creation of a group whose answer got lost comes again.
+            let is_again = existing.head.kind == ConversationKind::Group
+                && create.with.kind() == ConversationKind::Group
+                && existing.has(from.account(), from.device());
+            return Ok(if is_again {
+                Ok(Changed::Conversation { conversation, existed: true, epoch })
+            } else {
+                Err(Refusal::with_detail(Code::CommitInvalid, "the id belongs to another conversation"))
+            });
         }
         if let Some(member) = self.revoked_among(&create.members)? {
             let detail = format!("the device {} was revoked meanwhile", member.device);
             return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
         }
-        plan.batch.put_record(Family::Directory, pair, &conversation);
-        for account in [from.account(), create.peer] {
-            plan.batch.put_record(Family::Directory, key::membership(&account, &conversation), &());
+        let accounts: BTreeSet<_> = create.members.iter().map(|member| member.account).collect();
+        if let Some(refusal) = self.full_among(&accounts)? {
+            return Ok(Err(refusal));
+        }
+        if let Some(pair) = pair {
+            plan.batch.put_record(Family::Directory, pair, &conversation);
+        }
+        for account in &accounts {
+            plan.batch.put_record(Family::Directory, key::membership(account, &conversation), &());
         }
         let head = ConversationHead {
             epoch: create.epoch,
             created_ms: now_ms,
-            kind: ConversationKind::Direct,
+            kind: create.with.kind(),
             members: create.members,
         };
         let welcomed = accounts_but(&head.members, from.device());
         self.put_group(conversation, &head, &create.group_info, &create.tree, plan);
-        self.welcome(from, conversation, &welcomed, create.welcome, now_ms, plan)?;
+        if !create.welcome.is_empty() {
+            self.welcome(from, conversation, &welcomed, create.welcome, now_ms, plan)?;
+        }
+        plan.must_sync = true;
         Ok(Ok(Changed::Conversation { conversation, existed: false, epoch: create.epoch }))
     }
 
@@ -95,6 +125,22 @@ impl Planner {
         Ok(None)
     }
 
+    /// Why these accounts cannot be in one more conversation, if one of them cannot.
+    pub(super) fn full_among<'a>(
+        &self,
+        accounts: impl IntoIterator<Item = &'a AccountId>,
+    ) -> Result<Option<Refusal>, StoreError> {
+        for account in accounts {
+            let range = key::memberships(account);
+            let conversations = self.store.scan(Family::Directory, range.as_range(), ACCOUNT_CONVERSATIONS_MAX)?;
+            if conversations.len() >= ACCOUNT_CONVERSATIONS_MAX {
+                let detail = format!("{account} is in {ACCOUNT_CONVERSATIONS_MAX} conversations, which is the most");
+                return Ok(Some(Refusal::with_detail(Code::LimitReached, detail)));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn put_removals(&mut self, id: ConversationId, removals: Removals, plan: &mut Plan) {
         let key = key::conversation(&id, ConversationTag::Removals);
         plan.batch.put_record(Family::Conversation, key, &removals);
@@ -111,6 +157,7 @@ impl Planner {
     ) {
         let family = Family::Conversation;
         plan.batch.put_record(family, key::conversation(&id, ConversationTag::Head), head);
+        plan.batch.put_record(family, key::conversation(&id, ConversationTag::Epoch), &head.epoch);
         plan.batch.put_record(family, key::conversation(&id, ConversationTag::GroupInfo), group_info);
         plan.batch.put_record(family, key::conversation(&id, ConversationTag::Tree), tree);
         self.caches.replace_head(id, head);

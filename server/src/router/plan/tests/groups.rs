@@ -6,7 +6,7 @@ use crate::store::record::CommitRecord;
 fn creation(from: Authenticated, peer: Authenticated, conversation: u8) -> Change {
     Change::Create(CreatePlan {
         from,
-        peer: peer.account(),
+        with: ConversationWith::Peer(peer.account()),
         conversation: ConversationId::from_bytes([conversation; 16]),
         epoch: 1,
         members: vec![member(from), member(peer)],

@@ -48,7 +48,7 @@ fn nothing_is_taken_until_the_revoked_device_is_removed_and_nothing_of_before_af
     }
     let left = [device(ALICE, 1), device(ALICE, 2), device(BOB, 1)];
     bench.changes(commit(device(ALICE, 2), 1, EPOCH, &left), Changed::Committed { epoch: EPOCH + 1 });
-    assert_eq!(removals(&bench), Some(Removals { floor_epoch: EPOCH + 1, pending: vec![] }));
+    assert_eq!(removals(&bench), Some(Removals { floor_epoch: EPOCH + 1, ..Removals::default() }));
     for _ in 0..2 {
         sends(&mut bench, device(ALICE, 1), 1, EPOCH, Err(Code::EpochStale));
         bench.reopen();
@@ -85,7 +85,7 @@ fn a_conversation_that_begins_with_a_device_which_was_revoked_meanwhile_is_refus
     bench.changes(revocation(device(BOB, 2)), Changed::LogAppended(2));
     let create = CreatePlan {
         from: device(ALICE, 1),
-        peer: BOB,
+        with: ConversationWith::Peer(BOB),
         conversation: TALK,
         epoch: 1,
         members: [device(ALICE, 1), device(BOB, 1), device(BOB, 2)].map(member).to_vec(),
@@ -102,7 +102,8 @@ fn a_commit_that_removes_nobody_leaves_the_removal_pending() {
     let all = [device(ALICE, 1), device(ALICE, 2), device(BOB, 1), device(BOB, 2)];
     bench.changes(commit(device(ALICE, 1), 1, EPOCH, &all), Changed::Committed { epoch: EPOCH + 1 });
     sends(&mut bench, device(ALICE, 2), 1, EPOCH + 1, Err(Code::RemovalPending));
-    assert_eq!(removals(&bench), Some(Removals { floor_epoch: 0, pending: vec![device(BOB, 2).device()] }));
+    let pending = vec![device(BOB, 2).device()];
+    assert_eq!(removals(&bench), Some(Removals { pending, ..Removals::default() }));
 }
 
 #[test]
