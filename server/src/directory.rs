@@ -262,11 +262,6 @@ impl Directory {
         Ok(epochs)
     }
 
-    fn handle(&self, account: AccountId) -> Result<Option<Handle>, StoreError> {
-        let handle: Option<String> = self.read(Family::Directory, key::handle_of(&account))?;
-        handle.map(|handle| handle.parse().map_err(|_| corrupt("handle"))).transpose()
-    }
-
     /// The entries of a log from one on, as many as fit.
     fn log_page(&self, account: AccountId, log_from: u64) -> Result<Vec<Bytes>, StoreError> {
         let range = key::device_log_from(&account, log_from);

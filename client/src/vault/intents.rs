@@ -62,7 +62,7 @@ impl Vault {
         self.read(|connection, _| {
             let sql = format!(
                 "SELECT DISTINCT i.conversation FROM intent i JOIN conversation c ON c.id = i.conversation
-                 WHERE i.state = 0 AND c.state = {ACTIVE} ORDER BY i.conversation"
+                 WHERE i.state = 0 AND c.state = {ACTIVE} AND c.must_rejoin = 0 ORDER BY i.conversation"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([], |row| row.get(0).map(ConversationId::from_bytes))?;

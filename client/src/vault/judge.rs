@@ -133,7 +133,7 @@ impl Work<'_> {
     fn need_members(&mut self, view: &View) -> Result<Option<Need>, VaultError> {
         let mut missing = 0_usize;
         for account in view.roster().accounts() {
-            missing += usize::from(!self.knows(account)?);
+            missing += usize::from(!self.knows(account)? || self.pin(account)?.is_some());
         }
         Ok(if missing > 1 { self.asked.members(view.conversation) } else { None })
     }

@@ -12,7 +12,7 @@ use super::contacts::learn;
 use super::inbox::Entry;
 use super::maker::{drop_pending, pending};
 use super::outbox::fail_all;
-use super::work::{Row, Work};
+use super::work::{Row, Work, held_log};
 use super::{ConversationStatus, Event, GroupChange, GroupError, StoredEvent, TrustError, Vault, VaultError};
 use crate::e2ee::View;
 
@@ -78,8 +78,10 @@ impl Vault {
         self.write(|work| {
             let MemberLog { account, handle, log_entries, leave } = member.clone();
             let log_length = u64::try_from(log_entries.len()).unwrap_or(u64::MAX);
+            let seen = held_log(work.connection, account)?.map_or(0, |log| log.length());
+            let least = work.pin(account)?.map_or(seen, |pin| pin.length.max(seen));
             // As many entries come as fit: fewer than were seen say nothing.
-            if work.log(account)?.is_none_or(|log| log.length() <= log_length) {
+            if log_length >= least {
                 learn(work, &AccountFound { account, handle, log_entries, log_length }, 0)?;
             }
             let row = work.row(conversation)?.filter(is_in_group);

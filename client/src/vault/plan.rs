@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use gureum_proto::limits::{ADDS_PER_COMMIT_MAX, CONVERSATION_ACCOUNTS_MAX, LEAVES_PER_COMMIT_MAX};
-use gureum_proto::membership::Leaf;
-use gureum_proto::{AccountId, DeviceId, GroupState};
+use gureum_proto::{AccountId, DeviceId, GroupState, LeafIdentity};
 
 use super::VaultError;
 use super::intents::{Intent, IntentId, OpenIntent};
@@ -184,24 +183,19 @@ impl Plan<'_> {
         self.view.leaves.iter().any(|leaf| leaf.identity.is_some_and(|it| it.device == device))
     }
 
-    /// Whose leaves go: those of accounts that are removed, and of revoked devices.
+    /// Whose leaves go: those of accounts that are removed, and of revoked devices. Those of an account that has no other
+    /// leaf stay until it has, unless an admin removes the account: one that was brought back comes in by itself, and nobody
+    /// may leave it without.
     fn remove(&mut self, work: &Work<'_>) -> Result<(), VaultError> {
-        let revoked: BTreeSet<_> = work.removals(self.row.id)?.into_iter().collect();
-        let goes = |leaf: &Leaf| leaf.identity.is_some_and(|it| revoked.contains(&it.device));
-        let stays = |account: AccountId| {
-            let of_account = |leaf: &&Leaf| leaf.identity.is_some_and(|it| it.account == account);
-            self.view.leaves.iter().filter(of_account).any(|leaf| !goes(leaf))
+        let revoked = work.removals(self.row.id)?;
+        let leaves = || self.view.leaves.iter().filter_map(|leaf| leaf.identity);
+        let others = leaves().filter(|leaf| !revoked.contains(&leaf.device));
+        let stay: BTreeSet<_> = others.map(|leaf| leaf.account).collect();
+        let may_go = |leaf: &LeafIdentity| {
+            revoked.contains(&leaf.device) && stay.contains(&leaf.account) && !work.is_self(leaf.device)
         };
-        let mut removed = Vec::new();
-        for leaf in &self.view.leaves {
-            let Some(identity) = leaf.identity else { continue };
-            let is_gone = self.going.contains(&identity.account);
-            // The last leaf of an account takes the account out of the group: that is for admins to decide.
-            if is_gone || (goes(leaf) && (!self.row.is_group() || self.is_admin || stays(identity.account))) {
-                removed.push(identity.device);
-            }
-        }
-        self.planned.wanted.removed = removed;
+        let going = leaves().filter(|leaf| self.going.contains(&leaf.account) || may_go(leaf));
+        self.planned.wanted.removed = going.map(|leaf| leaf.device).collect();
         Ok(())
     }
 }

@@ -64,23 +64,12 @@ impl Vault {
 }
 
 impl Work<'_> {
-    /// The revoked devices that this one is to remove. Those of an account that has no other leaf stay until it has: one
-    /// that was brought back comes in by itself, and nobody may leave it without.
-    pub(super) fn removals(&mut self, conversation: ConversationId) -> Result<Vec<DeviceId>, VaultError> {
-        let sql = "SELECT device FROM removal WHERE conversation = ?1 ORDER BY device";
+    /// The revoked devices that have a leaf still, as far as they are known.
+    pub(super) fn removals(&self, conversation: ConversationId) -> Result<BTreeSet<DeviceId>, VaultError> {
+        let sql = "SELECT device FROM removal WHERE conversation = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![conversation.as_bytes()], |row| row.get(0).map(DeviceId::from_bytes))?;
-        let revoked = rows.collect::<Result<BTreeSet<_>, _>>()?;
-        if revoked.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(group) = self.group(conversation)? else { return Ok(Vec::new()) };
-        let leaves = devices(&group.leaves());
-        self.keep(conversation, group);
-        let others = leaves.iter().filter(|(device, _)| !revoked.contains(device));
-        let stays: BTreeSet<_> = others.map(|(_, account)| *account).collect();
-        let may_go = |device: &DeviceId| leaves.get(device).is_some_and(|account| stays.contains(account));
-        Ok(revoked.iter().copied().filter(|device| may_go(device) && !self.is_self(*device)).collect())
+        rows.map(|row| Ok(row?)).collect()
     }
 
     /// The server waits for a removal; whose, this device may not know yet.

@@ -4,7 +4,7 @@ use gureum_client::{Inbox, SessionOptions};
 
 use crate::args::ReadArgs;
 use crate::home::Home;
-use crate::output::{Line, Output};
+use crate::output::{Line, Output, printable};
 
 pub(crate) async fn run(home: &Home, output: Output, args: ReadArgs) -> anyhow::Result<()> {
     let client = home.open().await?;
@@ -18,5 +18,5 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReadArgs) -> anyhow::
     let mark = marked?;
     let line =
         Line::Read { with: args.with.to_string(), conversation: mark.conversation.to_string(), number: mark.number };
-    output.print_either(&line, &format!("all that came from {} is read", args.with))
+    output.print_either(&line, &format!("all that came from {} is read", printable(args.with.as_str())))
 }

@@ -76,6 +76,7 @@ impl Session<'_> {
                 self.remove_now(conversation).await?;
             }
         }
+        self.expect_changes().await?;
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())

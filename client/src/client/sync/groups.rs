@@ -8,7 +8,7 @@ use super::commits::Submitted;
 use super::{ClientError, Sync};
 use crate::limits::REMOVAL_RACES_MAX;
 use crate::link::LinkError;
-use crate::vault::{GroupError, Intent, IntentId, Leaving, Resolved, Target};
+use crate::vault::{GroupError, Intent, IntentId, Leaving, Resolved, Target, Vault};
 
 /// What a person wants of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,6 +257,10 @@ impl Sync {
 
     /// Leaves a group: from the answer on the server gives this account nothing more of it.
     async fn leave(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        // The statement names the leaf that this device has, and an older copy of it has another.
+        if self.vault.call(Vault::rejoins_due).await?.contains(&conversation) {
+            self.rejoin(conversation).await?;
+        }
         for _ in 0..REMOVAL_RACES_MAX {
             match self.vault.call(move |vault| vault.leave(conversation)).await? {
                 Leaving::After(commit) => {

@@ -247,7 +247,7 @@ fn conversations_are_joined_newest_first() {
     let mut tablet = linked(&mut relay, &mut a);
     for talk in &talks {
         let accounts = relay.conversations[talk].accounts.to_vec();
-        let state = gureum_proto::ConversationState { conversation: *talk, epoch: 1, accounts };
+        let state = gureum_proto::ConversationState { conversation: *talk, epoch: 1, accounts, kind: DIRECT };
         assert_eq!(tablet.vault.note_conversation(&state).unwrap(), Some(Need::Rejoin { conversation: *talk }));
     }
     assert_eq!(tablet.vault.absent().unwrap(), [talks[0], talks[2], talks[1]]);

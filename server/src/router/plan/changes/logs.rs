@@ -161,7 +161,7 @@ impl Planner {
             let Some((_, id)) = key::parse_membership(&entry) else { continue };
             let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? else { continue };
             match conversation.head.kind {
-                ConversationKind::Direct => add_some(&mut accounts, conversation),
+                ConversationKind::Direct | ConversationKind::Own => add_some(&mut accounts, conversation),
                 ConversationKind::Group => groups.push(id),
             }
         }

@@ -148,6 +148,7 @@ impl GroupLife {
             entry: Bytes::from_static(b"revocation"),
             added: vec![],
             revoked: vec![device(account, 2).device()],
+            recovery_keys: None,
         };
         self.bench.changes(Change::AppendLog(log), Changed::LogAppended(2));
     }

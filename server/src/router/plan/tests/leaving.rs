@@ -211,6 +211,7 @@ fn who_has_left_is_in_it_again_if_nobody_can_remove_them_in_their_name() {
         entry: Bytes::from_static(b"revocation"),
         added: vec![],
         revoked: vec![device(BOB, 1).device()],
+        recovery_keys: None,
     };
     bench.changes(Change::AppendLog(revoked), Changed::LogAppended(2));
     let left = [device(ALICE, 1), device(BOB, 2), device(EVE, 1)];

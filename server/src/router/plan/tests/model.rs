@@ -261,7 +261,7 @@ impl Model {
         let removals: Option<Removals> =
             bench.get(Family::Conversation, key::conversation(&TALK, ConversationTag::Removals));
         let pending = self.pending.iter().map(|device| devices()[*device].device()).collect();
-        assert_eq!(removals.unwrap_or_default(), Removals { floor_epoch: self.floor_epoch, pending });
+        assert_eq!(removals.unwrap_or_default(), Removals { floor_epoch: self.floor_epoch, pending, leaving: vec![] });
     }
 }
 
