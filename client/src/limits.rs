@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gureum_proto::limits::{CIPHERTEXT_BYTES_MAX, SENDS_IN_FLIGHT_MAX};
+use gureum_proto::limits::{ADDS_PER_COMMIT_MAX, CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, SENDS_IN_FLIGHT_MAX};
 
 // ---- connection -----------------------------------------------------------------------------------------
 
@@ -168,6 +168,7 @@ pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
 const _: () = assert!(COUNTERS_SKIPPED >= 16 * COUNTERS_UNRESOLVED_MAX);
 const _: () = assert!(FIRST_RENEWAL_WITHIN_MS < SELF_UPDATE_MS);
+const _: () = assert!(ADDS_PER_COMMIT_MAX <= CLAIM_ACCOUNTS_MAX);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);

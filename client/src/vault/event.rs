@@ -1,6 +1,6 @@
 //! What happened, as it is kept until it is reported.
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
+use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 use serde::{Deserialize, Serialize};
 
 use super::types::{Message, OutboxId};

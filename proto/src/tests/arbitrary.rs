@@ -9,11 +9,11 @@ use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
     Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, CommitAttachment, Commits, ConversationId,
     ConversationKind, ConversationState, ConversationWith, CreateConversation, DeliveryFrame, DeviceId,
-    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState, Handle,
-    Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode, LinkConsent,
-    LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering,
-    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave,
-    SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
+    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState,
+    Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode,
+    LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover,
+    Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
+    SignedLeave, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {

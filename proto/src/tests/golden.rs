@@ -5,9 +5,9 @@ use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
     ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
     EnvelopeBody, FindBy, Gap, GapReason, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link, LinkId,
-    LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello, put_link,
-    put_link_reply, put_recover, put_register, put_send,
+    LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
+    Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello,
+    put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);

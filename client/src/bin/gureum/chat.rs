@@ -47,17 +47,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         With::Group(conversation) => conversation.into(),
         With::Account(_) => args.with,
     };
-    let mut chat = Chat {
-        client,
-        with,
-        to,
-        screen,
-        output,
-        commands,
-        unanswered: JoinSet::new(),
-        has_read,
-        has_failed: false,
-    };
+    let mut chat =
+        Chat { client, with, to, screen, output, commands, unanswered: JoinSet::new(), has_read, has_failed: false };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;

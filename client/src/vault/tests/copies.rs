@@ -3,6 +3,7 @@
 
 use gureum_proto::EnvelopeBody;
 
+use super::groups::three;
 use super::*;
 use crate::e2ee;
 
@@ -130,6 +131,21 @@ fn an_older_copy_that_lacks_nothing_joins_again_all_the_same() {
     old.say(&mut relay, talk, "under fresh keys");
     b.take(&mut relay);
     assert_eq!(b.history(), ["under fresh keys"]);
+}
+
+#[test]
+fn what_is_wanted_of_a_group_waits_until_an_older_copy_has_joined_again() {
+    let (mut relay, a, mut b, _, talk) = three();
+    let mut old = a.within(a.copy());
+    old.vault.intend(talk, &[Intent::Rename("ours".into())]).unwrap();
+    assert_eq!(old.take_over(&relay), Some(Event::Restored { conversations: 1 }));
+    assert_eq!((old.vault.intents_due().unwrap(), old.vault.commit_intents(talk).unwrap()), (vec![], None));
+    old.rejoin(&mut relay, talk);
+    assert_eq!(old.vault.intents_due().unwrap(), [talk]);
+    let submit = old.prepare(&mut relay, talk).unwrap();
+    assert!(relay.submit(&mut old, &submit));
+    b.take(&mut relay);
+    assert_eq!(b.vault.group(talk).unwrap().name, "ours");
 }
 
 #[test]

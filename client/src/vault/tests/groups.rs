@@ -69,7 +69,7 @@ impl Person {
     }
 
     /// Claims what is to be claimed, and makes the commit of what is wanted.
-    fn prepare(&mut self, relay: &mut Relay, talk: ConversationId) -> Option<SubmitCommit> {
+    pub(super) fn prepare(&mut self, relay: &mut Relay, talk: ConversationId) -> Option<SubmitCommit> {
         for (intent, account) in self.vault.intents_without_packages(talk).unwrap() {
             self.learn(relay, account);
             let packages = relay.accounts.get_mut(&account).unwrap().packages.pop();

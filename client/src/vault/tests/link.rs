@@ -2,6 +2,7 @@
 
 use gureum_proto::{DeliveryFrame, Link, LinkBundle, LinkConsent, LinkProposal, LogHead};
 
+use super::groups::three;
 use super::relay::profile;
 use super::*;
 use crate::e2ee::seal;
@@ -310,4 +311,17 @@ fn nobody_leaves_an_account_without_a_device() {
     second.say(&mut relay, talk, "only the new one");
     b.take(&mut relay);
     assert_eq!(b.history(), ["only the new one"]);
+}
+
+#[test]
+fn not_even_an_admin_leaves_an_account_without_a_device_unasked() {
+    let (mut relay, mut a, b, _, talk) = three();
+    let mut second = Person::link(&mut relay, &b);
+    second.revoke(&mut relay, b.device);
+    a.take(&mut relay);
+    assert_eq!((a.vault.removals_due().unwrap(), a.vault.commit_removals(talk).unwrap()), (vec![talk], None));
+    second.rejoin(&mut relay, talk);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    assert_eq!((a.accounts(talk).len(), a.view(talk).leaves.len()), (3, 3));
 }

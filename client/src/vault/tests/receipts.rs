@@ -2,6 +2,7 @@
 
 use gureum_proto::{Code, ConversationId, EnvelopeBody};
 
+use super::groups::three;
 use super::*;
 use crate::e2ee::content::{Body, Content, ContentId, Receipt};
 use crate::limits::RECEIPT_IDS_MAX;
@@ -284,4 +285,19 @@ fn a_receipt_is_encrypted_again_like_a_text_and_given_up_in_silence() {
     let told = b.vault.unreported_events(9).unwrap();
     assert!(!told.iter().any(|stored| matches!(stored.event, Event::SendFailed { .. })), "{told:?}");
     assert!(b.vault.next_sends(sends[0].counter, 64).unwrap().is_empty());
+}
+
+#[test]
+fn in_a_group_each_account_confirms_for_itself() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    a.say(&mut relay, talk, "to all");
+    for person in [&mut b, &mut c] {
+        person.take(&mut relay);
+        assert_eq!(person.confirm(&mut relay), 1);
+    }
+    b.vault.mark_read(talk).unwrap();
+    assert_eq!((b.confirm(&mut relay), c.hear(&mut relay)), (1, vec![]), "which concerns Alice alone");
+    let heard = [(DELIVERED, "bob"), (DELIVERED, "carol"), (READ, "bob")];
+    assert_eq!(a.hear(&mut relay), heard.map(|(kind, by)| (kind, by.to_owned())));
+    assert_eq!(a.marks(), [mark("to all", 2, 1)]);
 }
