@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
 use gureum_proto::{ConversationId, Handle};
+use rusqlite::params;
 
 use super::conversations::shown;
 use super::work::{ROW, read_row};
@@ -89,10 +90,14 @@ impl Vault {
         {
             return Ok(Resolved::Id(known));
         }
-        if let Some(handle) = target.handle()
-            && let Some(contact) = self.contact_by_handle(&handle)?
-        {
-            return Ok(Resolved::Contact(contact));
+        if let Some(handle) = target.handle() {
+            if let Some(contact) = self.contact_by_handle(&handle)? {
+                return Ok(Resolved::Contact(contact));
+            }
+            // Another device has told of somebody of that name, whose log is yet to be learned.
+            if self.has_heard_of(&handle)? {
+                return Ok(Resolved::Unknown);
+            }
         }
         let groups = self.named_groups()?;
         let named = |is_named: &dyn Fn(&str) -> bool| -> Vec<_> {
@@ -112,6 +117,13 @@ impl Vault {
                 ids: several.iter().map(|group| group.id.to_string()).collect(),
             }),
         }
+    }
+
+    fn has_heard_of(&mut self, handle: &Handle) -> Result<bool, VaultError> {
+        self.read(|connection, _| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM contact WHERE handle = ?1)";
+            Ok(connection.prepare_cached(sql)?.query_row(params![handle.as_str()], |row| row.get(0))?)
+        })
     }
 
     fn named_groups(&mut self) -> Result<Vec<Conversation>, VaultError> {
