@@ -12,6 +12,7 @@ mod draft;
 mod error;
 mod event;
 mod history;
+mod holes;
 mod inbox;
 mod judge;
 mod key;

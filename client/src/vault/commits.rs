@@ -110,6 +110,9 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     work.note_leaves(row.id, &before, &group.leaves())?;
     let state = if stays { ConversationStatus::Active } else { ConversationStatus::Absent };
     let epoch = if stays { group.epoch() } else { 0 };
+    if !stays {
+        work.forget_numbers(row.id)?;
+    }
     work.keep(row.id, group);
     work.put_row(&Row { epoch, state, ..row.clone() })?;
     // An own commit for the epoch that has just ended has lost; MLS has dropped it already.

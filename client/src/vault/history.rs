@@ -12,6 +12,11 @@ pub(super) const TEXT: i64 = 0;
 pub(super) const GAP: i64 = 1;
 pub(super) const UNREADABLE: i64 = 2;
 pub(super) const RESTARTED: i64 = 3;
+pub(super) const SAFETY_NUMBER: i64 = 4;
+
+/// An account and those whose handle it has taken over: to people, one conversation.
+const WITH: &str = "WITH RECURSIVE one_of(account) AS
+    (SELECT ?1 UNION SELECT c.account FROM contact c JOIN one_of o ON c.replaced_by = o.account WHERE c.former = 1) ";
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
@@ -20,8 +25,8 @@ const COLUMNS: &str =
     LEFT JOIN contact c ON c.account = m.sender_account";
 
 impl Vault {
-    /// The newest `limit` entries, oldest first; with an account, those of its conversations and the gaps, which may
-    /// concern it.
+    /// The newest `limit` entries, oldest first; with an account, those of its conversations, of those with accounts that it
+    /// has taken the place of, and the gaps, which may concern it.
     ///
     /// # Errors
     /// The database failed.
@@ -30,7 +35,7 @@ impl Vault {
         self.read(|connection, _| {
             let shows_receipts = receipts_on(connection)?;
             let sql = format!(
-                "{COLUMNS} WHERE ?1 IS NULL OR v.peer = ?1 OR m.kind = {GAP}
+                "{WITH}{COLUMNS} WHERE ?1 IS NULL OR v.peer IN (SELECT account FROM one_of) OR m.kind = {GAP}
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?2"
             );
             let mut statement = connection.prepare(&sql)?;
@@ -133,6 +138,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
     let conversation = match event {
         Event::Message(message) => return Ok(message.peer == peer),
         Event::Joined { peer: with, .. } => return Ok(*with == peer),
+        Event::SafetyNumber { before, after, .. } => return Ok(*before == peer || *after == peer),
         Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
             return Ok(*account == own || *account == peer);
         }
@@ -144,6 +150,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
         | Event::Copied { conversation }
         | Event::GoneBack { conversation, .. }
         | Event::Restarted { conversation, .. }
+        | Event::Withheld { conversation, .. }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };
@@ -183,6 +190,12 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
     let handle = |text: String| text.parse().map_err(|_| VaultError::Damaged("handle"));
     if kind == RESTARTED {
         return Ok(HistoryItem::Restarted { conversation, with: handle(row.get(14)?)? });
+    }
+    if kind == SAFETY_NUMBER {
+        let (with, numbers) = (handle(row.get(14)?)?, row.get::<_, String>(12)?);
+        let (number_before, number) = numbers.split_once('\n').ok_or(VaultError::Damaged("safety number"))?;
+        let (number_before, number) = (number_before.to_owned(), number.to_owned());
+        return Ok(HistoryItem::SafetyNumber { conversation, with, number_before, number });
     }
     let message_id = row.get::<_, Option<[u8; 16]>>(2)?.map(MessageId::from_bytes);
     let (server_time_ms, number) = (row.get(6)?, row.get(7)?);

@@ -139,6 +139,8 @@ pub struct Taken {
     pub unlisted: bool,
     /// Whether revoked devices are to be removed: [`super::Vault::removals_due`].
     pub removals: bool,
+    /// Whether numbers of messages are missing: [`super::Vault::tell_withheld`], after a while.
+    pub holes: bool,
 }
 
 /// What the vault needs from the server.
@@ -276,5 +278,16 @@ pub enum HistoryItem {
         conversation: ConversationId,
         /// With whom.
         with: Handle,
+    },
+    /// From here on the server showed another account for the handle of whom the conversation is with.
+    SafetyNumber {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// The handle.
+        with: Handle,
+        /// The safety number with the account that it stood for.
+        number_before: String,
+        /// The safety number with the other one.
+        number: String,
     },
 }

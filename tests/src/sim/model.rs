@@ -269,6 +269,13 @@ impl Model {
             Event::Restored { .. } | Event::Copied { .. } => {
                 self.journal.violate("no home is taken for a copy", format!("person {person}: {:?}", stored.event));
             }
+            Event::SafetyNumber { .. } => {
+                self.journal.violate("no handle moves", format!("person {person}: {:?}", stored.event));
+            }
+            // Whether anything is missing shows in the balance.
+            Event::Withheld { count, .. } => {
+                self.journal.note(format!("person{person} was told that {count} messages are withheld"));
+            }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }

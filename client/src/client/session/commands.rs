@@ -63,7 +63,7 @@ impl Session<'_> {
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Find { handle, reply } => drop(reply.send(self.sync.find(&handle).await)),
             Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
             Command::Read { with, reply } => self.read(&with, reply).await?,
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),

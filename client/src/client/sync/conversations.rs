@@ -12,6 +12,8 @@ use crate::vault::{BeginError, Conversation, ConversationStatus, Need, Vault};
 impl Sync {
     /// The conversation with somebody, begun if there is none. It may be one that this device has yet to join.
     pub(crate) async fn conversation(&self, with: &Handle) -> Result<Conversation, ClientError> {
+        let name = with.clone();
+        let is_known = self.vault.call(move |vault| vault.contact_by_handle(&name)).await?.is_some();
         let peer = self.contact(with).await?.account;
         if peer == self.identity.account {
             return Err(BeginError::Oneself.into());
@@ -20,7 +22,13 @@ impl Sync {
         match self.vault.call(known).await? {
             Some(known) if known.state != ConversationStatus::Creating => return Ok(known),
             Some(begun) => self.confirm_creation(begun.id).await?,
-            None => self.begin(peer, None).await?,
+            None => {
+                if is_known {
+                    // Who begins is told of a handle that has moved since it was looked up.
+                    self.find(with).await?;
+                }
+                self.begin(peer, None).await?;
+            }
         }
         let begun = self.vault.call(known).await?;
         begun.ok_or_else(|| ClientError::Stuck("a conversation that was begun is not there".to_owned()))

@@ -140,6 +140,8 @@ impl Sync {
             Err(ClientError::Link(LinkError::Refused(refusal)))
                 if matches!(refusal.code, Code::NotFound | Code::NotMember) =>
             {
+                // Maybe it no longer knows the account either, and has another one under its handle.
+                self.find(with).await?;
                 self.begin(peer, Some(id)).await?;
                 return Ok(true);
             }
