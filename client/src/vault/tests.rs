@@ -13,6 +13,8 @@ mod receipts;
 mod relay;
 mod restart;
 mod talk;
+mod trust;
+mod withheld;
 
 use super::*;
 use relay::{Person, Relay, texts};
