@@ -154,6 +154,13 @@ pub enum Event {
         /// How many between these are missing, both counted.
         count: u64,
     },
+    /// The server does not show a conversation that another device of this account has told of: it hides it, has gone back
+    /// to before it began, or the account has left it since. Told once.
+    Hidden {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+    },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.

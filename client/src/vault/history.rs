@@ -151,6 +151,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: Accoun
         | Event::GoneBack { conversation, .. }
         | Event::Restarted { conversation, .. }
         | Event::Withheld { conversation, .. }
+        | Event::Hidden { conversation }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };

@@ -231,6 +231,7 @@ CREATE TABLE hole (
     since_ms INTEGER NOT NULL,
     PRIMARY KEY (conversation, from_number)
 ) WITHOUT ROWID;
+ALTER TABLE foretold ADD COLUMN told INTEGER NOT NULL DEFAULT 0;  -- 1: that the server does not show it
 ";
 
 /// What leads from each format to the next.

@@ -272,6 +272,9 @@ impl Model {
             Event::SafetyNumber { .. } => {
                 self.journal.violate("no handle moves", format!("person {person}: {:?}", stored.event));
             }
+            Event::Hidden { .. } => {
+                self.journal.violate("no conversation is hidden", format!("person {person}: {:?}", stored.event));
+            }
             // Whether anything is missing shows in the balance.
             Event::Withheld { count, .. } => {
                 self.journal.note(format!("person{person} was told that {count} messages are withheld"));

@@ -164,6 +164,9 @@ pub(crate) enum Line<'a> {
         number_before: &'a str,
         number: &'a str,
     },
+    ConversationHidden {
+        conversation: String,
+    },
     Withheld {
         conversation: String,
         from_number: u64,
@@ -452,6 +455,10 @@ mod tests {
         );
         let said = Output::new(false).event(&withheld).unwrap().unwrap();
         assert!(said.contains("2 messages") && said.contains("gap"), "{said}");
+        check(
+            &Event::Hidden { conversation },
+            r#"{"event":"conversation_hidden","conversation":"01010101010101010101010101010101"}"#,
+        );
     }
 
     #[test]

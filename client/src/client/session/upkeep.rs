@@ -17,6 +17,8 @@ impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
         self.tell_withheld().await?;
+        // A server that hides a conversation says that nothing differs.
+        self.must_compare |= self.sync.vault.call(Vault::awaits_conversations).await?;
         self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);

@@ -4,6 +4,7 @@
 use gureum_proto::{AccountFound, AccountId, ConversationId, EnvelopeBody, Group, MessageId, SharedEnvelope};
 
 use super::attacks::ghost_package;
+use super::link::linked;
 use super::*;
 
 impl Relay {
@@ -232,4 +233,17 @@ fn a_forked_epoch_shows_nobody_what_was_not_said_to_them_and_is_told() {
     a.say(&mut relay, talk, "together again");
     b.take(&mut relay);
     assert_eq!(b.history().last().map(String::as_str), Some("together again"));
+}
+
+#[test]
+fn a_conversation_that_a_server_hides_from_a_linked_device_is_told_once() {
+    let (mut relay, mut a, _b, talk) = Relay::with_a_pair();
+    let mut tablet = linked(&mut relay, &mut a);
+    assert!(tablet.vault.awaits_conversations().unwrap());
+    assert_eq!(tablet.vault.note_listing(&[talk].into()).unwrap(), []);
+    let none = std::collections::BTreeSet::new();
+    let told = tablet.vault.note_listing(&none).unwrap();
+    assert_eq!(told.iter().map(|stored| &stored.event).collect::<Vec<_>>(), [&Event::Hidden { conversation: talk }]);
+    assert_eq!(tablet.vault.note_listing(&none).unwrap(), []);
+    assert!(!tablet.vault.awaits_conversations().unwrap());
 }

@@ -54,6 +54,7 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             to_number: *to_number,
             count: *count,
         },
+        Event::Hidden { conversation } => Line::ConversationHidden { conversation: conversation.to_string() },
         Event::DeviceAdded { account, handle, device, name } => {
             device_json("added", *account, handle, *device, name.as_deref())
         }

@@ -38,6 +38,9 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Restarted { with, .. } => restarted_text(with),
         Event::SafetyNumber { handle, number_before, number, .. } => moved_text(handle, number_before, number),
         Event::Withheld { count, .. } => withheld_text(*count),
+        Event::Hidden { .. } => "· the server does not show a conversation that another device of yours has told of: it hides \
+                                 it, has gone back to before it began, or you have left it since"
+            .to_owned(),
         Event::DeviceAdded { handle, device, name, .. } => {
             format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
         }
