@@ -231,7 +231,8 @@ fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<LinkContact>,
                LEFT JOIN conversation c ON c.peer = a.account
                LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m
                ON m.conversation = c.id
-               WHERE a.account != ?1 AND a.former = 0 GROUP BY a.account ORDER BY max(m.said) IS NULL, max(m.said) DESC, a.account";
+               WHERE a.account != ?1 AND a.former = 0 GROUP BY a.account
+               ORDER BY max(m.said) IS NULL, max(m.said) DESC, a.account";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map(params![own.as_bytes()], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)))?;
     let rows = rows.collect::<Result<Vec<([u8; 16], String)>, _>>()?;
