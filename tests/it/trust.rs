@@ -1,7 +1,15 @@
-//! What a server shows people that is not what they knew, by the real programs: it is told, once, and nobody is followed
-//! without having been asked.
+//! What a server shows people that is not what they knew, by the real programs, and what one keeps from them that lies: it
+//! is told, once, and nobody is followed without having been asked.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gureum_client::vault::{Event, HistoryItem, KeySource};
+use gureum_client::{Client, ClientEvent, Ground, Inbox, NewAccount, SessionOptions};
+use gureum_server::node::Node;
 use gureum_tests::World;
+use gureum_tests::liar::{self, Lie};
 use gureum_tests::person::{Person, string, texts};
 use serde_json::Value;
 
@@ -75,4 +83,111 @@ fn who_is_written_to_by_another_account_under_a_known_handle_is_told_and_shown_n
     assert_eq!(alice.run(&["restart", "bob"]).code, Some(1));
     alice.send(&second, "is it?");
     assert_eq!(second.receive_texts(), ["is it?"]);
+}
+
+const ONCE: SessionOptions = SessionOptions { inbox: Inbox::Take, reconnect: false };
+
+/// A device of somebody's, by a clock that can be put ahead.
+struct Device {
+    client: Client,
+    ahead_ms: Arc<AtomicU64>,
+}
+
+impl Device {
+    async fn register(node: &Node, home: &Path, handle: &str) -> Self {
+        let (ahead_ms, truth) = (Arc::new(AtomicU64::new(0)), Ground::system().clock);
+        let ahead = Arc::clone(&ahead_ms);
+        let clock = Arc::new(move || truth() + ahead.load(Ordering::Relaxed));
+        let ground = Ground { clock, ..Ground::system() };
+        let (invite, handle) = (node.url().parse().unwrap(), handle.parse().unwrap());
+        let account = NewAccount { invite, handle, device_name: "desk".to_owned() };
+        let registered = Box::pin(Client::register_on(ground, home, KeySource::File, account)).await.unwrap();
+        Self { client: registered.client, ahead_ms }
+    }
+
+    async fn send(&self, to: &str, text: &str) {
+        let mut session = self.client.session(ONCE).unwrap();
+        let commands = session.commands();
+        Box::pin(session.finish(commands.send(to.parse().unwrap(), text.to_owned()))).await.unwrap();
+        drop(commands);
+        Box::pin(session.close()).await;
+    }
+
+    /// Takes the inbox, and returns what there is to tell.
+    async fn take(&self) -> Vec<Event> {
+        let mut session = self.client.session(ONCE).unwrap();
+        loop {
+            match session.next().await {
+                Some(ClientEvent::CaughtUp) => break,
+                Some(ClientEvent::Stopped(error)) => panic!("{error}"),
+                Some(_) => (),
+                None => panic!("it has ended"),
+            }
+        }
+        Box::pin(session.close()).await;
+        let told = self.client.unreported_events(100).await.unwrap();
+        self.client.mark_reported(told.iter().map(|stored| stored.id).collect()).await.unwrap();
+        told.into_iter().map(|stored| stored.event).collect()
+    }
+
+    async fn texts(&self) -> Vec<String> {
+        let text = |item| match item {
+            HistoryItem::Message(message) => message.text,
+            other => panic!("{other:?}"),
+        };
+        self.client.history(None, 100).await.unwrap().into_iter().map(text).collect()
+    }
+}
+
+/// Alice and Bob on a server that may lie.
+async fn with_a_liar(homes: &Path) -> (Node, liar::Lies, Device, Device) {
+    let (node, lies) = Box::pin(liar::start(&homes.join("server"))).await;
+    let alice = Box::pin(Device::register(&node, &homes.join("alice"), "alice")).await;
+    let bob = Box::pin(Device::register(&node, &homes.join("bob"), "bob")).await;
+    (node, lies, alice, bob)
+}
+
+fn withheld(events: &[Event]) -> Vec<(u64, u64, u64)> {
+    let span = |event: &Event| match event {
+        Event::Withheld { from_number, to_number, count, .. } => Some((*from_number, *to_number, *count)),
+        _ => None,
+    };
+    events.iter().filter_map(span).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_server_passes_over_without_a_word_is_told_after_a_while() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    for text in ["one", "two", "three"] {
+        Box::pin(alice.send("bob", text)).await;
+    }
+    lies.tell(Lie::Message(2));
+    let came = Box::pin(bob.take()).await;
+    assert!(lies.times() > 0);
+    assert_eq!((bob.texts().await, withheld(&came)), (vec!["one".to_owned(), "three".to_owned()], vec![]));
+    bob.ahead_ms.store(11 * 60 * 1000, Ordering::Relaxed);
+    let came = Box::pin(bob.take()).await;
+    assert_eq!(withheld(&came), [(2, 2, 1)], "{came:?}");
+    let came = Box::pin(bob.take()).await;
+    assert_eq!(withheld(&came), [], "once");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_server_passes_over_is_fetched_when_the_next_message_shows_it() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    Box::pin(alice.send("bob", "one")).await;
+    // Bob joins, and renews his keys, which is a commit.
+    Box::pin(bob.take()).await;
+    Box::pin(bob.send("alice", "two")).await;
+    lies.tell(Lie::Commits);
+    Box::pin(alice.take()).await;
+    assert!(lies.times() > 0);
+    assert_eq!(alice.texts().await, ["one", "two"]);
+    Box::pin(alice.send("bob", "three")).await;
+    Box::pin(bob.take()).await;
+    assert_eq!(bob.texts().await, ["one", "two", "three"]);
+    node.stop().await.unwrap();
 }
