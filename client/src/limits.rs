@@ -102,6 +102,13 @@ pub(crate) const TAKE_FRAMES_MAX: usize = 256;
 pub(crate) const EVENTS_MAX: u64 = 100_000;
 /// Rows of one reading of the history.
 pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
+/// How long messages may be missing from a conversation's numbers before they count as withheld, in milliseconds: an
+/// answer that tells the number of an own one comes on another stream, or on the next connection.
+pub(crate) const HOLE_PATIENCE_MS: u64 = 10 * 60 * 1000;
+/// Holes in the numbers of conversations that are looked into at once; a server that makes more is told of by these.
+pub(crate) const HOLES_MAX: u64 = 1_000;
+/// How soon a hole is looked at again for which an own message without an answer may account.
+pub(crate) const HOLE_AGAIN: Duration = Duration::from_secs(60);
 /// Attempts to rejoin one conversation within [`REJOIN_WINDOW_MS`].
 pub(crate) const REJOINS_MAX: u32 = 3;
 /// Messages in a row of a conversation's present epoch that do not open before its keys count as broken.

@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod groups;
 mod history;
+mod holes;
 mod inbox;
 mod intents;
 mod judge;

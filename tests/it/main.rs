@@ -39,4 +39,5 @@ mod soak;
 mod start;
 mod talk;
 mod tidy;
+mod trust;
 mod wakes;

@@ -13,6 +13,7 @@ pub mod alarm;
 pub mod child;
 pub mod device;
 pub mod disk;
+pub mod liar;
 pub mod netns;
 pub mod operator;
 pub mod person;

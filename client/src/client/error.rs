@@ -165,6 +165,12 @@ impl ClientError {
         )
     }
 
+    /// Whether the handle that it concerns stands for another account than before: who asks again goes on with that one.
+    #[must_use]
+    pub const fn is_handle_moved(&self) -> bool {
+        matches!(self, Self::Trust(TrustError::HandleMoved { .. }) | Self::Queue(QueueError::HandleMoved(_)))
+    }
+
     /// Whether the server asked to come later.
     pub(crate) fn is_refused_for_now(&self) -> bool {
         matches!(self, Self::Link(error @ LinkError::Refused(_)) if error.is_temporary())

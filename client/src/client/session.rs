@@ -19,7 +19,9 @@ use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::sync::{Left, Sync};
-use crate::limits::{COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
+use crate::limits::{
+    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HOLE_AGAIN, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX,
+};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
 use crate::vault::{Event, GroupChange, Need, OutboxId, Removals, StoredEvent, With};
 use commands::Reply;
@@ -91,6 +93,8 @@ pub(crate) struct Session<'a> {
     refill: Refill,
     /// When to send receipts, and who waits until those are sent that their reading has made.
     receipts_at: Option<Instant>,
+    /// When to look whether messages that are missing are withheld.
+    withheld_at: Option<Instant>,
     reads: Vec<Reading>,
     /// The account has, or has had, other devices.
     has_siblings: bool,
@@ -134,6 +138,7 @@ impl<'a> Session<'a> {
             upkeep_at: Instant::now() + upkeep::wait(begun),
             refill: Refill::default(),
             receipts_at: None,
+            withheld_at: None,
             reads: Vec::new(),
             has_siblings: ready.log_entries > 1,
             waiting: BTreeMap::new(),
@@ -197,7 +202,7 @@ impl<'a> Session<'a> {
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
         let (remove_at, change_at) = (self.remove_at, self.changing.at);
-        let (refill_at, receipts_at) = (self.refill.at(), self.receipts_at);
+        let (refill_at, receipts_at, withheld_at) = (self.refill.at(), self.receipts_at, self.withheld_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -217,6 +222,7 @@ impl<'a> Session<'a> {
             () = at(mend_at) => self.mend().await?,
             () = at(refill_at) => self.refill().await?,
             () = at(receipts_at) => self.send_receipts().await?,
+            () = at(withheld_at) => self.tell_withheld().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -287,6 +293,9 @@ impl<'a> Session<'a> {
             self.caught_up |= taken.caught_up;
             is_unlisted |= taken.unlisted;
             removals = taken.removals;
+            if taken.holes {
+                self.withheld_at.get_or_insert_with(|| Instant::now() + HOLE_AGAIN);
+            }
             has_joined |= taken.events.iter().any(is_joining);
             asks_for_receipts |= taken.events.iter().any(asks_for_receipt);
             match taken.need {

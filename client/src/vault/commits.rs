@@ -156,6 +156,7 @@ fn rejoined(change: &Change) -> Option<LeafIdentity> {
 
 /// The commit has removed this device: with its account, or alone, and then it may join again.
 fn put_out(work: &mut Work<'_>, row: &Row, after: &View) -> Result<(), VaultError> {
+    work.forget_numbers(row.id)?;
     if row.is_group() && !after.roster().accounts().contains(&work.identity.account) {
         return work.note_left(row);
     }

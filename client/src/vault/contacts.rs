@@ -3,7 +3,8 @@
 use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
-use super::work::{Work, held_log, load_log};
+use super::history::SAFETY_NUMBER;
+use super::work::{ACTIVE, Work, held_log, load_log};
 use super::{Contact, Event, Learned, TrustError, Vault, VaultError};
 
 const SAFETY_CONTEXT: &str = "gureum 2026-11 safety number v1";
@@ -25,9 +26,27 @@ impl Vault {
     /// Verifies and keeps what the server told of an account; `log_from` is the entry that was asked for.
     ///
     /// # Errors
-    /// The entries do not hold, or are not those seen before; then nothing changes.
+    /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
+    /// but that the last is told once, by an event and in the history. [`Self::go_on_with_moved`] accepts it.
     pub fn learn_account(&mut self, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
-        self.write(|work| learn(work, found, log_from))
+        self.write(|work| match learn(work, found, log_from) {
+            // What was noted of it stays.
+            Err(moved @ TrustError::HandleMoved { .. }) => Ok(Err(moved)),
+            learned => learned.map(Ok),
+        })?
+    }
+
+    /// A person was told, when they asked for a handle, that it stands for another account now: whoever asks for it again
+    /// goes on with that one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn go_on_with_moved(&mut self, handle: &Handle) -> Result<(), VaultError> {
+        self.write(|work| {
+            let sql = "UPDATE contact SET former = 1 WHERE handle = ?1 AND replaced_by IS NOT NULL";
+            work.connection.execute(sql, params![handle.as_str()])?;
+            Ok(())
+        })
     }
 
     /// A contact by its account.
@@ -48,7 +67,7 @@ impl Vault {
     /// The database failed.
     pub fn contact_by_handle(&mut self, handle: &Handle) -> Result<Option<Contact>, VaultError> {
         self.read(|connection, _| {
-            let sql = "SELECT account FROM contact WHERE handle = ?1";
+            let sql = "SELECT account FROM contact WHERE handle = ?1 AND former = 0";
             let account = connection.query_row(sql, params![handle.as_str()], |row| row.get::<_, [u8; 16]>(0));
             contact(connection, account.optional()?.map(|id| (AccountId::from_bytes(id), handle.to_string())))
         })
@@ -57,16 +76,19 @@ impl Vault {
     /// Sixty digits in groups of five, the same on both sides; they change only if an account was replaced.
     #[must_use]
     pub fn safety_number(&self, account: AccountId) -> String {
-        let own = self.identity.account;
-        let (first, second) = (own.min(account), own.max(account));
-        let mut hasher = blake3::Hasher::new_derive_key(SAFETY_CONTEXT);
-        hasher.update(first.as_bytes()).update(second.as_bytes());
-        let mut digits = [0; SAFETY_GROUPS * SAFETY_GROUP_BYTES];
-        hasher.finalize_xof().fill(&mut digits);
-        let group = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) % 100_000;
-        let groups: Vec<_> = digits.chunks(SAFETY_GROUP_BYTES).map(|bytes| format!("{:05}", group(bytes))).collect();
-        groups.join(" ")
+        safety_number(self.identity.account, account)
     }
+}
+
+fn safety_number(own: AccountId, account: AccountId) -> String {
+    let (first, second) = (own.min(account), own.max(account));
+    let mut hasher = blake3::Hasher::new_derive_key(SAFETY_CONTEXT);
+    hasher.update(first.as_bytes()).update(second.as_bytes());
+    let mut digits = [0; SAFETY_GROUPS * SAFETY_GROUP_BYTES];
+    hasher.finalize_xof().fill(&mut digits);
+    let group = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) % 100_000;
+    let groups: Vec<_> = digits.chunks(SAFETY_GROUP_BYTES).map(|bytes| format!("{:05}", group(bytes))).collect();
+    groups.join(" ")
 }
 
 fn contact(connection: &rusqlite::Connection, row: Option<(AccountId, String)>) -> Result<Option<Contact>, VaultError> {
@@ -88,7 +110,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
     }
-    check_handle(work, found)?;
+    check_handle(work, found, log_from)?;
     let (mut log, mut revoked) = (known, Vec::new());
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
@@ -121,7 +143,9 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
         work.note_revoked(account, &revoked)?;
     }
     let log = log.filter(|log| log.account() == account).ok_or(TrustError::Incomplete(account))?;
-    let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET handle = ?2";
+    // One that has been given up for another, and stands for its handle again, is as it was.
+    let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE
+               SET handle = ?2, replaced_by = CASE former WHEN 1 THEN NULL ELSE replaced_by END, former = 0";
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
     if pin.is_some_and(|pin| pin.length <= log.length()) {
         work.unpin(account)?;
@@ -134,17 +158,64 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
 }
 
 /// A handle that moved to another account is what an impostor would look like: a person must look.
-fn check_handle(work: &Work<'_>, found: &AccountFound) -> Result<(), TrustError> {
-    let sql = "SELECT account FROM contact WHERE handle = ?1 AND account != ?2";
-    let before = work
-        .connection
-        .query_row(sql, params![found.handle.as_str(), found.account.as_bytes()], |row| row.get::<_, [u8; 16]>(0))
-        .optional()?;
-    match before {
-        Some(before) => {
-            Err(TrustError::HandleMoved { handle: found.handle.to_string(), before: AccountId::from_bytes(before) })
+fn check_handle(work: &Work<'_>, found: &AccountFound, log_from: u64) -> Result<(), TrustError> {
+    // Also one that a person has given up for another account than this.
+    let sql = "SELECT c.account, c.replaced_by FROM contact c WHERE c.handle = ?1 AND c.account != ?2
+               AND (c.former = 0 OR (c.replaced_by != ?2
+                    AND NOT EXISTS (SELECT 1 FROM contact n WHERE n.account = c.replaced_by)))
+               ORDER BY c.former, c.account LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let (before, shown): ([u8; 16], Option<[u8; 16]>) = (row.get(0)?, row.get(1)?);
+        Ok((AccountId::from_bytes(before), shown.map(AccountId::from_bytes)))
+    };
+    let key = params![found.handle.as_str(), found.account.as_bytes()];
+    let Some((before, shown)) = work.connection.query_row(sql, key, read).optional()? else { return Ok(()) };
+    let own = work.identity.account;
+    // Of oneself nobody has to be told.
+    if before != own && found.account != own && shown != Some(found.account) {
+        check_root(work, found, log_from)?;
+        tell_moved(work, &found.handle, before, found.account)?;
+    }
+    Err(TrustError::HandleMoved { handle: found.handle.to_string(), before })
+}
+
+/// What is told of an account is told of one that there is: its root is the one that its id names.
+fn check_root(work: &Work<'_>, found: &AccountFound, log_from: u64) -> Result<(), TrustError> {
+    let account = found.account;
+    if held_log(work.connection, account)?.is_some() {
+        return Ok(());
+    }
+    let root = found.log_entries.first().filter(|_| log_from == 0).ok_or(TrustError::Incomplete(account))?;
+    let log = DeviceLog::from_root(root).map_err(|why| TrustError::Invalid { account, why })?;
+    if log.account() == account { Ok(()) } else { Err(TrustError::Incomplete(account)) }
+}
+
+/// Marks the place in the history, and tells.
+fn tell_moved(work: &Work<'_>, handle: &Handle, before: AccountId, after: AccountId) -> Result<(), VaultError> {
+    let sql = "UPDATE contact SET replaced_by = ?2, former = 0 WHERE account = ?1";
+    work.connection.execute(sql, params![before.as_bytes(), after.as_bytes()])?;
+    let own = work.identity.account;
+    let (number_before, number) = (safety_number(own, before), safety_number(own, after));
+    // It stands right after what came before it, as a gap does.
+    let sql = format!(
+        "INSERT INTO message (kind, conversation, sender_account, time_ms, number, text)
+         SELECT {SAFETY_NUMBER}, v.id, ?1, (SELECT ifnull(max(time_ms), 0) FROM message), ?2, ?3
+         FROM conversation v WHERE v.peer = ?1 ORDER BY v.state != {ACTIVE}, v.id LIMIT 1"
+    );
+    let numbers = format!("{number_before}\n{number}");
+    work.connection.execute(&sql, params![before.as_bytes(), i64::MAX, numbers])?;
+    work.event(Event::SafetyNumber { handle: handle.clone(), before, after, number_before, number }).map(drop)
+}
+
+impl Work<'_> {
+    /// Who writes to somebody whose handle the server shows for another account is told so, once, before anything is sent:
+    /// the handle that has moved, where that is to be told now.
+    pub(super) fn told_of_moved(&self, peer: AccountId) -> Result<Option<Handle>, VaultError> {
+        let sql = "UPDATE contact SET former = 1 WHERE account = ?1 AND replaced_by IS NOT NULL AND former = 0";
+        if self.connection.prepare_cached(sql)?.execute(params![peer.as_bytes()])? == 0 {
+            return Ok(None);
         }
-        None => Ok(()),
+        self.handle(peer).map(Some)
     }
 }
 

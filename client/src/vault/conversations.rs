@@ -134,8 +134,10 @@ impl Vault {
             let sql =
                 "UPDATE conversation SET state = 1, renewed_ms = ?2, group_info = NULL, tree = NULL, welcome = NULL
                        WHERE id = ?1 AND state = 0";
-            work.connection.execute(sql, params![id.as_bytes(), work.now_ms])?;
-            Ok(())
+            match work.connection.execute(sql, params![id.as_bytes(), work.now_ms])? {
+                0 => Ok(()),
+                _ => work.begin_numbers(id),
+            }
         })
     }
 
@@ -230,6 +232,7 @@ fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), Vaul
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
     work.forget_intents(id)?;
+    work.forget_holes(id)?;
     work.forget_removals(id)
 }
 

@@ -1,6 +1,6 @@
 //! This account's devices: what they are called, and what one of them does to add or revoke another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gureum_proto::limits::{DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::key::random;
 use super::profile::check_device_name;
 use super::work::{ABSENT, ACTIVE, Work, load_log};
-use super::{DeviceError, Vault, VaultError};
+use super::{DeviceError, Event, StoredEvent, Vault, VaultError};
 use crate::e2ee::seal;
 use crate::limits::EPOCH_MAX;
 
@@ -153,6 +153,31 @@ impl Vault {
         self.read(|connection, _| load_log(connection, own)?.ok_or(VaultError::NoContact(own)))
     }
 
+    /// Whether another device of the account has told of conversations that the server has not shown to this one yet.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn awaits_conversations(&mut self) -> Result<bool, VaultError> {
+        self.read(|connection, _| Ok(!unshown(connection)?.is_empty()))
+    }
+
+    /// The server has listed all conversations of the account. Of those that another device has told of and that are not
+    /// among them, a person is told, once.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn note_listing(&mut self, listed: &BTreeSet<ConversationId>) -> Result<Vec<StoredEvent>, VaultError> {
+        self.write(|work| {
+            let mut told = Vec::new();
+            for conversation in unshown(work.connection)?.into_iter().filter(|foretold| !listed.contains(foretold)) {
+                let sql = "UPDATE foretold SET told = 1 WHERE conversation = ?1";
+                work.connection.execute(sql, params![conversation.as_bytes()])?;
+                told.push(work.event(Event::Hidden { conversation })?);
+            }
+            Ok(told)
+        })
+    }
+
     /// Conversations that the account is in and this device is not, the one with the newest message first as far as
     /// another device has told.
     ///
@@ -169,6 +194,15 @@ impl Vault {
             rows.map(|row| Ok(row?)).collect()
         })
     }
+}
+
+/// Conversations that another device of the account has told of, that are not known here, and of which nobody was told.
+fn unshown(connection: &Connection) -> Result<Vec<ConversationId>, VaultError> {
+    let sql = "SELECT conversation FROM foretold WHERE told = 0 AND conversation NOT IN (SELECT id FROM conversation)
+               ORDER BY place, conversation";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| row.get(0).map(ConversationId::from_bytes))?;
+    rows.map(|row| Ok(row?)).collect()
 }
 
 /// What the device says that shows a code.
@@ -218,7 +252,8 @@ fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<LinkContact>,
                LEFT JOIN conversation c ON c.peer = a.account
                LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m
                ON m.conversation = c.id
-               WHERE a.account != ?1 GROUP BY a.account ORDER BY max(m.said) IS NULL, max(m.said) DESC, a.account";
+               WHERE a.account != ?1 AND a.former = 0 GROUP BY a.account
+               ORDER BY max(m.said) IS NULL, max(m.said) DESC, a.account";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map(params![own.as_bytes()], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)))?;
     let rows = rows.collect::<Result<Vec<([u8; 16], String)>, _>>()?;

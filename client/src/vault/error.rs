@@ -126,7 +126,11 @@ pub enum TrustError {
         shown: u64,
     },
     /// The handle stood for another account before.
-    #[error("the handle {handle} stood for another account before: compare safety numbers")]
+    #[error(
+        "the handle {handle} stands for another account than before: either its owner has begun anew, or somebody takes \
+         their place; compare `gureum safety-number {handle}`, which shows the other number from now on; what is sent to \
+         {handle} from now on goes to the other account"
+    )]
     HandleMoved {
         /// The handle.
         handle: String,
@@ -363,6 +367,13 @@ pub enum QueueError {
     /// The server has gone back; a person must decide first.
     #[error("the message was not sent and is not kept: {0} and send it again")]
     GoneBack(GoneBack),
+    /// The handle that it was for stands for another account than the one that the conversation is with.
+    #[error(
+        "the message was not sent and is not kept: the handle {0} stands for another account than before; either its owner \
+         has begun anew, or somebody takes their place: compare `gureum safety-number {0}`, then send it again, to the \
+         other account"
+    )]
+    HandleMoved(Handle),
     /// The database failed.
     #[error(transparent)]
     Vault(#[from] VaultError),

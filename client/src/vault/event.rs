@@ -126,6 +126,42 @@ pub enum Event {
         /// With whom, or the group's name.
         with: String,
     },
+    /// The server shows a handle for another account than before: told once for each.
+    SafetyNumber {
+        /// The handle.
+        #[serde(with = "as_text")]
+        handle: Handle,
+        /// The account that it stood for.
+        #[serde(with = "as_text")]
+        before: AccountId,
+        /// The account that it is said to stand for.
+        #[serde(with = "as_text")]
+        after: AccountId,
+        /// The safety number with the first.
+        number_before: String,
+        /// The safety number with the second.
+        number: String,
+    },
+    /// Messages of a conversation did not come, and neither a gap nor a message of this device accounts for them: the
+    /// server keeps them back, or a copy of this home has sent them. Told once.
+    Withheld {
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// The number of the first.
+        from_number: u64,
+        /// The number of the last.
+        to_number: u64,
+        /// How many between these are missing, both counted.
+        count: u64,
+    },
+    /// The server does not show a conversation that another device of this account has told of: it hides it, has gone back
+    /// to before it began, or the account has left it since. Told once.
+    Hidden {
+        /// Which.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+    },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.

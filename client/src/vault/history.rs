@@ -12,6 +12,11 @@ pub(super) const TEXT: i64 = 0;
 pub(super) const GAP: i64 = 1;
 pub(super) const UNREADABLE: i64 = 2;
 pub(super) const RESTARTED: i64 = 3;
+pub(super) const SAFETY_NUMBER: i64 = 4;
+
+/// An account and those whose handle it has taken over: to people, one conversation.
+const WITH: &str = "WITH RECURSIVE one_of(account) AS
+    (SELECT ?1 UNION SELECT c.account FROM contact c JOIN one_of o ON c.replaced_by = o.account WHERE c.former = 1) ";
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
@@ -20,8 +25,8 @@ const COLUMNS: &str =
     LEFT JOIN contact c ON c.account = m.sender_account";
 
 impl Vault {
-    /// The newest `limit` entries, oldest first; those with somebody alone, or of a group, and the gaps, which may concern
-    /// them.
+    /// The newest `limit` entries, oldest first; those with somebody alone, and with accounts that it has taken the place of,
+    /// or of a group, and the gaps, which may concern them.
     ///
     /// # Errors
     /// The database failed.
@@ -30,7 +35,8 @@ impl Vault {
         self.read(|connection, _| {
             let shows_receipts = receipts_on(connection)?;
             let sql = format!(
-                "{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR v.peer = ?1 OR m.conversation = ?2 OR m.kind = {GAP}
+                "{WITH}{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR v.peer IN (SELECT account FROM one_of)
+                 OR m.conversation = ?2 OR m.kind = {GAP}
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?3"
             );
             let mut statement = connection.prepare(&sql)?;
@@ -146,6 +152,9 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
     let conversation = match event {
         Event::Message(message) => return Ok(is_with(message.peer, message.conversation, with)),
         Event::Joined { peer, .. } => return Ok(With::Account(*peer) == with),
+        Event::SafetyNumber { before, after, .. } => {
+            return Ok([*before, *after].map(With::Account).contains(&with));
+        }
         Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
             return Ok(*account == own || With::Account(*account) == with);
         }
@@ -159,6 +168,8 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::Restarted { conversation, .. }
         | Event::Group { conversation, .. }
         | Event::IntentRefused { conversation, .. }
+        | Event::Withheld { conversation, .. }
+        | Event::Hidden { conversation }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };
@@ -204,6 +215,12 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         let with: Option<String> = row.get(14)?;
         let with = with.or(row.get(15)?).unwrap_or_else(|| conversation.to_string());
         return Ok(HistoryItem::Restarted { conversation, with });
+    }
+    if kind == SAFETY_NUMBER {
+        let (with, numbers) = (handle(row.get(14)?)?, row.get::<_, String>(12)?);
+        let (number_before, number) = numbers.split_once('\n').ok_or(VaultError::Damaged("safety number"))?;
+        let (number_before, number) = (number_before.to_owned(), number.to_owned());
+        return Ok(HistoryItem::SafetyNumber { conversation, with, number_before, number });
     }
     let message_id = row.get::<_, Option<[u8; 16]>>(2)?.map(MessageId::from_bytes);
     let (server_time_ms, number) = (row.get(6)?, row.get(7)?);

@@ -20,6 +20,9 @@ use crate::e2ee::content::{Body, Content, ContentError};
 use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
+/// The epoch in which a conversation begins.
+const FIRST_EPOCH: u64 = 1;
+
 /// What became of one entry.
 pub(super) enum Entry {
     /// It is dealt with.
@@ -61,6 +64,8 @@ impl Vault {
                 work.put_cursor(cursor)?;
             }
             taken.removals = removals(work)?;
+            let sql = "SELECT EXISTS (SELECT 1 FROM hole)";
+            taken.holes = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             Ok(taken)
         })
     }
@@ -228,16 +233,24 @@ fn take_message(
     number: u64,
     ciphertext: &[u8],
 ) -> Result<Entry, VaultError> {
+    let id = shared.conversation;
     if work.is_self(shared.sender_device) {
+        work.note_number(id, number, true)?;
         return take_own(work, shared, seq);
     }
-    let id = shared.conversation;
     let (sender, plaintext) = match open(work, shared, ciphertext)? {
         Opened::Said(sender, plaintext) => (sender, plaintext),
-        Opened::Passed => return Ok(Entry::Done(Vec::new())),
+        Opened::Passed => {
+            work.note_number(id, number, false)?;
+            return Ok(Entry::Done(Vec::new()));
+        }
         Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
-        Opened::Unreadable(why) => return unreadable(work, shared, seq, number, &why),
+        Opened::Unreadable(why) => {
+            work.note_number(id, number, false)?;
+            return unreadable(work, shared, seq, number, &why);
+        }
     };
+    work.note_number(id, number, true)?;
     let (content_id, text) = match Content::parse(&plaintext) {
         Ok(Content { id, body: Body::Text(text) }) => (id, text),
         // What has a number is to be seen, and of this there is nothing to see.
@@ -458,6 +471,10 @@ fn take_welcome(
     work.put_row(&row)?;
     work.note_joined(conversation, epoch)?;
     work.note_fresh_keys(conversation)?;
+    work.forget_numbers(conversation)?;
+    if epoch == FIRST_EPOCH {
+        work.begin_numbers(conversation)?;
+    }
     work.asked.forget_commits(conversation);
     let event = match row.peer {
         Some(peer) => {
@@ -487,8 +504,10 @@ fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) ->
 
 fn take_gap(work: &Work<'_>, gap: &Gap) -> Result<Vec<StoredEvent>, VaultError> {
     // After a restore nobody knows how many are gone: none that is known may be some.
-    if gap.missed == 0 && gap.reason != GapReason::Lost {
-        return Ok(Vec::new());
+    match (gap.missed, gap.reason) {
+        (_, GapReason::Lost) => work.forget_all_holes()?,
+        (0, GapReason::Expired | GapReason::Overflow) => return Ok(Vec::new()),
+        (_, GapReason::Expired | GapReason::Overflow) => work.forget_all_numbers()?,
     }
     // It stands right after what came before it, and so before what comes now, which may be days old itself.
     let sql = "INSERT INTO message (kind, time_ms, number, seq, to_seq, count, reason)

@@ -73,7 +73,8 @@ impl Vault {
     /// Learns what the server tells of an account in a conversation: its device log, and that it leaves.
     ///
     /// # Errors
-    /// The entries do not hold, or are not those seen before; then nothing changes.
+    /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
+    /// but that the last is told once, as by [`Vault::learn_account`].
     pub fn learn_member(&mut self, conversation: ConversationId, member: &MemberLog) -> Result<(), TrustError> {
         self.write(|work| {
             let MemberLog { account, handle, log_entries, leave } = member.clone();
@@ -82,7 +83,11 @@ impl Vault {
             let least = work.pin(account)?.map_or(seen, |pin| pin.length.max(seen));
             // As many entries come as fit: fewer than were seen say nothing.
             if log_length >= least {
-                learn(work, &AccountFound { account, handle, log_entries, log_length }, 0)?;
+                match learn(work, &AccountFound { account, handle, log_entries, log_length }, 0) {
+                    // What was noted of it stays.
+                    Err(moved @ TrustError::HandleMoved { .. }) => return Ok(Err(moved)),
+                    learned => learned.map(drop)?,
+                }
             }
             let row = work.row(conversation)?.filter(is_in_group);
             if let (Some(row), Some(signed)) = (row, leave)
@@ -91,8 +96,8 @@ impl Vault {
             {
                 note_statement(work, &row, &signed)?;
             }
-            Ok(())
-        })
+            Ok::<_, TrustError>(Ok(()))
+        })?
     }
 }
 

@@ -212,9 +212,11 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             work.groups.remove(&conversation);
             snapshot.restore(work.connection)?;
             work.asked.forget_commits(conversation);
+            work.forget_numbers(conversation)?;
             if row.is_ahead() {
                 // Whoever was removed since is in it again, and is to be removed again.
                 work.forget_removals(conversation)?;
+                work.forget_holes(conversation)?;
             }
             if let Some(group) = work.group(conversation)? {
                 work.note_group(conversation, &group.leaves())?;

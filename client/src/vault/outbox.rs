@@ -42,7 +42,8 @@ impl Vault {
     /// Puts a text into the outbox.
     ///
     /// # Errors
-    /// The text is empty or too long, the outbox is full, or the conversation is unknown or stopped.
+    /// The text is empty or too long, the outbox is full, the conversation is unknown or stopped, or the handle of whom it
+    /// is with stands for another account: that is said once.
     pub fn queue_text(&mut self, conversation: ConversationId, text: &str) -> Result<OutboxId, QueueError> {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
             return Err(QueueError::Length(text.len()));
@@ -58,14 +59,20 @@ impl Vault {
                 ConversationStatus::Left => return Err(QueueError::Left(work.title(&row)?)),
                 _ => {}
             }
+            if let Some(peer) = row.peer
+                && let Some(handle) = work.told_of_moved(peer)?
+            {
+                // That it was said stays.
+                return Ok(Err(QueueError::HandleMoved(handle)));
+            }
             if waiting(work)? >= OUTBOX_ROWS_MAX {
                 return Err(QueueError::Full);
             }
             let id = random::<CONTENT_ID_BYTES>()?;
             let sql = "INSERT INTO outbox (conversation, content_id, text, created_ms) VALUES (?1, ?2, ?3, ?4)";
             work.connection.execute(sql, params![conversation.as_bytes(), *id, text, work.now_ms])?;
-            Ok(OutboxId(work.connection.last_insert_rowid()))
-        })
+            Ok(Ok(OutboxId(work.connection.last_insert_rowid())))
+        })?
     }
 
     /// The sends that are due, in the order of their counters: those with one above `after`, as the same bytes (0 on
@@ -252,6 +259,10 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
         row.text,
     ])?;
     forget(work, row.id)?;
+    if accepted.number == 0 {
+        // Accepted so long ago that the server has forgotten which number it got.
+        work.forget_holes(row.conversation)?;
+    }
     if let Some(message_id) = accepted.message_id {
         tell_early(work, row.conversation, &row.content_id, message_id)?;
     }

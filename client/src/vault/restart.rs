@@ -201,6 +201,7 @@ fn stop(work: &mut Work<'_>, row: &Row, seen: u64, shown: Option<u64>) -> Result
         "UPDATE outbox SET counter = NULL, epoch = NULL, ciphertext = NULL WHERE conversation = ?1 AND failed = 0";
     work.connection.execute(sql, params![row.id.as_bytes()])?;
     work.put_row(&Row { state: ConversationStatus::Ahead, ..row.clone() })?;
+    work.forget_holes(row.id)?;
     work.asked.forget_commits(row.id);
     let gone = gone_back(work, row)?;
     let (with, is_group, epoch) = (gone.with.clone(), gone.is_group, shown.unwrap_or(0));
@@ -249,6 +250,7 @@ pub(super) fn replace(work: &mut Work<'_>, peer: AccountId, by: ConversationId) 
             work.mls().delete(group)?;
         }
         work.forget_removals(id)?;
+        work.forget_holes(id)?;
         work.put_row(&Row { state: ConversationStatus::Replaced, ..Row::direct(id, peer) })?;
     }
     Ok(())

@@ -71,6 +71,7 @@ impl Vault {
 
 fn restore(work: &mut Work<'_>) -> Result<(), VaultError> {
     work.connection.execute("UPDATE profile SET taking_over = 1", [])?;
+    work.forget_all_holes()?;
     let sql = "UPDATE outbox SET counter = NULL, epoch = NULL, ciphertext = NULL WHERE failed = 0";
     work.connection.execute(sql, [])?;
     for conversation in pending(work)? {

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 9;
+const FORMAT: i64 = 10;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -54,7 +54,7 @@ CREATE TABLE conversation (
 ) WITHOUT ROWID;
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind INTEGER NOT NULL,             -- 0 text, 1 gap, 2 unreadable, 3 restarted
+    kind INTEGER NOT NULL,             -- 0 text, 1 gap, 2 unreadable, 3 restarted, 4 safety number
     conversation BLOB,
     content_id BLOB,
     message_id BLOB,
@@ -67,7 +67,7 @@ CREATE TABLE message (
     to_seq INTEGER,
     count INTEGER,
     reason INTEGER,
-    text TEXT,                         -- of an unreadable one: why
+    text TEXT,                         -- of an unreadable one: why; of a safety number: both, a line each
     UNIQUE (conversation, sender_device, content_id)
 );
 CREATE INDEX message_by_time ON message (time_ms, number, id);
@@ -263,10 +263,37 @@ CREATE VIEW to_remove AS SELECT conversation FROM removal UNION ALL SELECT conve
 UPDATE key_package SET made_ms = max(0, made_ms - 2419200000);
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 9] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS];
+/// Since format 10: handles that the server shows for another account than before, and messages that a conversation's
+/// numbers promise. Of what was there before, nothing is known to be missing.
+const TRUST: &str = "
+CREATE TABLE contact_by_account (
+    account BLOB PRIMARY KEY,
+    handle TEXT NOT NULL,
+    replaced_by BLOB,                  -- the account for which the server shows the handle instead
+    former INTEGER NOT NULL DEFAULT 0  -- 1: a person was told so when they asked for it, and goes on with that one
+) WITHOUT ROWID;
+INSERT INTO contact_by_account (account, handle) SELECT account, handle FROM contact;
+DROP TABLE contact;
+ALTER TABLE contact_by_account RENAME TO contact;
+CREATE UNIQUE INDEX contact_by_handle ON contact (handle) WHERE former = 0;
+CREATE TABLE numbering (               -- conversations of which this device knows where their numbers stand
+    conversation BLOB PRIMARY KEY,
+    next_number INTEGER NOT NULL       -- the lowest that no message which came has passed
+) WITHOUT ROWID;
+CREATE TABLE hole (
+    conversation BLOB NOT NULL,
+    from_number INTEGER NOT NULL,
+    to_number INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    PRIMARY KEY (conversation, from_number)
+) WITHOUT ROWID;
+ALTER TABLE foretold ADD COLUMN told INTEGER NOT NULL DEFAULT 0;  -- 1: that the server does not show it
+";
 
-const _: () = assert!(STEPS.len() == 9 && FORMAT == 9, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 10] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST];
+
+const _: () = assert!(STEPS.len() == 10 && FORMAT == 10, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

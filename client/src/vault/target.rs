@@ -94,7 +94,8 @@ impl Vault {
             if let Some(contact) = self.contact_by_handle(&handle)? {
                 return Ok(Resolved::Contact(contact));
             }
-            // Another device has told of somebody of that name, whose log is yet to be learned.
+            // Another device has told of somebody of that name, whose log is yet to be learned; or the handle has moved to an
+            // account that is yet to be looked up.
             if self.has_heard_of(&handle)? {
                 return Ok(Resolved::Unknown);
             }

@@ -15,6 +15,8 @@ mod receipts;
 mod relay;
 mod restart;
 mod talk;
+mod trust;
+mod withheld;
 
 use super::*;
 use relay::{DIRECT, Person, Relay, texts};

@@ -171,6 +171,8 @@ pub struct Taken {
     pub unlisted: bool,
     /// Whether revoked devices are to be removed, or accounts that have left: [`super::Vault::removals_due`].
     pub removals: Removals,
+    /// Whether numbers of messages are missing: [`super::Vault::tell_withheld`], after a while.
+    pub holes: bool,
 }
 
 /// Whether somebody is to be removed.
@@ -327,5 +329,16 @@ pub enum HistoryItem {
         conversation: ConversationId,
         /// With whom, or the group's name.
         with: String,
+    },
+    /// From here on the server showed another account for the handle of whom the conversation is with.
+    SafetyNumber {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// The handle.
+        with: Handle,
+        /// The safety number with the account that it stood for.
+        number_before: String,
+        /// The safety number with the other one.
+        number: String,
     },
 }

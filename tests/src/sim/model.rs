@@ -272,6 +272,16 @@ impl Model {
             Event::Group { .. } | Event::IntentRefused { .. } => {
                 self.journal.violate("nobody is in a group", format!("person {person}: {:?}", stored.event));
             }
+            Event::SafetyNumber { .. } => {
+                self.journal.violate("no handle moves", format!("person {person}: {:?}", stored.event));
+            }
+            Event::Hidden { .. } => {
+                self.journal.violate("no conversation is hidden", format!("person {person}: {:?}", stored.event));
+            }
+            // Whether anything is missing shows in the balance.
+            Event::Withheld { count, .. } => {
+                self.journal.note(format!("person{person} was told that {count} messages are withheld"));
+            }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }

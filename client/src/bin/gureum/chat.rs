@@ -115,6 +115,8 @@ impl Chat {
     fn show_answer(&mut self, answer: Result<(), ClientError>) -> anyhow::Result<()> {
         match answer {
             Ok(()) => Ok(()),
+            // What would be said from here on goes to somebody whose words are not shown here.
+            Err(error) if error.is_handle_moved() => Err(error.into()),
             Err(error) => {
                 self.has_failed = true;
                 self.screen.print(format!("· {}", printable(&error.to_string())))

@@ -173,6 +173,24 @@ pub(crate) enum Line<'a> {
         account: String,
         number: &'a str,
     },
+    SafetyNumberChanged {
+        with: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account_before: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
+        number_before: &'a str,
+        number: &'a str,
+    },
+    ConversationHidden {
+        conversation: String,
+    },
+    Withheld {
+        conversation: String,
+        from_number: u64,
+        to_number: u64,
+        count: u64,
+    },
 }
 
 /// A change of a group.
@@ -264,7 +282,7 @@ fn are_alike(one: &Event, next: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use gureum_client::vault::{GroupChange, Message, OutboxId, Receipts};
-    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
+    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 
     use super::*;
 
@@ -455,6 +473,48 @@ mod tests {
         );
         let said = Output::new(false).event(&added).unwrap().unwrap();
         assert_eq!(said, "· bob added carol, dave to the group Book\\u{202e} club");
+    }
+
+    #[test]
+    fn another_account_under_a_handle_is_told_with_both_numbers_and_what_to_do() {
+        let (before, after) = (AccountId::from_bytes([2; 16]), AccountId::from_bytes([3; 16]));
+        let (handle, number_before, number): (Handle, _, _) = ("bob".parse().unwrap(), "1".to_owned(), "2".to_owned());
+        let changed = Event::SafetyNumber { handle: handle.clone(), before, after, number_before, number };
+        check(
+            &changed,
+            concat!(
+                r#"{"event":"safety_number_changed","with":"bob","account_before":"02020202020202020202020202020202","#,
+                r#""account":"03030303030303030303030303030303","number_before":"1","number":"2"}"#
+            ),
+        );
+        let said = Output::new(false).event(&changed).unwrap().unwrap();
+        assert!(said.contains("gureum safety-number bob") && said.contains("another account"), "{said}");
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let (number_before, number) = ("1".to_owned(), "2".to_owned());
+        let marked = HistoryItem::SafetyNumber { conversation, with: handle, number_before, number };
+        assert_eq!(
+            Output::new(true).history(&marked).unwrap(),
+            r#"{"event":"safety_number_changed","with":"bob","number_before":"1","number":"2"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_withheld_says_where_and_how_much() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let withheld = Event::Withheld { conversation, from_number: 3, to_number: 5, count: 2 };
+        check(
+            &withheld,
+            concat!(
+                r#"{"event":"withheld","conversation":"01010101010101010101010101010101","from_number":3,"#,
+                r#""to_number":5,"count":2}"#
+            ),
+        );
+        let said = Output::new(false).event(&withheld).unwrap().unwrap();
+        assert!(said.contains("2 messages") && said.contains("gap"), "{said}");
+        check(
+            &Event::Hidden { conversation },
+            r#"{"event":"conversation_hidden","conversation":"01010101010101010101010101010101"}"#,
+        );
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Session<'_> {
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
+            Command::Find { handle, reply } => drop(reply.send(self.sync.find(&handle).await)),
             Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
             Command::Read { with, reply } => self.read(&with, reply).await?,
             Command::Resolve { target, reply } => drop(reply.send(self.sync.resolve(&target).await)),

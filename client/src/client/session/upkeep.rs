@@ -11,13 +11,16 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
 use crate::limits::{
-    GROUP_REMOVAL_PATIENCE, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE,
+    GROUP_REMOVAL_PATIENCE, HOLE_AGAIN, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE,
 };
 use crate::vault::{Removals, Vault};
 
 impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
+        self.tell_withheld().await?;
+        // A server that hides a conversation says that nothing differs.
+        self.must_compare |= self.sync.vault.call(Vault::awaits_conversations).await?;
         self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
@@ -162,6 +165,18 @@ impl Session<'_> {
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.outbox_due = true;
+        Ok(())
+    }
+
+    /// Tells of messages that are missing for so long that the server must withhold them.
+    pub(super) async fn tell_withheld(&mut self) -> Result<(), ClientError> {
+        let told = self.sync.vault.call(Vault::tell_withheld).await?;
+        if !told.is_empty() {
+            self.tell(ClientEvent::News).await;
+        }
+        let due = self.sync.vault.call(Vault::withheld_due_ms).await?;
+        // One that is due and was not told waits for the answer to an own message.
+        self.withheld_at = due.map(|wait_ms| Instant::now() + Duration::from_millis(wait_ms).max(HOLE_AGAIN));
         Ok(())
     }
 

@@ -14,9 +14,20 @@ impl Sync {
         if let Some(contact) = self.vault.call(move |vault| vault.contact_by_handle(&known)).await? {
             return Ok(contact);
         }
+        self.find(handle).await
+    }
+
+    /// The account that the server has for a handle now. Whoever asks for one that has moved is told so by the error; who
+    /// asks again, knows it.
+    pub(crate) async fn find(&self, handle: &Handle) -> Result<Contact, ClientError> {
         match self.learn(FindBy::Handle(handle.clone()), 0).await {
             Err(ClientError::Link(LinkError::Refused(refusal))) if refusal.code == Code::NotFound => {
                 Err(ClientError::Nobody(handle.to_string()))
+            }
+            Err(ClientError::Trust(moved @ TrustError::HandleMoved { .. })) => {
+                let handle = handle.clone();
+                self.vault.call(move |vault| vault.go_on_with_moved(&handle)).await?;
+                Err(moved.into())
             }
             result => result,
         }

@@ -13,14 +13,19 @@ impl Sync {
     /// The conversation that a target stands for; one with somebody is begun if there is none. It may be one that this
     /// device has yet to join.
     pub(crate) async fn conversation(&self, target: &Target) -> Result<Conversation, ClientError> {
+        let is_known = match target.handle() {
+            Some(handle) => self.vault.call(move |vault| vault.contact_by_handle(&handle)).await?.is_some(),
+            None => false,
+        };
         match self.resolve(target).await? {
             Resolved::Id(known) | Resolved::Group(known) => Ok(known),
-            Resolved::Contact(contact) => self.conversation_with(contact).await,
+            Resolved::Contact(contact) => self.conversation_with(contact, is_known).await,
             Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
         }
     }
 
-    async fn conversation_with(&self, contact: Contact) -> Result<Conversation, ClientError> {
+    /// `is_known`: the contact was known here before, and not looked up just now.
+    async fn conversation_with(&self, contact: Contact, is_known: bool) -> Result<Conversation, ClientError> {
         let peer = contact.account;
         if peer == self.identity.account {
             return Err(BeginError::Oneself.into());
@@ -29,7 +34,13 @@ impl Sync {
         match self.vault.call(known).await? {
             Some(known) if known.state != ConversationStatus::Creating => return Ok(known),
             Some(begun) => self.confirm_creation(begun.id).await?,
-            None => self.begin(peer, None).await?,
+            None => {
+                if is_known {
+                    // Who begins is told of a handle that has moved since it was looked up.
+                    self.find(&contact.handle).await?;
+                }
+                self.begin(peer, None).await?;
+            }
         }
         let begun = self.vault.call(known).await?;
         begun.ok_or_else(|| ClientError::Stuck("a conversation that was begun is not there".to_owned()))

@@ -1,6 +1,6 @@
 //! A server that has gone back: what it shows is held against what this device has seen, and the way on from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gureum_proto::{Code, ConversationId, ConversationState, HelloClaim, Position, Request, Response};
 
@@ -65,6 +65,10 @@ impl Sync {
                 let (id, epoch) = (held.id, held.epoch_held());
                 self.vault.call(move |vault| vault.note_server_epoch(id, epoch, shown)).await?;
             }
+        }
+        if listing.is_whole {
+            let listed: BTreeSet<_> = listing.conversations.keys().copied().collect();
+            self.vault.call(move |vault| vault.note_listing(&listed)).await?;
         }
         Ok(())
     }
@@ -146,6 +150,10 @@ impl Sync {
             {
                 // Of a group it would take KeyPackages of everybody, and an admin to decide it.
                 let Some(peer) = peer else { return Err(ClientError::GroupGone(with.to_string())) };
+                // Maybe it no longer knows the account either, and has another one under its handle.
+                if let Some(contact) = self.vault.call(move |vault| vault.contact(peer)).await? {
+                    self.find(&contact.handle).await?;
+                }
                 self.begin(peer, Some(id)).await?;
                 return Ok(true);
             }

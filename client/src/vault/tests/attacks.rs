@@ -24,7 +24,7 @@ fn malicious_add(relay: &mut Relay, from: &mut Person, talk: ConversationId, pac
 }
 
 /// A KeyPackage that says to be of somebody's account.
-fn ghost_package(person: &Person) -> Vec<u8> {
+pub(super) fn ghost_package(person: &Person) -> Vec<u8> {
     let seed = [42; 32];
     let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes().to_vec();
     let signer = SignatureKeyPair::from_raw(SignatureScheme::ED25519, seed.to_vec(), public);

@@ -35,7 +35,7 @@ impl Person {
 }
 
 /// A new device of an account, with all that it is handed.
-fn linked(relay: &mut Relay, first: &mut Person) -> Person {
+pub(super) fn linked(relay: &mut Relay, first: &mut Person) -> Person {
     let home = tempfile::tempdir().unwrap();
     let mut draft = draft(home.path());
     let device = draft.link().unwrap().device;

@@ -408,6 +408,7 @@ pub(super) fn texts(items: Vec<HistoryItem>) -> Vec<String> {
             HistoryItem::Gap { count, .. } => format!("<{count} missing>"),
             HistoryItem::Unreadable { .. } => "<unreadable>".into(),
             HistoryItem::Restarted { .. } => "<restarted>".into(),
+            HistoryItem::SafetyNumber { .. } => "<safety number>".into(),
         })
         .collect()
 }

@@ -60,7 +60,7 @@ fn sort_out<'a>(
                 }
                 continue;
             }
-            HistoryItem::Gap { .. } | HistoryItem::Restarted { .. } => continue,
+            HistoryItem::Gap { .. } | HistoryItem::Restarted { .. } | HistoryItem::SafetyNumber { .. } => continue,
         };
         let talk = talks.entry(message.conversation).or_default();
         let side = if message.own { &mut talk.written } else { &mut talk.read };

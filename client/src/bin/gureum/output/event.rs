@@ -51,6 +51,20 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         Event::IntentRefused { conversation, name, what, why } => {
             Line::GroupRefused { conversation: conversation.to_string(), name, what, why }
         }
+        Event::SafetyNumber { handle, before, after, number_before, number } => Line::SafetyNumberChanged {
+            with: handle.to_string(),
+            account_before: Some(before.to_string()),
+            account: Some(after.to_string()),
+            number_before,
+            number,
+        },
+        Event::Withheld { conversation, from_number, to_number, count } => Line::Withheld {
+            conversation: conversation.to_string(),
+            from_number: *from_number,
+            to_number: *to_number,
+            count: *count,
+        },
+        Event::Hidden { conversation } => Line::ConversationHidden { conversation: conversation.to_string() },
         Event::DeviceAdded { account, handle, device, name } => {
             device_json("added", *account, handle, *device, name.as_deref())
         }
@@ -80,6 +94,13 @@ pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
         HistoryItem::Message(message) => message_json(message),
         HistoryItem::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
         HistoryItem::Restarted { conversation, with } => restarted_json(*conversation, with),
+        HistoryItem::SafetyNumber { with, number_before, number, .. } => Line::SafetyNumberChanged {
+            with: with.to_string(),
+            account_before: None,
+            account: None,
+            number_before,
+            number,
+        },
         HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
             conversation: conversation.to_string(),
             message_id: message_id.to_string(),

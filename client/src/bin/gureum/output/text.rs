@@ -43,6 +43,11 @@ pub(super) fn event_text(event: &Event) -> String {
             format!("· in the group {name} it was not possible to {what}: {why}")
         }
         Event::Restarted { with, .. } => restarted_text(with),
+        Event::SafetyNumber { handle, number_before, number, .. } => moved_text(handle, number_before, number),
+        Event::Withheld { count, .. } => withheld_text(*count),
+        Event::Hidden { .. } => "· the server does not show a conversation that another device of yours has told of: it hides \
+                                 it, has gone back to before it began, or you have left it since"
+            .to_owned(),
         Event::DeviceAdded { handle, device, name, .. } => {
             format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
         }
@@ -62,6 +67,7 @@ pub(super) fn history_text(item: &HistoryItem) -> String {
         HistoryItem::Message(message) => message_text(message),
         HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
         HistoryItem::Restarted { with, .. } => restarted_text(with),
+        HistoryItem::SafetyNumber { with, number_before, number, .. } => moved_text(with, number_before, number),
         HistoryItem::Unreadable { server_time_ms, why, .. } => {
             format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
         }
@@ -113,6 +119,21 @@ fn gone_back_text(gone_back: &GoneBack) -> String {
 fn restarted_text(with: &str) -> String {
     let with = printable(with);
     format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
+}
+
+fn moved_text(with: &Handle, number_before: &str, number: &str) -> String {
+    format!(
+        "· {with} stands for another account than before: either {with} has begun anew, or somebody takes their place. \
+         Compare `gureum safety-number {with}`.\n  before:  {number_before}\n  now:     {number}"
+    )
+}
+
+fn withheld_text(count: u64) -> String {
+    let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    format!(
+        "· {messages} of a conversation did not come, without a gap that says why: the server keeps them back, or a copy \
+         of this home has sent them"
+    )
 }
 
 fn message_text(message: &Message) -> String {

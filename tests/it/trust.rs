@@ -1,0 +1,193 @@
+//! What a server shows people that is not what they knew, by the real programs, and what one keeps from them that lies: it
+//! is told, once, and nobody is followed without having been asked.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gureum_client::vault::{Event, HistoryItem, KeySource, Target};
+use gureum_client::{Client, ClientEvent, Ground, Inbox, NewAccount, SessionOptions};
+use gureum_server::node::Node;
+use gureum_tests::World;
+use gureum_tests::liar::{self, Lie};
+use gureum_tests::person::{Person, string, texts};
+use serde_json::Value;
+
+use crate::backup::{backup, go_back};
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
+}
+
+fn changed(events: &[Value]) -> Vec<(String, String)> {
+    let number = |event: &&Value| (string(&event["number_before"]), string(&event["number"]));
+    named(events, "safety_number_changed").iter().map(number).collect()
+}
+
+fn number(person: &Person, with: &str) -> String {
+    string(&person.ok(&["safety-number", with])[0]["number"])
+}
+
+/// Alice has talked with a Bob; then the server goes back to before that one registered, and somebody else does, as Bob.
+fn with_another_bob() -> (World, Person, Person, String) {
+    let mut world = World::start();
+    let alice = world.person("alice");
+    let to = world.directory("backup");
+    let _ = backup(world.data_dir(), &to).ok();
+    let first = world.person("bob");
+    alice.send(&first, "to the first");
+    assert_eq!(first.receive_texts(), ["to the first"]);
+    let before = number(&alice, "bob");
+    assert_eq!(number(&first, "alice"), before);
+    go_back(&mut world, &to);
+    let second = Person::new("bob", world.directory("second"));
+    second.ok(&["register", &world.invite(1), "--handle", "bob"]);
+    (world, alice, second, before)
+}
+
+#[test]
+fn another_account_under_a_handle_is_told_once_and_nothing_goes_to_it_before() {
+    let (_world, alice, second, before) = with_another_bob();
+    // The server has gone back, which is told first, and what there is to be done about it shows the other account.
+    assert_eq!(alice.run(&["send", "bob", "to whom?"]).code, Some(3));
+    let decided = alice.run(&["restart", "bob"]);
+    assert_eq!(decided.code, Some(1), "{}", decided.said);
+    for part in ["another account", "gureum safety-number bob"] {
+        assert!(decided.said.contains(part), "{:?} does not say {part:?}", decided.said);
+    }
+    let after = number(&second, "alice");
+    assert_eq!(changed(&decided.events), [(before.clone(), after.clone())]);
+    assert_ne!(before, after);
+    assert!(second.receive().is_empty(), "nothing has come to the other one");
+
+    assert_eq!(number(&alice, "bob"), after, "which can be compared");
+    alice.send(&second, "to the second");
+    assert_eq!(second.receive_texts(), ["to the second"]);
+    second.send(&alice, "from the second");
+    let came = alice.receive();
+    assert_eq!((texts(&came), changed(&came)), (vec!["from the second".to_owned()], vec![]), "never twice");
+    let history = alice.ok(&["history", "bob"]);
+    assert_eq!(texts(&history), ["to the first", "to the second", "from the second"]);
+    assert_eq!(changed(&history), [(before, after)], "the history has a mark");
+}
+
+#[test]
+fn who_is_written_to_by_another_account_under_a_known_handle_is_told_and_shown_nothing() {
+    let (_world, alice, second, before) = with_another_bob();
+    second.send(&alice, "it is me");
+    let came = alice.receive();
+    assert_eq!((texts(&came), changed(&came)), (vec![], vec![(before, number(&second, "alice"))]));
+    let again = alice.receive();
+    assert_eq!((texts(&again), changed(&again)), (vec![], vec![]), "{again:#?}");
+    // Who goes on all the same has been told by the command that they give.
+    assert_eq!(alice.run(&["restart", "bob"]).code, Some(1));
+    alice.send(&second, "is it?");
+    assert_eq!(second.receive_texts(), ["is it?"]);
+}
+
+const ONCE: SessionOptions = SessionOptions { inbox: Inbox::Take, reconnect: false };
+
+/// A device of somebody's, by a clock that can be put ahead.
+struct Device {
+    client: Client,
+    ahead_ms: Arc<AtomicU64>,
+}
+
+impl Device {
+    async fn register(node: &Node, home: &Path, handle: &str) -> Self {
+        let (ahead_ms, truth) = (Arc::new(AtomicU64::new(0)), Ground::system().clock);
+        let ahead = Arc::clone(&ahead_ms);
+        let clock = Arc::new(move || truth() + ahead.load(Ordering::Relaxed));
+        let ground = Ground { clock, ..Ground::system() };
+        let (invite, handle) = (node.url().parse().unwrap(), handle.parse().unwrap());
+        let account = NewAccount { invite, handle, device_name: "desk".to_owned() };
+        let registered = Box::pin(Client::register_on(ground, home, KeySource::File, account)).await.unwrap();
+        Self { client: registered.client, ahead_ms }
+    }
+
+    async fn send(&self, to: &str, text: &str) {
+        let mut session = self.client.session(ONCE).unwrap();
+        let commands = session.commands();
+        Box::pin(session.finish(commands.send(to.parse::<Target>().unwrap(), text.to_owned()))).await.unwrap();
+        drop(commands);
+        Box::pin(session.close()).await;
+    }
+
+    /// Takes the inbox, and returns what there is to tell.
+    async fn take(&self) -> Vec<Event> {
+        let mut session = self.client.session(ONCE).unwrap();
+        loop {
+            match session.next().await {
+                Some(ClientEvent::CaughtUp) => break,
+                Some(ClientEvent::Stopped(error)) => panic!("{error}"),
+                Some(_) => (),
+                None => panic!("it has ended"),
+            }
+        }
+        Box::pin(session.close()).await;
+        let told = self.client.unreported_events(100).await.unwrap();
+        self.client.mark_reported(told.iter().map(|stored| stored.id).collect()).await.unwrap();
+        told.into_iter().map(|stored| stored.event).collect()
+    }
+
+    async fn texts(&self) -> Vec<String> {
+        let text = |item| match item {
+            HistoryItem::Message(message) => message.text,
+            other => panic!("{other:?}"),
+        };
+        self.client.history(None, 100).await.unwrap().into_iter().map(text).collect()
+    }
+}
+
+/// Alice and Bob on a server that may lie.
+async fn with_a_liar(homes: &Path) -> (Node, liar::Lies, Device, Device) {
+    let (node, lies) = Box::pin(liar::start(&homes.join("server"))).await;
+    let alice = Box::pin(Device::register(&node, &homes.join("alice"), "alice")).await;
+    let bob = Box::pin(Device::register(&node, &homes.join("bob"), "bob")).await;
+    (node, lies, alice, bob)
+}
+
+fn withheld(events: &[Event]) -> Vec<(u64, u64, u64)> {
+    let span = |event: &Event| match event {
+        Event::Withheld { from_number, to_number, count, .. } => Some((*from_number, *to_number, *count)),
+        _ => None,
+    };
+    events.iter().filter_map(span).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_server_passes_over_without_a_word_is_told_after_a_while() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    for text in ["one", "two", "three"] {
+        Box::pin(alice.send("bob", text)).await;
+    }
+    lies.tell(Lie::Message(2));
+    let came = Box::pin(bob.take()).await;
+    assert!(lies.times() > 0);
+    assert_eq!((bob.texts().await, withheld(&came)), (vec!["one".to_owned(), "three".to_owned()], vec![]));
+    bob.ahead_ms.store(11 * 60 * 1000, Ordering::Relaxed);
+    let came = Box::pin(bob.take()).await;
+    assert_eq!(withheld(&came), [(2, 2, 1)], "{came:?}");
+    let came = Box::pin(bob.take()).await;
+    assert_eq!(withheld(&came), [], "once");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_server_passes_over_is_fetched_when_the_next_message_shows_it() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    Box::pin(alice.send("bob", "one")).await;
+    // Bob joins, and renews his keys, which is a commit.
+    Box::pin(bob.take()).await;
+    Box::pin(bob.send("alice", "two")).await;
+    lies.tell(Lie::Commits);
+    Box::pin(alice.take()).await;
+    assert!(lies.times() > 0);
+    assert_eq!(alice.texts().await, ["one", "two"]);
+    Box::pin(alice.send("bob", "three")).await;
+    Box::pin(bob.take()).await;
+    assert_eq!(bob.texts().await, ["one", "two", "three"]);
+    node.stop().await.unwrap();
+}
