@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
     AddDraft, ClientFrame, DeliveryFrame, DeviceLog, LeafIdentity, LinkBundle, LinkCode, LinkConsent, LinkOffer,
-    LinkProposal, Request, Response, ServerFrame, ServerUrl, put_ack, put_link, put_link_reply, put_recover,
+    LinkProposal, Request, Response, ServerFrame, ServerUrl, Typing, put_ack, put_link, put_link_reply, put_recover,
     put_register, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
@@ -93,6 +93,9 @@ fn others(bytes: &[u8]) {
         assert_eq!(identity.to_bytes(), bytes);
     }
     links(bytes);
+    if let Ok(typing) = Typing::decode(Bytes::copy_from_slice(bytes)) {
+        assert_eq!(Typing::decode(typing.encode()), Ok(typing));
+    }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {
         assert_eq!(url.to_string().parse(), Ok(url));

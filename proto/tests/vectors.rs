@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
     Hello, HelloClaim, LeafIdentity, Life, LifeToken, LinkCode, LinkProposal, MessageId, Position, Send, Sent,
-    ServerFrame, ServerUrl, SharedEnvelope, check_digits, epochs_digest, exporter_context, put_ack, put_hello,
+    ServerFrame, ServerUrl, SharedEnvelope, Typing, check_digits, epochs_digest, exporter_context, put_ack, put_hello,
     put_send, sign_add, sign_root,
 };
 
@@ -194,6 +194,19 @@ fn frames_are_those_published() {
             ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
         ],
     );
+}
+
+#[test]
+fn datagrams_are_those_published() {
+    let Account { log, first, .. } = account();
+    let typing = Typing {
+        conversation: ConversationId::from_bytes([0x0a; 16]),
+        epoch: 2,
+        account: log.account(),
+        device: first.device(),
+        sealed: Bytes::from_static(&[0xc0, 0xff, 0xee]),
+    };
+    check("### Datagram vectors", &[("Typing", typing.encode().to_vec())]);
 }
 
 #[test]
