@@ -303,6 +303,15 @@ impl Client {
         self.vault.call(move |vault| vault.set_receipts(on)).await
     }
 
+    /// Turns typing indicators on or off: both whether others are told that this person types, and whether their typing
+    /// is shown.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn set_typing(&self, on: bool) -> Result<(), ClientError> {
+        self.vault.call(move |vault| vault.set_typing(on)).await
+    }
+
     /// The digits to compare with another person's.
     ///
     /// # Errors
@@ -472,6 +481,13 @@ impl SessionCommands {
     #[must_use]
     pub fn note_read(&self, with: Handle) -> bool {
         self.commands.try_send(Command::Read { with, reply: None }).is_ok()
+    }
+
+    /// Says to somebody that this person types, or has stopped. To be called at each key: it is said once in a while, only
+    /// where there is a conversation already, and it may be lost.
+    pub fn typing(&self, with: Handle, types: bool) {
+        // A session that has too much to do says nothing.
+        let _ = self.commands.try_send(Command::Typing { with, types });
     }
 
     /// Looks an account up, here or on the server.

@@ -28,6 +28,7 @@ mod restore;
 mod schema;
 mod settings;
 mod types;
+mod typing;
 mod work;
 
 use std::collections::HashMap;

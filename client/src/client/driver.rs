@@ -162,6 +162,8 @@ impl Driver {
                 let marked = mark_read(&self.vault, &with).await;
                 drop(reply.map(|reply| reply.send(marked)));
             }
+            // Nobody hears it, and later it is not true.
+            Command::Typing { .. } => (),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }

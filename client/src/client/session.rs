@@ -3,6 +3,7 @@
 mod commands;
 mod outbox;
 mod receipts;
+mod typing;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use commands::Reply;
 pub use commands::Revoked;
 pub(crate) use receipts::mark_read;
 use receipts::{Reading, asks_for_receipt};
+use typing::Typings;
 use upkeep::Refill;
 
 /// How a connection ended.
@@ -89,6 +91,7 @@ pub(crate) struct Session<'a> {
     /// When to send receipts, and who waits until those are sent that their reading has made.
     receipts_at: Option<Instant>,
     reads: Vec<Reading>,
+    typings: Typings,
     /// The account has, or has had, other devices.
     has_siblings: bool,
     waiting: BTreeMap<OutboxId, Waiting>,
@@ -131,6 +134,7 @@ impl<'a> Session<'a> {
             refill: Refill::default(),
             receipts_at: None,
             reads: Vec::new(),
+            typings: Typings::default(),
             has_siblings: ready.log_entries > 1,
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
@@ -233,6 +237,7 @@ impl<'a> Session<'a> {
                     Some(LinkEvent::Sent(results)) => self.settle(results).await,
                     Some(LinkEvent::Drain { come_back }) => self.on_drain(come_back),
                     Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
+                    Some(LinkEvent::Typing(typing)) => self.hear_typing(typing).await,
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
                     Some(LinkEvent::Delivery(_)) | None => Ok(()),
                 }
@@ -240,6 +245,7 @@ impl<'a> Session<'a> {
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
             LinkEvent::Notice(notice) => self.on_notice(notice),
+            LinkEvent::Typing(typing) => self.hear_typing(typing).await,
             LinkEvent::Closed(error) => Err(error.into()),
         }
     }

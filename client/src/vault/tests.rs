@@ -13,6 +13,7 @@ mod receipts;
 mod relay;
 mod restart;
 mod talk;
+mod typing;
 
 use super::*;
 use relay::{Person, Relay, texts};

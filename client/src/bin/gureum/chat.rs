@@ -1,18 +1,23 @@
 //! `gureum chat`: what is typed goes out, what comes is shown above the line being typed.
 
+mod typist;
+
 use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use gureum_client::vault::{Event, HistoryItem, StoredEvent};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
-use gureum_proto::{AccountId, Handle};
+use gureum_proto::{AccountId, ConversationId, Handle};
 use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, ExternalPrinter};
-use tokio::sync::mpsc;
+use rustyline::{Editor, ExternalPrinter};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use typist::Typist;
 
 use crate::args::ChatArgs;
 use crate::home::Home;
-use crate::output::{Output, printable};
+use crate::output::{Output, printable, typing_json};
 use crate::signal::Interrupt;
 
 /// Entries of the conversation shown at the start.
@@ -38,7 +43,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         output.print(&output.history(item)?)?;
     }
     let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
-    let (screen, lines) = terminal(output, &args.with)?;
+    let (screen, input) = terminal(output, &args.with)?;
     let mut chat = Chat {
         client,
         peer,
@@ -49,8 +54,9 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         unanswered: JoinSet::new(),
         has_read,
         has_failed: false,
+        shown_typing_until: None,
     };
-    let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
+    let result = Box::pin(chat.talk(&mut session, input, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
     result
@@ -68,13 +74,22 @@ struct Chat {
     has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
     has_failed: bool,
+    /// It is on the screen that the other one types.
+    shown_typing_until: Option<Instant>,
+}
+
+/// What comes from the keyboard.
+struct Input {
+    lines: mpsc::Receiver<String>,
+    /// Whether there is something in the line that is being typed; news at each key. Ends at once where that is not seen.
+    types: watch::Receiver<bool>,
 }
 
 impl Chat {
     async fn talk(
         &mut self,
         session: &mut ClientSession,
-        mut lines: mpsc::Receiver<String>,
+        mut input: Input,
         interrupt: &mut Interrupt,
     ) -> anyhow::Result<()> {
         self.show_news().await?;
@@ -92,10 +107,17 @@ impl Chat {
                         self.screen.print(format!("· {error}; trying again in {:.1} s", retry_in.as_secs_f64()))?;
                     }
                     Some(ClientEvent::Stopped(error)) => return Err(error.into()),
+                    Some(ClientEvent::Typing { conversation, from, ends_in }) => {
+                        self.show_typing(conversation, &from, ends_in)?;
+                    }
                     Some(ClientEvent::Connected) => (),
                     None => return Ok(()),
                 },
-                line = lines.recv(), if typing && room => match line {
+                Ok(()) = input.types.changed() => {
+                    let types = *input.types.borrow_and_update();
+                    self.commands.typing(self.with.clone(), types);
+                }
+                line = input.lines.recv(), if typing && room => match line {
                     Some(line) if line.trim().is_empty() => (),
                     Some(line) => self.hand_over(line).await?,
                     None => typing = false,
@@ -131,7 +153,9 @@ impl Chat {
                 break;
             }
             for StoredEvent { event, .. } in &events {
-                self.has_read |= matches!(event, Event::Message(message) if !message.own);
+                if matches!(event, Event::Message(message) if !message.own) {
+                    (self.has_read, self.shown_typing_until) = (true, None);
+                }
                 if let Some(line) = self.output.event(event)? {
                     self.screen.print(self.screen.toned(event, line))?;
                 }
@@ -142,6 +166,23 @@ impl Chat {
             self.has_read = !self.commands.note_read(self.with.clone());
         }
         Ok(())
+    }
+
+    /// Programs are told each time, people once until it ends.
+    fn show_typing(&mut self, conversation: ConversationId, from: &Handle, ends_in: Duration) -> anyhow::Result<()> {
+        if *from != self.with {
+            return Ok(());
+        }
+        if self.output.json {
+            return self.output.print_json(&typing_json(conversation, from, ends_in));
+        }
+        let now = Instant::now();
+        let is_shown = self.shown_typing_until.is_some_and(|until| now < until);
+        self.shown_typing_until = (!ends_in.is_zero()).then(|| now + ends_in);
+        if is_shown || ends_in.is_zero() || matches!(self.screen, Screen::Plain(_)) {
+            return Ok(());
+        }
+        self.screen.print(self.screen.dim(format!("· {from} is typing")))
     }
 }
 
@@ -154,9 +195,13 @@ enum Screen {
 impl Screen {
     /// A line as it looks there: what nobody has said does not stand out.
     fn toned(&self, event: &Event, line: String) -> String {
-        match (self, event) {
-            (Self::Editor(_), Event::Receipt { .. }) => format!("\u{1b}[2m{line}\u{1b}[0m"),
-            _ => line,
+        if matches!(event, Event::Receipt { .. }) { self.dim(line) } else { line }
+    }
+
+    fn dim(&self, line: String) -> String {
+        match self {
+            Self::Editor(_) => format!("\u{1b}[2m{line}\u{1b}[0m"),
+            Self::Plain(_) => line,
         }
     }
 
@@ -169,8 +214,10 @@ impl Screen {
 }
 
 /// A line editor on a terminal, plain lines otherwise; each on a thread that may wait for ever.
-fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
+fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, Input)> {
     let (sender, lines) = mpsc::channel(LINES_MAX);
+    let (typed, types) = watch::channel(false);
+    let input = Input { lines, types };
     if output.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
             for line in std::io::stdin().lock().lines() {
@@ -180,9 +227,9 @@ fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Rece
                 }
             }
         })?;
-        return Ok((Screen::Plain(output), lines));
+        return Ok((Screen::Plain(output), input));
     }
-    let mut editor = DefaultEditor::new()?;
+    let mut editor = Editor::with_helper(Typist::new(typed))?;
     let printer = editor.create_external_printer()?;
     let prompt = format!("to {with}> ");
     std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
@@ -200,5 +247,5 @@ fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Rece
             }
         }
     })?;
-    Ok((Screen::Editor(Box::new(printer)), lines))
+    Ok((Screen::Editor(Box::new(printer)), input))
 }

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Revoke { device: DeviceId, reply: oneshot::Sender<Result<Revoked, ClientError>> },
     /// Note that everything was read that has come of somebody; answered when the receipts for it are sent.
     Read { with: Handle, reply: Option<ReadReply> },
+    /// Say that this person types, or has stopped.
+    Typing { with: Handle, types: bool },
     /// Go on from where the server has gone back to.
     Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
 }
@@ -44,6 +46,7 @@ impl Command {
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
             Self::Revoke { reply, .. } => drop(reply.send(Err(error))),
             Self::Read { reply, .. } => drop(reply.map(|reply| reply.send(Err(error)))),
+            Self::Typing { .. } => (),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -53,7 +56,9 @@ impl Session<'_> {
     pub(super) async fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
-                Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
+                Ok((outbox, Conversation { id: conversation, peer, .. })) => {
+                    self.typings.ended(&to);
+                    let to = peer;
                     self.outbox_due = true;
                     self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
                     // From here on it is in the outbox: what fails concerns the session, and not this message.
@@ -66,6 +71,7 @@ impl Session<'_> {
             Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
             Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
             Command::Read { with, reply } => self.read(&with, reply).await?,
+            Command::Typing { with, types } => self.say_typing(with, types).await?,
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
         }
         Ok(())
