@@ -38,4 +38,5 @@ mod soak;
 mod start;
 mod talk;
 mod tidy;
+mod typing;
 mod wakes;
