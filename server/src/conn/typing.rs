@@ -20,7 +20,9 @@ pub(super) struct Typings {
     looking: Option<JoinHandle<Found>>,
 }
 
-/// Drops whatever comes: unread, it would hold on to the packets that it came in.
+/// Drops whatever comes, until the connection ends: unread, it would hold on to the packets that it came in.
+///
+/// Cancel safety: a datagram is dropped or waits still.
 pub(super) async fn discard(connection: &Connection) -> ConnectionError {
     loop {
         if let Err(error) = connection.read_datagram().await {

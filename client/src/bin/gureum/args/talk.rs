@@ -70,7 +70,8 @@ pub(crate) struct HistoryArgs {
 Example:
   gureum chat bob
 
-Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back.")]
+Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back. On a terminal the other one
+sees that you type: see gureum settings.")]
 pub(crate) struct ChatArgs {
     /// The handle of whom to talk to
     pub(crate) with: Handle,
