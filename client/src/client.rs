@@ -323,6 +323,15 @@ impl Client {
         self.vault.call(move |vault| vault.set_receipts(on)).await
     }
 
+    /// Turns typing indicators on or off: both whether others are told that this person types, and whether their typing
+    /// is shown.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn set_typing(&self, on: bool) -> Result<(), ClientError> {
+        self.vault.call(move |vault| vault.set_typing(on)).await
+    }
+
     /// The digits to compare with another person's.
     ///
     /// # Errors
@@ -514,6 +523,13 @@ impl SessionCommands {
         let (target, (reply, result)) = (target.into(), oneshot::channel());
         self.commands.send(Command::Resolve { target, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Says to somebody, or in a group, that this person types, or has stopped. To be called at each key: it is said once in a while, only
+    /// where there is a conversation already, and it may be lost.
+    pub fn typing(&self, with: impl Into<Target>, types: bool) {
+        // A session that has too much to do says nothing.
+        let _ = self.commands.try_send(Command::Typing { with: with.into(), types });
     }
 
     /// Looks an account up, here or on the server.

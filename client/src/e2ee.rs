@@ -11,6 +11,7 @@ pub(crate) mod seal;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod typing;
 
 pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, Mls, View, Wanted};
 pub(crate) use join::JoinError;

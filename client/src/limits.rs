@@ -38,9 +38,14 @@ pub(crate) const READ_CHUNKS: usize = 32;
 pub(crate) const LINK_EVENTS_MAX: usize = 16;
 /// Bytes that wait to be written: as many sends as may be in flight, at their longest.
 pub(crate) const OUTGOING_BYTES_MAX: usize = SENDS_IN_FLIGHT_MAX as usize * CIPHERTEXT_BYTES_MAX;
+/// Bytes of datagrams that have come and were not read yet, each with 32 bytes beside its payload.
+pub(crate) const DATAGRAM_RECEIVE_BYTES: usize = 4 * 1024;
+/// Bytes of datagrams that wait to leave, likewise; past it the oldest go.
+pub(crate) const DATAGRAM_SEND_BYTES: usize = 4 * 1024;
 /// The longest that a stopping server may send its clients away for.
 pub(crate) const COME_BACK_MAX: Duration = Duration::from_secs(300);
 
+const _: () = assert!(gureum_proto::limits::DATAGRAM_BYTES_MAX + 32 <= DATAGRAM_RECEIVE_BYTES);
 const _: () = assert!(READ_CHUNKS <= gureum_wire::limits::UNREAD_CHUNKS_MAX);
 
 // ---- reconnecting ---------------------------------------------------------------------------------------
@@ -241,9 +246,18 @@ pub(crate) const COMMANDS_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) const RECEIPTS_TOGETHER: Duration = Duration::from_secs(1);
 /// How much longer, at most, where another device of the account may say the same: one of them is enough.
 pub(crate) const RECEIPTS_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is said again that somebody types.
+pub(crate) const TYPING_EVERY: Duration = Duration::from_secs(3);
+/// How long somebody counts as typing who has said so: one that is lost is not to be noticed.
+pub(crate) const TYPING_SHOWN: Duration = Duration::from_secs(7);
+/// Typing indicators that are looked at within [`TYPING_HEARD_WINDOW`].
+pub(crate) const TYPING_HEARD_MAX: u32 = 32;
+/// The window of [`TYPING_HEARD_MAX`].
+pub(crate) const TYPING_HEARD_WINDOW: Duration = Duration::from_secs(1);
 /// Entries of the history among which a message is looked for that another process has sent.
 pub(crate) const HISTORY_SEARCHED: u32 = 256;
 
+const _: () = assert!(TYPING_SHOWN.as_secs() > 2 * TYPING_EVERY.as_secs());
 const _: () = assert!(KEY_PACKAGES_LOW <= KEY_PACKAGES_FULL);
 const _: () = assert!(KEY_PACKAGES_FULL as usize <= gureum_proto::limits::KEY_PACKAGES_MAX);
 

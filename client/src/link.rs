@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gureum_proto::{Code, DeliveryFrame, FrameContentError, Notice, Position, Request, Response, Send, Sent};
+use gureum_proto::{Code, DeliveryFrame, FrameContentError, Notice, Position, Request, Response, Send, Sent, Typing};
 use gureum_wire::{Decoder, Frame};
 use quinn::{Connection, Endpoint, RecvStream, VarInt};
 use tokio::sync::mpsc;
@@ -51,6 +51,8 @@ pub enum LinkEvent {
     },
     /// Others have claimed KeyPackages of this device.
     Notice(Notice),
+    /// Somebody types. Only of a link that subscribes, and one that finds no room is dropped.
+    Typing(Typing),
     /// The connection is gone; nothing follows.
     Closed(LinkError),
 }
@@ -87,6 +89,11 @@ impl Link {
     /// Tells the server that everything up to a position is stored. A later one replaces one not yet written.
     pub fn ack(&self, position: Position) {
         self.outgoing.ack(position);
+    }
+
+    /// Says that this device's person types, or has stopped. It may be lost on the way.
+    pub fn typing(&self, typing: &Typing) {
+        let _ = self.connection.send_datagram(typing.encode());
     }
 
     /// Asks on a stream of its own.

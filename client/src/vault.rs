@@ -34,6 +34,7 @@ mod schema;
 mod settings;
 mod target;
 mod types;
+mod typing;
 mod work;
 
 use std::collections::HashMap;

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
     AddDraft, ClientFrame, CommitAttachment, DeliveryFrame, DeviceLog, GroupState, LeafIdentity, LinkBundle, LinkCode,
-    LinkConsent, LinkOffer, LinkProposal, Request, Response, ServerFrame, ServerUrl, put_ack, put_link, put_link_reply,
-    put_recover, put_register, put_send,
+    LinkConsent, LinkOffer, LinkProposal, Request, Response, ServerFrame, ServerUrl, Typing, put_ack, put_link,
+    put_link_reply, put_recover, put_register, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -98,6 +98,9 @@ fn others(bytes: &[u8]) {
     }
     if let Ok(attachment) = CommitAttachment::decode(bytes) {
         assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
+    if let Ok(typing) = Typing::decode(Bytes::copy_from_slice(bytes)) {
+        assert_eq!(Typing::decode(typing.encode()), Ok(typing));
     }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {

@@ -6,6 +6,7 @@
 mod code;
 mod convert;
 mod credential;
+mod datagram;
 mod delivery;
 mod device_log;
 mod epochs;
@@ -24,6 +25,7 @@ mod url;
 pub use code::{Code, Fault};
 pub use convert::PayloadError;
 pub use credential::{CREDENTIAL_BYTES, CredentialError, LeafIdentity};
+pub use datagram::Typing;
 pub use delivery::{DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, SharedEnvelope, put_envelope};
 pub use device_log::{
     AddDraft, DeviceKeys, DeviceLog, LogChange, LogError, LogHead, LoggedDevice, countersign, draft_add, finish_entry,

@@ -75,6 +75,10 @@ pub const LINK_BUNDLE_BYTES_MAX: usize = 512 * 1024;
 pub const LINK_CONTACTS_MAX: usize = 4000;
 /// Conversations in what is handed over, of at most 31 bytes each.
 pub const LINK_CONVERSATIONS_MAX: usize = 5000;
+/// One QUIC datagram.
+pub const DATAGRAM_BYTES_MAX: usize = 200;
+/// What a typing indicator seals: a nonce, one byte and a tag take 29.
+pub const TYPING_SEALED_BYTES_MAX: usize = 64;
 /// The signed part of a Hello.
 pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
 
@@ -103,6 +107,8 @@ const _: () = assert!(
         <= LINK_BUNDLE_BYTES_MAX
 );
 const _: () = assert!(LOG_ENTRY_BYTES_MAX + 64 <= FrameKind::Recover.payload_bytes_max());
+// A conversation, an account, a device and an epoch, with their tags and lengths.
+const _: () = assert!(TYPING_SEALED_BYTES_MAX + 3 * 18 + 11 + 8 <= DATAGRAM_BYTES_MAX);
 const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
 const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());
 const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

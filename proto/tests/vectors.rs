@@ -8,8 +8,8 @@ use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
     EnvelopeBody, Gap, GapReason, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
-    LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, check_digits,
-    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, Typing,
+    check_digits, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -215,6 +215,19 @@ fn what_travels_in_groups_is_as_published() {
             ("CommitAttachment with it", CommitAttachment { leaves: vec![signed] }.encode()),
         ],
     );
+}
+
+#[test]
+fn datagrams_are_those_published() {
+    let Account { log, first, .. } = account();
+    let typing = Typing {
+        conversation: ConversationId::from_bytes([0x0a; 16]),
+        epoch: 2,
+        account: log.account(),
+        device: first.device(),
+        sealed: Bytes::from_static(&[0xc0, 0xff, 0xee]),
+    };
+    check("### Datagram vectors", &[("Typing", typing.encode().to_vec())]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod mailbox;
 mod request;
 mod streams;
+mod typing;
 mod unproven;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::wake::{Attached, Hub, Listener};
 use crate::work::Work;
 use mailbox::Mailbox;
 use streams::Outgoing;
+use typing::Typings;
 
 /// How long a wake may be lost before the session finds out by itself.
 const REREAD: Duration = Duration::from_millis(REREAD_MS);
@@ -115,6 +117,7 @@ struct Shell {
     /// When the device, which says more than its pace allows, is heard again; `None`: now.
     heard_again_at: Option<Instant>,
     requests: Pace,
+    typings: Option<Box<Typings>>,
 }
 
 /// What was read from the session stream and not yet counted against the device's pace.
@@ -135,7 +138,14 @@ impl Shell {
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
             .and_then(|data| data.server_name);
         let config = SessionConfig { tls_server_name, ..shared.session.clone() };
-        let (output, input) = match tokio::time::timeout_at(accepted.proof_by, connection.accept_bi()).await {
+        let opened = async {
+            tokio::select! {
+                biased;
+                streams = connection.accept_bi() => streams,
+                error = typing::discard(connection) => Err(error),
+            }
+        };
+        let (output, input) = match tokio::time::timeout_at(accepted.proof_by, opened).await {
             Ok(Ok(streams)) => streams,
             Ok(Err(_)) => return None,
             Err(_) => {
@@ -165,6 +175,7 @@ impl Shell {
             read: Read::default(),
             heard_again_at: None,
             requests: Pace::new(Duration::from_millis(REQUEST_INTERVAL_MS), REQUESTS_AT_ONCE_MAX, Instant::now()),
+            typings: None,
         })
     }
 
@@ -258,6 +269,9 @@ impl Shell {
                 self.reading = None;
                 self.on_page(page);
             }
+            head = typing::join(self.typings.as_deref_mut()), if typing::is_looking(self.typings.as_deref()) => {
+                self.on_roster(head.as_ref());
+            }
             chunk = self.input.read_chunk(READ_BYTES_MAX, true), if may_read => match chunk {
                 Ok(Some(chunk)) => {
                     self.read.bytes += chunk.bytes.len();
@@ -302,6 +316,11 @@ impl Shell {
                 self.reread_at = Instant::now() + REREAD;
                 self.handle(Input::Woken);
             }
+            // Last: whoever floods the server with them holds up nothing of its own.
+            datagram = self.connection.read_datagram() => match datagram {
+                Ok(datagram) => self.on_datagram(datagram),
+                Err(_) => return Err(Closing(Code::Done, String::new())),
+            },
         }
         Ok(())
     }
@@ -473,6 +492,10 @@ impl Shell {
         }
         if let Some(notice) = mail.notice {
             self.handle(Input::Noticed(notice));
+        }
+        for datagram in mail.signals {
+            // A client that takes none misses nothing else.
+            let _ = self.connection.send_datagram(datagram);
         }
         for (happened, input) in [
             (mail.is_revoked, Input::Revoked),

@@ -305,6 +305,45 @@ pub const WRITE_STALL_MS: u64 = 30_000;
 /// How long a request may take to arrive, and its answer to be read, in milliseconds.
 pub const REQUEST_TIMEOUT_MS: u64 = 10_000;
 
+// ---- datagrams ----
+
+/// Bytes of datagrams of one client that were not looked at yet, each with 32 bytes beside its payload; past it the oldest
+/// go. They are read as they come, so that there is room for few.
+pub const DATAGRAM_RECEIVE_BYTES: usize = 1_024;
+
+/// Bytes of datagrams that wait to leave for one client, likewise.
+pub const DATAGRAM_SEND_BYTES: usize = 4 * 1_024;
+
+/// Datagrams that wait for the task of their connection; past it the oldest go.
+pub const SIGNALS_MAX: usize = 16;
+
+/// Between two typing indicators of one connection that are heard, in milliseconds: clients say it every 3 s.
+pub const TYPING_INTERVAL_MS: u64 = 250;
+
+/// Typing indicators of one connection that are heard at once.
+pub const TYPING_AT_ONCE_MAX: u64 = 4;
+
+/// Accounts of a conversation in which typing indicators are relayed.
+pub const TYPING_ACCOUNTS_MAX: usize = 64;
+
+/// Conversations whose accounts a connection remembers for its typing indicators.
+pub const TYPING_ROSTERS_MAX: usize = 4;
+
+/// How long it does, in milliseconds. A newer epoch is looked up at once.
+pub const TYPING_ROSTER_MS: u64 = 30_000;
+
+/// The most memory of one client's datagrams, coming and going. One that was not read yet holds on to its packet.
+#[must_use]
+pub const fn datagrams_memory_bytes_max() -> usize {
+    const PACKET_BYTES_MAX: usize = 1_500;
+    DATAGRAM_RECEIVE_BYTES / 32 * PACKET_BYTES_MAX
+        + DATAGRAM_SEND_BYTES
+        + SIGNALS_MAX * gureum_proto::limits::DATAGRAM_BYTES_MAX
+        + TYPING_ROSTERS_MAX * TYPING_ACCOUNTS_MAX * gureum_proto::ID_BYTES
+}
+
+const _: () = assert!(gureum_proto::limits::DATAGRAM_BYTES_MAX + 32 <= DATAGRAM_RECEIVE_BYTES);
+
 /// The most memory that one connection pins beside quinn's own state: windows, buffers and queued sends.
 #[must_use]
 pub const fn connection_memory_bytes_max() -> usize {
@@ -314,6 +353,7 @@ pub const fn connection_memory_bytes_max() -> usize {
         + READ_BYTES_MAX
         + 2 * PAGE_BYTES_MAX
         + REQUEST_STREAMS_MAX as usize * gureum_wire::limits::REQUEST_BYTES_MAX
+        + datagrams_memory_bytes_max()
 }
 
 /// What one connection takes beside its windows and buffers: quinn's state, TLS, its task. An idle one was measured at
@@ -323,7 +363,7 @@ pub const CONNECTION_STATE_BYTES: usize = 96 * 1024;
 /// The most memory of a connection that has not proven itself.
 #[must_use]
 pub const fn unproven_memory_bytes_max() -> usize {
-    CONNECTION_STATE_BYTES + UNPROVEN_WINDOW_BYTES as usize + READ_BYTES_MAX
+    CONNECTION_STATE_BYTES + UNPROVEN_WINDOW_BYTES as usize + READ_BYTES_MAX + datagrams_memory_bytes_max()
 }
 
 /// The most memory of a process with so many connections, proven and not.

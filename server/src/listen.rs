@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Accepted, Shared};
 use crate::limits::{
-    CONNECTIONS_MAX, IDLE_TIMEOUT_MS, INCOMING_BYTES_MAX, INCOMING_MAX, INCOMING_ONE_BYTES_MAX, REQUEST_STREAMS_MAX,
-    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNPROVEN_WINDOW_BYTES,
+    CONNECTIONS_MAX, DATAGRAM_RECEIVE_BYTES, DATAGRAM_SEND_BYTES, IDLE_TIMEOUT_MS, INCOMING_BYTES_MAX, INCOMING_MAX,
+    INCOMING_ONE_BYTES_MAX, REQUEST_STREAMS_MAX, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+    UNPROVEN_WINDOW_BYTES,
 };
 use crate::metrics::Metrics;
 use crate::tls::Tls;
@@ -116,7 +117,8 @@ fn transport() -> TransportConfig {
         // Raised by the proof.
         .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         .send_window(u64::from(SEND_WINDOW_BYTES))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()));
     transport
 }

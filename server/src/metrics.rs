@@ -103,6 +103,10 @@ pub(crate) struct Metrics {
     pub(crate) deliveries_store: Counter,
     /// Acks that moved a cursor.
     pub(crate) acks: Counter,
+    /// Typing indicators that went to others.
+    pub(crate) typing_relayed: Counter,
+    /// Datagrams that went to nobody.
+    pub(crate) typing_dropped: Counter,
     /// Changes that one batch took in.
     pub(crate) batch_size: Histogram,
     /// The durable write of a batch.
@@ -185,6 +189,8 @@ impl Metrics {
             deliveries_tail: counter!("gureum_deliveries_total", "source" => "tail"),
             deliveries_store: counter!("gureum_deliveries_total", "source" => "store"),
             acks: counter!("gureum_acks_total"),
+            typing_relayed: counter!("gureum_typing_total", "result" => "relayed"),
+            typing_dropped: counter!("gureum_typing_total", "result" => "dropped"),
             batch_size: histogram!("gureum_batch_size"),
             fsync_seconds: histogram!("gureum_fsync_seconds"),
             gaps_expired: counter!("gureum_gaps_total", "reason" => "expired"),
@@ -231,6 +237,7 @@ fn describe() {
     describe_counter!("gureum_requests_refused_total", "requests refused, by code");
     describe_counter!("gureum_deliveries_total", "envelopes delivered, from the memory tail or the store");
     describe_counter!("gureum_acks_total", "acks that moved a cursor");
+    describe_counter!("gureum_typing_total", "typing indicators, relayed to others of their conversation or dropped");
     describe_histogram!("gureum_batch_size", "changes that one batch took in");
     describe_histogram!("gureum_fsync_seconds", "the durable write of a batch");
     describe_counter!("gureum_gaps_total", "gaps told to devices, by reason");

@@ -13,6 +13,7 @@
 mod authority;
 mod life;
 mod subscription;
+mod typing;
 
 use std::collections::VecDeque;
 
@@ -29,6 +30,7 @@ pub use authority::{Authenticated, DeviceFacts};
 pub use life::{Standing, judge};
 use subscription::Subscription;
 pub use subscription::{Item, Page};
+pub use typing::{Heard, TypingRelay};
 
 /// What is fixed for a session from its start.
 #[derive(Debug, Clone)]

@@ -48,6 +48,8 @@ pub trait Listener: Send + Sync {
     fn copied(&self);
     /// Others have claimed KeyPackages of the device.
     fn notice(&self, notice: Notice);
+    /// A datagram for the client, which may be lost.
+    fn signal(&self, datagram: &Bytes);
 }
 
 /// The wakes and tails of one process.
@@ -120,6 +122,14 @@ impl Hub {
         if let Some(presence) = self.shard(account).accounts.get(&account) {
             let of_device = presence.sessions.iter().filter(|session| session.device == device);
             of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copied());
+        }
+    }
+
+    /// Hands a datagram to the sessions of an account that subscribe. Nothing of it stays.
+    pub fn signal(&self, account: AccountId, datagram: &Bytes) {
+        if let Some(presence) = self.shard(account).accounts.get(&account) {
+            let subscribed = presence.sessions.iter().filter(|session| session.subscribes);
+            subscribed.for_each(|session| session.listener.signal(datagram));
         }
     }
 

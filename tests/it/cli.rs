@@ -68,8 +68,8 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
     check_keys(read, &["event", "with", "conversation", "number"]);
     assert_eq!((&read["event"], &read["with"], &read["number"]), (&"read".into(), &"alice".into(), &1.into()));
     let settings = &bob.ok(&["settings"])[0];
-    check_keys(settings, &["event", "receipts"]);
-    assert_eq!(settings["receipts"], true);
+    check_keys(settings, &["event", "receipts", "typing"]);
+    assert_eq!((&settings["receipts"], &settings["typing"]), (&true.into(), &true.into()));
     assert_eq!((&own[0]["from"], &own[0]["message_id"]), (&"alice".into(), &sent["message_id"]));
     assert_eq!(alice.ok(&["whoami"])[0]["handle"], "alice");
 }

@@ -40,4 +40,5 @@ mod start;
 mod talk;
 mod tidy;
 mod trust;
+mod typing;
 mod wakes;

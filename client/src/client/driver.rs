@@ -168,6 +168,8 @@ impl Driver {
                 let marked = mark_read(&self.vault, &with).await;
                 drop(reply.map(|reply| reply.send(marked)));
             }
+            // Nobody hears it, and later it is not true.
+            Command::Typing { .. } => (),
             Command::Resolve { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Group { reply, .. } => drop(reply.send(Err(offline()))),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gureum_proto::{ConversationId, Handle};
+
 use super::error::ClientError;
 use crate::vault::SentMessage;
 
@@ -18,6 +20,16 @@ pub enum ClientEvent {
     CaughtUp,
     /// A message of this device is on the server's disk. A receipt for it may be among the unreported events already.
     Sent(SentMessage),
+    /// Somebody types, or has stopped. Nothing of it is kept, and one that finds no room is dropped. A message of theirs
+    /// ends it as well.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        from: Handle,
+        /// How long that holds unless it is said again; zero: they have stopped.
+        ends_in: Duration,
+    },
     /// The connection is gone; the next attempt follows by itself.
     Disconnected {
         /// Why.

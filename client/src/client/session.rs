@@ -4,6 +4,7 @@ mod commands;
 mod groups;
 mod outbox;
 mod receipts;
+mod typing;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ pub(crate) use commands::{Command, GroupReply};
 use groups::Changing;
 pub(crate) use receipts::mark_read;
 use receipts::{Reading, asks_for_receipt};
+use typing::Typings;
 use upkeep::Refill;
 
 /// How a connection ended.
@@ -96,6 +98,7 @@ pub(crate) struct Session<'a> {
     /// When to look whether messages that are missing are withheld.
     withheld_at: Option<Instant>,
     reads: Vec<Reading>,
+    typings: Typings,
     /// The account has, or has had, other devices.
     has_siblings: bool,
     waiting: BTreeMap<OutboxId, Waiting>,
@@ -140,6 +143,7 @@ impl<'a> Session<'a> {
             receipts_at: None,
             withheld_at: None,
             reads: Vec::new(),
+            typings: Typings::default(),
             has_siblings: ready.log_entries > 1,
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
@@ -246,6 +250,7 @@ impl<'a> Session<'a> {
                     Some(LinkEvent::Sent(results)) => self.settle(results).await,
                     Some(LinkEvent::Drain { come_back }) => self.on_drain(come_back),
                     Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
+                    Some(LinkEvent::Typing(typing)) => self.hear_typing(typing).await,
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
                     Some(LinkEvent::Delivery(_)) | None => Ok(()),
                 }
@@ -253,6 +258,7 @@ impl<'a> Session<'a> {
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
             LinkEvent::Notice(notice) => self.on_notice(notice),
+            LinkEvent::Typing(typing) => self.hear_typing(typing).await,
             LinkEvent::Closed(error) => Err(error.into()),
         }
     }

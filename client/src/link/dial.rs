@@ -19,8 +19,8 @@ use super::error::LinkError;
 use super::sockets::{Sockets, SystemSockets};
 use super::{Link, LinkEvents, read_frame, session, tls};
 use crate::limits::{
-    CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DELIVERY_STREAMS_MAX, HELLO_TIMEOUT,
-    IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
+    CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DATAGRAM_RECEIVE_BYTES, DATAGRAM_SEND_BYTES,
+    DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
 };
 
 /// Dials one server, again and again; keeps its sockets and the TLS sessions that shorten the next handshake.
@@ -293,6 +293,7 @@ fn transport() -> TransportConfig {
         .send_window(CONNECTION_SEND_BYTES)
         .max_concurrent_uni_streams(VarInt::from_u32(DELIVERY_STREAMS_MAX))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_SEND_BYTES);
     config
 }

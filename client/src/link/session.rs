@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gureum_proto::{DeliveryFrame, Sent, ServerFrame};
+use gureum_proto::{DeliveryFrame, Sent, ServerFrame, Typing};
 use gureum_wire::{Decoder, Frame};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc::{self, Sender};
@@ -32,6 +32,7 @@ pub(super) fn start(
     tasks.spawn(run(connection.clone(), sender.clone(), read_session(stream, decoder, sender.clone())));
     if subscribed {
         let reader = read_delivery(connection.clone(), sender.clone());
+        tasks.spawn(read_datagrams(connection.clone(), sender.clone()));
         tasks.spawn(run(connection.clone(), sender, reader));
     }
     (Link { connection, endpoint, outgoing, tasks }, LinkEvents { events })
@@ -104,6 +105,15 @@ async fn read_delivery(connection: Connection, events: Sender<LinkEvent>) -> Res
         }
     }
     Ok(())
+}
+
+/// Tells of datagrams as they come. What nobody takes in time is lost, as it may be on the way.
+async fn read_datagrams(connection: Connection, events: Sender<LinkEvent>) {
+    while let Ok(datagram) = connection.read_datagram().await {
+        // Of a kind that is not known here, or nothing.
+        let Ok(typing) = Typing::decode(datagram) else { continue };
+        let _ = events.try_send(LinkEvent::Typing(typing));
+    }
 }
 
 /// Hands the decoder everything that has come; `false` at the end of the stream. A process that ends lets go of its streams,

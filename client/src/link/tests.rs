@@ -10,7 +10,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
     Envelope, EnvelopeBody, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
-    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, exporter_context,
+    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -226,6 +226,31 @@ async fn sends_acks_and_deliveries_pass_in_order() {
 }
 
 #[tokio::test]
+async fn typing_indicators_pass_both_ways_and_other_datagrams_are_passed_over() {
+    let typing = |state: &'static [u8]| Typing {
+        conversation: CONVERSATION,
+        epoch: 1,
+        account: ACCOUNT,
+        device: DEVICE,
+        sealed: Bytes::from_static(state),
+    };
+    let server = server(move |mut peer| async move {
+        peer.welcome().await;
+        let heard = peer.connection.read_datagram().await.unwrap();
+        assert_eq!(Typing::decode(heard), Ok(typing(b"mine")));
+        for datagram in [Bytes::new(), Bytes::from_static(&[0xff; 9]), typing(b"theirs").encode()] {
+            peer.connection.send_datagram(datagram).unwrap();
+        }
+        peer.connection.closed().await;
+    });
+    let (link, mut events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
+    link.typing(&typing(b"mine"));
+    let LinkEvent::Typing(heard) = events.next().await else { panic!("nothing was heard") };
+    assert_eq!(heard, typing(b"theirs"));
+    link.close().await;
+}
+
+#[tokio::test]
 async fn a_request_gets_its_answer_or_its_refusal() {
     let server = server(|mut peer| async move {
         peer.welcome().await;
@@ -298,7 +323,7 @@ async fn a_link_that_is_dropped_leaves_no_task_behind() {
     let (link, events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
     let tasks = link.tasks.clone();
     tasks.close();
-    assert_eq!(tasks.len(), 3);
+    assert_eq!(tasks.len(), 4);
     drop((link, events));
     tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.unwrap();
 }

@@ -6,6 +6,7 @@ use super::outbox::KIND_RECEIPT;
 use super::{Settings, Vault, VaultError};
 
 const RECEIPTS: &str = "receipts";
+const TYPING: &str = "typing";
 const OFF: &str = "off";
 const ON: &str = "on";
 
@@ -15,7 +16,7 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn settings(&mut self) -> Result<Settings, VaultError> {
-        self.read(|connection, _| Ok(Settings { receipts: receipts_on(connection)? }))
+        self.read(|connection, _| Ok(Settings { receipts: receipts_on(connection)?, typing: typing_on(connection)? }))
     }
 
     /// Turns receipts on or off, both those that this device sends and those that it shows. What was owed is forgotten
@@ -25,8 +26,7 @@ impl Vault {
     /// The database failed.
     pub fn set_receipts(&mut self, on: bool) -> Result<(), VaultError> {
         self.write(|work| {
-            let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
-            work.connection.execute(sql, params![RECEIPTS, if on { ON } else { OFF }])?;
+            put(work.connection, RECEIPTS, on)?;
             if !on {
                 work.connection.execute("DELETE FROM receipt_owed", [])?;
                 // What has a counter may have gone out.
@@ -36,11 +36,34 @@ impl Vault {
             Ok(())
         })
     }
+
+    /// Turns typing indicators on or off, both those that this device sends and those that it shows.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn set_typing(&mut self, on: bool) -> Result<(), VaultError> {
+        self.write(|work| put(work.connection, TYPING, on))
+    }
+}
+
+fn put(connection: &Connection, key: &str, on: bool) -> Result<(), VaultError> {
+    let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+    connection.execute(sql, params![key, if on { ON } else { OFF }])?;
+    Ok(())
 }
 
 /// Whether receipts are on, which they are until somebody turns them off.
 pub(super) fn receipts_on(connection: &Connection) -> Result<bool, VaultError> {
+    is_on(connection, RECEIPTS)
+}
+
+/// Whether typing indicators are on, likewise.
+pub(super) fn typing_on(connection: &Connection) -> Result<bool, VaultError> {
+    is_on(connection, TYPING)
+}
+
+fn is_on(connection: &Connection, key: &str) -> Result<bool, VaultError> {
     let mut statement = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
-    let value: Option<String> = statement.query_row(params![RECEIPTS], |row| row.get(0)).optional()?;
+    let value: Option<String> = statement.query_row(params![key], |row| row.get(0)).optional()?;
     Ok(value.is_none_or(|value| value != OFF))
 }

@@ -16,6 +16,7 @@ mod relay;
 mod restart;
 mod talk;
 mod trust;
+mod typing;
 mod withheld;
 
 use super::*;

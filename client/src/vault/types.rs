@@ -292,6 +292,8 @@ pub struct ReadMark {
 pub struct Settings {
     /// Whether receipts are sent, and those of others shown.
     pub receipts: bool,
+    /// Whether others are told that this person types, and their typing is shown.
+    pub typing: bool,
 }
 
 /// An entry of the history.

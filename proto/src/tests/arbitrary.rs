@@ -13,7 +13,8 @@ use crate::{
     Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode,
     LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover,
     Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
-    SignedLeave, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
+    SignedLeave, SubmitCommit, Typing, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register,
+    put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -327,6 +328,16 @@ proptest! {
     }
 
     #[test]
+    fn a_typing_indicator_comes_back(
+        conversation in conversation(), epoch: u64, account in account(), device in device(), sealed in some_bytes(65),
+    ) {
+        let typing = Typing { conversation, epoch, account, device, sealed };
+        let datagram = typing.encode();
+        prop_assert!(datagram.len() <= crate::limits::DATAGRAM_BYTES_MAX);
+        prop_assert_eq!(Typing::decode(datagram), Ok(typing));
+    }
+
+    #[test]
     fn what_is_said_before_the_proof_comes_back(
         link in link(), device in device(), offer in some_bytes(300), reply in some_bytes(300),
         recovery_key: [u8; 32], entry in option::of(some_bytes(300)),
@@ -351,6 +362,11 @@ proptest! {
     fn arbitrary_bytes_are_no_part_of_a_link_that_breaks_a_reader(bytes in vec(any::<u8>(), 0..200)) {
         let _ = (LinkOffer::decode(&bytes), LinkProposal::decode(&bytes), LinkConsent::decode(&bytes));
         let _ = (LinkBundle::decode(&bytes), AddDraft::read(&bytes), String::from_utf8_lossy(&bytes).parse::<LinkCode>());
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_datagram_that_breaks_a_reader(bytes in vec(any::<u8>(), 0..300)) {
+        let _ = Typing::decode(bytes.into());
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use super::*;
 use crate::convert::schema;
 use crate::limits::{
-    CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX,
-    ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    KEY_PACKAGES_MAX, LINK_ANSWER_BYTES_MAX, LINK_BUNDLE_BYTES_MAX, LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX,
-    LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DATAGRAM_BYTES_MAX,
+    DEVICES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX,
+    KEY_PACKAGE_BYTES_MAX, KEY_PACKAGES_MAX, LINK_ANSWER_BYTES_MAX, LINK_BUNDLE_BYTES_MAX, LINK_OFFER_BYTES_MAX,
+    LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
+    TYPING_SEALED_BYTES_MAX,
 };
 use crate::{
     ClientFrame, Code, DeliveryFrame, FrameContentError, Hello, PayloadError, Refusal, Request, Response, Sent,
-    ServerFrame,
+    ServerFrame, Typing,
 };
 use prost::Message;
 
@@ -315,6 +316,24 @@ fn requests_that_read_keep_their_bounds() {
     an_id("conversation", |conversation| logs(conversation, id()));
     assert_eq!(logs(id(), Bytes::new()), Ok(()));
     assert_eq!(logs(id(), long(15)), Err(PayloadError::Invalid("account")));
+}
+
+#[test]
+fn datagrams_keep_their_bounds() {
+    use schema::datagram::Kind;
+    let full = || schema::Typing { conversation: id(), epoch: u64::MAX, account: id(), device: id(), sealed: long(1) };
+    let read = |typing| {
+        let datagram = schema::Datagram { kind: Some(Kind::Typing(typing)) }.encode_to_vec();
+        Typing::decode(datagram.into()).map(drop)
+    };
+    an_id("conversation", |conversation| read(schema::Typing { conversation, ..full() }));
+    an_id("account", |account| read(schema::Typing { account, ..full() }));
+    an_id("device", |device| read(schema::Typing { device, ..full() }));
+    filled(TYPING_SEALED_BYTES_MAX, "sealed state", |sealed| read(schema::Typing { sealed, ..full() }));
+    // Field 15, which nobody knows yet.
+    let unknown = Bytes::from_static(&[0x7a, 3, 1, 1, 1]);
+    assert_eq!(Typing::decode(unknown), Err(PayloadError::Missing("kind")));
+    assert_eq!(Typing::decode(long(DATAGRAM_BYTES_MAX + 1)), Err(PayloadError::TooLong("datagram")));
 }
 
 #[test]

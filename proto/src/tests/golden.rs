@@ -6,7 +6,7 @@ use crate::{
     ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
     EnvelopeBody, FindBy, Gap, GapReason, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link, LinkId,
     LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
-    Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello,
+    Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, Typing, put_ack, put_hello,
     put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
@@ -156,6 +156,18 @@ fn client_frames_of_linking_and_recovery_have_these_bytes() {
         "0e290a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e11205656e747279",
     );
     assert!(matches!(read, ClientFrame::Recover(again) if again == recover));
+}
+
+#[test]
+fn a_datagram_has_these_bytes() {
+    let (conversation, account, device) = (CONVERSATION, ACCOUNT, DEVICE);
+    let typing = Typing { conversation, epoch: 2, account, device, sealed: bytes("sealed") };
+    written(
+        &typing.encode().as_ref().into(),
+        "0a400a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1\
+         d1d1d1d1d1d1d1d1d1d12a067365616c6564",
+    );
+    assert_eq!(Typing::decode(typing.encode()), Ok(typing));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What the writer, the hub and the links have for one connection: picked up by its task, one wake-up for however much.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use gureum_proto::{Notice, Sent};
 use tokio::sync::Notify;
 
+use crate::limits::SIGNALS_MAX;
 use crate::linking::LinkListener;
 use crate::router::Answers;
 use crate::wake::Listener;
@@ -27,6 +29,8 @@ pub(super) struct Mail {
     pub(super) is_copied: bool,
     /// The newest one.
     pub(super) notice: Option<Notice>,
+    /// Datagrams: the newest ones.
+    pub(super) signals: VecDeque<Bytes>,
     pub(super) link: LinkMail,
 }
 
@@ -113,6 +117,16 @@ impl Listener for Mailbox {
 
     fn copied(&self) {
         self.lock().is_copied = true;
+        self.notify.notify_one();
+    }
+
+    fn signal(&self, datagram: &Bytes) {
+        let mut mail = self.lock();
+        if mail.signals.len() >= SIGNALS_MAX {
+            mail.signals.pop_front();
+        }
+        mail.signals.push_back(datagram.clone());
+        drop(mail);
         self.notify.notify_one();
     }
 }

@@ -44,6 +44,7 @@ impl Listener for Deaf {
     fn revoke(&self) {}
     fn notice(&self, _: gureum_proto::Notice) {}
     fn copied(&self) {}
+    fn signal(&self, _: &Bytes) {}
 }
 
 fn alice() -> Authenticated {

@@ -11,6 +11,7 @@ struct Ear {
     revoked: AtomicU32,
     noticed: AtomicU32,
     copied: AtomicU32,
+    signals: AtomicU32,
 }
 
 impl Listener for Ear {
@@ -28,6 +29,9 @@ impl Listener for Ear {
     }
     fn copied(&self) {
         self.copied.fetch_add(1, Ordering::Relaxed);
+    }
+    fn signal(&self, _: &Bytes) {
+        self.signals.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -140,6 +144,21 @@ fn a_copy_that_takes_over_ends_all_other_sessions_of_its_device_alone() {
     hub.end_copies(ACCOUNT, DEVICE, &copy);
     let told: Vec<_> = ears.iter().map(|ear| ear.copied.load(Ordering::Relaxed)).collect();
     assert_eq!(told, [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_datagram_is_for_all_subscriptions_of_an_account_and_leaves_nothing_behind() {
+    let hub = Arc::new(Hub::new());
+    let [phone, tablet, sender, stranger] = [(); 4].map(|()| Arc::new(Ear::default()));
+    let (sibling, other) = (DeviceId::from_bytes([3; 16]), AccountId::from_bytes([4; 16]));
+    let _phone = hub.attach(ACCOUNT, DEVICE, true, Arc::<Ear>::clone(&phone));
+    let _tablet = hub.attach(ACCOUNT, sibling, true, Arc::<Ear>::clone(&tablet));
+    let _sender = hub.attach(ACCOUNT, DEVICE, false, Arc::<Ear>::clone(&sender));
+    let _stranger = hub.attach(other, DEVICE, true, Arc::<Ear>::clone(&stranger));
+    hub.signal(ACCOUNT, &Bytes::from_static(b"types"));
+    let heard = [&phone, &tablet, &sender, &stranger].map(|ear| ear.signals.load(Ordering::Relaxed));
+    assert_eq!(heard, [1, 1, 0, 0]);
+    assert_eq!((hub.tail_bytes(), phone.wakes.load(Ordering::Relaxed)), (0, 0));
 }
 
 #[test]

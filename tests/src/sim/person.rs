@@ -281,7 +281,7 @@ impl Listener {
                     self.is_in_step.store(true, Ordering::Relaxed);
                     self.take_news().await;
                 }
-                Some(ClientEvent::Sent(_)) => {}
+                Some(ClientEvent::Sent(_) | ClientEvent::Typing { .. }) => {}
                 Some(ClientEvent::Disconnected { error, .. }) => {
                     self.is_in_step.store(false, Ordering::Relaxed);
                     self.note(&format!("lost its connection: {error}"));

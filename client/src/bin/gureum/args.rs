@@ -122,6 +122,7 @@ mod tests {
         check("gureum settings receipts off --json", true);
         check("gureum settings receipts perhaps", false);
         check("gureum settings receipts", false);
+        check("gureum settings typing off", true);
         check("gureum restart bob --json", true);
         check("gureum link gureum://127.0.0.1:1 --device-name tablet", true);
         check("gureum link", false);

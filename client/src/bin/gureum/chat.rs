@@ -1,17 +1,24 @@
 //! `gureum chat`: what is typed goes out, what comes is shown above the line being typed.
 
+mod typist;
+
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use gureum_client::vault::{Event, HistoryItem, Resolved, StoredEvent, Target, With};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
+use gureum_proto::{ConversationId, Handle};
 use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, ExternalPrinter};
-use tokio::sync::mpsc;
+use rustyline::{Editor, ExternalPrinter};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use typist::Typist;
 
 use crate::args::ChatArgs;
 use crate::home::{Home, whose};
-use crate::output::{Output, printable};
+use crate::output::{Output, printable, typing_json};
 use crate::signal::Interrupt;
 
 /// Entries of the conversation shown at the start.
@@ -41,15 +48,25 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         output.print(&output.history(item)?)?;
     }
     let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
-    let (screen, lines) = terminal(output, &args.with)?;
+    let (screen, input) = terminal(output, &args.with)?;
     // Another group of this name, or another name, changes nothing about where this goes.
     let to = match with {
         With::Group(conversation) => conversation.into(),
         With::Account(_) => args.with,
     };
-    let mut chat =
-        Chat { client, with, to, screen, output, commands, unanswered: JoinSet::new(), has_read, has_failed: false };
-    let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
+    let mut chat = Chat {
+        client,
+        with,
+        to,
+        screen,
+        output,
+        commands,
+        unanswered: JoinSet::new(),
+        has_read,
+        has_failed: false,
+        shown_typing_until: BTreeMap::new(),
+    };
+    let result = Box::pin(chat.talk(&mut session, input, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
     result
@@ -67,13 +84,22 @@ struct Chat {
     has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
     has_failed: bool,
+    /// Of whom it is on the screen that they type.
+    shown_typing_until: BTreeMap<Handle, Instant>,
+}
+
+/// What comes from the keyboard.
+struct Input {
+    lines: mpsc::Receiver<String>,
+    /// Whether there is something in the line that is being typed; news at each key. Ends at once where that is not seen.
+    types: watch::Receiver<bool>,
 }
 
 impl Chat {
     async fn talk(
         &mut self,
         session: &mut ClientSession,
-        mut lines: mpsc::Receiver<String>,
+        mut input: Input,
         interrupt: &mut Interrupt,
     ) -> anyhow::Result<()> {
         self.show_news().await?;
@@ -91,10 +117,17 @@ impl Chat {
                         self.screen.print(format!("· {error}; trying again in {:.1} s", retry_in.as_secs_f64()))?;
                     }
                     Some(ClientEvent::Stopped(error)) => return Err(error.into()),
+                    Some(ClientEvent::Typing { conversation, from, ends_in }) => {
+                        self.show_typing(conversation, from, ends_in).await?;
+                    }
                     Some(ClientEvent::Connected) => (),
                     None => return Ok(()),
                 },
-                line = lines.recv(), if typing && room => match line {
+                Ok(()) = input.types.changed() => {
+                    let types = *input.types.borrow_and_update();
+                    self.commands.typing(self.to.clone(), types);
+                }
+                line = input.lines.recv(), if typing && room => match line {
                     Some(line) if line.trim().is_empty() => (),
                     Some(line) => self.hand_over(line).await?,
                     None => typing = false,
@@ -132,7 +165,12 @@ impl Chat {
                 break;
             }
             for StoredEvent { event, .. } in &events {
-                self.has_read |= matches!(event, Event::Message(message) if !message.own);
+                if let Event::Message(message) = event
+                    && !message.own
+                {
+                    self.has_read = true;
+                    self.shown_typing_until.remove(&message.from_handle);
+                }
                 if let Some(line) = self.output.event(event)? {
                     self.screen.print(self.screen.toned(event, line))?;
                 }
@@ -143,6 +181,32 @@ impl Chat {
             self.has_read = !self.commands.note_read(self.to.clone());
         }
         Ok(())
+    }
+
+    /// Programs are told each time, people once until it ends.
+    async fn show_typing(
+        &mut self,
+        conversation: ConversationId,
+        from: Handle,
+        ends_in: Duration,
+    ) -> anyhow::Result<()> {
+        if whose(&self.client.resolve(&conversation.into()).await?) != Some(self.with) {
+            return Ok(());
+        }
+        if self.output.json {
+            return self.output.print_json(&typing_json(conversation, &from, ends_in));
+        }
+        let now = Instant::now();
+        self.shown_typing_until.retain(|_, until| now < *until);
+        let is_shown = self.shown_typing_until.remove(&from).is_some();
+        if ends_in.is_zero() {
+            return Ok(());
+        }
+        self.shown_typing_until.insert(from.clone(), now + ends_in);
+        if is_shown || matches!(self.screen, Screen::Plain(_)) {
+            return Ok(());
+        }
+        self.screen.print(self.screen.dim(format!("· {from} is typing")))
     }
 }
 
@@ -155,9 +219,13 @@ enum Screen {
 impl Screen {
     /// A line as it looks there: what nobody has said does not stand out.
     fn toned(&self, event: &Event, line: String) -> String {
-        match (self, event) {
-            (Self::Editor(_), Event::Receipt { .. }) => format!("\u{1b}[2m{line}\u{1b}[0m"),
-            _ => line,
+        if matches!(event, Event::Receipt { .. }) { self.dim(line) } else { line }
+    }
+
+    fn dim(&self, line: String) -> String {
+        match self {
+            Self::Editor(_) => format!("\u{1b}[2m{line}\u{1b}[0m"),
+            Self::Plain(_) => line,
         }
     }
 
@@ -170,8 +238,10 @@ impl Screen {
 }
 
 /// A line editor on a terminal, plain lines otherwise; each on a thread that may wait for ever.
-fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
+fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, Input)> {
     let (sender, lines) = mpsc::channel(LINES_MAX);
+    let (typed, types) = watch::channel(false);
+    let input = Input { lines, types };
     if output.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
             for line in std::io::stdin().lock().lines() {
@@ -181,9 +251,9 @@ fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, mpsc::Rece
                 }
             }
         })?;
-        return Ok((Screen::Plain(output), lines));
+        return Ok((Screen::Plain(output), input));
     }
-    let mut editor = DefaultEditor::new()?;
+    let mut editor = Editor::with_helper(Typist::new(typed))?;
     let printer = editor.create_external_printer()?;
     let prompt = format!("to {}> ", printable(with.as_str()));
     std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
@@ -201,5 +271,5 @@ fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, mpsc::Rece
             }
         }
     })?;
-    Ok((Screen::Editor(Box::new(printer)), lines))
+    Ok((Screen::Editor(Box::new(printer)), input))
 }

@@ -5,7 +5,7 @@ mod text;
 
 use std::io::{self, Write};
 
-pub(crate) use event::device_json;
+pub(crate) use event::{device_json, typing_json};
 use event::{event_json, history_json};
 use gureum_client::vault::{Event, HistoryItem, ReceiptKind, StoredEvent};
 use serde::Serialize;
@@ -158,8 +158,14 @@ pub(crate) enum Line<'a> {
         conversation: String,
         number: u64,
     },
+    Typing {
+        conversation: String,
+        from: String,
+        ends_in_ms: u64,
+    },
     Settings {
         receipts: bool,
+        typing: bool,
     },
     Whoami {
         handle: String,
@@ -367,6 +373,15 @@ mod tests {
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].contains("bob has 2 messages of yours"), "{lines:?}");
         assert_eq!(Output::new(true).events(&together).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn who_types_is_named_and_for_how_long_that_holds() {
+        let (conversation, from) = (ConversationId::from_bytes([1; 16]), "bob".parse().unwrap());
+        let line = typing_json(conversation, &from, std::time::Duration::from_secs(7));
+        let expected =
+            r#"{"event":"typing","conversation":"01010101010101010101010101010101","from":"bob","ends_in_ms":7000}"#;
+        assert_eq!(serde_json::to_string(&line).unwrap(), expected);
     }
 
     #[test]

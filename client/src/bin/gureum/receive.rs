@@ -4,7 +4,7 @@ use gureum_client::{Client, ClientEvent, Inbox, SessionOptions};
 
 use crate::args::ReceiveArgs;
 use crate::home::Home;
-use crate::output::{Output, printable};
+use crate::output::{Output, printable, typing_json};
 use crate::signal::Interrupt;
 
 /// Events printed and then marked together: after a crash in between, at most these are printed again.
@@ -36,7 +36,11 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
                 eprintln!("gureum: {error}; trying again in {:.1} s", retry_in.as_secs_f64());
             }
             Some(ClientEvent::Stopped(error)) => break Err(error.into()),
-            Some(ClientEvent::Connected) => (),
+            // People see it in a chat; here it would stand among what was said.
+            Some(ClientEvent::Typing { conversation, from, ends_in }) if args.follow && output.json => {
+                output.print_json(&typing_json(conversation, &from, ends_in))?;
+            }
+            Some(ClientEvent::Connected | ClientEvent::Typing { .. }) => (),
             None => break Ok(()),
         }
     };

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Revoke { device: DeviceId, reply: oneshot::Sender<Result<Revoked, ClientError>> },
     /// Note that everything was read that has come of somebody, or in a group; answered when the receipts for it are sent.
     Read { with: Target, reply: Option<ReadReply> },
+    /// Say that this person types, or has stopped.
+    Typing { with: Target, types: bool },
     /// Say what a target stands for, here or on the server.
     Resolve { target: Target, reply: oneshot::Sender<Result<Resolved, ClientError>> },
     /// Go on from where the server has gone back to.
@@ -51,6 +53,7 @@ impl Command {
             Self::Find { reply, .. } => drop(reply.send(Err(error))),
             Self::Revoke { reply, .. } => drop(reply.send(Err(error))),
             Self::Read { reply, .. } => drop(reply.map(|reply| reply.send(Err(error)))),
+            Self::Typing { .. } => (),
             Self::Resolve { reply, .. } => drop(reply.send(Err(error))),
             Self::Restart { reply, .. } => drop(reply.send(Err(error))),
             Self::Group { reply, .. } => drop(reply.send(Err(error))),
@@ -63,6 +66,7 @@ impl Session<'_> {
         match command {
             Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
                 Ok((outbox, conversation)) => {
+                    self.typings.ended(&to);
                     let (to, conversation) = (conversation.with(), conversation.id);
                     self.outbox_due = true;
                     self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
@@ -76,6 +80,7 @@ impl Session<'_> {
             Command::Find { handle, reply } => drop(reply.send(self.sync.find(&handle).await)),
             Command::Revoke { device, reply } => drop(reply.send(self.revoke(device).await)),
             Command::Read { with, reply } => self.read(&with, reply).await?,
+            Command::Typing { with, types } => self.say_typing(with, types).await?,
             Command::Resolve { target, reply } => drop(reply.send(self.sync.resolve(&target).await)),
             Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
             Command::Group { command, reply } => match self.sync.begin_command(command).await {

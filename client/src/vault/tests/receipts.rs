@@ -231,7 +231,7 @@ fn who_turns_receipts_off_sends_none_and_sees_none() {
     a.say(&mut relay, talk, "while off");
     b.take(&mut relay);
     b.vault.mark_read(talk).unwrap();
-    assert_eq!((b.confirm(&mut relay), b.vault.settings().unwrap()), (0, Settings { receipts: false }));
+    assert_eq!((b.confirm(&mut relay), b.vault.settings().unwrap()), (0, Settings { receipts: false, typing: true }));
     b.vault.set_receipts(true).unwrap();
     assert_eq!(b.confirm(&mut relay), 0, "what was read then stays unsaid");
     a.say(&mut relay, talk, "while on");

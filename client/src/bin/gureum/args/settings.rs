@@ -19,6 +19,11 @@ pub(crate) enum Setting {
         /// On or off
         value: Switch,
     },
+    /// Whether others see that you type, and you that they do [default: on]
+    Typing {
+        /// On or off
+        value: Switch,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

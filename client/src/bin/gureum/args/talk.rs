@@ -72,7 +72,8 @@ pub(crate) struct HistoryArgs {
 Example:
   gureum chat bob
 
-Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back.")]
+Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back. On a terminal the others
+see that you type: see gureum settings.")]
 pub(crate) struct ChatArgs {
     /// Whom to talk to: a handle, or a group's name or id
     pub(crate) with: Target,

@@ -1,5 +1,7 @@
 //! Events and entries of the history as lines of JSON.
 
+use std::time::Duration;
+
 use gureum_client::vault::{Event, HistoryItem, Message};
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle};
 
@@ -87,6 +89,15 @@ pub(crate) fn device_json<'a>(
     name: Option<&'a str>,
 ) -> Line<'a> {
     Line::DeviceChange { change, account: account.to_string(), handle, device: device.to_string(), name }
+}
+
+/// Somebody types, or has stopped.
+pub(crate) fn typing_json(conversation: ConversationId, from: &Handle, ends_in: Duration) -> Line<'static> {
+    Line::Typing {
+        conversation: conversation.to_string(),
+        from: from.to_string(),
+        ends_in_ms: u64::try_from(ends_in.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
