@@ -24,6 +24,7 @@ use super::model::Model;
 use super::net::SimNet;
 use super::sabotage::Sabotage;
 use listener::Listener;
+pub(crate) use moves::copy_home;
 
 /// Rows of a history that are compared; runs stay far below.
 const HISTORY_MAX: u32 = 100_000;

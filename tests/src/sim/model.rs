@@ -168,13 +168,8 @@ impl Model {
         let may_overflow = profile.inbox_entries_max.is_some();
         let leaps = |(kind, _): &(Happening, u32)| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
         let may_rejoin = may_overflow || profile.weights.iter().any(leaps);
-        let inner = Inner {
-            may_overflow,
-            may_rejoin,
-            kept_min,
-            disturbed_until_ms: Some(clock.true_ms()),
-            ..Inner::default()
-        };
+        let inner =
+            Inner { may_overflow, may_rejoin, kept_min, disturbed_until_ms: Some(clock.true_ms()), ..Inner::default() };
         Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
     }
 

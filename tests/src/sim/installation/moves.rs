@@ -19,7 +19,9 @@ impl Installation {
         match tried {
             Ok(Ok(client)) => self.is_linked_as(&client),
             // It was linked, and the word of it got lost.
-            Ok(Err(ClientError::Open(_))) if self.home().exists() => drop(self.open_linked().await),
+            Ok(Err(ClientError::Open(_))) if self.home().exists() => {
+                self.open_linked().await;
+            }
             Ok(Err(error)) => {
                 let may_fail = error.is_temporary() || error.code() == Some(Code::LinkGone);
                 self.parts.journal.check(may_fail, "a device that waits is linked", || error.to_string());
@@ -59,7 +61,9 @@ impl Installation {
         let recovering = Client::recover_on(self.ground(), self.home(), KEY, new, words);
         match tokio::time::timeout(TRY_MAX, Box::pin(recovering)).await {
             Ok(Ok(client)) => self.is_linked_as(&client),
-            Ok(Err(ClientError::Open(_))) if self.home().exists() => drop(self.open_linked().await),
+            Ok(Err(ClientError::Open(_))) if self.home().exists() => {
+                self.open_linked().await;
+            }
             Ok(Err(error)) => {
                 let rule = "an account comes back by its words";
                 self.parts.journal.check(error.is_temporary(), rule, || error.to_string());

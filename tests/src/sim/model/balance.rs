@@ -35,11 +35,7 @@ struct Books<'a> {
     open: Vec<String>,
 }
 
-pub(super) fn open_questions(
-    model: &Inner,
-    retention_ms: u64,
-    histories: &[(Who, Vec<HistoryItem>)],
-) -> Vec<String> {
+pub(super) fn open_questions(model: &Inner, retention_ms: u64, histories: &[(Who, Vec<HistoryItem>)]) -> Vec<String> {
     let mut books = Books { model, talks: BTreeMap::new(), open: Vec::new() };
     for (who, history) in histories {
         books.sort_out(*who, history);
@@ -125,7 +121,9 @@ impl<'a> Books<'a> {
             let last = talk.written.keys().next_back().copied().unwrap_or(0);
             let missing: Vec<_> = (1..=last).filter(|number| !talk.written.contains_key(number)).collect();
             talk.holes = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-            if let Some(first) = missing.first().filter(|_| talk.holes > unheard_of(model, talk)) {
+            if let Some(first) = missing.first()
+                && talk.holes > unheard_of(model, talk)
+            {
                 open.push(format!("conversation {conversation}: nobody has sent number {first}"));
             }
             for (number, readers) in &talk.read {

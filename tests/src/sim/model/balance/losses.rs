@@ -46,12 +46,7 @@ pub(super) struct Losses<'a> {
 }
 
 impl<'a> Losses<'a> {
-    pub(super) fn of(
-        books: &Books<'a>,
-        who: Who,
-        histories: &[(Who, Vec<HistoryItem>)],
-        retention_ms: u64,
-    ) -> Self {
+    pub(super) fn of(books: &Books<'a>, who: Who, histories: &[(Who, Vec<HistoryItem>)], retention_ms: u64) -> Self {
         let model = books.model;
         let places = Places::of(histories, who.person);
         let has_siblings = model.people.get(&who.person).is_some_and(|account| account.siblings_from_ms.is_some());
@@ -129,7 +124,8 @@ impl<'a> Losses<'a> {
             let least = number(spans().filter(in_it).filter(|span| span.is_exact()).count());
             let most = number(spans().filter(in_it).count()).saturating_add(self.unknown);
             if count < least || count > most {
-                self.open.push(format!("{who} was told of {count} between {from_seq} and {to_seq}, of {least} to {most}"));
+                self.open
+                    .push(format!("{who} was told of {count} between {from_seq} and {to_seq}, of {least} to {most}"));
             }
         }
     }
@@ -155,7 +151,7 @@ impl<'a> Losses<'a> {
                 let told_ms = self.seen.gaps.get(&gap.from_seq).map_or(u64::MAX, |seen| seen.server_ms);
                 (message.server_time_ms + self.retention_ms).saturating_sub(told_ms.saturating_add(CLOCK_SLACK_MS))
             };
-            let is_due = |gap: &&Told| gap.reason != GapReason::Expired || early_ms(gap) == 0;
+            let is_due = |gap: &&Told| gap.reason != GapReason::Expired || early_ms(*gap) == 0;
             if !holding.iter().any(is_due) {
                 self.open.push(format!("{name} went missing {} ms before its time", early_ms(*last)));
             }

@@ -91,8 +91,8 @@ fn check_read(model: &Inner, talk: &Talk<'_>, found: &Written<'_>, open: &mut Ve
     let siblings = talk.read.get(&found.number).into_iter().flatten().map(|(who, message)| (*who, *message));
     let senders = siblings.filter(|(who, _)| who.person == found.writer.person);
     for (who, message) in senders.chain([(found.writer, found.message)]) {
-        let read_by = message.receipts.iter().flat_map(|receipts| &receipts.read_by);
-        let knows = read_by.into_iter().any(|handle| handle.to_string() == reader);
+        let mut read_by = message.receipts.iter().flat_map(|receipts| &receipts.read_by);
+        let knows = read_by.any(|handle| handle.to_string() == reader);
         if model.is_in_use(who) && !knows {
             open.push(format!("{who} does not know that {} was read", name_of(&message.text)));
         }
