@@ -363,7 +363,9 @@ impl Model {
                 self.journal.check(is_one, "no home is taken for a copy", || format!("{who}: {:?}", stored.event));
             }
             Event::CommitRefused { .. } => {
-                self.journal.violate("no commit is refused", format!("{who}: {:?}", stored.event));
+                // One that removes the device itself is for the others.
+                let may = inner.seen(who).may_be_revoked;
+                self.journal.check(may, "no commit is refused", || format!("{who}: {:?}", stored.event));
             }
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
@@ -432,12 +434,14 @@ impl Inner {
         is_of && if message.own { is_sibling } else { handed.to == who.person }
     }
 
-    /// Whether a device may have to join a conversation by itself that its account is in: its home was put back, or it had
-    /// no key in the directory when another device of the account began the conversation.
+    /// Whether a device may have to join a conversation by itself that its account is in: its home was put back, it had no
+    /// key in the directory when another device of the account began the conversation, or it has been removed.
     fn may_come_late(&self, who: Who, conversation: ConversationId) -> bool {
         let has_siblings = self.people.get(&who.person).is_some_and(|account| account.siblings_from_ms.is_some());
         let Some(seen) = self.devices.get(&who) else { return false };
-        seen.put_back_life.is_some() || (has_siblings && !seen.numbers.contains_key(&conversation))
+        seen.may_be_revoked
+            || seen.put_back_life.is_some()
+            || (has_siblings && !seen.numbers.contains_key(&conversation))
     }
 
     /// Whether what a device has done last may be known to nobody any more: it was revoked, or a copy has taken its place.

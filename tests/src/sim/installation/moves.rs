@@ -34,7 +34,7 @@ impl Installation {
 
     async fn try_link(&self, server: ServerUrl, yes: Client) -> Result<Client, ClientError> {
         let new = NewDevice { server, device_name: format!("device {}", self.who.device) };
-        let mut session = Client::link_device_on(self.ground(), self.home(), KEY, new).await?;
+        let mut session = Box::pin(Client::link_device_on(self.ground(), self.home(), KEY, new)).await?;
         let code = session.code().clone();
         let approve = async {
             let approval = Box::pin(yes.approve(&code)).await?;
@@ -42,7 +42,7 @@ impl Installation {
         };
         let wait = async {
             loop {
-                if let LinkStep::Linked(client) = session.next().await? {
+                if let LinkStep::Linked(client) = Box::pin(session.next()).await? {
                     return Ok::<_, ClientError>(client);
                 }
             }
