@@ -236,3 +236,35 @@ fn place(item: &HistoryItem) -> Option<(u64, MessageId)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_id(time_ms: u64) -> MessageId {
+        MessageId::new(time_ms, 1)
+    }
+
+    #[track_caller]
+    fn check(time_ms: u64, expected: (u64, u64)) {
+        let places = Places([(message_id(10), 3), (message_id(20), 7)].into());
+        let span = places.span(Some(message_id(time_ms)));
+        assert_eq!((span.from, span.to), expected, "{time_ms}");
+    }
+
+    #[test]
+    fn a_message_that_did_not_come_stood_between_those_that_did() {
+        check(5, (1, 2));
+        check(10, (3, 3));
+        check(15, (4, 6));
+        check(20, (7, 7));
+        check(25, (8, u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_span_meets_what_it_shares_a_position_with() {
+        let span = Span { from: 4, to: 6 };
+        let met = [(1, 3), (1, 4), (5, 5), (6, 9), (7, 9)].map(|(from, to)| span.meets(from, to));
+        assert_eq!(met, [false, true, true, true, false]);
+    }
+}

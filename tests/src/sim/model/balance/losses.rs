@@ -54,6 +54,7 @@ impl<'a> Losses<'a> {
         for (conversation, talk) in books.talks.iter().filter(|(_, talk)| talk.people.contains(&who.person)) {
             unknown += talk.holes;
             let since = first_heard(talk, who);
+            let knows_from = first_of(talk, who);
             for (number, (writer, message)) in &talk.written {
                 let (writer, message) = (*writer, *message);
                 let span = places.span(message.message_id);
@@ -61,7 +62,8 @@ impl<'a> Losses<'a> {
                     own.extend(has_siblings.then_some(span));
                 } else if !came(talk, who, *number) {
                     let was_in = since.get(&writer).is_some_and(|first| first < number);
-                    let is_owed = (was_in || is_owed(model, who, *conversation, (writer, message)))
+                    let knows_it = knows_from.is_some_and(|first| first < *number);
+                    let is_owed = (was_in || is_owed(model, who, (*conversation, knows_it), (writer, message)))
                         && !is_doubled(model, who, (writer, message));
                     missing.push(Missing { message, span, is_owed });
                 }
@@ -170,6 +172,13 @@ fn first_heard(talk: &Talk<'_>, who: Who) -> BTreeMap<Who, u64> {
     first
 }
 
+/// The first number that a device has, of whomever.
+fn first_of(talk: &Talk<'_>, who: Who) -> Option<u64> {
+    let read = talk.read.iter().find(|(_, readers)| readers.contains_key(&who));
+    let written = talk.written.iter().find(|(_, (writer, _))| *writer == who);
+    read.map(|(number, _)| *number).into_iter().chain(written.map(|(number, _)| *number)).min()
+}
+
 /// Whether a message has come to a device, to be read or not.
 fn came(talk: &Talk<'_>, who: Who, number: u64) -> bool {
     talk.read.get(&number).is_some_and(|readers| readers.contains_key(&who))
@@ -185,15 +194,22 @@ fn is_doubled(model: &Inner, who: Who, (writer, message): (Who, &Message)) -> bo
 
 /// Whether a device was in when a message was sent, so that it must have it. Who sends is past another one's joining as
 /// soon as it has read something of that one, and stays so: a device lacks no more than a beginning of what each other
-/// one has sent.
-fn is_owed(model: &Inner, who: Who, conversation: ConversationId, (writer, message): (Who, &Message)) -> bool {
+/// one has sent. A home that was put back may be older than its device's first joining, and joins as if for the first
+/// time: what it `knows` of the conversation from before then shows whether it is not.
+fn is_owed(
+    model: &Inner,
+    who: Who,
+    (conversation, knows): (ConversationId, bool),
+    (writer, message): (Who, &Message),
+) -> bool {
     let siblings_from_ms = model.people.get(&who.person).and_then(|account| account.siblings_from_ms);
     let Some(siblings_from_ms) = siblings_from_ms else { return true };
     let Some(Handed { at_ms, acked_ms, when_well, .. }) = model.handed.get(&message.text) else { return true };
     let was_alone = who.device == 0 && acked_ms.is_some_and(|acked_ms| acked_ms < siblings_from_ms);
+    let Some(seen) = model.devices.get(&who) else { return true };
     let heard = |device| model.devices.get(&writer).and_then(|seen| seen.heard.get(&(conversation, device)));
-    let device = model.devices.get(&who).and_then(|seen| seen.device);
-    *when_well || was_alone || device.and_then(heard).is_some_and(|heard_ms| heard_ms < at_ms)
+    let was_heard = seen.device.and_then(heard).is_some_and(|heard_ms| heard_ms < at_ms);
+    *when_well || was_alone || (was_heard && (knows || seen.put_back_life.is_none()))
 }
 
 /// The gaps of a history, in the order of the inbox.
