@@ -12,8 +12,8 @@ const SEEDS_MAX: u64 = 6;
 
 fn simulate(seed: u64, days: u64, more: &[&str]) -> (bool, Summary) {
     let mut command = Command::new(binary("simulate"));
-    let args = ["--seed", &seed.to_string(), "--days", &days.to_string(), "--json"];
-    let output = command.args(args).args(more).output().unwrap();
+    command.args(["--seed", &seed.to_string(), "--days", &days.to_string(), "--json"]);
+    let output = command.args(more).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let summary = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
     (output.status.success(), summary)
