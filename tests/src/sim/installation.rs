@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource};
 use gureum_client::{Client, ClientError, Ground, Inbox, SessionCommands, SessionOptions, Sockets, Work};
@@ -28,6 +29,8 @@ pub(crate) use moves::copy_home;
 
 /// Rows of a history that are compared; runs stay far below.
 const HISTORY_MAX: u32 = 100_000;
+/// How long somebody who reads waits until the receipts for it are sent.
+const READ_MAX: Duration = Duration::from_secs(3);
 /// Where homes keep their keys.
 pub const KEY: KeySource = KeySource::File;
 
@@ -317,9 +320,10 @@ impl Installation {
         let (model, commands) = (self.parts.model.clone(), online.commands.clone());
         let (who, life, sabotage) = (self.who, model.life(self.who), self.parts.sabotage);
         tokio::spawn(async move {
-            let marked = commands.read(with).await;
+            // No longer than a session that closes waits for who still holds its commands.
+            let marked = tokio::time::timeout(READ_MAX, commands.read(with)).await;
             drop(commands);
-            if let Ok(mark) = marked {
+            if let Ok(Ok(mark)) = marked {
                 model.read(who, life, sabotage.map_or(mark, |bug| bug.marked(mark)));
             }
         });
