@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource};
 use gureum_client::{Client, ClientError, Ground, Inbox, SessionCommands, SessionOptions, Sockets, Work};
@@ -17,7 +16,7 @@ use gureum_proto::{DeviceId, Handle};
 use gureum_server::time::WallClock;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::clock::SimClock;
 use super::journal::Journal;
@@ -29,8 +28,6 @@ pub(crate) use moves::copy_home;
 
 /// Rows of a history that are compared; runs stay far below.
 const HISTORY_MAX: u32 = 100_000;
-/// How long somebody who reads waits until the receipts for it are sent.
-const READ_MAX: Duration = Duration::from_secs(3);
 /// Where homes keep their keys.
 pub const KEY: KeySource = KeySource::File;
 
@@ -100,6 +97,8 @@ struct Online {
     end: oneshot::Sender<Leave>,
     listener: JoinHandle<()>,
     flags: Arc<Flags>,
+    /// Who reads holds the session's commands until the receipts for it are sent.
+    readings: Vec<AbortHandle>,
 }
 
 /// What a session has said of itself.
@@ -264,13 +263,14 @@ impl Installation {
         let listener =
             Listener { who: self.who, parts: self.parts.clone(), client: client.clone(), flags: Arc::clone(&flags) };
         let listener = tokio::spawn(listener.run(session, ended));
-        self.online = Some(Online { client, commands, end, listener, flags });
+        self.online = Some(Online { client, commands, end, listener, flags, readings: Vec::new() });
     }
 
     /// Ends the client, if it runs.
     pub async fn leave(&mut self, how: Leave) {
-        let Some(Online { client, commands, end, listener, .. }) = self.online.take() else { return };
+        let Some(Online { client, commands, end, listener, readings, .. }) = self.online.take() else { return };
         self.note(&format!("leaves: {how:?}"));
+        readings.iter().for_each(AbortHandle::abort);
         drop(commands);
         if how == Leave::Crashed {
             self.unplug();
@@ -315,18 +315,19 @@ impl Installation {
     }
 
     /// Reads everything that has come of somebody; how far that was goes to the model.
-    pub fn read(&self, with: Handle) {
-        let Some(online) = &self.online else { return };
+    pub fn read(&mut self, with: Handle) {
+        let Some(online) = &mut self.online else { return };
         let (model, commands) = (self.parts.model.clone(), online.commands.clone());
         let (who, life, sabotage) = (self.who, model.life(self.who), self.parts.sabotage);
-        tokio::spawn(async move {
-            // No longer than a session that closes waits for who still holds its commands.
-            let marked = tokio::time::timeout(READ_MAX, commands.read(with)).await;
+        let reading = tokio::spawn(async move {
+            let marked = commands.read(with).await;
             drop(commands);
-            if let Ok(Ok(mark)) = marked {
+            if let Ok(mark) = marked {
                 model.read(who, life, sabotage.map_or(mark, |bug| bug.marked(mark)));
             }
         });
+        online.readings.retain(|reading| !reading.is_finished());
+        online.readings.push(reading.abort_handle());
     }
 
     /// The whole history: of the running client, or else of the home.

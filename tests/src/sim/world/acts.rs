@@ -119,7 +119,8 @@ impl World {
     fn read(&mut self) {
         let Some((who, with)) = self.pair() else { return };
         self.journal.note(format!("{who} reads what person{with} has written"));
-        self.at(who).read(self.people[with].handle());
+        let with = self.people[with].handle();
+        self.at_mut(who).read(with);
     }
 
     async fn exchange(&mut self) {

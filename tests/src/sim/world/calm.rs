@@ -110,8 +110,9 @@ impl World {
     /// Everybody reads everything.
     fn read_everything(&mut self) {
         for who in self.online() {
-            for (_, with) in self.people.iter().enumerate().filter(|(with, _)| *with != who.person) {
-                self.at(who).read(with.handle());
+            for with in (0..self.people.len()).filter(|with| *with != who.person) {
+                let with = self.people[with].handle();
+                self.at_mut(who).read(with);
             }
         }
     }
