@@ -37,6 +37,7 @@ test: setup-fuzz lint docs
 	scripts/check.sh
 	target/debug/simulate --seeds 24 --days 5
 	target/debug/simulate --seeds 101..103 --days 28
+	target/debug/simulate --story devices --seeds 12 --days 7
 
 ## make check    the tests alone, without the set-up and the lints
 check:

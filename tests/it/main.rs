@@ -14,6 +14,7 @@ mod copies;
 mod crash;
 mod damage;
 mod delivery;
+mod devices;
 mod disk;
 mod expiry;
 mod expiry_scale;

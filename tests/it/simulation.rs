@@ -10,16 +10,17 @@ use gureum_tests::sim::{Summary, Violation};
 /// Seeds within which a bug must be found.
 const SEEDS_MAX: u64 = 6;
 
-fn simulate(seed: u64, more: &[&str]) -> (bool, Summary) {
+fn simulate(seed: u64, days: u64, more: &[&str]) -> (bool, Summary) {
     let mut command = Command::new(binary("simulate"));
-    let output = command.args(["--seed", &seed.to_string(), "--days", "1", "--json"]).args(more).output().unwrap();
+    command.args(["--seed", &seed.to_string(), "--days", &days.to_string(), "--json"]);
+    let output = command.args(more).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let summary = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
     (output.status.success(), summary)
 }
 
 fn simulated(seed: u64) -> Summary {
-    let (holds, summary) = simulate(seed, &[]);
+    let (holds, summary) = simulate(seed, 1, &[]);
     assert!(holds, "{:?}", summary.violation);
     summary
 }
@@ -32,10 +33,21 @@ fn equal_seeds_are_equal_runs_to_the_last_datagram() {
     assert_ne!(first.digest, simulated(9).digest);
 }
 
+#[test]
+fn in_a_week_of_three_devices_and_two_every_message_is_on_each_device_or_told_as_missed() {
+    for seed in 1..=2 {
+        let (holds, summary) = simulate(seed, 7, &["--story", "devices"]);
+        println!("seed {seed}: {:?}", summary.messages);
+        assert!(holds, "seed {seed}: {:?}", summary.violation);
+        assert_eq!((summary.people, summary.devices), (2, 5), "{summary:?}");
+        assert!(summary.messages.of_siblings > 10 && summary.messages.missed > 0, "{summary:?}");
+    }
+}
+
 /// The first rule that is broken with this bug, and by which seed.
 fn found(bug: Sabotage) -> Option<(u64, Violation)> {
     (1..=SEEDS_MAX).find_map(|seed| {
-        let (holds, summary) = simulate(seed, &["--sabotage", &bug.name()]);
+        let (holds, summary) = simulate(seed, 1, &["--sabotage", &bug.name()]);
         assert_eq!(holds, summary.violation.is_none(), "a broken rule is a failure");
         summary.violation.map(|violation| (seed, violation))
     })

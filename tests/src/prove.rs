@@ -4,6 +4,7 @@
 pub mod books;
 pub mod cost;
 pub mod crash;
+pub mod devices;
 pub mod disk;
 pub mod expiry;
 pub mod fleet;

@@ -20,6 +20,7 @@
 
 pub mod clock;
 pub mod faults;
+pub mod installation;
 pub mod journal;
 pub mod model;
 pub mod net;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gureum_tests::disk::FileSystem;
-use gureum_tests::prove::{disk, expiry, homes, keys, kill, network, peers, power, reclaim, soak};
+use gureum_tests::prove::{devices, disk, expiry, homes, keys, kill, network, peers, power, reclaim, soak};
 
 /// Proves what Gureum promises, against the real programs and a real disk.
 #[derive(Debug, Parser)]
@@ -33,6 +33,16 @@ enum What {
     },
     /// Loss, disorder, cuts, moves: every message arrives, once, in order.
     Network(Network),
+    /// Three devices of one account and two of another come and go and send at random: every message is on every device,
+    /// once, in one order, or told as missed with the right count.
+    Devices {
+        /// How long: half of it with messages that live for long, half with such that live for seconds.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// The seed of what happens, and of the weather.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Bad peers of every kind at scale: good users talk on, memory and descriptors stay within their bounds.
     Peers(Peers),
     /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
@@ -164,6 +174,13 @@ fn main() -> anyhow::Result<()> {
             // The one part that needs rights; without them the rest is still worth its time.
             let cable = network::run_on_a_cable(args.messages, Duration::from_secs(10));
             serde_json::json!({ "relay": network::run(&options), "cable": cable })
+        }
+        What::Devices { minutes, seed } => {
+            let half = |retention| {
+                let duration = Duration::from_secs(30 * minutes);
+                devices::run(&devices::Options { duration, seed, retention, tells: true })
+            };
+            serde_json::to_value([half(None), half(Some("5s"))])?
         }
         What::Peers(args) => serde_json::to_value(peers::run(&args.options()))?,
         What::Kill { rounds, short_rounds } => {

@@ -49,11 +49,21 @@ pub enum Happening {
     BadDisk,
     /// Each call of the disk takes long for a while.
     SlowDisk,
+    /// Somebody reads what has come.
+    ReadMarks,
+    /// Somebody links a further device.
+    Link,
+    /// Somebody revokes one of several devices.
+    Revoke,
+    /// Somebody loses all devices, and brings the account back with a new one.
+    Recover,
+    /// A device's home is copied, and the copy put in its place when the device has gone on for a while.
+    RestoreCopy,
 }
 
 impl Happening {
     /// All of them, with how often each happens where nothing else is said.
-    pub const ALL: [(Self, u32); 21] = [
+    pub const ALL: [(Self, u32); 26] = [
         (Self::Message, 60),
         (Self::Exchange, 40),
         (Self::Burst, 20),
@@ -75,6 +85,11 @@ impl Happening {
         (Self::FullDisk, 3),
         (Self::BadDisk, 4),
         (Self::SlowDisk, 4),
+        (Self::ReadMarks, 10),
+        (Self::Link, 5),
+        (Self::Revoke, 3),
+        (Self::Recover, 1),
+        (Self::RestoreCopy, 2),
     ];
 
     /// Whether it is what people do, and happens in every run.
@@ -89,15 +104,29 @@ impl Happening {
                 | Self::ShortAbsence
                 | Self::LongAbsence
                 | Self::BrinkAbsence
+                | Self::ReadMarks
         )
     }
+
+    /// Whether it changes which devices an account has, or what one of them is.
+    #[must_use]
+    pub const fn changes_devices(self) -> bool {
+        matches!(self, Self::Link | Self::Revoke | Self::Recover | Self::RestoreCopy)
+    }
+}
+
+/// What runs may be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Story {
+    /// Three devices of one account and two of another come and go, and send whatever they like, among faults
+    Devices,
 }
 
 /// What kind of run a seed is: small choices that make runs differ as much as they can.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// How many people there are.
-    pub people: usize,
+    /// How many devices each of the people has at first.
+    pub devices: Vec<usize>,
     /// How long a message is kept, in milliseconds.
     pub retention_ms: u64,
     /// Entries that an inbox may hold, where that is few.
@@ -123,12 +152,25 @@ impl Profile {
     pub fn draw(random: &mut StdRng) -> Self {
         let weights =
             Happening::ALL.into_iter().filter(|(kind, _)| kind.is_life() || random.random_bool(0.5)).collect();
+        let devices_max = if random.random_bool(0.5) { 1 } else { 3 };
         Self {
-            people: random.random_range(2..=4),
+            devices: (0..random.random_range(2..=4)).map(|_| random.random_range(1..=devices_max)).collect(),
             retention_ms: *RETENTIONS_MS.choose(random).expect("there are some"),
             inbox_entries_max: random.random_bool(0.2).then(|| random.random_range(20..200)),
             pause_ms: random.random_range(10..=60) * MINUTE_MS,
             weights,
+        }
+    }
+
+    /// Makes it a run of one story.
+    pub fn tell(&mut self, story: Story) {
+        match story {
+            Story::Devices => {
+                self.devices = vec![3, 2];
+                self.retention_ms = 3 * DAY_MS;
+                self.inbox_entries_max = None;
+                self.weights.retain(|(kind, _)| !kind.changes_devices());
+            }
         }
     }
 

@@ -5,16 +5,19 @@
 //! is over is a violation.
 
 mod balance;
+mod copies;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gureum_client::vault::{Event, HistoryItem, SentMessage, StoredEvent};
-use gureum_proto::{AccountId, ConversationId, MessageId};
+use gureum_client::vault::{Event, HistoryItem, Message, ReadMark, SentMessage, StoredEvent};
+use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::clock::SimClock;
 use super::faults::{Happening, Profile};
+use super::installation::Who;
 use super::journal::Journal;
+use copies::Kept;
 
 /// How long what the server has handed to the network may take to a client while something holds it up: a connection is
 /// given up after a minute of silence, and its last bytes may come just before.
@@ -35,7 +38,12 @@ pub struct Model {
 struct Inner {
     /// Texts are never repeated, so that each is the name of its message.
     handed: BTreeMap<String, Handed>,
-    people: Vec<Seen>,
+    people: BTreeMap<usize, Account>,
+    devices: BTreeMap<Who, Seen>,
+    /// What devices had seen when their homes were copied.
+    copies: BTreeMap<Who, Kept>,
+    /// How often something has let the server forget what was not synced.
+    forgets: u64,
     /// Inboxes are so small that they may be too full.
     may_overflow: bool,
     /// Commits may expire while somebody is away: a clock that has leapt is believed at a start.
@@ -58,20 +66,34 @@ pub struct Counts {
     pub handed: u64,
     /// Of those, answered by the server while somebody waited.
     pub acked: u64,
-    /// Messages that were received.
+    /// Messages that were received, by each device that did.
     pub received: u64,
+    /// Of those, what other devices of the reader had sent.
+    pub of_siblings: u64,
     /// Messages reported as missed.
     pub missed: u64,
     /// Messages that came and were reported as unreadable.
     pub unreadable: u64,
+    /// Devices that were linked or brought their account back.
+    pub linked: u64,
+    /// Devices that were revoked.
+    pub revoked: u64,
+    /// Homes that were told that they are older copies.
+    pub restored: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Handed {
-    from: usize,
+    from: Who,
     to: usize,
     /// Which of the lives of the sender's client it was handed to.
     life: u64,
+    /// When, in virtual milliseconds.
+    at_ms: u64,
+    /// When the sender was told that the server has it, likewise.
+    acked_ms: Option<u64>,
+    /// Nothing was wrong any more.
+    when_well: bool,
     fate: Fate,
 }
 
@@ -88,10 +110,18 @@ enum Fate {
     Refused(String),
 }
 
-/// What a person has seen.
-#[derive(Debug, Default)]
+/// What is known of an account.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    id: AccountId,
+    /// Since when it may have had more devices than its first, in virtual milliseconds.
+    siblings_from_ms: Option<u64>,
+}
+
+/// What a device has seen.
+#[derive(Debug, Clone, Default)]
 struct Seen {
-    account: Option<AccountId>,
+    device: Option<DeviceId>,
     events: BTreeSet<i64>,
     texts: BTreeSet<String>,
     /// Gaps by their first position, with the latest time that the server can have had when it told.
@@ -101,10 +131,27 @@ struct Seen {
     rejoined: BTreeSet<ConversationId>,
     /// The last number told of each conversation.
     numbers: BTreeMap<ConversationId, u64>,
+    /// From which devices it has heard in a conversation, and since when, in virtual milliseconds.
+    heard: BTreeMap<(ConversationId, DeviceId), u64>,
+    /// How far conversations were read.
+    marks: BTreeMap<ConversationId, u64>,
     /// Texts that were given up, with a word to the sender.
     failed: u64,
     /// How often its client was started.
     life: u64,
+    /// It may be cut off at any moment.
+    may_be_revoked: bool,
+    /// When its account had revoked it, in virtual milliseconds.
+    revoked_ms: Option<u64>,
+    /// Its client was in step since its home was last copied.
+    was_in_step: bool,
+    /// In which life its home was last put back as it had been.
+    put_back_life: Option<u64>,
+    /// It must be told that it is an older copy, unless the server has forgotten more often than so.
+    must_be_told: Option<u64>,
+    /// What newer copies of its home have written and received.
+    written_before: Vec<Message>,
+    had_before: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,31 +164,66 @@ impl Model {
     /// A model of a run.
     #[must_use]
     pub fn new(journal: Journal, clock: SimClock, profile: &Profile) -> Self {
-        // One more for whom the others do not know.
-        let people = (0..=profile.people).map(|_| Seen::default()).collect();
         let kept_min = profile.inbox_entries_max.map_or(0, |most| most / 2);
         let may_overflow = profile.inbox_entries_max.is_some();
         let leaps = |(kind, _): &(Happening, u32)| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
         let may_rejoin = may_overflow || profile.weights.iter().any(leaps);
-        let inner = Inner {
-            people,
-            may_overflow,
-            may_rejoin,
-            kept_min,
-            disturbed_until_ms: Some(clock.true_ms()),
-            ..Inner::default()
-        };
+        let inner =
+            Inner { may_overflow, may_rejoin, kept_min, disturbed_until_ms: Some(clock.true_ms()), ..Inner::default() };
         Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Somebody has an account.
-    pub fn registered(&self, person: usize, account: AccountId) {
-        self.inner().people[person].account = Some(account);
+    /// There is a device, without an account.
+    pub fn installed(&self, who: Who) {
+        self.inner().devices.insert(who, Seen::default());
+    }
+
+    /// An account is about to have a further device.
+    pub fn about_to_link(&self, person: usize) {
+        let now_ms = self.journal.now_ms();
+        if let Some(account) = self.inner().people.get_mut(&person) {
+            account.siblings_from_ms.get_or_insert(now_ms);
+        }
+    }
+
+    /// A device is one of an account's.
+    pub fn linked(&self, who: Who, account: AccountId, device: DeviceId) {
+        let mut inner = self.inner();
+        let known = inner.people.entry(who.person).or_insert(Account { id: account, siblings_from_ms: None }).id;
+        self.journal.check(known == account, "a device comes to its own account", || format!("{who}: {account}"));
+        inner.counts.linked += u64::from(who.device > 0);
+        inner.seen(who).device = Some(device);
+    }
+
+    /// A device is lost, or somebody is about to revoke it.
+    pub fn about_to_be_revoked(&self, who: Who) {
+        self.inner().seen(who).may_be_revoked = true;
+    }
+
+    /// Whether a device may be cut off.
+    #[must_use]
+    pub fn may_be_revoked(&self, who: Who) -> bool {
+        self.inner().seen(who).may_be_revoked
+    }
+
+    /// The account has revoked a device: who did it was told so.
+    pub fn revoked(&self, who: Who) {
+        let now_ms = self.journal.now_ms();
+        let mut inner = self.inner();
+        inner.counts.revoked += 1;
+        let seen = inner.seen(who);
+        (seen.may_be_revoked, seen.revoked_ms) = (true, Some(now_ms));
     }
 
     /// Somebody's client is started.
-    pub fn comes(&self, person: usize) {
-        self.inner().people[person].life += 1;
+    pub fn comes(&self, who: Who) {
+        self.inner().seen(who).life += 1;
+    }
+
+    /// How often somebody's client was started.
+    #[must_use]
+    pub fn life(&self, who: Who) -> u64 {
+        self.inner().seen(who).life
     }
 
     /// From now on nothing is wrong any more.
@@ -156,18 +238,24 @@ impl Model {
     }
 
     /// A text is about to be handed over.
-    pub fn hands_over(&self, text: &str, from: usize, to: usize) {
+    pub fn hands_over(&self, text: &str, from: Who, to: usize) {
+        let at_ms = self.journal.now_ms();
         let mut inner = self.inner();
         inner.counts.handed += 1;
-        let life = inner.people[from].life;
-        inner.handed.insert(text.to_owned(), Handed { from, to, life, fate: Fate::Unknown });
+        let (life, when_well) = (inner.seen(from).life, inner.is_well);
+        let handed = Handed { from, to, life, at_ms, acked_ms: None, when_well, fate: Fate::Unknown };
+        inner.handed.insert(text.to_owned(), handed);
     }
 
     /// The server has it.
     pub fn acked(&self, text: &str, sent: &SentMessage) {
+        let now_ms = self.journal.now_ms();
         let mut inner = self.inner();
         inner.counts.acked += 1;
         inner.tell(text, Fate::Acked(sent.message_id));
+        if let Some(handed) = inner.handed.get_mut(text) {
+            handed.acked_ms = Some(now_ms);
+        }
     }
 
     /// It is in the outbox.
@@ -187,6 +275,19 @@ impl Model {
 
     fn check_well(&self, inner: &Inner, what: impl FnOnce() -> String) {
         self.journal.check(!inner.is_well, "a healthy system takes every message", what);
+    }
+
+    /// Somebody has read, with a client of this life.
+    pub fn read(&self, who: Who, life: u64, mark: ReadMark) {
+        let mut inner = self.inner();
+        let seen = inner.seen(who);
+        if seen.life != life {
+            return;
+        }
+        let before = seen.marks.insert(mark.conversation, mark.number).unwrap_or(0);
+        self.journal.check(before <= mark.number, "a read mark never goes back", || {
+            format!("{who} has read up to {} after {before}", mark.number)
+        });
     }
 
     /// What the run has seen so far.
@@ -218,72 +319,66 @@ impl Model {
     }
 
     /// Somebody was told of an event. The same event may be told twice, if there was a crash between.
-    pub fn told(&self, person: usize, stored: &StoredEvent) {
+    pub fn told(&self, who: Who, stored: &StoredEvent) {
         let mut inner = self.inner();
-        if !inner.people[person].events.insert(stored.id) {
+        if !inner.seen(who).events.insert(stored.id) {
             return;
         }
         let (earliest_ms, latest_ms) = self.server_span_ms(&inner);
         match &stored.event {
-            Event::Message(message) if !message.own => {
-                inner.counts.received += 1;
-                let text = message.text.clone();
-                let age_ms = earliest_ms.saturating_sub(message.server_time_ms);
-                self.journal.check(age_ms < self.retention_ms, "nothing expired is served", || {
-                    format!("person {person} got {} at an age of {age_ms} ms", name_of(&text))
-                });
-                let is_meant = inner.handed.get(&text).is_some_and(|handed| {
-                    handed.to == person && inner.people[handed.from].account == Some(message.from)
-                });
-                self.journal.check(is_meant, "what arrives was sent, to whom it reached", || name_of(&text).to_owned());
-                let seen = &mut inner.people[person];
-                self.journal.check(seen.texts.insert(text.clone()), "nothing is delivered twice", || {
-                    format!("person {person} got {} again", name_of(&text))
-                });
-                let before = seen.numbers.insert(message.conversation, message.number).unwrap_or(0);
-                self.journal.check(before < message.number, "messages come in their order", || {
-                    format!("person {person} got number {} after {before}", message.number)
-                });
-            }
-            Event::Message(_) => {}
+            Event::Message(message) => self.told_message(&mut inner, who, message, earliest_ms),
             Event::Gap { from_seq, count, .. } => {
                 inner.counts.missed += count;
                 let gap = SeenGap { count: *count, server_ms: latest_ms };
-                let before = inner.people[person].gaps.insert(*from_seq, gap);
-                self.journal.check(before.is_none(), "a gap is told once", || format!("person {person}: {from_seq}"));
+                let before = inner.seen(who).gaps.insert(*from_seq, gap);
+                self.journal.check(before.is_none(), "a gap is told once", || format!("{who}: {from_seq}"));
             }
             Event::SendFailed { .. } => {
-                inner.people[person].failed += 1;
-                self.check_well(&inner, || format!("a message of person {person} is given up"));
+                inner.seen(who).failed += 1;
+                let is_revoked = inner.seen(who).may_be_revoked;
+                let holds = is_revoked || !inner.is_well;
+                let what = || format!("a message of {who} is given up");
+                self.journal.check(holds, "a healthy system takes every message", what);
             }
             // Whether it may be so shows in the balance.
             Event::Unreadable { .. } => inner.counts.unreadable += 1,
             Event::Rejoined { conversation } => {
-                self.journal.note(format!("person{person} has joined again"));
-                self.journal.check(inner.may_rejoin, "nobody has to join again", || format!("person {person}"));
-                inner.people[person].rejoined.insert(*conversation);
+                self.journal.note(format!("{who} has joined again"));
+                let may = inner.may_rejoin || inner.may_come_late(who, *conversation);
+                self.journal.check(may, "nobody has to join again", || who.to_string());
+                inner.seen(who).rejoined.insert(*conversation);
             }
             Event::GoneBack { .. } | Event::Restarted { .. } => {
-                self.journal.violate("the server never goes back", format!("person {person}: {:?}", stored.event));
+                self.journal.violate("the server never goes back", format!("{who}: {:?}", stored.event));
             }
-            Event::Restored { .. } | Event::Copied { .. } => {
-                self.journal.violate("no home is taken for a copy", format!("person {person}: {:?}", stored.event));
+            Event::Restored { .. } => {
+                inner.counts.restored += 1;
+                let seen = inner.seen(who);
+                seen.must_be_told = None;
+                let is_one = seen.put_back_life.is_some();
+                self.journal.check(is_one, "no home is taken for a copy", || format!("{who}: {:?}", stored.event));
+            }
+            Event::Copied { .. } => {
+                let is_one = inner.seen(who).put_back_life.is_some();
+                self.journal.check(is_one, "no home is taken for a copy", || format!("{who}: {:?}", stored.event));
             }
             Event::Group { .. } | Event::IntentRefused { .. } => {
-                self.journal.violate("nobody is in a group", format!("person {person}: {:?}", stored.event));
+                self.journal.violate("nobody is in a group", format!("{who}: {:?}", stored.event));
             }
             Event::SafetyNumber { .. } => {
-                self.journal.violate("no handle moves", format!("person {person}: {:?}", stored.event));
+                self.journal.violate("no handle moves", format!("{who}: {:?}", stored.event));
             }
             Event::Hidden { .. } => {
-                self.journal.violate("no conversation is hidden", format!("person {person}: {:?}", stored.event));
+                self.journal.violate("no conversation is hidden", format!("{who}: {:?}", stored.event));
             }
             // Whether anything is missing shows in the balance.
             Event::Withheld { count, .. } => {
-                self.journal.note(format!("person{person} was told that {count} messages are withheld"));
+                self.journal.note(format!("{who} was told that {count} messages are withheld"));
             }
             Event::CommitRefused { .. } => {
-                self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
+                // One that removes the device itself is for the others.
+                let may = inner.seen(who).may_be_revoked;
+                self.journal.check(may, "no commit is refused", || format!("{who}: {:?}", stored.event));
             }
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
@@ -293,9 +388,36 @@ impl Model {
         }
     }
 
-    /// What is still open between these histories, one a person; nothing, when everybody is in step.
+    /// A message of somebody else, or of another device of the same account.
+    fn told_message(&self, inner: &mut Inner, who: Who, message: &Message, earliest_ms: u64) {
+        inner.counts.received += 1;
+        inner.counts.of_siblings += u64::from(message.own);
+        let text = message.text.clone();
+        let age_ms = earliest_ms.saturating_sub(message.server_time_ms);
+        self.journal.check(age_ms < self.retention_ms, "nothing expired is served", || {
+            format!("{who} got {} at an age of {age_ms} ms", name_of(&text))
+        });
+        let is_meant = inner.is_meant(who, message);
+        self.journal.check(is_meant, "what arrives was sent, to whom it reached", || name_of(&text).to_owned());
+        let handed_ms = inner.handed.get(&text).map_or(0, |handed| handed.at_ms);
+        let now_ms = self.journal.now_ms();
+        let seen = inner.seen(who);
+        let is_new = seen.revoked_ms.is_some_and(|revoked_ms| revoked_ms < handed_ms);
+        self.journal.check(!is_new, "a revoked device gets nothing new", || format!("{who} got {}", name_of(&text)));
+        self.journal.check(seen.texts.insert(text.clone()), "nothing is delivered twice", || {
+            format!("{who} got {} again", name_of(&text))
+        });
+        let before = seen.numbers.insert(message.conversation, message.number).unwrap_or(0);
+        self.journal.check(before < message.number, "messages come in their order", || {
+            format!("{who} got number {} after {before}", message.number)
+        });
+        seen.heard.entry((message.conversation, message.device)).or_insert(now_ms);
+    }
+
+    /// What is still open between these histories, one for each device that has been an account's; nothing, when
+    /// everybody is in step.
     #[must_use]
-    pub fn open_questions(&self, histories: &[Vec<HistoryItem>]) -> Vec<String> {
+    pub fn open_questions(&self, histories: &[(Who, Vec<HistoryItem>)]) -> Vec<String> {
         balance::open_questions(&self.inner(), self.retention_ms, histories)
     }
 
@@ -305,10 +427,41 @@ impl Model {
 }
 
 impl Inner {
+    fn seen(&mut self, who: Who) -> &mut Seen {
+        self.devices.entry(who).or_default()
+    }
+
     fn tell(&mut self, text: &str, fate: Fate) {
         if let Some(handed) = self.handed.get_mut(text) {
             handed.fate = fate;
         }
+    }
+
+    /// Whether a message was handed over by whom it says, to the account of this device or by another device of it.
+    fn is_meant(&self, who: Who, message: &Message) -> bool {
+        let Some(handed) = self.handed.get(&message.text) else { return false };
+        let sender = self.devices.get(&handed.from).and_then(|seen| seen.device);
+        let account = self.people.get(&handed.from.person).map(|account| account.id);
+        let is_of = sender == Some(message.device) && account == Some(message.from);
+        let is_sibling = handed.from.person == who.person && handed.from != who;
+        is_of && if message.own { is_sibling } else { handed.to == who.person }
+    }
+
+    /// Whether a device may have to join a conversation by itself that its account is in: its home was put back, it had no
+    /// key in the directory when another device of the account began the conversation, or it has been removed.
+    fn may_come_late(&self, who: Who, conversation: ConversationId) -> bool {
+        let has_siblings = self.people.get(&who.person).is_some_and(|account| account.siblings_from_ms.is_some());
+        let Some(seen) = self.devices.get(&who) else { return false };
+        seen.may_be_revoked
+            || seen.put_back_life.is_some()
+            || (has_siblings && !seen.numbers.contains_key(&conversation))
+    }
+
+    /// Whether what a device has done last may be known to nobody any more: it was revoked, or a copy has taken its place.
+    fn has_departed(&self, handed: &Handed) -> bool {
+        self.devices.get(&handed.from).is_some_and(|seen| {
+            seen.may_be_revoked || seen.put_back_life.is_some_and(|put_back| handed.life <= put_back)
+        })
     }
 }
 

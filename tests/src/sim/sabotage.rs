@@ -20,6 +20,8 @@ pub use cases::{CASES, Case};
 pub enum Sabotage {
     /// None: the same life without a bug, in which nothing may be found
     Nothing,
+    /// None: a life in which devices are linked, revoked, and put back as they were, and nothing may be found either
+    SoundDevices,
     /// A batch is written without some of its pointers into inboxes
     PointerUnwritten,
     /// A batch is written without some of its bodies
@@ -90,6 +92,22 @@ pub enum Sabotage {
     OtherId,
     /// A client says of messages that it has sent that they were refused
     RefusalUntrue,
+    /// Devices that were linked do not keep some messages
+    SiblingForgets,
+    /// A client does not tell what other devices of its account have sent
+    OwnUntold,
+    /// A client says that less was read than before
+    ReadMarkBack,
+    /// Nobody cuts off a device that is revoked
+    RevocationUnheard,
+    /// Devices that are removed from a conversation stay in its roster
+    LeafKept,
+    /// The last removal that a conversation waits for is never noted as done
+    RemovalKept,
+    /// Where devices stand in their lives is not written
+    LifeUnwritten,
+    /// A client does not tell that its home is an older copy
+    RestoredUntold,
 }
 
 impl Sabotage {

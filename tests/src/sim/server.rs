@@ -3,14 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use gureum_proto::ServerUrl;
+use gureum_proto::{ConversationId, DeviceId, ServerUrl};
 use gureum_server::config::{Config, Flags};
 use gureum_server::limits::MAINTENANCE_MS_MAX;
-use gureum_server::node::{Ground, Node};
+use gureum_server::node::{Ground, Node, OpenStore};
 use gureum_server::store::disk::SimDisk;
+use gureum_server::store::key::{self, ConversationTag};
+use gureum_server::store::record::{ConversationHead, Removals};
+use gureum_server::store::{Family, Record, Store};
 use gureum_server::time::{ClockStatus, WallClock};
 use gureum_server::work::Work;
 
@@ -30,6 +33,23 @@ const FORGETS_MS: u64 = MAINTENANCE_MS_MAX + 1_000;
 /// How much of all steps of the wall clock a server follows.
 const OBEYED_MS_MAX: u64 = 5 * 60 * 1_000;
 
+/// Records of conversations that are looked at; runs stay far below.
+const RECORDS_MAX: usize = 10_000;
+
+/// The store that a server has opened last.
+type Opened = Arc<Mutex<Option<Arc<dyn Store>>>>;
+
+/// What the server has of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Devices that have a leaf.
+    pub members: Vec<DeviceId>,
+    /// Revoked ones that are to be removed.
+    pub removals: Vec<DeviceId>,
+}
+
 /// A server and everything that outlives its process.
 pub struct Server {
     journal: Journal,
@@ -43,6 +63,7 @@ pub struct Server {
     flags: Flags,
     sabotage: Option<Sabotage>,
     node: Option<Node>,
+    store: Opened,
     url: Option<ServerUrl>,
     /// The latest time that it has told.
     told_ms: u64,
@@ -72,6 +93,7 @@ impl Server {
             flags,
             sabotage: None,
             node: None,
+            store: Opened::default(),
             url: None,
             told_ms: 0,
             first_told: None,
@@ -125,6 +147,8 @@ impl Server {
             Some(bug) => bug.spoil(ground, &config.data_dir),
             None => ground,
         };
+        let opened = Arc::clone(&self.store);
+        let ground = Ground { store: ground.store.map(|open| noted(open, opened)), ..ground };
         let node = Node::start(config, ground).await?;
         self.url = Some(node.url().parse()?);
         self.node = Some(node);
@@ -183,6 +207,34 @@ impl Server {
         Some((now_ms, status))
     }
 
+    /// What lies in its store of each conversation, or why that cannot be read.
+    ///
+    /// # Errors
+    /// The store does not answer, or what it holds is none of that.
+    pub fn groups(&self) -> anyhow::Result<Vec<Group>> {
+        let Some(store) = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Ok(Vec::new());
+        };
+        let mut groups: Vec<Group> = Vec::new();
+        for (record_key, value) in store.scan(Family::Conversation, &[]..&[u8::MAX; 24], RECORDS_MAX)? {
+            match key::parse_conversation(&record_key) {
+                Some((conversation, ConversationTag::Head)) => {
+                    let head = ConversationHead::decode(&value)?;
+                    let members = head.members.iter().map(|member| member.device).collect();
+                    groups.push(Group { conversation, members, removals: Vec::new() });
+                }
+                // It lies behind the head.
+                Some((_, ConversationTag::Removals)) => {
+                    if let Some(group) = groups.last_mut() {
+                        group.removals = Removals::decode(&value)?.pending;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(groups)
+    }
+
     /// The latest time that it has told.
     #[must_use]
     pub const fn told_ms(&self) -> u64 {
@@ -194,6 +246,15 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("runs", &self.runs()).finish_non_exhaustive()
     }
+}
+
+/// Keeps hold of what a server opens, to look at what lies in it.
+fn noted(open: OpenStore, opened: Opened) -> OpenStore {
+    Box::new(move |expiry| {
+        let store = open(expiry)?;
+        *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+        Ok(store)
+    })
 }
 
 fn text(path: PathBuf) -> String {

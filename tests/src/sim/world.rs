@@ -2,12 +2,14 @@
 
 mod acts;
 mod calm;
+mod devices;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::Path;
 use std::time::Duration;
 
+use gureum_client::vault::HistoryItem;
 use gureum_server::config::Flags;
 use gureum_server::store::disk::{DiskCounts, FaultRates, SimDisk};
 use gureum_server::time::WallClock;
@@ -16,11 +18,12 @@ use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
 use super::clock::SimClock;
-use super::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
+use super::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile, Story};
+use super::installation::{Installation, Leave, Parts, Who};
 use super::journal::{Journal, Violation};
 use super::model::{Counts, Model};
 use super::net::{SimNet, Traffic, Weather};
-use super::person::{Leave, Parts, Person};
+use super::person::Person;
 use super::sabotage::Sabotage;
 use super::server::{SERVER, Server};
 use super::wake::{Fates, WakeFaults};
@@ -41,6 +44,8 @@ pub struct Options {
     pub verbose: bool,
     /// A deliberate bug, which comes with the life in which it shows.
     pub sabotage: Option<Sabotage>,
+    /// What it is about, if not about whatever its seed says.
+    pub story: Option<Story>,
 }
 
 /// What a run was.
@@ -52,6 +57,8 @@ pub struct Summary {
     pub days: u64,
     /// People in it.
     pub people: usize,
+    /// Devices that they have had.
+    pub devices: usize,
     /// The retention, in milliseconds.
     pub retention_ms: u64,
     /// What happened, and how often.
@@ -85,6 +92,10 @@ pub struct World {
     people: Vec<Person>,
     /// Somebody of whom the others do not know.
     stranger: Option<Person>,
+    /// Devices that somebody is about to revoke.
+    revoking: BTreeSet<Who>,
+    /// What devices hold that are gone.
+    left_behind: BTreeMap<Who, Vec<HistoryItem>>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     order: u64,
     /// Failed syncs that have ended a server.
@@ -95,11 +106,15 @@ pub struct World {
 /// Something that ends, or comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    Come(usize),
+    Come(Who),
     Register(usize),
+    Link(Who),
+    Revoke(Who),
+    Recover(Who),
+    PutBack(Who),
     StartServer,
     FineWeather,
-    Reach(usize),
+    Reach(Who),
     Wakes,
     Clock,
     Disk,
@@ -111,6 +126,9 @@ impl World {
     pub fn new(options: Options, journal: &Journal, directory: &Path) -> Self {
         let mut random = StdRng::seed_from_u64(options.seed);
         let mut profile = Profile::draw(&mut random);
+        if let Some(story) = options.story {
+            profile.tell(story);
+        }
         if let Some(bug) = options.sabotage {
             bug.case().set_scene(&mut profile);
         }
@@ -131,9 +149,10 @@ impl World {
         let server = Server::new(parts, disk, wakes, &directory.join("server"), flags).with(options.sabotage);
         let sabotage = options.sabotage;
         let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone(), sabotage };
-        let people = (0..profile.people).map(|index| Person::new(index, directory, parts.clone())).collect();
-        let stranger =
-            (sabotage == Some(Sabotage::ConnectionKept)).then(|| Person::new(profile.people, directory, parts.clone()));
+        let count = profile.devices.len();
+        let people = (0..count).map(|index| Person::new(index, directory, parts.clone())).collect();
+        let has_stranger = sabotage == Some(Sabotage::ConnectionKept);
+        let stranger = has_stranger.then(|| Person::new(count, directory, parts.clone()));
         journal.note(format!("profile: {profile:?}"));
         Self {
             options,
@@ -145,6 +164,8 @@ impl World {
             server,
             people,
             stranger,
+            revoking: BTreeSet::new(),
+            left_behind: BTreeMap::new(),
             due: BinaryHeap::new(),
             order: 0,
             poisonings: 0,
@@ -188,7 +209,7 @@ impl World {
         self.look();
         if let Some(stranger) = &mut self.stranger {
             stranger.register(self.server.url()).await;
-            stranger.come().await;
+            stranger.device_mut(0).come().await;
         }
         for person in 0..self.people.len() {
             // The first two are there from the start; the others come in the middle of everything.
@@ -205,10 +226,13 @@ impl World {
     async fn register(&mut self, person: usize) {
         let url = self.server.url();
         self.people[person].register(url).await;
-        if self.people[person].is_registered() {
-            self.people[person].come().await;
-        } else {
-            self.later(MINUTE_MS, Due::Register(person));
+        if !self.people[person].is_registered() {
+            return self.later(MINUTE_MS, Due::Register(person));
+        }
+        self.people[person].device_mut(0).come().await;
+        for _ in 1..self.profile.devices[person] {
+            let new = self.people[person].install();
+            self.try_link(new).await;
         }
     }
 
@@ -225,21 +249,25 @@ impl World {
 
     async fn end_of(&mut self, due: Due) {
         match due {
-            Due::Come(person) => self.people[person].come().await,
+            Due::Come(who) => self.at_mut(who).come().await,
             Due::Register(person) => {
                 if !self.people[person].is_registered() {
                     self.register(person).await;
                 }
             }
+            Due::Link(new) => self.try_link(new).await,
+            Due::Revoke(who) => self.try_revoke(who).await,
+            Due::Recover(new) => self.try_recover(new).await,
+            Due::PutBack(who) => self.put_back(who).await,
             Due::StartServer => self.start_server().await,
             Due::FineWeather => {
                 self.journal.note("network: fine");
                 self.net.set_weather(Weather::fine());
                 self.disturbs(false);
             }
-            Due::Reach(person) => {
-                self.journal.note(format!("network: person{person} can be reached"));
-                self.net.set_reach(self.people[person].address(), true, true);
+            Due::Reach(who) => {
+                self.journal.note(format!("network: {who} can be reached"));
+                self.net.set_reach(self.at(who).address(), true, true);
                 self.disturbs(false);
             }
             Due::Wakes => self.server.wakes.set(Fates::default()),
@@ -257,6 +285,7 @@ impl World {
         self.server.disk.fail_writes(None);
         self.server.disk.fail_reads(None);
         self.server.disk.set_latency(Duration::ZERO..=Duration::ZERO);
+        self.model.server_forgets();
         self.disturbs(false);
     }
 
@@ -313,9 +342,14 @@ impl World {
         self.journal.check(is_planned, "a server ends by itself over a failed sync alone", || why.clone());
         self.poisonings = poisonings;
         self.journal.note(format!("server: has ended: {why}"));
-        self.server.crash();
+        self.crash_server();
         let after_ms = self.random.random_range(1..MINUTE_MS);
         self.later(after_ms, Due::StartServer);
+    }
+
+    fn crash_server(&mut self) {
+        self.server.crash();
+        self.model.server_forgets();
     }
 
     fn summary(&self) -> Summary {
@@ -324,6 +358,7 @@ impl World {
             seed: self.options.seed,
             days: self.options.days,
             people: self.people.len(),
+            devices: self.people.iter().map(|person| person.devices().len()).sum(),
             retention_ms: self.profile.retention_ms,
             happenings: self.happened.clone(),
             messages: self.model.counts(),

@@ -1,245 +1,270 @@
-//! The balance of all histories: every message of a conversation has one number, stands once in its sender's history, and
-//! once in its recipient's or in a gap that was told.
+//! The balance of all histories: every message of a conversation has one number, stands once in the history of the device
+//! that sent it, and once in that of each other device of its two people, or in a gap that was told there.
 
-use std::collections::BTreeMap;
+mod losses;
+mod promises;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use gureum_client::vault::{HistoryItem, Message};
-use gureum_proto::{ConversationId, GapReason, MessageId};
+use gureum_proto::{ConversationId, MessageId};
 
 use super::{Fate, Inner, name_of};
+use crate::sim::installation::Who;
+use losses::Losses;
 
-/// How much later than a message expired its gap may seem to be told, in milliseconds.
-const CLOCK_SLACK_MS: u64 = 1_000;
-
-/// One conversation's messages, as its two people have them.
+/// One conversation's messages, as the devices of its two people have them.
 #[derive(Default)]
 struct Talk<'a> {
-    /// By number: who wrote it, and what the writer's history says.
-    written: BTreeMap<u64, (usize, &'a Message)>,
-    /// By number: what the reader's history says.
-    read: BTreeMap<u64, (usize, &'a Message)>,
+    /// The two, by what was handed over.
+    people: BTreeSet<usize>,
+    /// By number: which device wrote it, and what its history says.
+    written: BTreeMap<u64, (Who, &'a Message)>,
+    /// By number: what the histories of the others say.
+    read: BTreeMap<u64, BTreeMap<Who, &'a Message>>,
     /// Numbers that came, and that somebody was told cannot be read.
-    unreadable: BTreeMap<u64, usize>,
+    unreadable: BTreeMap<u64, BTreeSet<Who>>,
+    /// Numbers of which nobody knows any more what they were: their writers are gone, and nobody has read them.
+    holes: u64,
 }
 
-pub(super) fn open_questions(model: &Inner, retention_ms: u64, histories: &[Vec<HistoryItem>]) -> Vec<String> {
-    let mut open = Vec::new();
-    let mut talks: BTreeMap<ConversationId, Talk<'_>> = BTreeMap::new();
-    for (person, history) in histories.iter().enumerate() {
-        sort_out(person, history, &mut talks, &mut open);
-    }
-    for (conversation, talk) in &talks {
-        check_talk(*conversation, talk, &mut open);
-        for (number, person) in &talk.unreadable {
-            if !model.people[*person].rejoined.contains(conversation) || talk.read.contains_key(number) {
-                open.push(format!("person {person} cannot read number {number}, though it was always in"));
-            }
-        }
-    }
-    for (person, history) in histories.iter().enumerate() {
-        check_losses(model, retention_ms, person, history, &talks, &mut open);
-    }
-    check_promises(model, &talks, &mut open);
-    open
+/// All of them.
+struct Books<'a> {
+    model: &'a Inner,
+    talks: BTreeMap<ConversationId, Talk<'a>>,
+    open: Vec<String>,
 }
 
-/// Puts a history's messages into their conversations.
-fn sort_out<'a>(
-    person: usize,
-    history: &'a [HistoryItem],
-    talks: &mut BTreeMap<ConversationId, Talk<'a>>,
-    open: &mut Vec<String>,
-) {
-    let mut last_number: BTreeMap<ConversationId, u64> = BTreeMap::new();
-    for item in history {
-        let message = match item {
-            HistoryItem::Message(message) => message,
-            HistoryItem::Unreadable { conversation, number, .. } => {
-                if talks.entry(*conversation).or_default().unreadable.insert(*number, person).is_some() {
-                    open.push(format!("number {number} stands twice, unreadable"));
+pub(super) fn open_questions(model: &Inner, retention_ms: u64, histories: &[(Who, Vec<HistoryItem>)]) -> Vec<String> {
+    let mut books = Books { model, talks: BTreeMap::new(), open: Vec::new() };
+    for (who, history) in histories {
+        books.sort_out(*who, history);
+    }
+    books.add_what_copies_replaced();
+    books.adopt();
+    books.check_talks();
+    books.check_unreadable();
+    for (who, history) in histories.iter().filter(|(who, _)| model.is_in_use(*who)) {
+        books.check_told(*who, history);
+        let mut losses = Losses::of(&books, *who, histories, retention_ms);
+        losses.check(history);
+        let found = losses.open;
+        books.open.extend(found);
+    }
+    promises::check(&mut books);
+    books.open
+}
+
+impl<'a> Books<'a> {
+    /// Puts a history's messages into their conversations.
+    fn sort_out(&mut self, who: Who, history: &'a [HistoryItem]) {
+        let device = self.model.devices.get(&who).and_then(|seen| seen.device);
+        let mut last_number: BTreeMap<ConversationId, u64> = BTreeMap::new();
+        for item in history {
+            let message = match item {
+                HistoryItem::Message(message) => message,
+                HistoryItem::Unreadable { conversation, number, .. } => {
+                    let talk = self.talks.entry(*conversation).or_default();
+                    if !talk.unreadable.entry(*number).or_default().insert(who) {
+                        self.open.push(format!("number {number} stands twice at {who}, unreadable"));
+                    }
+                    continue;
                 }
-                continue;
+                HistoryItem::Gap { .. } | HistoryItem::Restarted { .. } | HistoryItem::SafetyNumber { .. } => continue,
+            };
+            let number = message.number;
+            let talk = self.talks.entry(message.conversation).or_default();
+            if let Some(handed) = self.model.handed.get(&message.text) {
+                talk.people.extend([handed.from.person, handed.to]);
             }
-            HistoryItem::Gap { .. } | HistoryItem::Restarted { .. } | HistoryItem::SafetyNumber { .. } => continue,
-        };
-        let talk = talks.entry(message.conversation).or_default();
-        let side = if message.own { &mut talk.written } else { &mut talk.read };
-        if side.insert(message.number, (person, message)).is_some() {
-            open.push(format!("number {} stands twice ({})", message.number, name_of(&message.text)));
-        }
-        let last = last_number.insert(message.conversation, message.number).unwrap_or(0);
-        if last >= message.number {
-            open.push(format!("person {person} has number {} after {last}", message.number));
+            let is_there = if Some(message.device) == device {
+                talk.written.insert(number, (who, message)).is_some()
+            } else {
+                talk.read.entry(number).or_default().insert(who, message).is_some()
+            };
+            if is_there {
+                self.open.push(format!("number {number} stands twice ({})", name_of(&message.text)));
+            }
+            let last = last_number.insert(message.conversation, number).unwrap_or(0);
+            if last >= number {
+                self.open.push(format!("{who} has number {number} after {last}"));
+            }
         }
     }
-}
 
-fn check_talk(conversation: ConversationId, talk: &Talk<'_>, open: &mut Vec<String>) {
-    for (expected, number) in (1..).zip(talk.written.keys()) {
-        if *number != expected {
-            open.push(format!("conversation {conversation}: nobody has sent number {expected}"));
-            break;
+    /// What a newer copy of a home has written stays written when the older one takes its place.
+    fn add_what_copies_replaced(&mut self) {
+        for (who, seen) in &self.model.devices {
+            for message in &seen.written_before {
+                let talk = self.talks.entry(message.conversation).or_default();
+                talk.written.entry(message.number).or_insert((*who, message));
+            }
         }
     }
-    for (number, (reader, read)) in &talk.read {
-        let Some((writer, written)) = talk.written.get(number) else {
-            open.push(format!("person {reader} has number {number}, which nobody has sent"));
-            continue;
-        };
-        let facts = |message: &Message| (message.text.clone(), message.message_id, message.server_time_ms);
-        if facts(read) != facts(written) || writer == reader {
-            open.push(format!("number {number} is {} and {}", name_of(&read.text), name_of(&written.text)));
-        }
-    }
-}
 
-/// What was sent to a person and is not there must be in a gap, and every gap must be of what has expired.
-fn check_losses(
-    model: &Inner,
-    retention_ms: u64,
-    person: usize,
-    history: &[HistoryItem],
-    talks: &BTreeMap<ConversationId, Talk<'_>>,
-    open: &mut Vec<String>,
-) {
-    let Some(account) = model.people[person].account else { return };
-    let mut missing: BTreeMap<Option<MessageId>, &Message> = BTreeMap::new();
-    for talk in talks.values() {
-        for (number, (writer, written)) in &talk.written {
-            let is_for = written.peer == Some(account) && *writer != person;
-            let came = talk.read.contains_key(number) || talk.unreadable.get(number) == Some(&person);
-            if is_for && !came {
-                missing.insert(written.message_id, written);
+    /// What was read is written, though its writer has not heard of it and will not.
+    fn adopt(&mut self) {
+        for talk in self.talks.values_mut() {
+            for (number, readers) in &talk.read {
+                let Some(message) = readers.values().next().copied() else { continue };
+                let handed = self.model.handed.get(&message.text).filter(|handed| self.model.has_departed(handed));
+                if let Some(handed) = handed {
+                    talk.written.entry(*number).or_insert((handed.from, message));
+                }
             }
         }
     }
-    let gaps = gaps(history);
-    let told: u64 = gaps.iter().map(|gap| gap.count).sum();
-    if told != u64::try_from(missing.len()).unwrap_or(u64::MAX) {
-        let first = missing.values().next().map_or("", |message| name_of(&message.text));
-        open.push(format!("person {person} misses {} messages (from {first}) and was told of {told}", missing.len()));
-        return;
-    }
-    let places = Places::of(history);
-    let last_gap = gaps.last().map_or(0, |gap| gap.to_seq);
-    let last_seq = places.last().max(last_gap);
-    // Ids rise in the order of the inbox, and so the gaps cover the missing ones in order.
-    let mut missing = missing.values();
-    for gap in gaps {
-        let Told { from_seq, count, reason, .. } = gap;
-        // What overflows leaves the inbox's room to what came after it.
-        let has_overflowed = model.may_overflow && last_seq >= gap.to_seq + model.kept_min;
-        let may_be = reason == GapReason::Expired || (reason == GapReason::Overflow && has_overflowed);
-        if !may_be {
-            open.push(format!("person {person} has a gap that cannot be: {reason:?}"));
-        }
-        let Some(seen) = model.people[person].gaps.get(&from_seq).copied() else {
-            open.push(format!("person {person} has a gap from {from_seq} that was not told"));
-            return;
-        };
-        if seen.count != count {
-            open.push(format!("person {person} was told of {} in the gap of {count} from {from_seq}", seen.count));
-        }
-        for message in missing.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)) {
-            let is_due = reason == GapReason::Expired;
-            if !places.hold(&gap, message) {
-                open.push(format!("{} is not in the gap from {from_seq} to {}", name_of(&message.text), gap.to_seq));
+
+    fn check_talks(&mut self) {
+        let Self { model, talks, open } = self;
+        for (conversation, talk) in talks {
+            let last = talk.written.keys().next_back().copied().unwrap_or(0);
+            let missing: Vec<_> = (1..=last).filter(|number| !talk.written.contains_key(number)).collect();
+            talk.holes = u64::try_from(missing.len()).unwrap_or(u64::MAX);
+            if let Some(first) = missing.first()
+                && talk.holes > unheard_of(model, talk)
+            {
+                open.push(format!("conversation {conversation}: nobody has sent number {first}"));
             }
-            if is_due && message.server_time_ms + retention_ms > seen.server_ms + CLOCK_SLACK_MS {
-                let early_ms = message.server_time_ms + retention_ms - seen.server_ms;
-                open.push(format!("{} went missing {early_ms} ms before its time", name_of(&message.text)));
+            for (number, readers) in &talk.read {
+                for (reader, read) in readers {
+                    check_read(talk, *number, (*reader, *read), open);
+                }
+            }
+        }
+    }
+
+    /// Who was always in can read everything.
+    fn check_unreadable(&mut self) {
+        for (conversation, talk) in &self.talks {
+            for (number, devices) in &talk.unreadable {
+                for who in devices.iter().filter(|who| self.model.is_in_use(**who)) {
+                    let seen = self.model.devices.get(who);
+                    let came_late = seen.is_some_and(|seen| seen.rejoined.contains(conversation));
+                    let is_read = talk.read.get(number).is_some_and(|readers| readers.contains_key(who));
+                    if !came_late || is_read {
+                        self.open.push(format!("{who} cannot read number {number}, though it was always in"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has come is told.
+    fn check_told(&mut self, who: Who, history: &[HistoryItem]) {
+        let Some(seen) = self.model.devices.get(&who) else { return };
+        for item in history {
+            let HistoryItem::Message(message) = item else { continue };
+            if Some(message.device) != seen.device && !seen.texts.contains(&message.text) {
+                self.open.push(format!("{who} was not told of {}", name_of(&message.text)));
             }
         }
     }
 }
 
-/// A gap as a history has it.
+/// All have the same under one number.
+fn check_read(talk: &Talk<'_>, number: u64, (reader, read): (Who, &Message), open: &mut Vec<String>) {
+    let Some((_, written)) = talk.written.get(&number) else {
+        return open.push(format!("{reader} has number {number}, which nobody has sent"));
+    };
+    let facts = |message: &Message| (message.text.clone(), message.message_id, message.server_time_ms);
+    if facts(read) != facts(written) {
+        open.push(format!("number {number} is {} and {}", name_of(&read.text), name_of(&written.text)));
+    }
+}
+
+/// How many texts of a conversation may have been sent by devices that were never told, and never will be.
+fn unheard_of(model: &Inner, talk: &Talk<'_>) -> u64 {
+    let known: BTreeSet<&str> = talk.written.values().map(|(_, message)| message.text.as_str()).collect();
+    let may_be = model.handed.iter().filter(|(text, handed)| {
+        let is_here = talk.people.contains(&handed.from.person) && talk.people.contains(&handed.to);
+        let is_open = matches!(handed.fate, Fate::Unknown | Fate::Kept);
+        is_here && is_open && !known.contains(text.as_str()) && model.has_departed(handed)
+    });
+    u64::try_from(may_be.count()).unwrap_or(u64::MAX)
+}
+
+impl Inner {
+    /// Whether a device is one of its account's, as far as anybody knows.
+    fn is_in_use(&self, who: Who) -> bool {
+        self.devices.get(&who).is_some_and(|seen| seen.device.is_some() && !seen.may_be_revoked)
+    }
+}
+
+/// Where a message may stand in an inbox: at one position, or between two.
 #[derive(Clone, Copy)]
-struct Told {
-    from_seq: u64,
-    to_seq: u64,
-    count: u64,
-    reason: GapReason,
+struct Span {
+    from: u64,
+    to: u64,
 }
 
-/// The gaps of a history, in the order of the inbox.
-fn gaps(history: &[HistoryItem]) -> Vec<Told> {
-    let mut gaps: Vec<_> = history
-        .iter()
-        .filter_map(|item| match *item {
-            HistoryItem::Gap { from_seq, to_seq, count, reason } => Some(Told { from_seq, to_seq, count, reason }),
-            _ => None,
-        })
-        .collect();
-    gaps.sort_by_key(|gap| gap.from_seq);
-    gaps
+impl Span {
+    const fn is_exact(self) -> bool {
+        self.from == self.to
+    }
+
+    const fn meets(self, from: u64, to: u64) -> bool {
+        self.from <= to && self.to >= from
+    }
 }
 
-/// What came at which position of an inbox.
-struct Places(BTreeMap<u64, MessageId>);
+/// What came at which position of an account's inbox, to whichever of its devices.
+struct Places(BTreeMap<MessageId, u64>);
 
 impl Places {
-    fn of(history: &[HistoryItem]) -> Self {
-        let place = |item: &HistoryItem| match item {
-            HistoryItem::Message(message) => message.seq.zip(message.message_id),
-            _ => None,
-        };
-        Self(history.iter().filter_map(place).collect())
+    fn of(histories: &[(Who, Vec<HistoryItem>)], person: usize) -> Self {
+        let items = histories.iter().filter(|(who, _)| who.person == person).flat_map(|(_, history)| history);
+        Self(items.filter_map(place).map(|(seq, id)| (id, seq)).collect())
     }
 
-    /// The last position at which something came.
-    fn last(&self) -> u64 {
-        self.0.last_key_value().map_or(0, |(seq, _)| *seq)
-    }
-
-    /// Whether a message that is missing was between what came before and after a gap, in which nothing came.
-    fn hold(&self, gap: &Told, message: &Message) -> bool {
-        let Some(id) = message.message_id else { return true };
-        let before = self.0.range(..gap.from_seq).next_back().map(|(_, id)| *id);
-        let after = self.0.range(gap.to_seq.saturating_add(1)..).next().map(|(_, id)| *id);
-        let is_between = before.is_none_or(|before| before < id) && after.is_none_or(|after| id < after);
-        is_between && self.0.range(gap.from_seq..=gap.to_seq).next().is_none()
+    /// Where a message stands that came to none of them, or to some: ids rise in the order of the inbox.
+    fn span(&self, id: Option<MessageId>) -> Span {
+        let Some(id) = id else { return Span { from: 0, to: u64::MAX } };
+        if let Some(seq) = self.0.get(&id) {
+            return Span { from: *seq, to: *seq };
+        }
+        let before = self.0.range(..id).next_back().map_or(0, |(_, seq)| *seq);
+        let after = self.0.range(id..).next().map_or(u64::MAX, |(_, seq)| *seq);
+        Span { from: before.saturating_add(1), to: after.saturating_sub(1) }
     }
 }
 
-/// What the senders were told must have come true.
-fn check_promises(model: &Inner, talks: &BTreeMap<ConversationId, Talk<'_>>, open: &mut Vec<String>) {
-    let written: BTreeMap<&str, (usize, &Message)> = talks
-        .values()
-        .flat_map(|talk| talk.written.values())
-        .map(|(writer, message)| (message.text.as_str(), (*writer, *message)))
-        .collect();
-    let mut unsent: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
-    for (text, handed) in &model.handed {
-        let found = written.get(text.as_str());
-        let name = name_of(text);
-        if let Some((writer, message)) = found {
-            let is_meant = *writer == handed.from && message.peer == model.people[handed.to].account;
-            if !is_meant {
-                open.push(format!("{name} was sent by {writer} to somebody else"));
-            }
-        }
-        match (&handed.fate, found) {
-            (Fate::Acked(id), Some((_, message))) if message.message_id != *id => {
-                open.push(format!("{name} was acknowledged under another id"));
-            }
-            (Fate::Acked(_), None) => open.push(format!("{name} was acknowledged and is lost")),
-            (Fate::Kept, None) => unsent.entry(handed.from).or_default().push(name),
-            (Fate::Unknown, _) if model.people[handed.from].life == handed.life => {
-                open.push(format!("person {} still waits to hear of {name}", handed.from));
-            }
-            (Fate::Refused(why), Some(_)) => open.push(format!("{name} was sent, though refused: {why}")),
-            _ => {}
-        }
+/// The position and the id of what came by the inbox.
+fn place(item: &HistoryItem) -> Option<(u64, MessageId)> {
+    match item {
+        HistoryItem::Message(message) => message.seq.zip(message.message_id),
+        _ => None,
     }
-    for (person, unsent) in unsent {
-        if u64::try_from(unsent.len()).unwrap_or(u64::MAX) > model.people[person].failed {
-            open.push(format!("kept by person {person} and not sent: {unsent:?}"));
-        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_id(time_ms: u64) -> MessageId {
+        MessageId::new(time_ms, 1)
     }
-    for (text, (writer, _)) in written {
-        if !model.handed.contains_key(text) {
-            open.push(format!("person {writer} sent {}, which nobody handed over", name_of(text)));
-        }
+
+    #[track_caller]
+    fn check(time_ms: u64, expected: (u64, u64)) {
+        let places = Places([(message_id(10), 3), (message_id(20), 7)].into());
+        let span = places.span(Some(message_id(time_ms)));
+        assert_eq!((span.from, span.to), expected, "{time_ms}");
+    }
+
+    #[test]
+    fn a_message_that_did_not_come_stood_between_those_that_did() {
+        check(5, (1, 2));
+        check(10, (3, 3));
+        check(15, (4, 6));
+        check(20, (7, 7));
+        check(25, (8, u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_span_meets_what_it_shares_a_position_with() {
+        let span = Span { from: 4, to: 6 };
+        let met = [(1, 3), (1, 4), (5, 5), (6, 9), (7, 9)].map(|(from, to)| span.meets(from, to));
+        assert_eq!(met, [false, true, true, true, false]);
     }
 }

@@ -16,6 +16,8 @@ pub struct Case {
     among: &'static [(Happening, u32)],
     retention_ms: u64,
     people: usize,
+    /// Of each of them, at first.
+    devices: usize,
 }
 
 /// What happens in each of them.
@@ -25,11 +27,15 @@ const AUDIT: &str = "the store holds together";
 const IN_STEP: &str = "all come into step when faults end";
 
 /// All of them.
-pub const CASES: [Case; 36] = {
-    use Happening::{BadWeather, ClientCrash, ClockLeap, LongAbsence, LostWakes, ServerCrash, ServerRestart};
+pub const CASES: [Case; 45] = {
+    use Happening::{
+        BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
+        ServerRestart,
+    };
     use Sabotage as Bug;
     [
         Case::clean(&[(BadWeather, 1), (ClientCrash, 1), (ClockLeap, 1), (ServerCrash, 1), (ServerRestart, 1)]),
+        Case::clean_devices(&[(ClientCrash, 1), (Link, 1), (ReadMarks, 2), (RestoreCopy, 1), (Revoke, 1)]),
         Case::new(Bug::PointerUnwritten, AUDIT, "HeadWrong"),
         Case::new(Bug::BodyUnwritten, AUDIT, "BodyMissing"),
         Case::new(Bug::NumberUnwritten, AUDIT, "NumbersWrong"),
@@ -66,17 +72,32 @@ pub const CASES: [Case; 36] = {
         Case::new(Bug::TextSpoiled, "what arrives was sent, to whom it reached", ""),
         Case::new(Bug::OtherId, IN_STEP, "under another id"),
         Case::new(Bug::RefusalUntrue, IN_STEP, "was sent, though refused"),
+        Case::new(Bug::SiblingForgets, IN_STEP, "and was told of 0").of_devices(2),
+        Case::new(Bug::OwnUntold, IN_STEP, "was not told of").of_devices(2),
+        Case::new(Bug::ReadMarkBack, "a read mark never goes back", "").among(&[(ReadMarks, 4)]),
+        Case::new(Bug::RevocationUnheard, IN_STEP, "is revoked and still connected")
+            .of_devices(2)
+            .among(&[(Link, 2), (Revoke, 2)]),
+        Case::new(Bug::LeafKept, IN_STEP, "is revoked and has a leaf").of_devices(2).among(&[(Link, 2), (Revoke, 2)]),
+        Case::new(Bug::RemovalKept, AUDIT, "RemovalsWrong").of_devices(2).among(&[(Link, 2), (Revoke, 2)]),
+        Case::new(Bug::LifeUnwritten, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
+        Case::new(Bug::RestoredUntold, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
     ]
 };
 
 impl Case {
     const fn new(bug: Sabotage, rule: &'static str, words: &'static str) -> Self {
-        Self { bug, rule: Some(rule), words, among: &[], retention_ms: 3 * DAY_MS, people: 2 }
+        Self { bug, rule: Some(rule), words, among: &[], retention_ms: 3 * DAY_MS, people: 2, devices: 1 }
     }
 
     const fn clean(among: &'static [(Happening, u32)]) -> Self {
         let case = Self::new(Sabotage::Nothing, "", "");
         Self { rule: None, retention_ms: HOUR_MS, people: 3, ..case }.among(among)
+    }
+
+    const fn clean_devices(among: &'static [(Happening, u32)]) -> Self {
+        let case = Self::clean(among);
+        Self { bug: Sabotage::SoundDevices, retention_ms: 3 * DAY_MS, people: 2, devices: 2, ..case }
     }
 
     const fn among(self, among: &'static [(Happening, u32)]) -> Self {
@@ -91,10 +112,14 @@ impl Case {
         Self { people, ..self }
     }
 
+    const fn of_devices(self, devices: usize) -> Self {
+        Self { devices, ..self }
+    }
+
     /// Makes a run the life in which the bug shows.
     pub(crate) fn set_scene(&self, profile: &mut Profile) {
         *profile = Profile {
-            people: self.people,
+            devices: vec![self.devices; self.people],
             retention_ms: self.retention_ms,
             inbox_entries_max: None,
             pause_ms: 10 * MINUTE_MS,

@@ -4,23 +4,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gureum_client::ClientError;
-use gureum_client::vault::{Event, SentMessage, StoredEvent};
+use gureum_client::vault::{Event, HistoryItem, ReadMark, SentMessage, StoredEvent};
 use gureum_proto::MessageId;
 
 use super::Sabotage;
+use crate::sim::installation::{Who, copy_home};
 
 impl Sabotage {
     /// A client starts in this home.
     pub(crate) fn before_start(self, home: &Path) {
         if self == Self::ClientUnsynced {
-            copy(home, &kept(home));
+            copy_home(home, &kept(home));
         }
     }
 
     /// A client has ended in this home where it stood.
     pub(crate) fn after_crash(self, home: &Path) {
         match self {
-            Self::ClientUnsynced => copy(&kept(home), home),
+            Self::ClientUnsynced => copy_home(&kept(home), home),
             Self::HomeCut => {
                 let database = fs::File::options().write(true).open(home.join("vault.db")).expect("a home has one");
                 let bytes = database.metadata().expect("an open file has a length").len();
@@ -35,6 +36,8 @@ impl Sabotage {
         let mut told = vec![stored.clone()];
         match &stored.event {
             Event::Message(_) if self == Self::ToldTwice => told.push(again(stored)),
+            Event::Message(message) if self == Self::OwnUntold && message.own => told.clear(),
+            Event::Restored { .. } if self == Self::RestoredUntold => told.clear(),
             Event::Gap { .. } if self == Self::GapToldTwice => told.push(again(stored)),
             Event::Message(message) if self == Self::TextSpoiled => {
                 let mut message = message.clone();
@@ -54,6 +57,27 @@ impl Sabotage {
             (_, result) => result,
         }
     }
+
+    /// How far a client says that a person has read.
+    pub(crate) const fn marked(self, mark: ReadMark) -> ReadMark {
+        match self {
+            Self::ReadMarkBack if mark.number.is_multiple_of(2) => ReadMark { number: 0, ..mark },
+            _ => mark,
+        }
+    }
+
+    /// What a device's history is.
+    pub(crate) fn remembered(self, who: Who, mut history: Vec<HistoryItem>) -> Vec<HistoryItem> {
+        if self == Self::SiblingForgets && who.device > 0 {
+            history.retain(|item| !matches!(item, HistoryItem::Message(message) if is_forgotten(message.seq)));
+        }
+        history
+    }
+}
+
+/// Of what the inbox has brought, some.
+fn is_forgotten(seq: Option<u64>) -> bool {
+    seq.is_some_and(|seq| seq % 5 == 3)
 }
 
 /// The same event as another one.
@@ -64,14 +88,4 @@ fn again(stored: &StoredEvent) -> StoredEvent {
 /// Where a home is kept as it was.
 fn kept(home: &Path) -> PathBuf {
     home.with_extension("kept")
-}
-
-/// Makes `to` what `from` is.
-fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).expect("a folder can be made");
-    for entry in fs::read_dir(from).expect("a home is a folder") {
-        let path = entry.expect("a folder can be read").path();
-        fs::copy(&path, to.join(path.file_name().expect("it has a name"))).expect("a home holds files alone");
-    }
 }

@@ -51,7 +51,10 @@ impl Store for Spoiled {
         let writes = self.writes.fetch_add(1, Ordering::Relaxed);
         assert!(self.bug != Sabotage::StorePanics || writes != PANICS_AT, "a deliberate panic");
         self.before_write(batch)?;
-        self.of.write(&write::spoiled(self.bug, batch), write::durability(self.bug, batch, durability))?;
+        self.of.write(
+            &write::spoiled(self.bug, self.of.as_ref(), batch),
+            write::durability(self.bug, batch, durability),
+        )?;
         self.after_write(batch);
         Ok(())
     }

@@ -14,7 +14,7 @@ const ASTRAY_EVERY: u64 = 5;
 
 pub(super) fn before(bug: Sabotage, wrap: WrapWake) -> WrapWake {
     match bug {
-        Sabotage::WakesLost | Sabotage::CommitSpoiled | Sabotage::WrongReader => {
+        Sabotage::WakesLost | Sabotage::CommitSpoiled | Sabotage::WrongReader | Sabotage::RevocationUnheard => {
             Box::new(move |to| wrap(Arc::new(Spoiled { bug, to, before: Mutex::default() })))
         }
         _ => wrap,
@@ -39,7 +39,7 @@ impl Wake for Spoiled {
         if self.bug == Sabotage::WrongReader {
             let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
             entries.iter_mut().for_each(|(account, delivery)| before.lead_astray(*account, delivery));
-        } else {
+        } else if self.bug != Sabotage::RevocationUnheard {
             // Commits are spoiled where the store is read: nothing else may bring them.
             entries.clear();
         }
@@ -47,7 +47,9 @@ impl Wake for Spoiled {
     }
 
     fn revoke(&self, account: AccountId, device: DeviceId) {
-        self.to.revoke(account, device);
+        if self.bug != Sabotage::RevocationUnheard {
+            self.to.revoke(account, device);
+        }
     }
 
     fn notice(&self, account: AccountId, device: DeviceId, notice: Notice) {

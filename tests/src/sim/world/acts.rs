@@ -4,7 +4,7 @@ use gureum_proto::Handle;
 use gureum_server::store::StoreError;
 
 use super::{
-    DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, World,
+    DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, Who, World,
 };
 
 /// The longest text, in bytes.
@@ -70,21 +70,33 @@ impl World {
                 self.later(for_ms, Due::Wakes);
             }
             Happening::FullDisk | Happening::BadDisk | Happening::SlowDisk => self.trouble_disk(kind),
+            Happening::ReadMarks => self.read(),
+            Happening::Link => self.link().await,
+            Happening::Revoke => self.revoke().await,
+            Happening::Recover => self.recover().await,
+            Happening::RestoreCopy => self.copy().await,
         }
     }
 
-    /// Somebody who is there, and somebody with an account.
-    fn pair(&mut self) -> Option<(usize, usize)> {
-        let online: Vec<_> = (0..self.people.len()).filter(|person| self.people[*person].is_online()).collect();
-        let from = *online.get(self.random.random_range(0..online.len().max(1)))?;
-        let others: Vec<_> =
-            (0..self.people.len()).filter(|person| *person != from && self.people[*person].is_registered()).collect();
-        let to = *others.get(self.random.random_range(0..others.len().max(1)))?;
+    /// A device at which somebody sits, and somebody else with an account.
+    pub(super) fn pair(&mut self) -> Option<(Who, usize)> {
+        let online = self.online();
+        let from = self.choose(&online)?;
+        let others: Vec<_> = (0..self.people.len())
+            .filter(|person| *person != from.person && self.people[*person].is_registered())
+            .collect();
+        let to = self.choose(&others)?;
         Some((from, to))
     }
 
-    fn someone_online(&mut self) -> Option<usize> {
+    fn someone_online(&mut self) -> Option<Who> {
         self.pair().map(|(from, _)| from)
+    }
+
+    /// A device at which somebody sits.
+    fn device_of(&mut self, person: usize) -> Option<Who> {
+        let online: Vec<_> = self.online().into_iter().filter(|who| who.person == person).collect();
+        self.choose(&online)
     }
 
     fn talk(&mut self, count: usize) {
@@ -92,15 +104,23 @@ impl World {
         self.say(from, to, count);
     }
 
-    fn say(&mut self, from: usize, to: usize, count: usize) {
-        self.journal.note(format!("person{from} writes {count} to person{to}"));
+    fn say(&mut self, from: Who, to: usize, count: usize) {
+        self.journal.note(format!("{from} writes {count} to person{to}"));
         let handle: Handle = self.people[to].handle();
         for _ in 0..count {
             // Mostly short, sometimes long.
             let most = if self.random.random_bool(0.9) { 100 } else { TEXT_BYTES_MAX };
             let bytes = self.random.random_range(0..most);
-            self.people[from].say((to, handle.clone()), bytes);
+            let text = self.people[from.person].next_text(bytes);
+            self.at(from).say((to, handle.clone()), text);
         }
+    }
+
+    fn read(&mut self) {
+        let Some((who, with)) = self.pair() else { return };
+        self.journal.note(format!("{who} reads what person{with} has written"));
+        let with = self.people[with].handle();
+        self.at_mut(who).read(with);
     }
 
     async fn exchange(&mut self) {
@@ -108,19 +128,18 @@ impl World {
         for _ in 0..self.random.random_range(2..6) {
             self.say(from, to, 1);
             self.pause(3_000).await;
-            if self.people[to].is_online() {
-                self.say(to, from, 1);
+            if let Some(answers) = self.device_of(to) {
+                self.say(answers, from.person, 1);
                 self.pause(3_000).await;
             }
         }
     }
 
-    /// Everybody writes to everybody.
+    /// Everybody writes to everybody, on each device.
     pub(super) fn commotion(&mut self) {
-        for from in 0..self.people.len() {
+        for from in self.online() {
             for to in 0..self.people.len() {
-                let can = from != to && self.people[from].is_online() && self.people[to].is_registered();
-                if can {
+                if from.person != to && self.people[to].is_registered() {
                     let count = self.random.random_range(1..8);
                     self.say(from, to, count);
                 }
@@ -138,24 +157,22 @@ impl World {
     }
 
     async fn absence(&mut self, for_ms: u64) {
-        let Some(person) = self.someone_online() else { return };
+        let Some(who) = self.someone_online() else { return };
         let how = if self.random.random_bool(0.5) { Leave::Closed } else { Leave::Crashed };
-        self.people[person].leave(how).await;
-        self.later(for_ms, Due::Come(person));
+        self.at_mut(who).leave(how).await;
+        self.later(for_ms, Due::Come(who));
     }
 
     async fn brink_absence(&mut self) {
         let Some((from, to)) = self.pair() else { return };
-        if !self.people[to].is_online() {
-            return;
-        }
-        self.people[to].leave(Leave::Closed).await;
+        let Some(away) = self.device_of(to) else { return };
+        self.at_mut(away).leave(Leave::Closed).await;
         for _ in 0..self.random.random_range(1..5) {
             self.say(from, to, 2);
             self.pause(4 * MINUTE_MS).await;
         }
         let for_ms = self.profile.retention_ms - 5 * MINUTE_MS + self.random.random_range(0..15 * MINUTE_MS);
-        self.later(for_ms, Due::Come(to));
+        self.later(for_ms, Due::Come(away));
     }
 
     async fn client_crash(&mut self) {
@@ -165,8 +182,9 @@ impl World {
             self.say(from, to, count);
         }
         self.pause(400).await;
-        let who = if self.random.random_bool(0.5) && self.people[to].is_online() { to } else { from };
-        self.people[who].leave(Leave::Crashed).await;
+        let is_reader = self.random.random_bool(0.5);
+        let who = self.device_of(to).filter(|_| is_reader).unwrap_or(from);
+        self.at_mut(who).leave(Leave::Crashed).await;
         let for_ms = if self.random.random_bool(0.5) { 1 } else { self.random.random_range(1..HOUR_MS) };
         self.later(for_ms, Due::Come(who));
     }
@@ -180,7 +198,7 @@ impl World {
         }
         self.pause(400).await;
         self.look();
-        self.server.crash();
+        self.crash_server();
         let for_ms = if self.random.random_bool(0.6) { 1 } else { self.random.random_range(1..HOUR_MS) };
         self.later(for_ms, Due::StartServer);
     }
@@ -209,17 +227,18 @@ impl World {
     }
 
     fn partition(&mut self) {
-        let person = self.random.random_range(0..self.people.len());
+        let all = self.all();
+        let Some(who) = self.choose(&all) else { return };
         let (sends, receives) = match self.random.random_range(0..3) {
             0 => (false, true),
             1 => (true, false),
             _ => (false, false),
         };
-        self.journal.note(format!("network: person{person} sends {sends} receives {receives}"));
-        self.net.set_reach(self.people[person].address(), sends, receives);
+        self.journal.note(format!("network: {who} sends {sends} receives {receives}"));
+        self.net.set_reach(self.at(who).address(), sends, receives);
         self.disturbs(true);
         let for_ms = self.random.random_range(1_000..20 * MINUTE_MS);
-        self.later(for_ms, Due::Reach(person));
+        self.later(for_ms, Due::Reach(who));
     }
 
     async fn new_address(&mut self) {
@@ -227,8 +246,8 @@ impl World {
         for _ in 0..self.random.random_range(1..4) {
             self.say(from, to, 3);
             self.pause(500).await;
-            self.journal.note(format!("network: person{from} has another address"));
-            self.net.rebind(self.people[from].address());
+            self.journal.note(format!("network: {from} has another address"));
+            self.net.rebind(self.at(from).address());
             self.disturbs(false);
             self.pause(500).await;
         }
@@ -250,6 +269,7 @@ impl World {
             Happening::BadDisk => disk.set_rates(FaultRates { writes: 100, syncs: 20, reads: 50 }),
             _ => disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(300)),
         }
+        self.model.server_forgets();
         self.disturbs(true);
         let for_ms = self.random.random_range(5_000..HOUR_MS);
         self.later(for_ms, Due::Disk);
@@ -259,8 +279,8 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         self.due.clear();
         self.net.set_weather(Weather::fine());
-        for person in &self.people {
-            self.net.set_reach(person.address(), true, true);
+        for who in self.all() {
+            self.net.set_reach(self.at(who).address(), true, true);
         }
         self.net.set_reach(SERVER.ip(), true, true);
         self.server.wakes.set(Fates::default());

@@ -1,8 +1,8 @@
 //! The end of a run: faults end, everybody comes, and all must be in step again within a bound.
 
-use gureum_client::vault::HistoryItem;
+use gureum_client::vault::{HistoryItem, KeySource, Vault};
 
-use super::{Duration, Fates, Instant, MINUTE_MS, World};
+use super::{Duration, Fates, Instant, MINUTE_MS, Who, World};
 
 /// How long everybody has to come into step once all is well, in milliseconds. What a client was refused again and again
 /// is tried every quarter of an hour.
@@ -11,6 +11,9 @@ const IN_STEP_MS_MAX: u64 = 40 * MINUTE_MS;
 const REMINDED_MS_MAX: u64 = 15 * MINUTE_MS;
 /// How long what is sent then may take, in milliseconds.
 const HEALTHY_MS_MAX: u64 = MINUTE_MS;
+/// How long it takes at most until everybody has heard of who is in a conversation, in milliseconds: a session that hears
+/// nothing looks for itself every 5 minutes.
+const HEARD_MS_MAX: u64 = 6 * MINUTE_MS;
 /// How often everybody writes to everybody before that.
 const COMMOTIONS: usize = 5;
 /// How often it is looked at, in milliseconds.
@@ -32,9 +35,16 @@ impl World {
                     self.people[person].register(url).await;
                 }
             }
-            self.people[person].come().await;
         }
-        if !self.settle(IN_STEP_MS_MAX, "all come into step when faults end").await {
+        for who in self.all() {
+            self.at_mut(who).come().await;
+        }
+        self.finish_devices().await;
+        // Those that were revoked as well: they are to be told so.
+        for who in self.all() {
+            self.at_mut(who).come().await;
+        }
+        if !self.begin_everything().await || !self.settle(IN_STEP_MS_MAX, "all come into step when faults end").await {
             return;
         }
         self.journal.note("calm: all are in step; the last wakes get lost");
@@ -55,9 +65,13 @@ impl World {
         if !self.settle(HEALTHY_MS_MAX, "a healthy system delivers").await {
             return;
         }
+        self.read_everything();
+        if !self.settle(HEALTHY_MS_MAX, "who wrote it learns that it was read").await {
+            return;
+        }
         self.check_leaks().await;
-        for person in &mut self.people {
-            person.leave(super::Leave::Closed).await;
+        for who in self.all() {
+            self.at_mut(who).leave(super::Leave::Closed).await;
         }
         if let Err(error) = self.server.stop().await {
             self.journal.violate("the server stops in order", format!("{error:#}"));
@@ -83,14 +97,113 @@ impl World {
         }
     }
 
-    async fn open_questions(&self) -> Vec<String> {
-        let mut histories: Vec<Vec<HistoryItem>> = Vec::new();
-        for person in &self.people {
-            histories.push(person.history().await.unwrap_or_default());
+    /// Everybody begins every conversation, and hears of whoever has come into one: what is sent later is for all.
+    async fn begin_everything(&mut self) -> bool {
+        if !self.settle(IN_STEP_MS_MAX, "all come into step when faults end").await {
+            return false;
         }
-        let late = self.people.iter().enumerate().filter(|(_, person)| !person.is_in_step());
-        let mut open: Vec<_> = late.map(|(index, _)| format!("person {index} is not in step")).collect();
+        self.commotion();
+        tokio::time::sleep(Duration::from_millis(HEARD_MS_MAX)).await;
+        true
+    }
+
+    /// Everybody reads everything.
+    fn read_everything(&mut self) {
+        for who in self.online() {
+            for with in (0..self.people.len()).filter(|with| *with != who.person) {
+                let with = self.people[with].handle();
+                self.at_mut(who).read(with);
+            }
+        }
+    }
+
+    async fn open_questions(&mut self) -> Vec<String> {
+        let mut open = self.open_devices();
+        let mut histories: Vec<(Who, Vec<HistoryItem>)> = Vec::new();
+        for who in self.all() {
+            histories.extend(self.history(who).await.map(|history| (who, history)));
+        }
         open.extend(self.model.open_questions(&histories));
+        open.extend(self.open_groups());
+        if open.is_empty() {
+            open.extend(self.open_commits());
+        }
+        open
+    }
+
+    /// What is on a device that is or was one of its account's. What is on one that is gone changes no more.
+    async fn history(&mut self, who: Who) -> Option<Vec<HistoryItem>> {
+        if let Some(history) = self.left_behind.get(&who) {
+            return Some(history.clone());
+        }
+        let device = self.at(who);
+        device.device()?;
+        let is_over = device.is_revoked() && (device.has_stopped() || !device.runs());
+        let history = device.history().await.unwrap_or_default();
+        if is_over {
+            self.left_behind.insert(who, history.clone());
+        }
+        Some(history)
+    }
+
+    /// All devices are in step, and those that were revoked are told so.
+    fn open_devices(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        for who in self.all() {
+            let device = self.at(who);
+            if device.is_in_use() && !device.is_in_step() {
+                open.push(format!("{who} is not in step"));
+            }
+            if device.is_revoked() && device.runs() && !device.has_stopped() {
+                open.push(format!("{who} is revoked and still connected"));
+            }
+        }
+        open
+    }
+
+    /// In each group are all devices of its accounts, and no revoked one.
+    fn open_groups(&self) -> Vec<String> {
+        let groups = match self.server.groups() {
+            Ok(groups) => groups,
+            Err(error) => return vec![format!("the conversations cannot be read: {error:#}")],
+        };
+        let mut open = Vec::new();
+        for group in &groups {
+            let id = group.conversation;
+            for who in self.all() {
+                let device = self.at(who);
+                let has_leaf = device.device().is_some_and(|device| group.members.contains(&device));
+                let is_of = |who: &Who| self.at(*who).device().is_some_and(|device| group.members.contains(&device));
+                let is_in = self.all().iter().any(|other| other.person == who.person && is_of(other));
+                if device.is_revoked() && has_leaf {
+                    open.push(format!("{who} is revoked and has a leaf in {id}"));
+                }
+                if device.is_in_use() && is_in && !has_leaf {
+                    open.push(format!("{who} has no leaf in {id}, in which its account is"));
+                }
+            }
+            if !group.removals.is_empty() {
+                open.push(format!("a removal from {id} is still pending"));
+            }
+        }
+        open
+    }
+
+    /// No commit waits for an answer, and no removal for a commit.
+    fn open_commits(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        for who in self.all().into_iter().filter(|who| self.at(*who).is_in_use()) {
+            let found = Vault::open(self.at(who).home(), &KeySource::File).map_err(|error| error.to_string());
+            let waiting = found.and_then(|mut vault| {
+                let commits = vault.pending_commits().map_err(|error| error.to_string())?.len();
+                Ok((commits, vault.removals_due().map_err(|error| error.to_string())?.len()))
+            });
+            match waiting {
+                Ok((0, 0)) => {}
+                Ok((commits, removals)) => open.push(format!("{who}: {commits} commits and {removals} removals wait")),
+                Err(error) => open.push(format!("{who}: {error}")),
+            }
+        }
         open
     }
 
@@ -99,8 +212,8 @@ impl World {
         tokio::time::sleep(Duration::from_millis(2 * MINUTE_MS)).await;
         let Some(node) = self.server.node() else { return };
         let memory = node.memory();
-        let people = self.people.len();
-        let holds = memory.connections == people && memory.queued == 0 && memory.queued_bytes == 0;
-        self.journal.check(holds, "nothing is held for who is gone", || format!("{people} people, {memory:?}"));
+        let online = self.online().len();
+        let holds = memory.connections == online && memory.queued == 0 && memory.queued_bytes == 0;
+        self.journal.check(holds, "nothing is held for who is gone", || format!("{online} devices, {memory:?}"));
     }
 }

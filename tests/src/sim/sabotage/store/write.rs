@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 use gureum_server::store::key::{self, ConversationTag, CursorTag};
-use gureum_server::store::record::{Cursor, InboxHead};
-use gureum_server::store::{Batch, Change, Durability, Family, Record, StoreError};
+use gureum_server::store::record::{ConversationHead, Cursor, InboxHead, Removals};
+use gureum_server::store::{Batch, Change, Durability, Family, Record, Store, StoreError};
 
 use super::{Sabotage, Spoiled, is_hit};
 
@@ -55,13 +55,13 @@ pub(super) fn durability(bug: Sabotage, batch: &Batch, durability: Durability) -
     if is_hit { Durability::Lazy } else { durability }
 }
 
-/// The batch as it is written.
-pub(super) fn spoiled(bug: Sabotage, batch: &Batch) -> Batch {
+/// The batch as it is written to what is there before.
+pub(super) fn spoiled(bug: Sabotage, before: &dyn Store, batch: &Batch) -> Batch {
     let mut spoiled = Batch::new();
     for change in batch.changes() {
         match change {
             Change::Put { family, key, value } => {
-                if let Some(value) = written(bug, family, key, value) {
+                if let Some(value) = written(bug, before, (family, key), value) {
                     spoiled.put(family, key, value);
                 }
             }
@@ -72,11 +72,18 @@ pub(super) fn spoiled(bug: Sabotage, batch: &Batch) -> Batch {
 }
 
 /// What is written in place of a value; `None`: nothing.
-fn written<'a>(bug: Sabotage, family: Family, key: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+fn written<'a>(
+    bug: Sabotage,
+    before: &dyn Store,
+    (family, key): (Family, &[u8]),
+    value: &'a [u8],
+) -> Option<Cow<'a, [u8]>> {
     let is_left_out = match (bug, family) {
         (Sabotage::PointerUnwritten, Family::Inbox) | (Sabotage::BodyUnwritten, Family::Message) => is_hit(key),
         (Sabotage::NumberUnwritten, Family::Conversation) => key.last() == Some(&(ConversationTag::Number as u8)),
         (Sabotage::WindowUnwritten, Family::Cursor) => tag(key) == Some(CursorTag::SenderWindow),
+        (Sabotage::LifeUnwritten, Family::Cursor) => tag(key) == Some(CursorTag::Life),
+        (Sabotage::RemovalKept, Family::Conversation) => is_settled(key, value),
         _ => false,
     };
     if is_left_out {
@@ -88,7 +95,30 @@ fn written<'a>(bug: Sabotage, family: Family, key: &[u8], value: &'a [u8]) -> Op
             return Some(Cow::Owned(Cursor::default().encode()));
         }
     }
+    if bug == Sabotage::LeafKept
+        && family == Family::Conversation
+        && let Some(head) = with_all_that_were_in(before, key, value)
+    {
+        return Some(Cow::Owned(head.encode()));
+    }
     Some(Cow::Borrowed(value))
+}
+
+/// Whether a record says that a conversation waits for no removal.
+fn is_settled(key: &[u8], value: &[u8]) -> bool {
+    key.last() == Some(&(ConversationTag::Removals as u8))
+        && Removals::decode(&Bytes::copy_from_slice(value)).is_ok_and(|removals| removals.pending.is_empty())
+}
+
+/// The head of a conversation from which somebody is removed, as if nobody were.
+fn with_all_that_were_in(before: &dyn Store, key: &[u8], value: &[u8]) -> Option<ConversationHead> {
+    if key.last() != Some(&(ConversationTag::Head as u8)) {
+        return None;
+    }
+    let after = ConversationHead::decode(&Bytes::copy_from_slice(value)).expect("heads are written whole");
+    let was = before.get(Family::Conversation, key).ok()??;
+    let was = ConversationHead::decode(&was).expect("heads are written whole");
+    (was.members.len() > after.members.len()).then_some(ConversationHead { members: was.members, ..after })
 }
 
 fn tag(cursor_key: &[u8]) -> Option<CursorTag> {
