@@ -6,7 +6,7 @@ use super::groups::{of, three, told};
 use super::*;
 
 impl Person {
-    fn statement(&mut self, talk: ConversationId) -> SignedLeave {
+    pub(super) fn statement(&mut self, talk: ConversationId) -> SignedLeave {
         match self.vault.leave(talk).unwrap() {
             Leaving::By(signed) => signed,
             Leaving::After(commit) => panic!("{commit:?} is pending"),
@@ -16,7 +16,7 @@ impl Person {
 
 impl Relay {
     /// Tells everybody that somebody leaves, and gives that account nothing more.
-    fn leave(&mut self, from: &Person, talk: ConversationId, signed: &SignedLeave) {
+    pub(super) fn leave(&mut self, from: &Person, talk: ConversationId, signed: &SignedLeave) {
         let shared = SharedEnvelope {
             message_id: MessageId::new(1_700_000_000_000, 7),
             conversation: talk,

@@ -1,7 +1,9 @@
 //! What a server shows that is not so: another account under a handle, devices that nobody has added, and commits that it
 //! repeats, drops or forks.
 
-use gureum_proto::{AccountFound, AccountId, ConversationId, EnvelopeBody, Group, MessageId, SharedEnvelope};
+use gureum_proto::{
+    AccountFound, AccountId, ConversationId, EnvelopeBody, Group, MemberLog, MessageId, SharedEnvelope,
+};
 
 use super::attacks::ghost_package;
 use super::link::linked;
@@ -62,6 +64,19 @@ fn another_account_under_a_handle_is_told_once_and_before_anything_goes_to_it() 
     assert_eq!(texts(a.vault.history(Some(other.account.into()), 9).unwrap()), ["hello", "<safety number>"]);
     assert_eq!(a.numbers_told().len(), 1, "never twice");
     a.queue(talk, "to the first one all the same");
+}
+
+#[test]
+fn a_handle_that_has_moved_is_told_as_well_where_the_members_of_a_group_are_listed() {
+    let (mut relay, mut a, b, talk) = Relay::with_a_pair();
+    let other = Person::register(&mut relay, "mallory");
+    let AccountFound { account, handle, log_entries, .. } = relay.shown_as(other.account, "bob");
+    let member = MemberLog { account, handle, log_entries, leave: None };
+    for _ in 0..2 {
+        let refused = a.vault.learn_member(talk, &member);
+        assert!(matches!(refused, Err(TrustError::HandleMoved { .. })), "{refused:?}");
+    }
+    assert_eq!((a.numbers_told(), a.known_as("bob")), (vec![(b.account, other.account)], Some(b.account)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use gureum_proto::limits::{DATAGRAM_BYTES_MAX, TYPING_SEALED_BYTES_MAX};
 use gureum_proto::{DeviceId, Typing};
 
+use super::groups::three;
 use super::*;
 
 impl Person {
@@ -94,6 +95,19 @@ fn what_is_turned_off_is_neither_said_nor_seen() {
     assert_eq!(b.sees(&typing), None);
     b.vault.set_typing(true).unwrap();
     assert_eq!(b.sees(&typing), said("alice", true));
+}
+
+#[test]
+fn in_a_group_all_see_it_and_nothing_is_said_while_somebody_leaves() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let typing = b.types(talk, true);
+    assert_eq!((a.sees(&typing), c.sees(&typing)), (said("bob", true), said("bob", true)));
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    c.vault.left(talk).unwrap();
+    assert_eq!((c.vault.seal_typing(talk, true).unwrap(), c.sees(&typing)), (None, None));
+    b.take(&mut relay);
+    assert_eq!(b.vault.seal_typing(talk, true).unwrap(), None);
 }
 
 #[test]

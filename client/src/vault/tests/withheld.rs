@@ -2,6 +2,7 @@
 
 use gureum_proto::{ConversationId, DeliveryFrame, Gap, GapReason, Position};
 
+use super::groups::three;
 use super::*;
 
 /// Longer than anything is on its way.
@@ -143,6 +144,32 @@ fn a_device_that_was_linked_misses_nothing_of_what_was_said_before() {
     second.take(&mut relay);
     second.moves_on(AFTER_A_WHILE_MS);
     assert_eq!((second.withheld(), second.vault.withheld_due_ms().unwrap()), (vec![], None));
+}
+
+#[test]
+fn who_comes_into_a_group_or_back_misses_nothing_of_what_was_said_without_them() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let mut d = Person::register(&mut relay, "dave");
+    a.say(&mut relay, talk, "without dave");
+    a.change(&mut relay, talk, &[Intent::Add(d.account), Intent::Remove(c.account)]);
+    a.say(&mut relay, talk, "without carol");
+    c.take(&mut relay);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    a.say(&mut relay, talk, "all");
+    for person in [&mut a, &mut b, &mut c, &mut d] {
+        person.take(&mut relay);
+        person.moves_on(AFTER_A_WHILE_MS);
+        assert_eq!((person.withheld(), person.vault.withheld_due_ms().unwrap()), (vec![], None));
+    }
+    b.say(&mut relay, talk, "kept back");
+    a.say(&mut relay, talk, "and after");
+    for person in [&mut c, &mut d] {
+        let place = relay.accounts[&person.account].inbox.len() - 2;
+        relay.withhold(person, &[place]);
+        person.take(&mut relay);
+        person.moves_on(AFTER_A_WHILE_MS);
+        assert_eq!(person.withheld(), [(4, 4, 1)]);
+    }
 }
 
 #[test]
