@@ -37,7 +37,8 @@ impl Client {
         new: NewDevice,
         words: &str,
     ) -> Result<Self, ClientError> {
-        let recovery = words::recovery_key(&words::entropy(words)?);
+        let entropy = words::entropy(words)?;
+        let recovery = words::recovery_key(&entropy);
         let public = recovery.verifying_key().to_bytes();
         let dialer = Dialer::over(Arc::clone(&ground.sockets), new.server.clone())?;
         // Before anything is written: words that no account here has leave nothing behind.

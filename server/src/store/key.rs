@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(parse_conversation(&[0; 17]), None);
         assert_eq!(parse_inbox(&[0; 23]), None);
         assert_eq!(parse_inbox(&[0; 25]), None);
-        assert_eq!(parse_cursor(&[3; 33]), None);
+        assert_eq!(parse_cursor(&[99; 33]), None);
         assert_eq!(message_time_ms(&[0; 15]), None);
     }
 
