@@ -179,7 +179,8 @@ impl Work<'_> {
         let (was, is) = (before.roster().accounts(), after.roster().accounts());
         let by = change.committer.map(|committer| committer.account);
         let leavers: BTreeSet<_> = change.leaves.iter().map(|signed| signed.leave().account).collect();
-        let (left, removed): (Vec<_>, Vec<_>) = was.difference(&is).partition(|account| leavers.contains(*account));
+        let (left, removed): (Vec<&AccountId>, Vec<&AccountId>) =
+            was.difference(&is).partition(|account| leavers.contains(*account));
         let mut told = Vec::new();
         let mut tell = |change, by, accounts: Vec<&AccountId>| -> Result<(), VaultError> {
             if !accounts.is_empty() {

@@ -21,7 +21,7 @@ pub(super) enum Submitted {
 
 impl Sync {
     /// Brings a conversation to its current epoch by the commit log, or by rejoining where that ends.
-    pub(super) async fn fetch_commits(
+    pub(crate) async fn fetch_commits(
         &self,
         conversation: ConversationId,
         mut from_epoch: u64,

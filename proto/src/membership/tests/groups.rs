@@ -166,7 +166,7 @@ fn who_has_lost_all_devices_stays_in_a_group() {
     let (a, mut b, c) = (Person::new(1), Person::new(11), Person::new(21));
     let (new, keys) = keys(15);
     let recovery = SigningKey::from_bytes(&[14; 32]);
-    b.log.append(&sign_recover(&b.log, &recovery, &keys, &new, 3)).unwrap();
+    b.log.append(&sign_recover(b.log.at(), &recovery, &keys, &new, 3)).unwrap();
     let ([a1, ..], [b1, b2, _], [c1, ..]) = (&a.leaves, &b.leaves, &c.leaves);
     let new = Leaf {
         identity: Some(LeafIdentity { account: account(&b), device: keys.device(), log_entry: 3 }),
