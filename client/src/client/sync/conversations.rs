@@ -15,7 +15,7 @@ impl Sync {
     pub(crate) async fn conversation(&self, target: &Target) -> Result<Conversation, ClientError> {
         match self.resolve(target).await? {
             Resolved::Id(known) | Resolved::Group(known) => Ok(known),
-            Resolved::Contact(contact) => self.conversation_with(contact).await,
+            Resolved::Contact(contact) => self.conversation_with(*contact).await,
             Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
         }
     }
