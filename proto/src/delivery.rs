@@ -12,6 +12,7 @@ use crate::session::{FrameContentError, put};
 use crate::{AccountId, ConversationId, DeviceId, MessageId, SignedLeave};
 
 /// What the server says on a delivery stream.
+#[expect(clippy::large_enum_variant, reason = "nearly every frame is an Envelope, and a box each would cost more")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryFrame {
     /// The next entry of the inbox.

@@ -20,7 +20,7 @@ pub(super) enum Outcome {
     /// It is not a valid commit of this epoch; nothing changed.
     Invalid(String),
     /// It breaks the rule of membership: the conversation has stopped.
-    Stopped(StoredEvent),
+    Stopped(Box<StoredEvent>),
 }
 
 impl Vault {
@@ -105,7 +105,7 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
         Judged::Refused(why) => {
             work.put_row(&Row { state: ConversationStatus::Forked, ..row.clone() })?;
             let event = Event::CommitRefused { conversation: row.id, why, stopped: true };
-            return work.event(event).map(Outcome::Stopped);
+            return work.event(event).map(Box::new).map(Outcome::Stopped);
         }
     }
     let change = ready.change.clone();

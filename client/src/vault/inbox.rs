@@ -419,7 +419,7 @@ fn take_commit_entry(
             Ok(Entry::Done(events))
         }
         Outcome::Needs(need) => Ok(Entry::Blocked(need)),
-        Outcome::Stopped(event) => Ok(Entry::Done(vec![event])),
+        Outcome::Stopped(event) => Ok(Entry::Done(vec![*event])),
         // By a copy of this home: without what that one has made for it, it cannot be taken here.
         Outcome::Invalid(_) if work.is_self(shared.sender_device) => {
             let copied = if work.is_from_before_restore(seq)? { None } else { work.copied(conversation)? };

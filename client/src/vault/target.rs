@@ -71,7 +71,7 @@ pub enum Resolved {
     /// The conversation of this id.
     Id(Conversation),
     /// Somebody who is known here.
-    Contact(Contact),
+    Contact(Box<Contact>),
     /// A group by its name. Where the name could be a handle as well, it may be that of somebody who is not known here.
     Group(Conversation),
     /// Nothing that is known here.
@@ -92,7 +92,7 @@ impl Vault {
         }
         if let Some(handle) = target.handle() {
             if let Some(contact) = self.contact_by_handle(&handle)? {
-                return Ok(Resolved::Contact(contact));
+                return Ok(Resolved::Contact(Box::new(contact)));
             }
             // Another device has told of somebody of that name, whose log is yet to be learned; or the handle has moved to an
             // account that is yet to be looked up.

@@ -46,7 +46,7 @@ impl Sync {
                     Err(error) => Err(error.into()),
                 }
             }
-            (Resolved::Unknown, Some(handle)) => self.contact(&handle).await.map(Resolved::Contact),
+            (Resolved::Unknown, Some(handle)) => self.contact(&handle).await.map(Box::new).map(Resolved::Contact),
             (resolved, _) => Ok(resolved),
         }
     }

@@ -19,7 +19,7 @@ impl Sync {
         };
         match self.resolve(target).await? {
             Resolved::Id(known) | Resolved::Group(known) => Ok(known),
-            Resolved::Contact(contact) => self.conversation_with(contact, is_known).await,
+            Resolved::Contact(contact) => self.conversation_with(*contact, is_known).await,
             Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
         }
     }
