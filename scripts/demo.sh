@@ -83,6 +83,7 @@ invite=$(cat out)
 
 tell 'Two people register'
 run gureum --home ada register "$invite" --handle ada
+words=$(sed -n 's/^    \([a-z ]*\)$/\1/p' out)
 run gureum --home bora register "$invite" --handle bora
 
 tell 'Bora is connected: what Ada sends is there at once'
@@ -118,6 +119,45 @@ expect 10 'while you were away'
 run gureum --home bora history ada
 expect 10 'while you were away'
 
+tell 'Ada links a tablet: it shows a code, her first device approves it, and both show the same digits'
+url=$(sed 's/.*"url":"\([^"]*\)".*/\1/' ready.json)
+printf '$ gureum --home tablet link %s --device-name tablet &\n' "$url"
+gureum --home tablet link "$url" --device-name tablet >tablet.out 2>tablet.err &
+follower=$!
+await tablet.out '^GL'
+run gureum --home ada devices approve "$(grep '^GL' tablet.out)" </dev/null
+wait "$follower"
+follower=
+cat tablet.out
+diff <(grep -o 'Compare: .*' out) <(grep -o 'Compare: .*' tablet.out)
+
+tell 'What Bora sends reaches both, and what the tablet sends is on the first device as well'
+run gureum --home bora send ada 'to all of your devices'
+run gureum --home tablet receive
+expect 1 'to all of your devices'
+run gureum --home tablet send bora 'from the tablet'
+run gureum --home ada receive
+expect 1 'to all of your devices'
+expect 1 'from the tablet'
+run gureum --home bora receive
+expect 1 'from the tablet'
+
+tell 'The tablet is lost: Ada revokes it, and it is cut off'
+run gureum --home ada devices
+run gureum --home ada devices revoke tablet
+printf '$ gureum --home tablet receive\n'
+if gureum --home tablet receive 2>&1; then
+    exit 1
+fi
+
+tell 'A group'
+run gureum --home ada group create 'Book club' bora
+run gureum --home ada send 'Book club' "chapter three, by the $MARKER"
+run gureum --home bora receive
+expect 2 'Book club'
+run gureum --home bora group show 'Book club'
+expect 1 'ada  admin'
+
 tell 'The same server, keeping messages for six seconds instead of three days'
 stop_server TERM
 start_server --retention 6s
@@ -146,6 +186,15 @@ echo '(nothing)'
 tell 'The safety number is the same on both sides'
 run gureum --home ada safety-number bora
 cp out number
+run gureum --home bora safety-number ada
+diff <(grep -oE '[0-9]{5}' number) <(grep -oE '[0-9]{5}' out)
+
+tell 'Ada loses her last device; her twelve words bring the account back, and the talk goes on'
+rm -rf ada
+printf '%s\n' "$words" | run gureum --home new recover "$url"
+run gureum --home new send bora 'it is me again'
+run gureum --home bora receive
+expect 1 'it is me again'
 run gureum --home bora safety-number ada
 diff <(grep -oE '[0-9]{5}' number) <(grep -oE '[0-9]{5}' out)
 

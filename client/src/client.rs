@@ -1,10 +1,14 @@
 //! Keeps a device in step with its server: the library's main entry.
 
 mod backoff;
+mod devices;
 mod driver;
 mod error;
 mod event;
+mod life;
+mod link;
 mod receiver;
+mod recover;
 mod session;
 mod sync;
 #[cfg(test)]
@@ -16,26 +20,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Handle, Ready, Register, ServerUrl};
+use gureum_proto::{AccountId, DeviceId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
+pub use devices::{Approval, Device};
 pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;
+pub use link::{LinkSession, LinkStep, NewDevice};
+pub use session::Revoked;
+pub use sync::{GroupAnswer, GroupCommand};
 
 use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, Conversation, HistoryItem, Identity, KeySource, NewProfile, SentMessage, StoredEvent, Vault,
+    Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, NewProfile, ReadMark, Resolved, SentMessage,
+    Settings, StoredEvent, Target, Vault, With,
 };
 use driver::Driver;
+use life::Proven;
 use session::Command;
-use sync::{Seen, Sync};
+use sync::Sync;
 use vault_handle::VaultHandle;
 
 /// A home: an account's device on this machine.
@@ -114,20 +124,24 @@ impl Client {
     }
 
     async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
-        let claim = self.vault.call(|vault| vault.hello_claim(false)).await?;
-        let seen = Seen::from(&claim);
-        let (link, _events, ready) = unproven.prove(claim, &self.identity.proof).await?;
-        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, false).await?;
+        let Proven { link, ready, seen, .. } = proven;
+        let sync = self.sync(link);
         let result = sync.begin_session(&ready, seen).await;
         sync.link.close().await;
         result.map(drop)
     }
 
+    /// The first connection of a device that an account has just been given.
+    async fn settle_in(&self, dialer: &Dialer) -> Result<(), ClientError> {
+        self.first_connection(dialer.connect().await?).await
+    }
+
     /// Begins the conversation with somebody ahead of the first message.
     pub(crate) async fn begin_conversation(&self, dialer: &Dialer, with: &Handle) -> Result<Conversation, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
-        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
-        let result = sync.conversation(with).await;
+        let sync = self.sync(link);
+        let result = sync.conversation(&with.clone().into()).await;
         sync.link.close().await;
         result
     }
@@ -139,8 +153,16 @@ impl Client {
         subscribe: bool,
     ) -> Result<(Link, LinkEvents, Ready), ClientError> {
         let unproven = dialer.connect().await?;
-        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
-        Ok(unproven.prove(claim, &self.identity.proof).await?)
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
+        Ok((proven.link, proven.events, proven.ready))
+    }
+
+    fn dialer(&self) -> Result<Dialer, ClientError> {
+        Ok(Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?)
+    }
+
+    fn sync(&self, link: Link) -> Sync {
+        Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) }
     }
 
     /// Opens a home.
@@ -192,9 +214,10 @@ impl Client {
         let (out, events) = mpsc::channel(CLIENT_EVENTS_MAX);
         let quit = CancellationToken::new();
         let driver = Driver {
+            home: self.home.clone(),
             vault: self.vault.clone(),
             identity: Arc::clone(&self.identity),
-            dialer: Dialer::over(Arc::clone(&self.ground.sockets), self.identity.server.clone())?,
+            dialer: self.dialer()?,
             reconnect: options.reconnect,
             lock,
             out,
@@ -214,16 +237,18 @@ impl Client {
         self.vault.call(move |vault| vault.unreported_events(limit)).await
     }
 
-    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or all conversations.
+    /// Those of [`Self::unreported_events`] that concern the conversation with an account, or a group, or all
+    /// conversations.
     ///
     /// # Errors
     /// The database failed.
     pub async fn unreported_events_with(
         &self,
-        account: AccountId,
+        with: impl Into<With>,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, ClientError> {
-        self.vault.call(move |vault| vault.unreported_events_with(account, limit)).await
+        let with = with.into();
+        self.vault.call(move |vault| vault.unreported_events_with(with, limit)).await
     }
 
     /// Events that somebody was told of.
@@ -234,11 +259,11 @@ impl Client {
         self.vault.call(move |vault| vault.mark_reported(&ids)).await
     }
 
-    /// The newest entries of the history, oldest first; with one account or with all.
+    /// The newest entries of the history, oldest first; with one account, of one group, or all.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn history(&self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
+    pub async fn history(&self, with: Option<With>, limit: u32) -> Result<Vec<HistoryItem>, ClientError> {
         self.vault.call(move |vault| vault.history(with, limit)).await
     }
 
@@ -249,6 +274,23 @@ impl Client {
     pub async fn contact(&self, handle: &Handle) -> Result<Option<Contact>, ClientError> {
         let handle = handle.clone();
         self.vault.call(move |vault| vault.contact_by_handle(&handle)).await
+    }
+
+    /// What somebody's words stand for, as far as it is known here.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+        let target = target.clone();
+        self.vault.call(move |vault| vault.resolve(&target)).await
+    }
+
+    /// The groups that are known here, by name.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn groups(&self) -> Result<Vec<GroupView>, ClientError> {
+        self.vault.call(Vault::groups).await
     }
 
     /// Whether a conversation with somebody is known here.
@@ -262,6 +304,23 @@ impl Client {
             None => Ok(None),
         };
         Ok(self.vault.call(known).await?.is_some())
+    }
+
+    /// What the person has decided for this device.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn settings(&self) -> Result<Settings, ClientError> {
+        self.vault.call(Vault::settings).await
+    }
+
+    /// Turns receipts on or off: both whether others are told what has come and what was read here, and whether their
+    /// receipts are shown.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn set_receipts(&self, on: bool) -> Result<(), ClientError> {
+        self.vault.call(move |vault| vault.set_receipts(on)).await
     }
 
     /// The digits to compare with another person's.
@@ -377,7 +436,7 @@ impl SessionCommands {
     /// # Errors
     /// [`ClientError::Kept`] when the answer is missing: the message is in the outbox and goes out by itself. After any
     /// other error it was not sent and will not be; [`ClientError::is_gone_back`] then tells that a person must decide.
-    pub async fn send(&self, to: Handle, text: String) -> Result<SentMessage, ClientError> {
+    pub async fn send(&self, to: impl Into<Target>, text: String) -> Result<SentMessage, ClientError> {
         self.hand_over(to, text).await?.result().await
     }
 
@@ -385,9 +444,9 @@ impl SessionCommands {
     ///
     /// # Errors
     /// The session has ended.
-    pub async fn hand_over(&self, to: Handle, text: String) -> Result<PendingSend, ClientError> {
+    pub async fn hand_over(&self, to: impl Into<Target>, text: String) -> Result<PendingSend, ClientError> {
         let (reply, result) = oneshot::channel();
-        let command = Command::Send { to, text, reply };
+        let command = Command::Send { to: to.into(), text, reply };
         self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
         Ok(PendingSend { result })
     }
@@ -399,9 +458,61 @@ impl SessionCommands {
     ///
     /// # Errors
     /// There is no such conversation, the session takes no inbox, or the server's state does not hold.
-    pub async fn restart(&self, with: Handle) -> Result<bool, ClientError> {
-        let (reply, result) = oneshot::channel();
+    pub async fn restart(&self, with: impl Into<Target>) -> Result<bool, ClientError> {
+        let (with, (reply, result)) = (with.into(), oneshot::channel());
         self.commands.send(Command::Restart { with, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Revokes a device of this account: from that moment on it is cut off and can read nothing new, and this device
+    /// removes it from the conversations. Of itself it can do the first alone.
+    ///
+    /// # Errors
+    /// The account has no such device, or no other one.
+    pub async fn revoke(&self, device: DeviceId) -> Result<Revoked, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Revoke { device, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// Notes that a person has read everything that has come of somebody, or in a group, and tells who wrote it. Returns
+    /// when the server has that on disk; what cannot be sent goes out by itself on the next connection.
+    ///
+    /// # Errors
+    /// There is no conversation with them here, or the session has ended before it was noted.
+    pub async fn read(&self, with: impl Into<Target>) -> Result<ReadMark, ClientError> {
+        let (with, (reply, result)) = (with.into(), oneshot::channel());
+        let command = Command::Read { with, reply: Some(reply) };
+        self.commands.send(command).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// As [`Self::read`], for whoever reads on: waits for nothing, and what is read soon after is told together. Returns
+    /// whether it was taken, which a session does not do that has too much to do or has ended: the next one makes up for it.
+    #[must_use]
+    pub fn note_read(&self, with: impl Into<Target>) -> bool {
+        self.commands.try_send(Command::Read { with: with.into(), reply: None }).is_ok()
+    }
+
+    /// Makes a group or changes one, and waits until the server has accepted it. What cannot be done for one person is
+    /// said in the answer, and holds up nothing else.
+    ///
+    /// # Errors
+    /// [`ClientError::ChangeKept`] when it is not done yet: it is kept, and done on the next connection. After any other
+    /// error nothing was changed and nothing will be.
+    pub async fn group(&self, command: GroupCommand) -> Result<GroupAnswer, ClientError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(Command::Group { command, reply }).await.map_err(|_| ClientError::Ended)?;
+        result.await.unwrap_or(Err(ClientError::Ended))
+    }
+
+    /// What somebody's words stand for, here or on the server.
+    ///
+    /// # Errors
+    /// Several things are called that, nobody has the handle, or its log does not hold.
+    pub async fn resolve(&self, target: impl Into<Target>) -> Result<Resolved, ClientError> {
+        let (target, (reply, result)) = (target.into(), oneshot::channel());
+        self.commands.send(Command::Resolve { target, reply }).await.map_err(|_| ClientError::Ended)?;
         result.await.unwrap_or(Err(ClientError::Ended))
     }
 

@@ -1,22 +1,21 @@
 //! Everything OpenMLS: groups, key packages, commits and messages, over a database connection that the caller owns.
 //!
 //! Nothing outside this module names an OpenMLS type that it does not get from here, and nothing here decides what
-//! belongs to a conversation except [`rule`], which is pure.
+//! belongs to a conversation: it describes groups and commits for the rule of [`gureum_proto::membership`].
 
 pub(crate) mod content;
 mod group;
 mod join;
 mod provider;
-pub(crate) mod rule;
+pub(crate) mod seal;
 mod settings;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use group::{CommitBundle, CommitError, Group, MessageError, Mls};
+pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, Mls, View, Wanted};
 pub(crate) use join::JoinError;
 pub(crate) use openmls::prelude::KeyPackage;
-pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, migrate};
-pub(crate) use rule::{Change, Leaf, Verdict};
+pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, last_resorts, migrate};
 
 /// A step of the encryption that failed where it cannot by our rules.
 #[derive(Debug, thiserror::Error)]

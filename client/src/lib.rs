@@ -11,12 +11,13 @@ pub mod vault;
 mod words;
 
 pub use client::{
-    Client, ClientError, ClientEvent, ClientSession, Inbox, NewAccount, PendingSend, Registration, SessionCommands,
-    SessionOptions,
+    Approval, Client, ClientError, ClientEvent, ClientSession, Device, GroupAnswer, GroupCommand, Inbox, LinkSession,
+    LinkStep, NewAccount, NewDevice, PendingSend, Registration, Revoked, SessionCommands, SessionOptions,
 };
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;
-pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, NetworkFuture, Sockets, Unproven};
+pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Linking, NetworkFuture, Sockets, Unproven};
+pub use words::WordsError;
 
 /// Holds the example of the client's guide to the code.
 #[cfg(doctest)]

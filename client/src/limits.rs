@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gureum_proto::limits::{CIPHERTEXT_BYTES_MAX, SENDS_IN_FLIGHT_MAX};
+use gureum_proto::limits::{ADDS_PER_COMMIT_MAX, CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, SENDS_IN_FLIGHT_MAX};
 
 // ---- connection -----------------------------------------------------------------------------------------
 
@@ -82,9 +82,20 @@ pub(crate) const OUTBOX_FAILED_MAX: u64 = 1_000;
 pub(crate) const RETRY_MS: u64 = 500;
 /// How old this device's keys in a conversation may be, in milliseconds: a week.
 pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// A group of more leaves than this may have been made all at once: whoever comes into one does not renew its keys at once.
+pub(crate) const RENEWED_AT_ONCE_MAX: usize = 16;
+/// Within what time it does, in milliseconds: a day.
+pub(crate) const FIRST_RENEWAL_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
+/// Counters that are left out when this database goes on in the place of a newer copy: more than that one may have used
+/// between the server's answer and its end.
+pub(crate) const COUNTERS_SKIPPED: u64 = 4096;
+/// How long a connection waits for another one of the same home that is about to prove itself.
+pub(crate) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks whether that has.
+pub(crate) const LIFE_POLL: Duration = Duration::from_millis(10);
 /// Deliveries taken in one transaction: as many share one fsync and one loading of their groups.
 pub(crate) const TAKE_FRAMES_MAX: usize = 256;
 /// Events that wait to be reported; past it the oldest are dropped from the list (the history keeps its rows).
@@ -93,6 +104,8 @@ pub(crate) const EVENTS_MAX: u64 = 100_000;
 pub(crate) const HISTORY_ROWS_MAX: u32 = 100_000;
 /// Attempts to rejoin one conversation within [`REJOIN_WINDOW_MS`].
 pub(crate) const REJOINS_MAX: u32 = 3;
+/// Messages in a row of a conversation's present epoch that do not open before its keys count as broken.
+pub(crate) const UNOPENED_MAX: u32 = 3;
 /// The window of [`REJOINS_MAX`], in milliseconds.
 pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
 /// The highest position, count or number of a server: far beyond what can be reached, and such that sums of two fit the
@@ -126,10 +139,19 @@ pub(crate) const KEY_PACKAGE_RENEW_MS: u64 = 28 * 24 * 60 * 60 * 1000;
 pub(crate) const KEY_PACKAGE_KEPT_MS: u64 = KEY_PACKAGE_LIFETIME_S * 1000 + 30 * 24 * 60 * 60 * 1000;
 /// How long a statement waits for another process of the same home, in milliseconds.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// Messages that one receipt names: 2.2 KB.
+pub(crate) const RECEIPT_IDS_MAX: usize = 128;
+/// Receipts in the outbox; further ones wait until those are out, and name more messages each.
+pub(crate) const RECEIPT_ROWS_MAX: usize = 64;
+/// How many messages may have come since one for which a receipt is owed still; nobody waits for it after that.
+pub(crate) const RECEIPTS_OWED_MAX: i64 = 100_000;
+/// Accounts of a conversation in which receipts are sent: of a message to more people nobody counts who has read it, and
+/// each would send them to all.
+pub(crate) const RECEIPT_ACCOUNTS_MAX: usize = 32;
 /// KeyPackages made in one transaction: as many as one upload takes.
 pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
-pub(crate) const DEVICE_NAME_BYTES_MAX: usize = 64;
+pub(crate) const DEVICE_NAME_BYTES_MAX: usize = gureum_proto::limits::DEVICE_NAME_BYTES_MAX;
 /// Argon2id: memory in KiB, passes and lanes (the first recommended option of RFC 9106 needs 2 GiB; this is the
 /// second, which fits a phone).
 pub(crate) const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
@@ -144,8 +166,12 @@ pub(crate) const KDF_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// The most passes that a `kdf.json` may ask for.
 pub(crate) const KDF_PASSES_MAX: u32 = 64;
 
+const _: () = assert!(COUNTERS_SKIPPED >= 16 * COUNTERS_UNRESOLVED_MAX);
+const _: () = assert!(FIRST_RENEWAL_WITHIN_MS < SELF_UPDATE_MS);
+const _: () = assert!(ADDS_PER_COMMIT_MAX <= CLAIM_ACCOUNTS_MAX);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
+const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------
 
@@ -165,16 +191,49 @@ pub(crate) const NEED_STEPS_MAX: usize = 256;
 pub(crate) const NEED_REPEATS_MAX: usize = 3;
 /// External commits in a row that may lose against another commit.
 pub(crate) const REJOIN_RACES_MAX: usize = 4;
-/// Pages of a listing of conversations.
+/// How often a device answers one that it adds, or revokes one, while others change the account's log at the same time.
+pub(crate) const ADD_DEVICE_TRIES_MAX: usize = 5;
+/// Time for the answer of a device that is being added: the server waits 30 s for it.
+pub(crate) const LINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// How often a device that has been added and does not wait just now is offered what it needs.
+pub(crate) const LINK_FINISH_TRIES_MAX: u32 = 10;
+/// The wait between two such attempts: a device connects again sooner than that, mostly.
+pub(crate) const LINK_FINISH_WAIT: Duration = Duration::from_millis(500);
+/// How often a device that was answered on an earlier connection looks whether it was added meanwhile.
+pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Connections on which a device tries to finish what a person has agreed to.
+pub(crate) const APPROVE_CONNECTIONS_MAX: usize = 10;
+/// Attempts to recover an account whose log grows at the same time.
+pub(crate) const RECOVER_TRIES_MAX: usize = 5;
+/// Commits in a row that remove a revoked device and may lose against another commit.
+pub(crate) const REMOVAL_RACES_MAX: usize = 8;
+/// How long a device leaves the removal of a revoked one to others, at most: whoever wants to send does it at once.
+pub(crate) const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
+/// Likewise where only groups wait for it: many may do it there, and one is enough.
+pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before a change of a group is tried again after another commit came first; doubled with each such loss
+/// in a row.
+pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The longest such wait, before jitter.
+pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.
+pub(crate) const CHANGE_TRIES_MAX: u32 = 10;
+/// Pages of a listing of conversations, or of who is in one.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
+/// The least time between two answers to what the server says of this device's KeyPackages.
+pub(crate) const REFILL_PAUSE: Duration = Duration::from_secs(2);
 /// One-time KeyPackages that the directory is filled up to.
 pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
 /// Below so many, the directory is filled up.
-pub(crate) const KEY_PACKAGES_LOW: u32 = 10;
+pub(crate) const KEY_PACKAGES_LOW: u32 = gureum_proto::limits::KEY_PACKAGES_LOW;
 /// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.
 pub(crate) const COMMANDS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long receipts wait for more that can go with them.
+pub(crate) const RECEIPTS_TOGETHER: Duration = Duration::from_secs(1);
+/// How much longer, at most, where another device of the account may say the same: one of them is enough.
+pub(crate) const RECEIPTS_PATIENCE: Duration = Duration::from_secs(2);
 /// Entries of the history among which a message is looked for that another process has sent.
 pub(crate) const HISTORY_SEARCHED: u32 = 256;
 

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gureum_proto::{Code, DeliveryFrame, FrameContentError, Position, Request, Response, Send, Sent};
+use gureum_proto::{Code, DeliveryFrame, FrameContentError, Notice, Position, Request, Response, Send, Sent};
 use gureum_wire::{Decoder, Frame};
 use quinn::{Connection, Endpoint, RecvStream, VarInt};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-pub use dial::{Dialer, Unproven};
+pub use dial::{Dialer, Linking, Unproven};
 pub use error::LinkError;
 pub(crate) use sockets::SystemSockets;
 pub use sockets::{NetworkFuture, Sockets};
@@ -49,6 +49,8 @@ pub enum LinkEvent {
         /// How long to stay away.
         come_back: Duration,
     },
+    /// Others have claimed KeyPackages of this device.
+    Notice(Notice),
     /// The connection is gone; nothing follows.
     Closed(LinkError),
 }
@@ -92,7 +94,12 @@ impl Link {
     /// # Errors
     /// [`LinkError::Refused`] with the server's reason, a time-out, or the end of the connection.
     pub async fn request(&self, request: &Request) -> Result<Response, LinkError> {
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request)).await {
+        self.request_within(request, REQUEST_TIMEOUT).await
+    }
+
+    /// As [`Self::request`], where the server may take longer than usual.
+    pub(crate) async fn request_within(&self, request: &Request, within: Duration) -> Result<Response, LinkError> {
+        match tokio::time::timeout(within, self.exchange(request)).await {
             Ok(Ok(Response::Refused(refusal))) => Err(LinkError::Refused(refusal)),
             Ok(answer) => answer,
             Err(_) => Err(LinkError::Timeout("the answer to a request")),

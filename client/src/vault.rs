@@ -7,15 +7,31 @@
 mod commits;
 mod contacts;
 mod conversations;
+mod devices;
+mod draft;
 mod error;
+mod event;
+mod groups;
 mod history;
 mod inbox;
+mod intents;
+mod judge;
 mod key;
 mod key_packages;
+mod leaves;
+mod life;
+mod maker;
 mod outbox;
+mod plan;
 mod profile;
+mod receipts;
+mod rejoin;
+mod removals;
 mod restart;
+mod restore;
 mod schema;
+mod settings;
+mod target;
 mod types;
 mod work;
 
@@ -28,15 +44,27 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
+pub use crate::e2ee::content::ReceiptKind;
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
-use crate::limits::DEVICE_NAME_BYTES_MAX;
 pub use crate::limits::TEXT_BYTES_MAX;
-pub use error::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+pub(crate) use devices::{Answer, open_offer};
+pub(crate) use draft::{Draft, Joining};
+pub use error::{
+    BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,
+    VaultError,
+};
+pub use event::{Event, GroupChange, StoredEvent};
+pub use groups::{GroupPerson, GroupView};
+pub use intents::{Intent, IntentId, IntentOutcome};
+pub use leaves::Leaving;
+pub use maker::CommitAnswer;
 use profile::Profile;
+pub(crate) use profile::check_device_name;
+pub use target::{NoTarget, Resolved, Target};
 pub use types::{
-    Applied, Contact, Continuity, Conversation, ConversationStatus, Event, HistoryItem, Learned, Message, Need,
-    OutboxId, SentMessage, Settled, StoredEvent, Taken,
+    Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
+    ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
 };
 use work::{Asked, Work};
 
@@ -88,9 +116,7 @@ impl Vault {
         key: &KeySource,
         new: &NewProfile,
     ) -> Result<(Self, RegistrationDraft), OpenError> {
-        if new.device_name.is_empty() || new.device_name.len() > DEVICE_NAME_BYTES_MAX {
-            return Err(OpenError::DeviceName);
-        }
+        check_device_name(&new.device_name)?;
         let key = key::new_or_existing(home, key)?;
         let mut connection = schema::open(&home.join(DATABASE), &key, true)?;
         let profile = {
@@ -99,6 +125,7 @@ impl Vault {
             match Profile::load(&transaction)? {
                 Some(profile) if profile.is_complete() => return Err(OpenError::Exists(home.to_owned())),
                 Some(_) => Profile::redirect(&transaction, new)?,
+                None if draft::is_there(&transaction)? => return Err(OpenError::Unlinked(home.to_owned())),
                 None => Profile::make(&transaction, new, clock())?,
             }
             let profile = Profile::load(&transaction)?.ok_or(VaultError::Damaged("profile"))?;
@@ -130,6 +157,7 @@ impl Vault {
         let connection = schema::open(&path, &key, false)?;
         match Profile::load(&connection)? {
             Some(profile) if profile.is_registered() => Ok(Self::new(clock, connection, profile)),
+            None if draft::is_there(&connection)? => Err(OpenError::Unlinked(home.to_owned())),
             Some(_) | None => Err(OpenError::Unfinished(home.to_owned())),
         }
     }

@@ -5,8 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
-    ClientFrame, DeliveryFrame, DeviceLog, LeafIdentity, Request, Response, ServerFrame, ServerUrl, put_ack,
-    put_register, put_send,
+    AddDraft, ClientFrame, CommitAttachment, DeliveryFrame, DeviceLog, GroupState, LeafIdentity, LinkBundle, LinkCode,
+    LinkConsent, LinkOffer, LinkProposal, Request, Response, ServerFrame, ServerUrl, put_ack, put_link, put_link_reply,
+    put_recover, put_register, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -59,6 +60,18 @@ fn client(frame: &ClientFrame) {
             let written = one(|out| put_register(register, out));
             assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Register(again)) if again == *register));
         }
+        ClientFrame::Link(link) => {
+            let written = one(|out| put_link(link, out));
+            assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Link(again)) if again == *link));
+        }
+        ClientFrame::LinkReply(reply) => {
+            let written = one(|out| put_link_reply(reply, out));
+            assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::LinkReply(again)) if again == *reply));
+        }
+        ClientFrame::Recover(recover) => {
+            let written = one(|out| put_recover(recover, out));
+            assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Recover(again)) if again == *recover));
+        }
         ClientFrame::Send(send) => {
             let written = one(|out| put_send(send, out));
             assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Send(again)) if again == *send));
@@ -79,9 +92,35 @@ fn others(bytes: &[u8]) {
     if let Ok(identity) = LeafIdentity::parse(bytes) {
         assert_eq!(identity.to_bytes(), bytes);
     }
+    links(bytes);
+    if let Ok(state) = GroupState::decode(bytes) {
+        assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+    }
+    if let Ok(attachment) = CommitAttachment::decode(bytes) {
+        assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {
         assert_eq!(url.to_string().parse(), Ok(url));
+    }
+}
+
+fn links(bytes: &[u8]) {
+    if let Ok(offer) = LinkOffer::decode(bytes) {
+        assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer));
+    }
+    if let Ok(proposal) = LinkProposal::decode(bytes) {
+        assert_eq!(LinkProposal::decode(&proposal.encode()), Ok(proposal));
+    }
+    if let Ok(consent) = LinkConsent::decode(bytes) {
+        assert_eq!(LinkConsent::decode(&consent.encode()), Ok(consent));
+    }
+    if let Ok(bundle) = LinkBundle::decode(bytes) {
+        assert_eq!(LinkBundle::decode(&bundle.encode()), Ok(bundle));
+    }
+    let _ = AddDraft::read(bytes);
+    if let Ok(code) = String::from_utf8_lossy(bytes).parse::<LinkCode>() {
+        assert_eq!(code.to_text().parse(), Ok(code));
     }
 }
 

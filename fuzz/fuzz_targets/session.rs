@@ -8,10 +8,12 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_fuzz::decode;
 use gureum_proto::{
-    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Position, Refusal, Register, Registered, Send, Sent,
-    put_ack, put_hello, put_register, put_send,
+    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Life, LifeToken, Link, LinkId, LogHead, Notice,
+    Position, Recover, Recovering, Refusal, Register, Registered, Send, Sent, put_ack, put_hello, put_link,
+    put_link_reply, put_recover, put_register, put_send,
 };
-use gureum_server::session::{Action, DeviceFacts, Input, Item, Page, Session, SessionConfig};
+use gureum_server::session::{Action, DeviceFacts, Input, Item, Page, Recovery, Session, SessionConfig};
+use gureum_server::store::record::LifeRecord;
 use gureum_wire::{Frame, FrameError, FrameKind};
 use libfuzzer_sys::fuzz_target;
 use watch::{Watched, page};
@@ -41,10 +43,10 @@ fuzz_target!(|input: &[u8]| {
     for _ in 0..STEPS_MAX {
         let [what, how, after @ ..] = rest else { break };
         rest = after;
-        let input = match what % 18 {
+        let input = match what % 28 {
             // The connection's shell leaves frames where they are meanwhile.
-            0..=4 if !session.session.accepts_frames() => continue,
-            number @ 0..=4 => Input::Frame(frame(number, *how, &mut rest)),
+            0..=4 | 18..=20 if !session.session.accepts_frames() => continue,
+            number @ (0..=4 | 18..=20) => Input::Frame(frame(number, *how, &mut rest)),
             number => match other(number, *how, &session, &mut now_ms) {
                 Some(input) => input,
                 None => continue,
@@ -63,9 +65,19 @@ fn frame(what: u8, how: u8, rest: &mut &[u8]) -> Frame {
         }
         2 => {
             let (conversation, ciphertext) = (ConversationId::from_bytes([8; 16]), Bytes::from_static(b"sealed"));
-            one(|out| put_send(&Send { counter: u64::from(how) + 1, conversation, epoch: 1, ciphertext }, out))
+            let (counter, silent) = (u64::from(how) + 1, how & 1 == 1);
+            one(|out| put_send(&Send { counter, conversation, epoch: 1, ciphertext, silent }, out))
         }
         3 => one(|out| put_ack(Position { count: u64::from(how >> 5), ..at(how & 31) }, out)),
+        18 => {
+            let (link, device) = (LinkId::from_bytes([7; 16]), DeviceId::from_bytes([2; 16]));
+            one(|out| put_link(&Link { link, device, offer: Bytes::from_static(b"offer") }, out))
+        }
+        19 => one(|out| put_link_reply(&Bytes::from_static(b"reply"), out)),
+        20 => {
+            let entry = (how & 1 == 1).then(|| Bytes::from_static(b"entry"));
+            one(|out| put_recover(&Recover { recovery_key: [9; 32], entry }, out))
+        }
         _ => {
             let kind = FrameKind::ALL[usize::from(how) % FrameKind::ALL.len()];
             let (payload, after) = rest.split_at(usize::from(how >> 4).min(rest.len()));
@@ -84,6 +96,10 @@ fn hello(how: u8) -> Bytes {
         cursor: at(how >> 3),
         epochs_digest: None,
         log_entries: 1,
+        life: (how & 0x18 != 0).then(|| {
+            let [token, next] = [how >> 3, (how >> 3) + 1].map(|byte| LifeToken::from_bytes([byte; 16]));
+            Life { generation: u64::from(how >> 5), token, next }
+        }),
     };
     Hello::sign(&claim, &KEYS[usize::from(how & 1)], &EXPORTER)
 }
@@ -100,18 +116,16 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
                 head: at(how >> 3),
                 cursor: at(how >> 4),
                 accepted_counter: 0,
+                life: LifeRecord::default(),
                 key_packages_left: 0,
+                last_resort_used: false,
                 epochs_digest: [0; 32],
             };
             let exporter = if how & 4 == 0 { EXPORTER } else { [7; 32] };
             Input::Facts { facts: (how & 1 == 0).then(|| Box::new(facts)), exporter }
         }
         7 => Input::LookUpFailed,
-        8 => {
-            let (account, device) = (AccountId::from_bytes([1; 16]), DeviceId::from_bytes([2; 16]));
-            let refused = Refusal::new(Code::HandleTaken);
-            Input::Registered(if how & 1 == 0 { Ok(Registered { account, device }) } else { Err(refused) })
-        }
+        8 => Input::Registered(if how & 1 == 0 { Ok(registered()) } else { Err(Refusal::new(Code::HandleTaken)) }),
         9 => {
             let answers = session.in_flight.min(u32::from(how % 4));
             let sent = |_| Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) };
@@ -125,11 +139,35 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
         14 => Input::Displaced,
         15 => Input::Revoked,
         16 => Input::Drain { come_back_ms: u64::from(how) },
+        21 => Input::LinkRefused(Refusal::new(Code::LinkGone)),
+        22 => Input::LinkAnswered(Bytes::from_static(b"answer")),
+        23 => Input::LinkLogged,
+        24 => Input::LinkFinished(Bytes::from_static(b"bundle")),
+        25 => Input::Recovered(recovered(how)),
+        26 => Input::Noticed(Notice { key_packages_left: u32::from(how), last_resort_used: how & 1 != 0 }),
+        27 => Input::Copied,
         _ => {
-            *now_ms += u64::from(how) * 20;
+            // Up to seconds, or minutes: a device waits for long to be linked.
+            *now_ms += if how < 192 { u64::from(how) * 20 } else { u64::from(how) * 3_000 };
             Input::Tick
         }
     })
+}
+
+fn registered() -> Registered {
+    Registered { account: AccountId::from_bytes([1; 16]), device: DeviceId::from_bytes([2; 16]) }
+}
+
+fn recovered(how: u8) -> Result<Recovery, Refusal> {
+    let head = LogHead { length: u64::from(how), hash: [4; 32] };
+    match how % 3 {
+        0 => Ok(Recovery::Done(registered())),
+        1 => {
+            let handle = "alice".parse().expect("it is a handle");
+            Ok(Recovery::Known(Recovering { account: registered().account, handle, head }))
+        }
+        _ => Err(Refusal::new(Code::RecoveryUnknown)),
+    }
 }
 
 fn at(seq: u8) -> Position {

@@ -99,6 +99,8 @@ codes! {
     DeviceRevoked = 35, Client, "this device was revoked";
     /// The protocol version is not spoken here.
     VersionUnsupported = 36, Client, "this protocol version is not spoken here; update the client";
+    /// Another copy of the device's state has taken over.
+    DeviceCopied = 37, Client, "this device was copied and the copy goes on; link this one anew";
 
     /// The invite is not one of this server's, or has expired.
     InviteInvalid = 48, Client, "the invite is not valid here or has expired; ask for a new one";
@@ -110,6 +112,8 @@ codes! {
     HandleInvalid = 51, Client, "a handle has 2 to 32 of a-z 0-9 . _ - and begins with a letter";
     /// A device log entry that does not follow from the log.
     LogInvalid = 52, Client, "the device log entry does not follow from the log";
+    /// No account here has this recovery key.
+    RecoveryUnknown = 53, Client, "no account of this server has this recovery key";
 
     /// What was asked for is not here.
     NotFound = 64, Client, "not found";
@@ -126,9 +130,13 @@ codes! {
     /// A KeyPackage that is not the device's, or not valid.
     KeyPackageInvalid = 70, Client, "a KeyPackage is not valid for this device";
     /// A device of the account has no KeyPackage left.
-    KeyPackagesExhausted = 71, World, "a device has no KeyPackage left; it must connect first";
+    KeyPackagesExhausted = 71, World, "no device of the account has a KeyPackage left; one must connect first";
     /// More sends in flight, more devices, more of anything than allowed.
     LimitReached = 72, Client, "a limit is reached";
+    /// A revoked device, or an account that has left, still has a leaf: what is sent now, it could read.
+    RemovalPending = 73, World, "who is to be removed is still in the conversation; remove them and send again";
+    /// No device waits under this code, or another has answered it.
+    LinkGone = 74, World, "no device waits to be linked with this code; show a new one";
 }
 
 #[cfg(test)]

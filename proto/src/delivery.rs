@@ -9,9 +9,10 @@ use crate::convert::{PayloadError, filled, id, raw, schema};
 use crate::hello::Position;
 use crate::limits::{CIPHERTEXT_BYTES_MAX, HANDSHAKE_BYTES_MAX};
 use crate::session::{FrameContentError, put};
-use crate::{AccountId, ConversationId, DeviceId, MessageId};
+use crate::{AccountId, ConversationId, DeviceId, MessageId, SignedLeave};
 
 /// What the server says on a delivery stream.
+#[expect(clippy::large_enum_variant, reason = "nearly every frame is an Envelope, and a box each would cost more")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryFrame {
     /// The next entry of the inbox.
@@ -59,6 +60,8 @@ pub enum EnvelopeBody {
         /// An MLSMessage with a PrivateMessage.
         ciphertext: Bytes,
     },
+    /// An application message for programs alone, without a number: an MLSMessage with a PrivateMessage.
+    Silent(Bytes),
     /// A commit.
     Commit {
         /// The epoch that it ends.
@@ -73,6 +76,8 @@ pub enum EnvelopeBody {
         /// The new length.
         log_entries: u64,
     },
+    /// The sender's account has left the conversation: whoever commits next removes its leaves.
+    Leave(SignedLeave),
 }
 
 /// Positions that were dropped before this device took them.
@@ -106,14 +111,20 @@ impl SharedEnvelope {
     pub fn encode(&self) -> Bytes {
         use schema::shared_envelope::Body;
         let body = match &self.body {
-            EnvelopeBody::Message { number, ciphertext } => {
-                Body::Message(schema::ApplicationMessage { number: *number, ciphertext: ciphertext.clone() })
+            EnvelopeBody::Message { number, ciphertext } => Body::Message(schema::ApplicationMessage {
+                number: *number,
+                ciphertext: ciphertext.clone(),
+                silent: false,
+            }),
+            EnvelopeBody::Silent(ciphertext) => {
+                Body::Message(schema::ApplicationMessage { number: 0, ciphertext: ciphertext.clone(), silent: true })
             }
             EnvelopeBody::Commit { epoch, commit } => {
                 Body::Commit(schema::Commit { epoch: *epoch, commit: commit.clone() })
             }
             EnvelopeBody::Welcome(welcome) => Body::Welcome(welcome.clone()),
             EnvelopeBody::LogChange { log_entries } => Body::LogChange(schema::LogChange { log_entries: *log_entries }),
+            EnvelopeBody::Leave(leave) => Body::Leave(leave.write()),
         };
         schema::SharedEnvelope {
             message_id: raw(self.message_id),
@@ -138,6 +149,12 @@ impl SharedEnvelope {
     fn read(message: schema::Envelope) -> Result<Self, PayloadError> {
         use schema::envelope::Body;
         let body = match message.body.ok_or(PayloadError::Missing("body"))? {
+            Body::Message(body) if body.silent => {
+                if body.number != 0 {
+                    return Err(PayloadError::Invalid("number"));
+                }
+                EnvelopeBody::Silent(filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?)
+            }
             Body::Message(body) => EnvelopeBody::Message {
                 number: body.number,
                 ciphertext: filled(body.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
@@ -147,6 +164,7 @@ impl SharedEnvelope {
             }
             Body::Welcome(welcome) => EnvelopeBody::Welcome(filled(welcome, HANDSHAKE_BYTES_MAX, "welcome")?),
             Body::LogChange(change) => EnvelopeBody::LogChange { log_entries: change.log_entries },
+            Body::Leave(leave) => EnvelopeBody::Leave(SignedLeave::read(leave)?),
         };
         Ok(Self {
             message_id: id(&message.message_id, "message id")?,

@@ -1,6 +1,8 @@
 //! An account's device log: append-only, hash-chained, signed. Whoever holds it knows the account's devices without
 //! trusting the server.
 
+mod draft;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use prost::Message;
 use crate::convert::{PayloadError, fixed, id, raw, schema};
 use crate::limits::{DEVICES_MAX, LOG_ENTRIES_MAX, LOG_ENTRY_BYTES_MAX};
 use crate::{AccountId, DeviceId};
+pub use draft::{AddDraft, countersign, draft_add, finish_entry};
 
 const LOG_VERSION: u32 = 1;
 const SIGNATURE_LABEL: &[u8] = b"gureum device log entry v1\0";
@@ -59,11 +62,11 @@ impl DeviceKeys {
         DeviceId::from_bytes(first_half(&hasher.finalize()))
     }
 
-    fn read(keys: &schema::DeviceKeys) -> Result<Self, LogError> {
+    pub(crate) fn read(keys: &schema::DeviceKeys) -> Result<Self, LogError> {
         Self::new(&fixed(&keys.proof_key, "proof key")?, &fixed(&keys.mls_key, "MLS key")?)
     }
 
-    fn write(&self) -> schema::DeviceKeys {
+    pub(crate) fn write(&self) -> schema::DeviceKeys {
         schema::DeviceKeys { proof_key: raw(self.proof.as_bytes()), mls_key: raw(self.mls) }
     }
 }
@@ -144,6 +147,15 @@ pub enum LogError {
     Full,
 }
 
+/// Where a log stands: what its next entry must follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogHead {
+    /// How many entries it has; the index of the next one.
+    pub length: u64,
+    /// The hash of the newest entry.
+    pub hash: [u8; 32],
+}
+
 impl DeviceLog {
     /// Begins a log from its signed entry 0.
     ///
@@ -221,6 +233,18 @@ impl DeviceLog {
     #[must_use]
     pub const fn head(&self) -> &[u8; 32] {
         &self.head
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn at(&self) -> LogHead {
+        LogHead { length: self.length, hash: self.head }
+    }
+
+    /// The key that can bring the account back.
+    #[must_use]
+    pub const fn recovery_key(&self) -> &VerifyingKey {
+        &self.recovery
     }
 
     /// A device that is or was in it.
@@ -339,15 +363,15 @@ pub fn sign_add(
     new: &SigningKey,
     time_ms: u64,
 ) -> Bytes {
-    let change = schema::log_entry::Change::Add(keys.write());
-    seal(&next(log, raw(signer.0), change, time_ms), signer.1, Some(new))
+    let body = draft_add(log.at(), signer.0, keys, time_ms);
+    finish_entry(&body, signer.1, &countersign(&body, new))
 }
 
 /// Writes the entry that revokes a device.
 #[must_use]
 pub fn sign_revoke(log: &DeviceLog, signer: (DeviceId, &SigningKey), device: DeviceId, time_ms: u64) -> Bytes {
     let change = schema::log_entry::Change::Revoke(raw(device));
-    seal(&next(log, raw(signer.0), change, time_ms), signer.1, None)
+    seal(&next(log.at(), raw(signer.0), change, time_ms), signer.1, None)
 }
 
 /// Writes the entry that replaces the recovery key.
@@ -359,27 +383,22 @@ pub fn sign_rotate_recovery(
     time_ms: u64,
 ) -> Bytes {
     let change = schema::log_entry::Change::RotateRecovery(raw(recovery.verifying_key().as_bytes()));
-    seal(&next(log, raw(signer.0), change, time_ms), signer.1, Some(recovery))
+    seal(&next(log.at(), raw(signer.0), change, time_ms), signer.1, Some(recovery))
 }
 
-/// Writes the entry by which the recovery key brings the account back with one new device.
+/// Writes the entry by which the recovery key brings the account back with one new device. Whoever has lost every
+/// device knows no more of the log than where it stands.
 #[must_use]
-pub fn sign_recover(
-    log: &DeviceLog,
-    recovery: &SigningKey,
-    keys: &DeviceKeys,
-    new: &SigningKey,
-    time_ms: u64,
-) -> Bytes {
+pub fn sign_recover(at: LogHead, recovery: &SigningKey, keys: &DeviceKeys, new: &SigningKey, time_ms: u64) -> Bytes {
     let change = schema::log_entry::Change::Recover(keys.write());
-    seal(&next(log, Bytes::new(), change, time_ms), recovery, Some(new))
+    seal(&next(at, Bytes::new(), change, time_ms), recovery, Some(new))
 }
 
-fn next(log: &DeviceLog, signer: Bytes, change: schema::log_entry::Change, time_ms: u64) -> schema::LogEntry {
+fn next(at: LogHead, signer: Bytes, change: schema::log_entry::Change, time_ms: u64) -> schema::LogEntry {
     schema::LogEntry {
         version: LOG_VERSION,
-        index: log.length,
-        previous: raw(log.head),
+        index: at.length,
+        previous: raw(at.hash),
         time_ms,
         signer,
         change: Some(change),
@@ -387,15 +406,14 @@ fn next(log: &DeviceLog, signer: Bytes, change: schema::log_entry::Change, time_
 }
 
 fn seal(body: &schema::LogEntry, signer: &SigningKey, counter: Option<&SigningKey>) -> Bytes {
-    let body = body.encode_to_vec();
-    let sign = |label: &[u8], key: &SigningKey| raw(key.sign(&[label, &body].concat()).to_bytes());
-    schema::SignedLogEntry {
-        signature: sign(SIGNATURE_LABEL, signer),
-        countersignature: counter.map_or_else(Bytes::new, |key| sign(COUNTERSIGNATURE_LABEL, key)),
-        body: body.into(),
-    }
-    .encode_to_vec()
-    .into()
+    let body = Bytes::from(body.encode_to_vec());
+    let countersignature = counter.map_or_else(Bytes::new, |key| raw(countersign(&body, key)));
+    enclose(&body, signer, countersignature)
+}
+
+fn enclose(body: &Bytes, signer: &SigningKey, countersignature: Bytes) -> Bytes {
+    let signature = raw(signer.sign(&[SIGNATURE_LABEL, body].concat()).to_bytes());
+    schema::SignedLogEntry { body: body.clone(), signature, countersignature }.encode_to_vec().into()
 }
 
 fn open(signed: &[u8]) -> Result<(schema::SignedLogEntry, schema::LogEntry), LogError> {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use prost::Message;
 
-use crate::convert::{PayloadError, fixed, id, schema};
+use crate::convert::{PayloadError, fixed, id, raw, schema};
 use crate::limits::{HELLO_CLAIM_BYTES_MAX, SERVER_NAME_BYTES_MAX};
-use crate::{AccountId, DeviceId};
+use crate::{AccountId, DeviceId, LifeToken};
 
 /// The protocol version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -36,6 +36,20 @@ pub struct HelloClaim {
     pub epochs_digest: Option<[u8; 32]>,
     /// Entries of its own device log that it has seen.
     pub log_entries: u64,
+    /// Where in its life the device's state stands; `None`: do not compare.
+    pub life: Option<Life>,
+}
+
+/// A place in a device's life: each of its connections gives it a token for the next one, so that of two copies of
+/// its state the one that went on can be told from the one that did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How many connections have led to this state.
+    pub generation: u64,
+    /// What the last of them was given; zeros before the first.
+    pub token: LifeToken,
+    /// What this one is given: random, and the same until the server has confirmed it.
+    pub next: LifeToken,
 }
 
 /// A place in an inbox: the position, and how many application messages there are up to it.
@@ -51,8 +65,7 @@ pub struct Position {
 #[derive(Debug, Clone)]
 pub struct Hello {
     claim: HelloClaim,
-    alpn: String,
-    version: u32,
+    is_of_our_version: bool,
     claim_bytes: Bytes,
     signature: Signature,
 }
@@ -84,6 +97,9 @@ impl Hello {
             cursor_count: claim.cursor.count,
             epochs_digest: claim.epochs_digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
             log_entries: claim.log_entries,
+            life: claim.life.map_or(0, |life| life.generation),
+            life_token: claim.life.map_or_else(Bytes::new, |life| raw(life.token)),
+            life_next: claim.life.map_or_else(Bytes::new, |life| raw(life.next)),
         }
         .encode_to_vec();
         let signature = key.sign(&signed_bytes(&claim_bytes, exporter));
@@ -113,6 +129,14 @@ impl Hello {
             0 => None,
             _ => Some(fixed(&claim.epochs_digest, "epochs digest")?),
         };
+        let life = match claim.life_next.len() {
+            0 => None,
+            _ => Some(Life {
+                generation: claim.life,
+                token: id(&claim.life_token, "life token")?,
+                next: id(&claim.life_next, "next life token")?,
+            }),
+        };
         Ok(Self {
             claim: HelloClaim {
                 server_name: claim.server_name,
@@ -122,9 +146,9 @@ impl Hello {
                 cursor: Position { seq: claim.cursor_seq, count: claim.cursor_count },
                 epochs_digest,
                 log_entries: claim.log_entries,
+                life,
             },
-            alpn: claim.alpn,
-            version: claim.version,
+            is_of_our_version: claim.version == PROTOCOL_VERSION && claim.alpn == ALPN,
             claim_bytes: hello.claim,
             signature,
         })
@@ -141,7 +165,7 @@ impl Hello {
     /// # Errors
     /// Another version, or a signature that does not hold.
     pub fn verify(&self, key: &VerifyingKey, exporter: &[u8; EXPORTER_BYTES]) -> Result<&HelloClaim, ProofError> {
-        if self.version != PROTOCOL_VERSION || self.alpn != ALPN {
+        if !self.is_of_our_version {
             return Err(ProofError::Version);
         }
         key.verify_strict(&signed_bytes(&self.claim_bytes, exporter), &self.signature)
@@ -151,8 +175,8 @@ impl Hello {
 
     /// Whether the claim is for the version that this crate speaks.
     #[must_use]
-    pub fn speaks_our_version(&self) -> bool {
-        self.version == PROTOCOL_VERSION && self.alpn == ALPN
+    pub const fn speaks_our_version(&self) -> bool {
+        self.is_of_our_version
     }
 }
 
@@ -183,6 +207,11 @@ mod tests {
             cursor: Position { seq: 9, count: 4 },
             epochs_digest: Some([3; 32]),
             log_entries: 1,
+            life: Some(Life {
+                generation: 7,
+                token: LifeToken::from_bytes([8; 16]),
+                next: LifeToken::from_bytes([9; 16]),
+            }),
         }
     }
 

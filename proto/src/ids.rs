@@ -98,8 +98,16 @@ id! {
     MessageId
 }
 id! {
+    /// A link between a device that waits and one that answers: 16 bytes of a labelled hash of the code.
+    LinkId
+}
+id! {
     /// An invite to register: 16 random bytes chosen by the server.
     InviteId
+}
+id! {
+    /// A place in the life of a device's state: 16 random bytes chosen by the device, or zeros before the first.
+    LifeToken
 }
 
 impl MessageId {

@@ -9,10 +9,14 @@ mod credential;
 mod delivery;
 mod device_log;
 mod epochs;
+mod group_state;
 mod handle;
 mod hello;
 mod ids;
+mod leave;
 pub mod limits;
+mod link;
+pub mod membership;
 mod request;
 mod session;
 mod url;
@@ -22,21 +26,26 @@ pub use convert::PayloadError;
 pub use credential::{CREDENTIAL_BYTES, CredentialError, LeafIdentity};
 pub use delivery::{DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, SharedEnvelope, put_envelope};
 pub use device_log::{
-    DeviceKeys, DeviceLog, LogChange, LogError, LoggedDevice, sign_add, sign_recover, sign_revoke, sign_root,
-    sign_rotate_recovery,
+    AddDraft, DeviceKeys, DeviceLog, LogChange, LogError, LogHead, LoggedDevice, countersign, draft_add, finish_entry,
+    sign_add, sign_recover, sign_revoke, sign_root, sign_rotate_recovery,
 };
 pub use epochs::epochs_digest;
+pub use group_state::{ConversationKind, GROUP_EXTENSION, GroupState};
 pub use handle::{Handle, HandleError};
 pub use hello::{
-    ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, PROTOCOL_VERSION, Position, ProofError, exporter_context,
+    ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Life, PROTOCOL_VERSION, Position, ProofError,
+    exporter_context,
 };
-pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, MessageId};
+pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId};
+pub use leave::{CommitAttachment, Leave, SignedLeave};
+pub use link::{LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits};
 pub use request::{
-    AccountFound, Commits, ConversationState, CreateConversation, FindBy, Group, Request, Response, SubmitCommit,
+    AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, DeviceKeyPackage, DeviceState,
+    FindBy, Group, KeyPackages, MemberLog, Request, Response, SubmitCommit,
 };
 pub use session::{
-    Accepted, ClientFrame, FrameContentError, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame, put_ack,
-    put_hello, put_register, put_send,
+    Accepted, ClientFrame, FrameContentError, Link, Notice, Ready, Recover, Recovering, Refusal, Register, Registered,
+    Send, Sent, ServerFrame, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 pub use url::{ServerUrl, UrlError};
 

@@ -15,6 +15,12 @@ pub const HANDSHAKE_BYTES_MAX: usize = 512 * 1024;
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
 /// KeyPackages in one upload or one claim.
 pub const KEY_PACKAGES_MAX: usize = 100;
+/// Accounts in one claim of KeyPackages.
+pub const CLAIM_ACCOUNTS_MAX: usize = 64;
+/// KeyPackages in one answer to a claim, in bytes, counted before those of the last account are added.
+pub const CLAIM_PAGE_BYTES: usize = 384 * 1024;
+/// One-time KeyPackages of a device below which its server tells it to put more.
+pub const KEY_PACKAGES_LOW: u32 = 10;
 /// Active devices of one account.
 pub const DEVICES_MAX: usize = 10;
 /// Entries of one device log: a device added and revoked every day for more than a year.
@@ -23,6 +29,24 @@ pub const LOG_ENTRIES_MAX: u64 = 1024;
 pub const LOG_ENTRY_BYTES_MAX: usize = 1024;
 /// Accounts in one conversation.
 pub const CONVERSATION_ACCOUNTS_MAX: usize = 1000;
+/// Leaves in one conversation: 1,000 people have two and a half devices each.
+pub const LEAVES_MAX: usize = 2500;
+/// Leaves that one commit adds: its Welcome brings the whole tree, and each of them has to be told its secrets.
+pub const ADDS_PER_COMMIT_MAX: usize = 64;
+/// Statements of accounts that leave, with one commit.
+pub const LEAVES_PER_COMMIT_MAX: usize = 64;
+/// The name of a group, in bytes of UTF-8.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Admins of a group.
+pub const GROUP_ADMINS_MAX: usize = 64;
+/// The state of a group: its name and its admins, each 18 bytes.
+pub const GROUP_STATE_BYTES_MAX: usize = 2 * 1024;
+/// The encryption key of a leaf (32 bytes with X25519; the hybrid post-quantum suite needs about 1.2 KB).
+pub const LEAF_KEY_BYTES_MAX: usize = 2 * 1024;
+/// The signed part of a leave.
+pub const LEAVE_BYTES_MAX: usize = LEAF_KEY_BYTES_MAX + 128;
+/// Device logs in one page of those of a conversation's members, in bytes. Of a longer log a page holds the beginning.
+pub const MEMBER_LOGS_PAGE_BYTES: usize = 512 * 1024;
 /// Sends of one device that may be without an answer; the server remembers the results of as many.
 pub const SENDS_IN_FLIGHT_MAX: u32 = 64;
 /// Conversations in one page of a listing: 1,000 accounts of 18 bytes each stay far below a frame.
@@ -37,6 +61,20 @@ pub const SENT_DETAIL_BYTES_MAX: usize = 128;
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// A TLS server name (RFC 1035 §2.3.4).
 pub const SERVER_NAME_BYTES_MAX: usize = 253;
+/// A device's name, in bytes.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// A sealed offer to be linked: two keys and a name take about 180 bytes.
+pub const LINK_OFFER_BYTES_MAX: usize = 1024;
+/// A sealed answer: a log entry's body, ids and a key.
+pub const LINK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// A sealed countersignature.
+pub const LINK_REPLY_BYTES_MAX: usize = 1024;
+/// Everything that a device hands over to one that it has linked, sealed.
+pub const LINK_BUNDLE_BYTES_MAX: usize = 512 * 1024;
+/// Contacts in what is handed over, of at most 91 bytes each.
+pub const LINK_CONTACTS_MAX: usize = 4000;
+/// Conversations in what is handed over, of at most 31 bytes each.
+pub const LINK_CONVERSATIONS_MAX: usize = 5000;
 /// The signed part of a Hello.
 pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
 
@@ -44,8 +82,27 @@ const _: () = assert!(CIPHERTEXT_BYTES_MAX + 512 <= FrameKind::Send.payload_byte
 const _: () = assert!(HANDSHAKE_BYTES_MAX + 512 <= FrameKind::Envelope.payload_bytes_max());
 const _: () = assert!(2 * HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Request.payload_bytes_max());
 const _: () = assert!(COMMITS_PAGE_BYTES + HANDSHAKE_BYTES_MAX + 1024 <= FrameKind::Response.payload_bytes_max());
+const _: () = assert!(GROUP_NAME_BYTES_MAX + GROUP_ADMINS_MAX * 18 + 16 <= GROUP_STATE_BYTES_MAX);
+// Each account comes with its id, its handle and some bytes around them; each entry with 3 more bytes.
+const _: () = assert!(
+    MEMBER_LOGS_PAGE_BYTES + MEMBER_LOGS_PAGE_BYTES / 16 + CONVERSATION_ACCOUNTS_MAX * (18 + HANDLE_BYTES_MAX + 8)
+        <= FrameKind::Response.payload_bytes_max()
+);
 const _: () = assert!(KEY_PACKAGES_MAX * (KEY_PACKAGE_BYTES_MAX + 8) <= FrameKind::Request.payload_bytes_max());
+const _: () = assert!(
+    CLAIM_PAGE_BYTES + DEVICES_MAX * KEY_PACKAGE_BYTES_MAX + CLAIM_ACCOUNTS_MAX * (DEVICES_MAX * 64 + 32)
+        <= FrameKind::Response.payload_bytes_max()
+);
 const _: () = assert!(LOG_ENTRY_BYTES_MAX + 1024 <= FrameKind::Register.payload_bytes_max());
+const _: () = assert!(LINK_OFFER_BYTES_MAX + 64 <= FrameKind::Link.payload_bytes_max());
+const _: () = assert!(LINK_ANSWER_BYTES_MAX + 64 <= FrameKind::LinkAnswer.payload_bytes_max());
+const _: () = assert!(LINK_REPLY_BYTES_MAX + 64 <= FrameKind::LinkReply.payload_bytes_max());
+const _: () = assert!(LINK_BUNDLE_BYTES_MAX + 64 <= FrameKind::Linked.payload_bytes_max());
+const _: () = assert!(
+    91 * LINK_CONTACTS_MAX + 31 * LINK_CONVERSATIONS_MAX + DEVICES_MAX * (DEVICE_NAME_BYTES_MAX + 32) + 256
+        <= LINK_BUNDLE_BYTES_MAX
+);
+const _: () = assert!(LOG_ENTRY_BYTES_MAX + 64 <= FrameKind::Recover.payload_bytes_max());
 const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
 const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());
 const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

@@ -1,17 +1,22 @@
 //! Requests and their answers: one of each on a stream of its own.
 
+mod accounts;
+mod conversations;
+mod key_packages;
+mod links;
+
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
 
-use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
-use crate::handle::Handle;
-use crate::limits::{
-    CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DEVICES_MAX, HANDSHAKE_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    KEY_PACKAGES_MAX, LOG_ENTRY_BYTES_MAX,
-};
+use crate::convert::{PayloadError, filled, id, raw, schema};
+use crate::limits::{LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX};
 use crate::session::{FrameContentError, Refusal, put};
-use crate::{AccountId, ConversationId, DeviceId};
+use crate::{AccountId, ConversationId, LifeToken, LinkId, SignedLeave};
+pub use accounts::{AccountFound, FindBy, MemberLog};
+pub use conversations::{Commits, ConversationState, ConversationWith, CreateConversation, Group, SubmitCommit};
+pub use key_packages::{DeviceKeyPackage, KeyPackages};
+pub use links::DeviceState;
 
 /// What a proven device may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +34,15 @@ pub enum Request {
         key_packages: Vec<Bytes>,
         /// Replaces the last resort, if given.
         last_resort: Option<Bytes>,
+        /// Whether whatever the directory has of this device goes first.
+        replace: bool,
     },
-    /// Takes one KeyPackage of each active device of an account.
+    /// Takes one KeyPackage of each active device of some accounts that has one.
     ClaimKeyPackages {
-        /// Whose.
-        account: AccountId,
+        /// Whose: 1 to [`crate::limits::CLAIM_ACCOUNTS_MAX`], none of them twice.
+        accounts: Vec<AccountId>,
     },
-    /// Registers the two-account conversation with `peer`, after the creator's first commit.
+    /// Registers a conversation, after the creator's first commit.
     CreateConversation(CreateConversation),
     /// Ends an epoch.
     SubmitCommit(SubmitCommit),
@@ -61,47 +68,48 @@ pub enum Request {
         /// The signed entry.
         entry: Bytes,
     },
-}
-
-/// How to find an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FindBy {
-    /// By its handle.
-    Handle(Handle),
-    /// By its id.
-    Account(AccountId),
-}
-
-/// A two-account conversation at epoch 1 or later.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateConversation {
-    /// Its id, which is the MLS group id.
-    pub conversation: ConversationId,
-    /// The other account.
-    pub peer: AccountId,
-    /// An MLSMessage with a GroupInfo.
-    pub group_info: Bytes,
-    /// The ratchet tree.
-    pub tree: Bytes,
-    /// An MLSMessage with a Welcome for every leaf but the creator's.
-    pub welcome: Bytes,
-}
-
-/// A commit and what comes with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubmitCommit {
-    /// The device's own counter, shared with sends.
-    pub counter: u64,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// The epoch that it ends.
-    pub epoch: u64,
-    /// An MLSMessage with a PublicMessage.
-    pub commit: Bytes,
-    /// An MLSMessage with the GroupInfo of the next epoch.
-    pub group_info: Bytes,
-    /// An MLSMessage with a Welcome, or empty if it adds nobody.
-    pub welcome: Bytes,
+    /// The active devices of the own account.
+    ListDevices,
+    /// What a device that waits to be linked offers.
+    FindLink {
+        /// From its code.
+        link: LinkId,
+    },
+    /// Answers a device that waits; the answer comes when it has countersigned.
+    AnswerLink {
+        /// From its code.
+        link: LinkId,
+        /// A sealed [`crate::LinkProposal`].
+        payload: Bytes,
+    },
+    /// Hands over what a device needs that has been added to the log.
+    FinishLink {
+        /// From its code.
+        link: LinkId,
+        /// A sealed [`crate::LinkBundle`], or empty.
+        payload: Bytes,
+    },
+    /// Goes on from this copy of the device's state, and from no other.
+    TakeOver {
+        /// As in the Hello of this connection.
+        next: LifeToken,
+    },
+    /// The device logs of the accounts in a conversation, a page.
+    ReadMemberLogs {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The last account of the page before.
+        after: Option<AccountId>,
+        /// Only accounts of which something is to be removed: revoked devices, and those that leave.
+        pending_only: bool,
+    },
+    /// Leaves a group. The account gets nothing more of it, and whoever commits next removes its leaves.
+    LeaveConversation {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The statement.
+        leave: SignedLeave,
+    },
 }
 
 /// The answer to a request.
@@ -117,7 +125,7 @@ pub enum Response {
         left: u32,
     },
     /// One KeyPackage a device.
-    KeyPackages(Vec<(DeviceId, Bytes)>),
+    KeyPackages(KeyPackages),
     /// The conversation exists.
     ConversationCreated {
         /// Its id: the one asked for, or the pair's older one.
@@ -148,52 +156,36 @@ pub enum Response {
         /// Its length.
         log_length: u64,
     },
-}
-
-/// An account and a part of its device log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountFound {
-    /// The account.
-    pub account: AccountId,
-    /// Its handle.
-    pub handle: Handle,
-    /// Signed entries from the one asked for on, as many as fit.
-    pub log_entries: Vec<Bytes>,
-    /// The log's whole length.
-    pub log_length: u64,
-}
-
-/// A page of the commit log.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Commits {
-    /// Pairs of the epoch that a commit ends and the commit; ascending, without holes.
-    pub commits: Vec<(u64, Bytes)>,
-    /// The conversation's current epoch.
-    pub epoch: u64,
-    /// The oldest epoch whose commit is still there; equal to `epoch` when none is.
-    pub first_epoch: u64,
-}
-
-/// GroupInfo and tree of one epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// The epoch.
-    pub epoch: u64,
-    /// An MLSMessage with a GroupInfo.
-    pub group_info: Bytes,
-    /// The ratchet tree.
-    pub tree: Bytes,
-}
-
-/// A conversation in a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConversationState {
-    /// Its id.
-    pub conversation: ConversationId,
-    /// Its current epoch.
-    pub epoch: u64,
-    /// The accounts in it.
-    pub accounts: Vec<AccountId>,
+    /// The active devices of the own account, ascending by id.
+    Devices(Vec<DeviceState>),
+    /// A device waits under this code.
+    LinkFound {
+        /// A sealed [`crate::LinkOffer`].
+        offer: Bytes,
+    },
+    /// The device that waits has countersigned.
+    LinkCountersigned {
+        /// A sealed [`crate::LinkConsent`].
+        payload: Bytes,
+    },
+    /// The new device has been told, or will be when it comes back.
+    LinkFinished,
+    /// The device goes on from this copy.
+    TakenOver {
+        /// The generation that the next Hello claims.
+        generation: u64,
+        /// The highest send counter ever accepted from the device.
+        accepted_counter: u64,
+    },
+    /// A page of device logs.
+    MemberLogs {
+        /// Ascending by account.
+        logs: Vec<MemberLog>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// The account has left.
+    ConversationLeft,
 }
 
 impl Request {
@@ -202,34 +194,18 @@ impl Request {
         use schema::request::Kind;
         let kind = match self {
             Self::FindAccount { by, log_from } => {
-                let by = match by {
-                    FindBy::Handle(handle) => schema::find_account::By::Handle(handle.to_string()),
-                    FindBy::Account(account) => schema::find_account::By::Account(raw(account)),
-                };
-                Kind::FindAccount(schema::FindAccount { by: Some(by), log_from: *log_from })
+                Kind::FindAccount(schema::FindAccount { by: Some(by.write()), log_from: *log_from })
             }
-            Self::PutKeyPackages { key_packages, last_resort } => Kind::PutKeyPackages(schema::PutKeyPackages {
-                key_packages: key_packages.clone(),
-                last_resort: last_resort.clone().unwrap_or_default(),
-            }),
-            Self::ClaimKeyPackages { account } => {
-                Kind::ClaimKeyPackages(schema::ClaimKeyPackages { account: raw(account) })
+            Self::PutKeyPackages { key_packages, last_resort, replace } => {
+                Kind::PutKeyPackages(schema::PutKeyPackages {
+                    key_packages: key_packages.clone(),
+                    last_resort: last_resort.clone().unwrap_or_default(),
+                    replace: *replace,
+                })
             }
-            Self::CreateConversation(create) => Kind::CreateConversation(schema::CreateConversation {
-                conversation: raw(create.conversation),
-                peer: raw(create.peer),
-                group_info: create.group_info.clone(),
-                tree: create.tree.clone(),
-                welcome: create.welcome.clone(),
-            }),
-            Self::SubmitCommit(submit) => Kind::SubmitCommit(schema::SubmitCommit {
-                counter: submit.counter,
-                conversation: raw(submit.conversation),
-                epoch: submit.epoch,
-                commit: submit.commit.clone(),
-                group_info: submit.group_info.clone(),
-                welcome: submit.welcome.clone(),
-            }),
+            Self::ClaimKeyPackages { accounts } => Kind::ClaimKeyPackages(key_packages::write_claim(accounts)),
+            Self::CreateConversation(create) => Kind::CreateConversation(create.write()),
+            Self::SubmitCommit(submit) => Kind::SubmitCommit(submit.write()),
             Self::ReadCommits { conversation, from_epoch } => {
                 Kind::ReadCommits(schema::ReadCommits { conversation: raw(conversation), from_epoch: *from_epoch })
             }
@@ -238,6 +214,23 @@ impl Request {
                 Kind::ListConversations(schema::ListConversations { after: after.map_or_else(Bytes::new, raw) })
             }
             Self::AppendDeviceLog { entry } => Kind::AppendDeviceLog(schema::AppendDeviceLog { entry: entry.clone() }),
+            Self::ListDevices => Kind::ListDevices(schema::ListDevices {}),
+            Self::FindLink { link } => Kind::FindLink(schema::FindLink { link: raw(link) }),
+            Self::AnswerLink { link, payload } => {
+                Kind::AnswerLink(schema::AnswerLink { link: raw(link), payload: payload.clone() })
+            }
+            Self::FinishLink { link, payload } => {
+                Kind::FinishLink(schema::FinishLink { link: raw(link), payload: payload.clone() })
+            }
+            Self::TakeOver { next } => Kind::TakeOver(schema::TakeOver { life_next: raw(next) }),
+            Self::ReadMemberLogs { conversation, after, pending_only } => {
+                let (conversation, after) = (raw(conversation), after.map_or_else(Bytes::new, raw));
+                Kind::ReadMemberLogs(schema::ReadMemberLogs { conversation, after, pending_only: *pending_only })
+            }
+            Self::LeaveConversation { conversation, leave } => {
+                let (conversation, leave) = (raw(conversation), Some(leave.write()));
+                Kind::LeaveConversation(schema::LeaveConversation { conversation, leave })
+            }
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
     }
@@ -258,67 +251,32 @@ impl Request {
         let message = schema::Request::decode(payload)?;
         Ok(match message.kind.ok_or(PayloadError::Missing("kind"))? {
             Kind::FindAccount(find) => Self::FindAccount { by: FindBy::read(find.by)?, log_from: find.log_from },
-            Kind::PutKeyPackages(packages) => {
-                if packages.key_packages.len() > KEY_PACKAGES_MAX {
-                    return Err(PayloadError::TooLong("list of KeyPackages"));
-                }
-                let key_packages = packages
-                    .key_packages
-                    .into_iter()
-                    .map(|package| filled(package, KEY_PACKAGE_BYTES_MAX, "KeyPackage"))
-                    .collect::<Result<_, _>>()?;
-                let last_resort = bounded(packages.last_resort, KEY_PACKAGE_BYTES_MAX, "last resort")?;
-                Self::PutKeyPackages { key_packages, last_resort: Some(last_resort).filter(|bytes| !bytes.is_empty()) }
-            }
-            Kind::ClaimKeyPackages(claim) => Self::ClaimKeyPackages { account: id(&claim.account, "account")? },
-            Kind::CreateConversation(create) => Self::CreateConversation(CreateConversation {
-                conversation: id(&create.conversation, "conversation")?,
-                peer: id(&create.peer, "peer")?,
-                group_info: filled(create.group_info, HANDSHAKE_BYTES_MAX, "GroupInfo")?,
-                tree: filled(create.tree, HANDSHAKE_BYTES_MAX, "tree")?,
-                welcome: filled(create.welcome, HANDSHAKE_BYTES_MAX, "Welcome")?,
-            }),
+            Kind::PutKeyPackages(packages) => key_packages::read_put(packages)?,
+            Kind::ClaimKeyPackages(claim) => key_packages::read_claim(claim)?,
+            Kind::CreateConversation(create) => Self::CreateConversation(CreateConversation::read(create)?),
             Kind::SubmitCommit(submit) => Self::SubmitCommit(SubmitCommit::read(submit)?),
             Kind::ReadCommits(read) => {
                 Self::ReadCommits { conversation: id(&read.conversation, "conversation")?, from_epoch: read.from_epoch }
             }
             Kind::ReadGroup(read) => Self::ReadGroup { conversation: id(&read.conversation, "conversation")? },
-            Kind::ListConversations(list) => Self::ListConversations {
-                after: match list.after.len() {
-                    0 => None,
-                    _ => Some(id(&list.after, "conversation")?),
-                },
-            },
+            Kind::ListConversations(list) => Self::ListConversations { after: after(&list.after, "conversation")? },
             Kind::AppendDeviceLog(append) => {
                 Self::AppendDeviceLog { entry: filled(append.entry, LOG_ENTRY_BYTES_MAX, "log entry")? }
             }
-        })
-    }
-}
-
-impl FindBy {
-    fn read(by: Option<schema::find_account::By>) -> Result<Self, PayloadError> {
-        match by.ok_or(PayloadError::Missing("account"))? {
-            schema::find_account::By::Handle(handle) => {
-                handle.parse().map(Self::Handle).map_err(|_| PayloadError::Invalid("handle"))
-            }
-            schema::find_account::By::Account(account) => Ok(Self::Account(id(&account, "account")?)),
-        }
-    }
-}
-
-impl SubmitCommit {
-    fn read(submit: schema::SubmitCommit) -> Result<Self, PayloadError> {
-        if submit.counter == 0 {
-            return Err(PayloadError::Invalid("counter"));
-        }
-        Ok(Self {
-            counter: submit.counter,
-            conversation: id(&submit.conversation, "conversation")?,
-            epoch: submit.epoch,
-            commit: filled(submit.commit, HANDSHAKE_BYTES_MAX, "commit")?,
-            group_info: filled(submit.group_info, HANDSHAKE_BYTES_MAX, "GroupInfo")?,
-            welcome: bounded(submit.welcome, HANDSHAKE_BYTES_MAX, "Welcome")?,
+            Kind::ListDevices(_) => Self::ListDevices,
+            Kind::FindLink(find) => Self::FindLink { link: id(&find.link, "link")? },
+            Kind::AnswerLink(answer) => links::read_answer(answer)?,
+            Kind::FinishLink(finish) => links::read_finish(finish)?,
+            Kind::TakeOver(take_over) => Self::TakeOver { next: id(&take_over.life_next, "next life token")? },
+            Kind::ReadMemberLogs(read) => Self::ReadMemberLogs {
+                conversation: id(&read.conversation, "conversation")?,
+                after: after(&read.after, "account")?,
+                pending_only: read.pending_only,
+            },
+            Kind::LeaveConversation(leave) => Self::LeaveConversation {
+                conversation: id(&leave.conversation, "conversation")?,
+                leave: SignedLeave::read(leave.leave.ok_or(PayloadError::Missing("leave"))?)?,
+            },
         })
     }
 }
@@ -329,50 +287,34 @@ impl Response {
         use schema::response::Kind;
         let kind = match self {
             Self::Refused(refusal) => Kind::Error(refusal.write()),
-            Self::Account(found) => Kind::Account(schema::AccountFound {
-                account: raw(found.account),
-                handle: found.handle.to_string(),
-                log_entries: found.log_entries.clone(),
-                log_length: found.log_length,
-            }),
+            Self::Account(found) => Kind::Account(found.write()),
             Self::KeyPackagesStored { left } => Kind::KeyPackagesStored(schema::KeyPackagesStored { left: *left }),
-            Self::KeyPackages(packages) => {
-                let package = |(device, package): &(DeviceId, Bytes)| schema::DeviceKeyPackage {
-                    device: raw(device),
-                    key_package: package.clone(),
-                };
-                Kind::KeyPackages(schema::KeyPackages { packages: packages.iter().map(package).collect() })
-            }
+            Self::KeyPackages(packages) => Kind::KeyPackages(packages.write()),
             Self::ConversationCreated { conversation, existed, epoch } => {
                 let (conversation, existed, epoch) = (raw(conversation), *existed, *epoch);
                 Kind::ConversationCreated(schema::ConversationCreated { conversation, existed, epoch })
             }
             Self::CommitAccepted { epoch } => Kind::CommitAccepted(schema::CommitAccepted { epoch: *epoch }),
-            Self::Commits(page) => {
-                let commit = |(epoch, commit): &(u64, Bytes)| schema::Commit { epoch: *epoch, commit: commit.clone() };
-                Kind::Commits(schema::Commits {
-                    commits: page.commits.iter().map(commit).collect(),
-                    epoch: page.epoch,
-                    first_epoch: page.first_epoch,
-                })
-            }
-            Self::Group(group) => Kind::Group(schema::Group {
-                epoch: group.epoch,
-                group_info: group.group_info.clone(),
-                tree: group.tree.clone(),
-            }),
+            Self::Commits(page) => Kind::Commits(page.write()),
+            Self::Group(group) => Kind::Group(group.write()),
             Self::Conversations { conversations, more } => {
-                let state = |state: &ConversationState| schema::ConversationState {
-                    conversation: raw(state.conversation),
-                    epoch: state.epoch,
-                    accounts: state.accounts.iter().map(raw).collect(),
-                };
-                let conversations = conversations.iter().map(state).collect();
-                Kind::Conversations(schema::Conversations { conversations, more: *more })
+                Kind::Conversations(ConversationState::write_page(conversations, *more))
             }
             Self::DeviceLogAppended { log_length } => {
                 Kind::DeviceLogAppended(schema::DeviceLogAppended { log_length: *log_length })
             }
+            Self::Devices(devices) => Kind::Devices(DeviceState::write_all(devices)),
+            Self::LinkFound { offer } => Kind::LinkFound(schema::LinkFound { offer: offer.clone() }),
+            Self::LinkCountersigned { payload } => {
+                Kind::LinkCountersigned(schema::LinkCountersigned { payload: payload.clone() })
+            }
+            Self::LinkFinished => Kind::LinkFinished(schema::LinkFinished {}),
+            Self::TakenOver { generation, accepted_counter } => {
+                let (life, accepted_counter) = (*generation, *accepted_counter);
+                Kind::TakenOver(schema::TakenOver { life, accepted_counter })
+            }
+            Self::MemberLogs { logs, more } => Kind::MemberLogs(MemberLog::write_page(logs, *more)),
+            Self::ConversationLeft => Kind::ConversationLeft(schema::ConversationLeft {}),
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
     }
@@ -395,16 +337,7 @@ impl Response {
             Kind::Error(error) => Self::Refused(Refusal::read(error)),
             Kind::Account(found) => Self::Account(AccountFound::read(found)?),
             Kind::KeyPackagesStored(stored) => Self::KeyPackagesStored { left: stored.left },
-            Kind::KeyPackages(found) => {
-                if found.packages.len() > DEVICES_MAX {
-                    return Err(PayloadError::TooLong("list of KeyPackages"));
-                }
-                let read = |package: schema::DeviceKeyPackage| {
-                    let bytes = filled(package.key_package, KEY_PACKAGE_BYTES_MAX, "KeyPackage")?;
-                    Ok((id(&package.device, "device")?, bytes))
-                };
-                Self::KeyPackages(found.packages.into_iter().map(read).collect::<Result<_, PayloadError>>()?)
-            }
+            Kind::KeyPackages(found) => Self::KeyPackages(KeyPackages::read(found)?),
             Kind::ConversationCreated(created) => Self::ConversationCreated {
                 conversation: id(&created.conversation, "conversation")?,
                 existed: created.existed,
@@ -412,59 +345,31 @@ impl Response {
             },
             Kind::CommitAccepted(accepted) => Self::CommitAccepted { epoch: accepted.epoch },
             Kind::Commits(page) => Self::Commits(Commits::read(page)?),
-            Kind::Group(group) => Self::Group(Group {
-                epoch: group.epoch,
-                group_info: filled(group.group_info, HANDSHAKE_BYTES_MAX, "GroupInfo")?,
-                tree: filled(group.tree, HANDSHAKE_BYTES_MAX, "tree")?,
-            }),
+            Kind::Group(group) => Self::Group(Group::read(group)?),
             Kind::Conversations(page) => {
-                if page.conversations.len() > CONVERSATIONS_PAGE {
-                    return Err(PayloadError::TooLong("page of conversations"));
-                }
-                let conversations =
-                    page.conversations.into_iter().map(ConversationState::read).collect::<Result<_, _>>()?;
-                Self::Conversations { conversations, more: page.more }
+                let (conversations, more) = ConversationState::read_page(page)?;
+                Self::Conversations { conversations, more }
             }
             Kind::DeviceLogAppended(appended) => Self::DeviceLogAppended { log_length: appended.log_length },
+            Kind::Devices(devices) => Self::Devices(DeviceState::read_all(devices)?),
+            Kind::LinkFound(found) => Self::LinkFound { offer: filled(found.offer, LINK_OFFER_BYTES_MAX, "offer")? },
+            Kind::LinkCountersigned(reply) => {
+                Self::LinkCountersigned { payload: filled(reply.payload, LINK_REPLY_BYTES_MAX, "reply")? }
+            }
+            Kind::LinkFinished(_) => Self::LinkFinished,
+            Kind::TakenOver(taken) => {
+                Self::TakenOver { generation: taken.life, accepted_counter: taken.accepted_counter }
+            }
+            Kind::MemberLogs(page) => {
+                let (logs, more) = MemberLog::read_page(page)?;
+                Self::MemberLogs { logs, more }
+            }
+            Kind::ConversationLeft(schema::ConversationLeft {}) => Self::ConversationLeft,
         })
     }
 }
 
-impl AccountFound {
-    fn read(found: schema::AccountFound) -> Result<Self, PayloadError> {
-        let entry = |entry| filled(entry, LOG_ENTRY_BYTES_MAX, "log entry");
-        Ok(Self {
-            account: id(&found.account, "account")?,
-            handle: found.handle.parse().map_err(|_| PayloadError::Invalid("handle"))?,
-            log_entries: found.log_entries.into_iter().map(entry).collect::<Result<_, _>>()?,
-            log_length: found.log_length,
-        })
-    }
-}
-
-impl Commits {
-    fn read(page: schema::Commits) -> Result<Self, PayloadError> {
-        let mut commits = Vec::with_capacity(page.commits.len());
-        for commit in page.commits {
-            commits.push((commit.epoch, filled(commit.commit, HANDSHAKE_BYTES_MAX, "commit")?));
-        }
-        if commits.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a.checked_add(1) != Some(*b))) {
-            return Err(PayloadError::Invalid("order of commits"));
-        }
-        Ok(Self { commits, epoch: page.epoch, first_epoch: page.first_epoch })
-    }
-}
-
-impl ConversationState {
-    fn read(state: schema::ConversationState) -> Result<Self, PayloadError> {
-        if state.accounts.len() > CONVERSATION_ACCOUNTS_MAX {
-            return Err(PayloadError::TooLong("list of accounts"));
-        }
-        let account = |account: Bytes| id(&account, "account");
-        Ok(Self {
-            conversation: id(&state.conversation, "conversation")?,
-            epoch: state.epoch,
-            accounts: state.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
-        })
-    }
+/// The last one of the page before, if there was one.
+fn after<T: for<'a> TryFrom<&'a [u8]>>(bytes: &[u8], what: &'static str) -> Result<Option<T>, PayloadError> {
+    if bytes.is_empty() { Ok(None) } else { id(bytes, what).map(Some) }
 }

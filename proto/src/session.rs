@@ -1,5 +1,7 @@
 //! The frames of a session stream, as domain types.
 
+mod unproven;
+
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
@@ -11,6 +13,7 @@ use crate::limits::{
     TOKEN_BYTES_MAX,
 };
 use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
+pub use unproven::{Link, Recover, Recovering, put_link, put_link_reply, put_recover};
 
 /// What a client says on its session stream.
 #[derive(Debug, Clone)]
@@ -19,6 +22,12 @@ pub enum ClientFrame {
     Hello(Hello),
     /// Before the proof: make an account.
     Register(Register),
+    /// Before the proof: this device waits to be linked.
+    Link(Link),
+    /// While it waits: its countersignature, a sealed [`crate::LinkConsent`].
+    LinkReply(Bytes),
+    /// Before the proof: bring an account back.
+    Recover(Recover),
     /// An application message.
     Send(Send),
     /// Everything up to here is stored.
@@ -34,13 +43,21 @@ pub enum ServerFrame {
     Registered(Registered),
     /// The answer to a send.
     Sent(Sent),
-    /// What came before is refused; the connection may go on with another Register.
+    /// A device of an account answers the code that this one shows: a sealed [`crate::LinkProposal`].
+    LinkAnswer(Bytes),
+    /// The log has the device: a sealed [`crate::LinkBundle`], or empty if nothing is handed over.
+    Linked(Bytes),
+    /// The account of the recovery key.
+    Recovering(Recovering),
+    /// What came before is refused; the connection may go on with another Register, Link or Recover.
     Refused(Refusal),
     /// The server is about to stop: come back after this many milliseconds.
     Drain {
         /// How long to stay away.
         come_back_ms: u64,
     },
+    /// Others have claimed KeyPackages of this device.
+    Notice(Notice),
 }
 
 /// A frame that has no place on the stream it came on, or whose payload is malformed.
@@ -96,6 +113,8 @@ pub struct Send {
     pub epoch: u64,
     /// An MLSMessage with a PrivateMessage.
     pub ciphertext: Bytes,
+    /// Whether it is for programs alone: it gets no number, and nobody misses it.
+    pub silent: bool,
 }
 
 /// The state of things when a connection has proven itself.
@@ -119,6 +138,19 @@ pub struct Ready {
     pub log_entries: u64,
     /// One-time KeyPackages left of this device.
     pub key_packages_left: u32,
+    /// Whether its last resort was given out, or there is none: then a new one is wanted.
+    pub last_resort_used: bool,
+    /// The device goes on from an older copy of its state: it asks to take over, or stops.
+    pub stale: bool,
+}
+
+/// What is left of a device's KeyPackages after somebody has claimed one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notice {
+    /// One-time KeyPackages left.
+    pub key_packages_left: u32,
+    /// As of [`Ready`].
+    pub last_resort_used: bool,
 }
 
 /// The answer to a send.
@@ -135,7 +167,7 @@ pub struct Sent {
 pub struct Accepted {
     /// Its id, which holds the server's time; `None` for a repetition of one accepted long ago.
     pub message_id: Option<MessageId>,
-    /// Its place in its conversation.
+    /// Its place in its conversation; 0 of a silent one.
     pub number: u64,
     /// Whether it had been accepted before.
     pub repeated: bool,
@@ -205,6 +237,9 @@ impl ClientFrame {
         Ok(match frame.kind {
             FrameKind::Hello => Self::Hello(Hello::parse(frame.payload)?),
             FrameKind::Register => Self::Register(Register::read(frame.payload)?),
+            FrameKind::Link => Self::Link(Link::read(frame.payload)?),
+            FrameKind::LinkReply => Self::LinkReply(unproven::read_link_reply(frame.payload)?),
+            FrameKind::Recover => Self::Recover(Recover::read(frame.payload)?),
             FrameKind::Send => Self::Send(Send::read(frame.payload)?),
             FrameKind::Ack => Self::Ack(read_ack(frame.payload)?),
             other => return Err(FrameContentError::Unexpected(other)),
@@ -234,6 +269,7 @@ pub fn put_send(send: &Send, out: &mut BytesMut) {
         conversation: raw(send.conversation),
         epoch: send.epoch,
         ciphertext: send.ciphertext.clone(),
+        silent: send.silent,
     };
     put(FrameKind::Send, &message, out);
 }
@@ -252,11 +288,20 @@ impl ServerFrame {
                 put(FrameKind::Registered, &schema::Registered { account: raw(account), device: raw(device) }, out);
             }
             Self::Sent(sent) => put(FrameKind::Sent, &sent.write(), out),
+            Self::LinkAnswer(payload) => {
+                put(FrameKind::LinkAnswer, &schema::LinkAnswer { payload: payload.clone() }, out);
+            }
+            Self::Linked(payload) => put(FrameKind::Linked, &schema::Linked { payload: payload.clone() }, out),
+            Self::Recovering(recovering) => put(FrameKind::Recovering, &recovering.write(), out),
             Self::Refused(refusal) => {
                 put(FrameKind::Refused, &schema::Refused { error: Some(refusal.write()) }, out);
             }
             Self::Drain { come_back_ms } => {
                 put(FrameKind::Drain, &schema::Drain { come_back_ms: *come_back_ms }, out);
+            }
+            Self::Notice(Notice { key_packages_left, last_resort_used }) => {
+                let (key_packages_left, last_resort_used) = (*key_packages_left, *last_resort_used);
+                put(FrameKind::Notice, &schema::Notice { key_packages_left, last_resort_used }, out);
             }
         }
     }
@@ -276,6 +321,9 @@ impl ServerFrame {
                 })
             }
             FrameKind::Sent => Self::Sent(Sent::read(frame.payload)?),
+            FrameKind::LinkAnswer => Self::LinkAnswer(unproven::read_link_answer(frame.payload)?),
+            FrameKind::Linked => Self::Linked(unproven::read_linked(frame.payload)?),
+            FrameKind::Recovering => Self::Recovering(Recovering::read(frame.payload)?),
             FrameKind::Refused => {
                 let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))
@@ -283,6 +331,11 @@ impl ServerFrame {
             FrameKind::Drain => {
                 let message = schema::Drain::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Drain { come_back_ms: message.come_back_ms }
+            }
+            FrameKind::Notice => {
+                let message = schema::Notice::decode(frame.payload).map_err(PayloadError::from)?;
+                let schema::Notice { key_packages_left, last_resort_used } = message;
+                Self::Notice(Notice { key_packages_left, last_resort_used })
             }
             other => return Err(FrameContentError::Unexpected(other)),
         })
@@ -314,6 +367,7 @@ impl Send {
             conversation: id(&message.conversation, "conversation")?,
             epoch: message.epoch,
             ciphertext: filled(message.ciphertext, CIPHERTEXT_BYTES_MAX, "ciphertext")?,
+            silent: message.silent,
         })
     }
 }
@@ -336,6 +390,8 @@ impl Ready {
             epochs_differ: self.epochs_differ,
             log_entries: self.log_entries,
             key_packages_left: self.key_packages_left,
+            last_resort_used: self.last_resort_used,
+            stale: self.stale,
         }
     }
 
@@ -351,6 +407,8 @@ impl Ready {
             epochs_differ: message.epochs_differ,
             log_entries: message.log_entries,
             key_packages_left: message.key_packages_left,
+            last_resort_used: message.last_resort_used,
+            stale: message.stale,
         })
     }
 }

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason,
-    Hello, HelloClaim, LeafIdentity, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
+    Accepted, AccountId, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
+    EnvelopeBody, Gap, GapReason, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
+    LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, check_digits,
     epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
@@ -68,6 +69,10 @@ fn account() -> Account {
 }
 
 fn hello() -> (AccountId, Bytes) {
+    hello_with(None)
+}
+
+fn hello_with(life: Option<Life>) -> (AccountId, Bytes) {
     let Account { log, first, .. } = account();
     let claim = HelloClaim {
         server_name: "127.0.0.1".to_owned(),
@@ -77,6 +82,7 @@ fn hello() -> (AccountId, Bytes) {
         cursor: Position { seq: 9, count: 4 },
         epochs_digest: Some(digest()),
         log_entries: 2,
+        life,
     };
     (log.account(), Hello::sign(&claim, &key(1), &EXPORTER))
 }
@@ -115,6 +121,33 @@ fn ids_hashes_and_signatures_are_those_published() {
 }
 
 #[test]
+fn a_code_and_what_follows_from_it_are_those_published() {
+    let code = LinkCode::new([0x11; 32], [0x22; 16]);
+    let bytes = [&[1][..], &[0x11; 32], &[0x22; 16]].concat();
+    let proposal = LinkProposal {
+        account: account().log.account(),
+        handle: "alice".parse().unwrap(),
+        entry: Bytes::from_static(b"entry"),
+        bundle_key: [0x33; 32].into(),
+    };
+    check(
+        "### Link vectors",
+        &[
+            ("code", bytes),
+            ("link id", code.id().as_bytes().to_vec()),
+            ("key of the offer", code.offer_key().to_vec()),
+            ("key of the reply", code.reply_key().to_vec()),
+            ("key of the consent, with the bundle key 33 × 32", proposal.consent_key(&code).to_vec()),
+            ("info of the answer", code.answer_info().to_vec()),
+        ],
+    );
+    let text = format!("whose text is `{}`", *code.to_text());
+    assert!(PROTOCOL.contains(&text), "{text}");
+    let digits = format!("are `{}`", check_digits(&code, &[0xc0, 0xff, 0xee], &[0xde, 0xca, 0xde]));
+    assert!(PROTOCOL.contains(&digits), "{digits}");
+}
+
+#[test]
 fn frames_are_those_published() {
     let conversation = ConversationId::from_bytes([0x0a; 16]);
     let message_id = MessageId::new(TIME_MS, 5);
@@ -125,30 +158,61 @@ fn frames_are_those_published() {
         write(&mut out);
         out.to_vec()
     };
-    let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone() };
+    let (token, next) = (LifeToken::from_bytes([0x0d; 16]), LifeToken::from_bytes([0x0e; 16]));
+    let (_, alive) = hello_with(Some(Life { generation: 3, token, next }));
+    let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone(), silent: false };
+    let silent = Send { silent: true, ..send.clone() };
     let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false };
-    let envelope = DeliveryFrame::Envelope(Envelope {
-        position: Position { seq: 9, count: 4 },
-        shared: SharedEnvelope {
-            message_id,
-            conversation,
-            sender_account: log.account(),
-            sender_device: first.device(),
-            body: EnvelopeBody::Message { number: 3, ciphertext },
-        },
-    });
+    let envelope = |body| {
+        DeliveryFrame::Envelope(Envelope {
+            position: Position { seq: 9, count: 4 },
+            shared: SharedEnvelope {
+                message_id,
+                conversation,
+                sender_account: log.account(),
+                sender_device: first.device(),
+                body,
+            },
+        })
+    };
+    let silent_envelope = envelope(EnvelopeBody::Silent(ciphertext.clone()));
+    let envelope = envelope(EnvelopeBody::Message { number: 3, ciphertext });
     let to = Position { seq: 12, count: 6 };
     let gap = DeliveryFrame::Gap(Gap { from_seq: 10, to, missed: 2, reason: GapReason::Expired });
     check(
         "### Message vectors",
         &[
             ("Hello", frame(&|out| put_hello(&hello().1, out))),
+            ("Hello, with its life", frame(&|out| put_hello(&alive, out))),
             ("Send", frame(&|out| put_send(&send, out))),
+            ("Send, silent", frame(&|out| put_send(&silent, out))),
             ("Sent, accepted", frame(&|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
             ("Ack", frame(&|out| put_ack(Position { seq: 9, count: 4 }, out))),
             ("Envelope", frame(&|out| envelope.put(out))),
+            ("Envelope, silent", frame(&|out| silent_envelope.put(out))),
             ("Gap", frame(&|out| gap.put(out))),
             ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
+        ],
+    );
+}
+
+#[test]
+fn what_travels_in_groups_is_as_published() {
+    let Account { log, first, .. } = account();
+    let state = GroupState::new("구름", [log.account()]).unwrap();
+    let leave = Leave {
+        conversation: ConversationId::from_bytes([0x0a; 16]),
+        account: log.account(),
+        device: first.device(),
+        leaf_key: Bytes::from_static(&[0xe1; 32]),
+    };
+    let signed = SignedLeave::sign(leave, &key(1));
+    check(
+        "### Group vectors",
+        &[
+            ("GroupState of 구름, whose admin is the account", state.encode().to_vec()),
+            ("SignedLeave of the first device", signed.encode().to_vec()),
+            ("CommitAttachment with it", CommitAttachment { leaves: vec![signed] }.encode()),
         ],
     );
 }

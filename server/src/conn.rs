@@ -4,12 +4,13 @@
 mod mailbox;
 mod request;
 mod streams;
+mod unproven;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Position, Register, Send as SendFrame, exporter_context,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
@@ -24,11 +25,12 @@ use crate::limits::{
     CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
     SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
 };
+use crate::linking::{Linking, Offered};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
-use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig};
+use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig, Standing, judge};
 use crate::store::StoreError;
 use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub inboxes: Inboxes,
     /// Answers requests.
     pub requests: Arc<Requests>,
+    /// Devices that wait to be linked.
+    pub linking: Arc<Linking>,
     /// Takes what changes the store.
     pub router: Router,
     /// Who is connected.
@@ -97,6 +101,7 @@ struct Shell {
     answers: Outgoing,
     delivery: Option<Outgoing>,
     mailbox: Arc<Mailbox>,
+    offered: Option<Offered>,
     attached: Option<Attached>,
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     /// When to look into the store, whether or not there was a wake.
@@ -149,6 +154,7 @@ impl Shell {
             answers: Outgoing::new(output),
             delivery: None,
             mailbox: Arc::default(),
+            offered: None,
             attached: None,
             reading: None,
             reread_at: Instant::now() + REREAD,
@@ -271,7 +277,8 @@ impl Shell {
                 let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
                 self.requests.take(1, Instant::now());
                 if let Some(from) = self.session.authority() {
-                    self.shared.tasks.spawn(request::answer(output, input, from, Arc::clone(&self.shared)));
+                    let asker = request::Asker { from, listener: Arc::<Mailbox>::clone(&self.mailbox) };
+                    self.shared.tasks.spawn(request::answer(output, input, asker, Arc::clone(&self.shared)));
                 }
             }
             _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
@@ -304,7 +311,18 @@ impl Shell {
             // Boxed: these happen once in a connection's life, and would else make its task larger for all of it.
             Action::LookUp { claim } => Box::pin(self.look_up(&claim)).await,
             Action::Register(register) => Box::pin(self.register(register)).await,
-            Action::Attach { authority, subscribes } => return Box::pin(self.attach(authority, subscribes)).await,
+            Action::OfferLink(link) => self.offer_link(link),
+            Action::ReplyLink(payload) => self.reply_link(payload),
+            Action::Recover(recover) => Box::pin(self.recover(recover)).await,
+            Action::Attach { authority, subscribes, life } => {
+                return Box::pin(self.attach(authority, subscribes, life)).await;
+            }
+            Action::Live(life) => {
+                if let Some(from) = self.session.authority() {
+                    let submitted = self.shared.router.submit(Submission::Live { from, life }).await;
+                    submitted.map_err(|_| Closing(Code::Unavailable, String::new()))?;
+                }
+            }
             Action::Send(send) => {
                 self.sends_bytes += send.ciphertext.len();
                 self.sends.push(send);
@@ -333,19 +351,6 @@ impl Shell {
         Ok(())
     }
 
-    async fn register(&mut self, register: Register) {
-        let address = self.connection.remote_address().ip();
-        let result = match self.shared.requests.quotas.register(address) {
-            Ok(()) => self.shared.requests.register(register).await,
-            Err(refusal) => Err(refusal),
-        };
-        match &result {
-            Ok(_) => self.shared.metrics.registrations.increment(1),
-            Err(refusal) => self.shared.metrics.registrations_refused.increment(refusal.code),
-        }
-        self.handle(Input::Registered(result));
-    }
-
     async fn look_up(&mut self, claim: &HelloClaim) {
         let mut exporter = [0; EXPORTER_BYTES];
         let context = exporter_context(claim.account, claim.device);
@@ -363,7 +368,7 @@ impl Shell {
         }
     }
 
-    async fn attach(&mut self, authority: Authenticated, subscribes: bool) -> Result<(), Closing> {
+    async fn attach(&mut self, from: Authenticated, subscribes: bool, life: Option<Life>) -> Result<(), Closing> {
         self.shared.metrics.proofs_ok.increment(1);
         self.connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
         if subscribes {
@@ -374,17 +379,26 @@ impl Shell {
             self.shared.metrics.subscriptions.increment(1.0);
         }
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
-        self.attached = Some(self.shared.hub.attach(authority.account(), authority.device(), subscribes, listener));
-        // A revocation between the look-up and this moment found no session to end: look again, now that any later
-        // one does.
+        let (account, device) = (from.account(), from.device());
+        self.attached = Some(self.shared.hub.attach(account, device, subscribes, listener));
+        // A revocation or a copy that took over between the look-up and this moment found no session to end: look again,
+        // now that any later one does.
         let directory = Arc::clone(&self.shared.directory);
-        let log = self.shared.work.run(move || directory.log(authority.account())).await;
-        let Some(Ok(Some(log))) = log else { return Err(Closing(Code::Unavailable, String::new())) };
-        if !log.is_active(authority.device()) {
+        let look = move || Ok::<_, StoreError>((directory.log(account)?, directory.life(account, device)?));
+        let Some(Ok((Some(log), known))) = self.shared.work.run(look).await else {
+            return Err(Closing(Code::Unavailable, String::new()));
+        };
+        if !log.is_active(device) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
+        }
+        if life.is_some_and(|life| judge(&known, &life) == Standing::Copied) {
+            return Err(Closing(Code::DeviceCopied, String::new()));
         }
         // Another connection of the device may have used up what it may say now.
         self.count_read();
+        self.shared.linking.proven(device);
+        // Not waited for: who reads is served while the writer waits for a disk.
+        self.shared.router.note(Submission::Seen { from });
         Ok(())
     }
 
@@ -448,9 +462,24 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
-        for (happened, input) in
-            [(mail.is_revoked, Input::Revoked), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]
-        {
+        if let Some(payload) = mail.link.answer {
+            self.handle(Input::LinkAnswered(payload));
+        }
+        if mail.link.is_logged {
+            self.handle(Input::LinkLogged);
+        }
+        if let Some(payload) = mail.link.bundle {
+            self.handle(Input::LinkFinished(payload));
+        }
+        if let Some(notice) = mail.notice {
+            self.handle(Input::Noticed(notice));
+        }
+        for (happened, input) in [
+            (mail.is_revoked, Input::Revoked),
+            (mail.is_copied, Input::Copied),
+            (mail.is_displaced, Input::Displaced),
+            (mail.is_woken, Input::Woken),
+        ] {
             if happened {
                 self.handle(input);
             }
@@ -462,8 +491,11 @@ impl Shell {
     }
 
     fn count_refusal(&self, code: Code) {
-        use Code::{DeviceRevoked, DeviceUnknown, ProofInvalid, ProofTimeout, VersionUnsupported};
-        let of_proof = matches!(code, DeviceRevoked | DeviceUnknown | ProofInvalid | ProofTimeout | VersionUnsupported);
+        use Code::{DeviceCopied, DeviceRevoked, DeviceUnknown, ProofInvalid, ProofTimeout, VersionUnsupported};
+        let of_proof = matches!(
+            code,
+            DeviceCopied | DeviceRevoked | DeviceUnknown | ProofInvalid | ProofTimeout | VersionUnsupported
+        );
         if of_proof && self.attached.is_none() {
             self.shared.metrics.proofs_refused.increment(code);
         }

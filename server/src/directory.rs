@@ -1,20 +1,24 @@
 //! Who exists: accounts, their device logs, and what a session needs to know of a device. Reads only; blocks for the
 //! disk.
 
+mod recovery;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
-    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, FindBy, Position, epochs_digest,
+    AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, DeviceState, FindBy, Handle,
+    MemberLog, Position, epochs_digest,
 };
 
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
+pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 
 /// Reads what the router has written.
 pub(crate) struct Directory {
@@ -39,9 +43,7 @@ impl Directory {
         let head: InboxHead = self.read(Family::InboxHead, key::inbox_head(&account))?.unwrap_or_default();
         let cursor_key = key::cursor(&account, &device, CursorTag::Cursor);
         let cursor: Cursor = self.read(Family::Cursor, cursor_key)?.unwrap_or_default();
-        let states = self.conversations(account, None, ACCOUNT_CONVERSATIONS_MAX)?;
-        let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
-        let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
+        let epochs = self.epochs(account)?;
         Ok(Some(DeviceFacts {
             proof_key: *logged.keys.proof(),
             is_revoked: logged.revoked_at.is_some(),
@@ -49,9 +51,21 @@ impl Directory {
             head: Position { seq: head.seq, count: head.count },
             cursor: Position { seq: cursor.seq, count: cursor.count },
             accepted_counter: self.window(account, device)?.highest,
-            key_packages_left: u32::try_from(left).unwrap_or(u32::MAX),
-            epochs_digest: epochs_digest(states.iter().map(|state| (state.conversation, state.epoch))),
+            life: self.life(account, device)?,
+            key_packages_left: self.key_packages_left(account, device)?,
+            last_resort_used: self.last_resort_used(account, device)?,
+            epochs_digest: epochs_digest(epochs),
         }))
+    }
+
+    /// Whether a device's last resort was given out, or there is none.
+    fn last_resort_used(&self, account: AccountId, device: DeviceId) -> Result<bool, StoreError> {
+        let given_out = key::cursor(&account, &device, CursorTag::LastResort);
+        if self.read::<()>(Family::Cursor, given_out)?.is_some() {
+            return Ok(true);
+        }
+        let range = key::key_packages(&account, &device, KeyPackageKind::LastResort);
+        Ok(self.store.scan(Family::KeyPackage, range.as_range(), 1)?.is_empty())
     }
 
     /// An account's device log; `None` when there is no such account.
@@ -93,22 +107,61 @@ impl Directory {
             FindBy::Handle(handle) => self.read(Family::Directory, key::handle(handle.as_str()))?,
         };
         let Some(account) = account else { return Ok(None) };
-        let Some(handle) = self.read::<String>(Family::Directory, key::handle_of(&account))? else { return Ok(None) };
-        let handle = handle.parse().map_err(|_| corrupt("handle"))?;
-        let range = key::device_log_from(&account, log_from);
-        let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
-        let mut log_entries: Vec<Bytes> = Vec::new();
-        let mut bytes = 0;
-        for (_, value) in self.store.scan(Family::DeviceLog, range.as_range(), limit)? {
-            let entry: Bytes = decode(Family::DeviceLog, &value)?;
-            bytes += entry.len();
-            if bytes > LOG_PAGE_BYTES {
-                break;
-            }
-            log_entries.push(entry);
-        }
+        let Some(handle) = self.handle(account)? else { return Ok(None) };
+        let log_entries = self.log_page(account, log_from)?;
         let log_length = self.log(account)?.map_or(0, |log| log.length());
         Ok(Some(AccountFound { account, handle, log_entries, log_length }))
+    }
+
+    /// The handle of an account; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn handle(&self, account: AccountId) -> Result<Option<Handle>, StoreError> {
+        let handle = self.read::<String>(Family::Directory, key::handle_of(&account))?;
+        handle.map(|handle| handle.parse().map_err(|_| corrupt("handle"))).transpose()
+    }
+
+    /// The account that a recovery key brings back, by its public half.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn by_recovery_key(&self, recovery_key: &[u8; 32]) -> Result<Option<AccountId>, StoreError> {
+        self.read(Family::Directory, key::recovery(recovery_key))
+    }
+
+    /// The newest entry of a log.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn last_entry(&self, log: &DeviceLog) -> Result<Option<Bytes>, StoreError> {
+        self.entry(log.account(), log.length().saturating_sub(1))
+    }
+
+    /// What an account is told of one of its devices.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn device_state(&self, account: AccountId, device: DeviceId) -> Result<DeviceState, StoreError> {
+        let seen = key::cursor(&account, &device, CursorTag::Seen);
+        let last_seen_ms = self.read(Family::Cursor, seen)?.unwrap_or_default();
+        Ok(DeviceState { device, last_seen_ms, key_packages_left: self.key_packages_left(account, device)? })
+    }
+
+    fn key_packages_left(&self, account: AccountId, device: DeviceId) -> Result<u32, StoreError> {
+        let packages = key::key_packages(&account, &device, KeyPackageKind::OneTime);
+        let left = self.store.scan(Family::KeyPackage, packages.as_range(), KEY_PACKAGES_STORED_MAX)?.len();
+        Ok(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// An account's handle and its log from the first entry on, as much of it as a page holds; `None` when there is no
+    /// such account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn member_log(&self, account: AccountId) -> Result<Option<MemberLog>, StoreError> {
+        let Some(handle) = self.handle(account)? else { return Ok(None) };
+        Ok(Some(MemberLog { account, handle, log_entries: self.log_page(account, 0)?, leave: None }))
     }
 
     /// The results of a device's latest sends.
@@ -120,12 +173,39 @@ impl Directory {
         Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
     }
 
+    /// Where a device's life stands.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn life(&self, account: AccountId, device: DeviceId) -> Result<LifeRecord, StoreError> {
+        let key = key::cursor(&account, &device, CursorTag::Life);
+        Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
+    }
+
     /// A conversation's roster and epoch.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn conversation(&self, conversation: ConversationId) -> Result<Option<ConversationHead>, StoreError> {
         self.read(Family::Conversation, key::conversation(&conversation, ConversationTag::Head))
+    }
+
+    /// Whether an account is in a conversation: from the commit that brings it in until the one that takes it out, or
+    /// until it says that it leaves.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn is_member(&self, account: AccountId, conversation: ConversationId) -> Result<bool, StoreError> {
+        Ok(self.store.get(Family::Directory, key::membership(&account, &conversation).as_ref())?.is_some())
+    }
+
+    /// What a conversation owes to revocations, and to who has left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn removals(&self, conversation: ConversationId) -> Result<Removals, StoreError> {
+        let key = key::conversation(&conversation, ConversationTag::Removals);
+        Ok(self.read(Family::Conversation, key)?.unwrap_or_default())
     }
 
     /// GroupInfo and tree of a conversation's current epoch.
@@ -160,9 +240,42 @@ impl Directory {
             let mut accounts: Vec<_> = head.members.iter().map(|member| member.account).collect();
             accounts.sort_unstable();
             accounts.dedup();
-            states.push(ConversationState { conversation, epoch: head.epoch, accounts });
+            states.push(ConversationState { conversation, epoch: head.epoch, accounts, kind: head.kind });
         }
         Ok(states)
+    }
+
+    /// The epochs of an account's conversations, ascending by id.
+    fn epochs(&self, account: AccountId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        let range = key::memberships(&account);
+        let mut epochs = Vec::new();
+        for (entry, _) in self.store.scan(Family::Directory, range.as_range(), ACCOUNT_CONVERSATIONS_MAX)? {
+            let Some((_, conversation)) = key::parse_membership(&entry) else { continue };
+            let epoch = key::conversation(&conversation, ConversationTag::Epoch);
+            let epoch = match self.read(Family::Conversation, epoch)? {
+                Some(epoch) => Some(epoch),
+                // No commit has been made since epochs stand by themselves.
+                None => self.conversation(conversation)?.map(|head| head.epoch),
+            };
+            epochs.extend(epoch.map(|epoch| (conversation, epoch)));
+        }
+        Ok(epochs)
+    }
+
+    /// The entries of a log from one on, as many as fit.
+    fn log_page(&self, account: AccountId, log_from: u64) -> Result<Vec<Bytes>, StoreError> {
+        let range = key::device_log_from(&account, log_from);
+        let limit = usize::try_from(LOG_ENTRIES_MAX).unwrap_or(usize::MAX);
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for (_, value) in self.store.scan(Family::DeviceLog, range.as_range(), limit)? {
+            let entry: Bytes = decode(Family::DeviceLog, &value)?;
+            bytes += entry.len();
+            if bytes > LOG_PAGE_BYTES {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
     }
 
     fn entry(&self, account: AccountId, index: u64) -> Result<Option<Bytes>, StoreError> {

@@ -146,11 +146,11 @@ impl Inboxes {
 
     fn shared(&self, reader: AccountId, entry: &InboxEntry, body: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
         match entry.body {
-            InboxBody::Message => match body {
+            InboxBody::Message | InboxBody::Silent => match body {
                 Some(body) => self.seal.open(entry.id, &decode(Family::Message, body)?),
                 None => Ok(None),
             },
-            InboxBody::Welcome => self.get(Family::Welcome, key::message(&entry.id).as_ref()),
+            InboxBody::Welcome | InboxBody::Leave => self.get(Family::Welcome, key::message(&entry.id).as_ref()),
             InboxBody::Commit { conversation, epoch } => {
                 let key = key::commit(&conversation, epoch);
                 let Some(record) = self.get::<CommitRecord>(Family::Commit, key.as_ref())? else { return Ok(None) };

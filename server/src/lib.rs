@@ -33,6 +33,8 @@ mod files;
 #[cfg(feature = "node")]
 pub mod invite;
 #[cfg(feature = "node")]
+mod linking;
+#[cfg(feature = "node")]
 mod listen;
 #[cfg(feature = "node")]
 mod metrics;

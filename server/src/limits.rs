@@ -15,6 +15,9 @@ pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// The most members (devices) that a stored conversation may list.
 pub const MEMBERS_MAX: usize = 10_000;
 
+/// The longest statement of an account that leaves, as a conversation keeps it until the account is removed.
+pub const LEAVE_RECORD_BYTES_MAX: usize = gureum_proto::limits::LEAVE_BYTES_MAX + 128;
+
 /// The longest sealed body, KeyPackage, commit or other opaque field in a record.
 pub const RECORD_FIELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -64,6 +67,7 @@ pub const fn store_memory_bytes_max() -> usize {
 
 const _: () = assert!(KEY_BYTES_MAX <= 255, "a key's length is kept in one byte");
 const _: () = assert!(SENT_RESULTS_KEPT <= 255, "a window's length is kept in one byte");
+const _: () = assert!(LIVES_LOST_KEPT <= 255, "their number is kept in one byte");
 const _: () = assert!(MESSAGE_MEMTABLE_BYTES + INBOX_MEMTABLE_BYTES <= MEMTABLES_BYTES_MAX);
 
 // ---- sealing keys ----
@@ -73,12 +77,25 @@ pub const KEYRING_KEYS_MAX: usize = 16_384;
 
 // ---- router and delivery ----
 
-/// Entries of each of the planner's caches (heads, windows, conversations, cursors): past it all that is not being
-/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB.
+/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives): past it all that is not being
+/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB, a life 300 bytes.
 pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
+
+/// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
+pub const LIVES_LOST_KEPT: usize = 8;
+
+/// Leaves of all conversations in the planner's cache, which weigh about [`CACHED_LEAF_BYTES`] each: past it what is not
+/// being written is forgotten and read again.
+pub const PLANNER_CACHE_LEAVES_MAX: usize = 250_000;
+
+/// A leaf in the planner's cache: in the roster, in the map of devices, and as a part of its account.
+pub const CACHED_LEAF_BYTES: usize = 128;
 
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
+
+/// Accounts that are told of an entry of a device log, in one batch: a position of each one's inbox, of about 100 bytes.
+pub const ANNOUNCED_ACCOUNTS_MAX: usize = 20_000;
 
 /// One-time KeyPackages that the directory keeps of a device.
 pub const KEY_PACKAGES_STORED_MAX: usize = 200;
@@ -139,7 +156,7 @@ pub const CHECKPOINT_MS_MAX: u64 = 30 * 60 * 1_000;
 /// Device logs kept in memory; one of a few entries takes about 1 KB.
 pub const LOG_CACHE_ENTRIES_MAX: usize = 20_000;
 
-/// Conversations of one account that count into its digest of epochs.
+/// Conversations of one account: all count into its digest of epochs, and none is begun or joined past it.
 pub const ACCOUNT_CONVERSATIONS_MAX: usize = 5_000;
 
 /// Bytes of device-log entries in one answer.
@@ -150,6 +167,16 @@ pub const COMMITS_SCAN_MAX: usize = 512;
 
 /// How often one account may take KeyPackages a minute: each claim uses one up for every device of the other.
 pub const CLAIMS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(120).expect("it is not 0");
+
+/// Of how many accounts, each time counted, one account may take KeyPackages an hour: all of a large group at once, and
+/// then one every few seconds.
+pub const CLAIMED_ACCOUNTS_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(1_500).expect("it is not 0");
+
+/// How often one account may take KeyPackages of the same other account an hour: fewer than a device keeps in the
+/// directory, so that nobody alone uses them up.
+pub const CLAIMS_OF_ONE_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(10).expect("it is not 0");
+
+const _: () = assert!(CLAIMED_ACCOUNTS_PER_HOUR.get() as usize >= gureum_proto::limits::CLAIM_ACCOUNTS_MAX);
 
 /// How often one account may look accounts up a minute.
 pub const LOOK_UPS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(600).expect("it is not 0");
@@ -204,6 +231,38 @@ pub const DEVICE_SESSIONS_MAX: usize = 16;
 
 const _: () = assert!(UNVALIDATED_HANDSHAKES_MAX < UNPROVEN_PER_ADDRESS_MAX, "liars leave room to who has the address");
 const _: () = assert!(UNPROVEN_WINDOW_BYTES as usize >= 2 * gureum_wire::limits::REGISTER_BYTES_MAX);
+
+/// Devices that wait to be linked. Each holds a place among the connections without a proof.
+pub const LINKS_MAX: usize = 1_024;
+
+/// Devices of one address that wait to be linked.
+pub const LINKS_PER_ADDRESS_MAX: usize = 16;
+
+/// Links that devices of one account have answered and that are not over.
+pub const LINKS_PER_ACCOUNT_MAX: usize = 4;
+
+/// How long a device waits to be linked, in milliseconds: until its person has found the other device.
+pub const LINK_MS_MAX: u64 = 10 * 60 * 1_000;
+
+/// How long a request that answers a link is held open for the countersignature, in milliseconds.
+pub const LINK_REPLY_MS_MAX: u64 = 30_000;
+
+/// How long a device that has been added waits for what it is to be handed, in milliseconds. Without it goes on as well.
+pub const LINK_BUNDLE_MS_MAX: u64 = 10_000;
+
+/// What all devices that wait are to be handed, in bytes.
+pub const LINK_BUNDLES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The most memory of devices that wait to be linked: what each has said and was told, and what they are handed, which
+/// counts once more while it is written.
+#[must_use]
+pub const fn links_memory_bytes_max() -> usize {
+    use gureum_wire::limits::{LINK_ANSWER_BYTES_MAX, LINK_BYTES_MAX, LINK_REPLY_BYTES_MAX};
+    LINKS_MAX * (LINK_BYTES_MAX + 2 * LINK_ANSWER_BYTES_MAX + LINK_REPLY_BYTES_MAX) + 2 * LINK_BUNDLES_BYTES_MAX
+}
+
+const _: () = assert!(LINK_BUNDLES_BYTES_MAX >= gureum_wire::limits::LINKED_BYTES_MAX);
+const _: () = assert!(LINKS_MAX < UNPROVEN_MAX && LINKS_PER_ADDRESS_MAX < UNPROVEN_PER_ADDRESS_MAX, "others get in");
 
 /// Request streams that one connection may have open.
 pub const REQUEST_STREAMS_MAX: u32 = 8;
@@ -284,7 +343,12 @@ pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usi
 /// The most memory of what all connections share.
 #[must_use]
 pub const fn shared_memory_bytes_max() -> usize {
-    store_memory_bytes_max() + SUBMIT_BYTES_MAX + TAIL_BYTES_MAX + PLANNER_CACHE_ENTRIES_MAX * 4 * 2_500
+    store_memory_bytes_max()
+        + SUBMIT_BYTES_MAX
+        + TAIL_BYTES_MAX
+        + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
+        + PLANNER_CACHE_LEAVES_MAX * CACHED_LEAF_BYTES
+        + links_memory_bytes_max()
 }
 
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on

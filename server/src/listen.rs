@@ -23,6 +23,7 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 use crate::tls::Tls;
+pub(crate) use places::network;
 use places::{Admission, Place, Places};
 use pressure::Turn;
 

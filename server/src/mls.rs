@@ -6,24 +6,28 @@
 
 mod commit;
 mod group;
+mod leave;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, DeviceLog, LeafIdentity};
+use gureum_proto::membership::{Leaf, Logs, Verdict, judge_leaf};
+use gureum_proto::{AccountId, DeviceId, GROUP_EXTENSION, LeafIdentity};
 use openmls::credentials::{BasicCredential, Credential};
 use openmls::framing::{MlsMessageBodyIn, MlsMessageIn};
-use openmls::prelude::tls_codec::DeserializeBytes;
-use openmls::prelude::{Ciphersuite, ProtocolVersion};
+use openmls::prelude::tls_codec::{DeserializeBytes, VLBytes};
+use openmls::prelude::{Ciphersuite, ExtensionType, LeafNode, ProtocolVersion};
 use openmls_rust_crypto::RustCrypto;
 
 pub(crate) use commit::{CommitError, Submitted, apply_commit};
-pub(crate) use group::open_group;
+pub(crate) use group::{GroupView, open_group};
+pub(crate) use leave::check_leave;
 
 /// The one suite of this version of the protocol, 0x0001.
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+/// What holds a group's state in its context, and what every leaf says that it supports.
+const GROUP_EXTENSION_TYPE: ExtensionType = ExtensionType::Unknown(GROUP_EXTENSION);
 
 /// The longest time from now that a KeyPackage may be valid for: 84 days, and one for clocks that differ.
 const KEY_PACKAGE_LIFE_MS_MAX: u64 = 85 * 24 * 60 * 60 * 1_000;
@@ -48,32 +52,24 @@ pub(crate) enum MlsError {
     /// The end of its life has passed, or is too far away.
     #[error("the KeyPackage's lifetime ends in the past or more than 85 days ahead")]
     Lifetime,
+    /// Its leaf does not support the extension that holds a group's state: it could be in no group.
+    #[error("the KeyPackage does not support the extension of groups")]
+    Capabilities,
+    /// The context has other extensions than those of a group, or an unreadable state.
+    #[error("the group's extensions are not those of a group: {0}")]
+    Extensions(String),
     /// The group id is not the conversation's id.
     #[error("the group id is not the id of the conversation")]
     Conversation,
-    /// A leaf that the device logs do not confirm.
-    #[error(transparent)]
-    Leaf(#[from] LeafError),
-}
-
-/// Why a leaf may not be in a group.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LeafError {
-    /// The credential is not one of this protocol.
+    /// A leaf's credential is not one of this protocol.
     #[error("a leaf's credential is not one of this protocol")]
     Credential,
-    /// It names another account or device than the one it should.
+    /// A leaf names another account or device than the one it should.
     #[error("a leaf names another device than the one it stands for")]
     OtherDevice,
-    /// The account's log has no such device, or another key or entry for it, or no such account is known.
-    #[error("a leaf's device {0} is not in its account's log with that key")]
-    NotLogged(DeviceId),
-    /// The account's log has revoked the device.
-    #[error("a leaf's device {0} was revoked")]
-    Revoked(DeviceId),
-    /// A device has two leaves.
-    #[error("device {0} has two leaves")]
-    Twice(DeviceId),
+    /// The rule of membership refuses it.
+    #[error("{0}")]
+    Membership(String),
 }
 
 /// A KeyPackage that the directory may take.
@@ -86,7 +82,7 @@ pub(crate) struct KeyPackageInfo {
 }
 
 /// A device's leaf in a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupMember {
     /// Who it says it is.
     pub(crate) identity: LeafIdentity,
@@ -94,6 +90,8 @@ pub(crate) struct GroupMember {
     pub(crate) leaf: u32,
     /// The key that signs for it, Ed25519.
     pub(crate) mls_key: [u8; 32],
+    /// The key that secrets are encrypted to for it.
+    pub(crate) leaf_key: Vec<u8>,
 }
 
 /// Checks a KeyPackage that a device hands in for itself.
@@ -104,7 +102,7 @@ pub(crate) fn check_key_package(
     bytes: &[u8],
     account: AccountId,
     device: DeviceId,
-    log: &DeviceLog,
+    logs: &dyn Logs,
     now_ms: u64,
 ) -> Result<KeyPackageInfo, MlsError> {
     let MlsMessageBodyIn::KeyPackage(package) = read_message(bytes, "KeyPackage")?.extract() else {
@@ -116,12 +114,14 @@ pub(crate) fn check_key_package(
     if package.ciphersuite() != SUITE {
         return Err(MlsError::Suite);
     }
-    let leaf = package.leaf_node();
-    let (identity, mls_key) = leaf_identity(leaf.credential(), leaf.signature_key().as_slice())?;
-    if (identity.account, identity.device) != (account, device) || log.account() != account {
-        return Err(LeafError::OtherDevice.into());
+    let leaf = read_leaf(package.leaf_node())?;
+    if leaf.identity.is_none_or(|identity| (identity.account, identity.device) != (account, device)) {
+        return Err(MlsError::OtherDevice);
     }
-    check_leaf(&identity, &mls_key, Some(log))?;
+    allowed(judge_leaf(&leaf, logs))?;
+    if !package.leaf_node().capabilities().extensions().contains(&GROUP_EXTENSION_TYPE) {
+        return Err(MlsError::Capabilities);
+    }
     let not_after_ms = package.life_time().not_after().saturating_mul(1_000);
     if not_after_ms <= now_ms || not_after_ms > now_ms.saturating_add(KEY_PACKAGE_LIFE_MS_MAX) {
         return Err(MlsError::Lifetime);
@@ -129,45 +129,35 @@ pub(crate) fn check_key_package(
     Ok(KeyPackageInfo { hash: *blake3::hash(bytes).as_bytes(), not_after_ms })
 }
 
-/// Checks that each leaf is an active device of its account's log, with the key and the entry that stand there,
-/// and that no device has two.
-///
-/// # Errors
-/// The first leaf of which that is not true; an account without a log has no devices.
-pub(crate) fn check_members(members: &[GroupMember], logs: &BTreeMap<AccountId, DeviceLog>) -> Result<(), LeafError> {
-    for member in members {
-        check_leaf(&member.identity, &member.mls_key, logs.get(&member.identity.account))?;
-    }
-    check_distinct(members)
-}
-
-/// The accounts that have a leaf.
-#[must_use]
-pub(crate) fn accounts_of(members: &[GroupMember]) -> BTreeSet<AccountId> {
-    members.iter().map(|member| member.identity.account).collect()
-}
-
-fn check_distinct(members: &[GroupMember]) -> Result<(), LeafError> {
-    let mut seen = BTreeSet::new();
-    match members.iter().find(|member| !seen.insert(member.identity.device)) {
-        Some(member) => Err(LeafError::Twice(member.identity.device)),
-        None => Ok(()),
+impl GroupMember {
+    /// The leaf, as the rule of membership judges it.
+    #[must_use]
+    pub(crate) fn as_leaf(&self) -> Leaf {
+        Leaf { identity: Some(self.identity), mls_key: self.mls_key.to_vec(), leaf_key: self.leaf_key.clone() }
     }
 }
 
-fn check_leaf(identity: &LeafIdentity, mls_key: &[u8; 32], log: Option<&DeviceLog>) -> Result<(), LeafError> {
-    let missing = LeafError::NotLogged(identity.device);
-    let logged = log.and_then(|log| log.device(identity.device)).ok_or(missing.clone())?;
-    if logged.keys.mls() != mls_key || logged.added_at != identity.log_entry {
-        return Err(missing);
+/// The server has whole logs: none has grown by what would change a verdict.
+pub(crate) fn allowed(verdict: Verdict) -> Result<(), MlsError> {
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::NeedsLog { why, .. } | Verdict::Refused(why) => Err(MlsError::Membership(why)),
     }
-    if logged.revoked_at.is_some() { Err(LeafError::Revoked(identity.device)) } else { Ok(()) }
 }
 
-fn leaf_identity(credential: &Credential, key: &[u8]) -> Result<(LeafIdentity, [u8; 32]), LeafError> {
-    let basic = BasicCredential::try_from(credential.clone()).map_err(|_| LeafError::Credential)?;
-    let identity = LeafIdentity::parse(basic.identity()).map_err(|_| LeafError::Credential)?;
-    let key = <[u8; 32]>::try_from(key).map_err(|_| LeafError::Credential)?;
+/// A leaf that is new.
+fn read_leaf(node: &LeafNode) -> Result<Leaf, MlsError> {
+    let (identity, mls_key) = leaf_identity(node.credential(), node.signature_key().as_slice())?;
+    // OpenMLS does not show this key but in its written form, a vector.
+    let leaf_key = VLBytes::tls_deserialize_exact_bytes(&write(node.encryption_key())?)
+        .map_err(|_| MlsError::Malformed("encryption key of a leaf"))?;
+    Ok(Leaf { identity: Some(identity), mls_key: mls_key.to_vec(), leaf_key: leaf_key.into() })
+}
+
+fn leaf_identity(credential: &Credential, key: &[u8]) -> Result<(LeafIdentity, [u8; 32]), MlsError> {
+    let basic = BasicCredential::try_from(credential.clone()).map_err(|_| MlsError::Credential)?;
+    let identity = LeafIdentity::parse(basic.identity()).map_err(|_| MlsError::Credential)?;
+    let key = <[u8; 32]>::try_from(key).map_err(|_| MlsError::Credential)?;
     Ok((identity, key))
 }
 

@@ -22,7 +22,7 @@ use crate::admin::{self, Condition, Readiness};
 use crate::config::{Config, Registration};
 use crate::conn::Shared;
 use crate::control;
-use crate::directory::Directory;
+use crate::directory::{Directory, index_recovery_keys};
 use crate::fault::{self, step};
 use crate::files;
 use crate::inbox::Inboxes;
@@ -30,6 +30,7 @@ use crate::invite::{InviteKey, ServerFile};
 use crate::limits::{
     CONNECTIONS_MAX, REQUEST_STREAMS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, TAIL_BYTES_MAX, UNPROVEN_PER_ADDRESS_MAX,
 };
+use crate::linking::Linking;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
@@ -316,6 +317,8 @@ impl Node {
         self.tasks.close();
         let _ = tokio::time::timeout(DRAIN_GRACE, self.tasks.wait()).await;
         self.endpoint.close(VarInt::from_u32(gureum_proto::Code::Stopping.number()), b"stopping");
+        // What waits for a new device's reply would else be waited for.
+        shared.linking.end();
         if tokio::time::timeout(CLOSE_GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
@@ -422,6 +425,9 @@ fn open_storage(
     if let Some((newest, _)) = store.last(Family::Message, &[0; 16]..&[u8::MAX; 16])? {
         clock.not_before(crate::store::key::message_time_ms(&newest).unwrap_or_default());
     }
+    if let Err(error) = index_recovery_keys(store.as_ref()) {
+        tracing::warn!(%error, "accounts from before cannot be brought back by their recovery keys until the next start");
+    }
     step("start::store");
     let keyring = Keyring::open(&dir.join("keys"), master, retention_ms)?;
     keyring.destroy_expired(clock.now_ms())?;
@@ -462,6 +468,7 @@ fn share(
     };
     let (router, writer) = Router::start(parts, &work)?;
     let directory = Arc::new(Directory::new(Arc::clone(&store)));
+    let linking = Arc::<Linking>::default();
     let requests = Requests {
         directory: Arc::clone(&directory),
         store: Arc::clone(&store),
@@ -470,6 +477,7 @@ fn share(
         commit_retention_ms: millis(config.commit_retention),
         invites,
         quotas: Arc::new(Quotas::new(&wall, config.sends_per_second)),
+        linking: Arc::clone(&linking),
         work: work.clone(),
     };
     let retentions = Retentions { message_ms: retention_ms, commit_ms: millis(config.commit_retention) };
@@ -484,6 +492,7 @@ fn share(
         directory,
         inboxes,
         requests: Arc::new(requests),
+        linking,
         router,
         hub: Arc::clone(hub),
         clock,

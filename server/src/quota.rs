@@ -14,7 +14,10 @@ use governor::{Quota, RateLimiter};
 use gureum_proto::{AccountId, Code, DeviceId, Refusal};
 use tokio::time::Instant;
 
-use crate::limits::{CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE, REGISTRATIONS_PER_MINUTE, SENDS_AT_ONCE_MAX};
+use crate::limits::{
+    CLAIMED_ACCOUNTS_PER_HOUR, CLAIMS_OF_ONE_PER_HOUR, CLAIMS_PER_MINUTE, LOOK_UPS_PER_MINUTE,
+    REGISTRATIONS_PER_MINUTE, SENDS_AT_ONCE_MAX,
+};
 use crate::pace::Pace;
 use crate::time::WallClock;
 
@@ -38,11 +41,16 @@ impl Clock for Monotonic {
 /// The quotas of one server.
 pub(crate) struct Quotas {
     claims: Limiter<AccountId>,
+    /// Accounts of which somebody claims, counted together.
+    claimed: Limiter<AccountId>,
+    /// Who claims, and of whom.
+    claimed_of: Limiter<(AccountId, AccountId)>,
     look_ups: Limiter<AccountId>,
     registrations: Limiter<IpAddr>,
     sends: Mutex<HashMap<DeviceId, Pace>>,
     /// Between two sends of a device that is at its pace.
     send_interval: Duration,
+    clock: Monotonic,
 }
 
 impl Quotas {
@@ -52,10 +60,13 @@ impl Quotas {
         let clock = Monotonic(Arc::clone(clock));
         Self {
             claims: limiter(Quota::per_minute(CLAIMS_PER_MINUTE), &clock),
+            claimed: limiter(Quota::per_hour(CLAIMED_ACCOUNTS_PER_HOUR), &clock),
+            claimed_of: limiter(Quota::per_hour(CLAIMS_OF_ONE_PER_HOUR), &clock),
             look_ups: limiter(Quota::per_minute(LOOK_UPS_PER_MINUTE), &clock),
             registrations: limiter(Quota::per_minute(REGISTRATIONS_PER_MINUTE), &clock),
             sends: Mutex::default(),
             send_interval: Duration::from_secs(1) / sends_per_second.get(),
+            clock,
         }
     }
 
@@ -73,6 +84,26 @@ impl Quotas {
     /// The account has claimed too often.
     pub(crate) fn claim(&self, account: AccountId) -> Result<(), Refusal> {
         self.claims.check_key(&account).map_err(|_| limited())
+    }
+
+    /// Takes a claim of KeyPackages of each of these accounts. Those of its own an account may take as often as it likes:
+    /// each of its conversations begins with them.
+    ///
+    /// # Errors
+    /// The account has claimed of too many, or of one of them too often; with the time to wait.
+    pub(crate) fn claim_of(&self, account: AccountId, of: &[AccountId]) -> Result<(), Refusal> {
+        let Some(count) = u32::try_from(of.len()).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        let taken = self.claimed.check_key_n(&account, count.min(CLAIMED_ACCOUNTS_PER_HOUR));
+        let taken = taken.expect("it is no more than passes at once");
+        taken.map_err(|denied| limited_for(denied.wait_time_from(self.clock.now())))?;
+        for other in of.iter().filter(|other| **other != account) {
+            let taken = self.claimed_of.check_key(&(account, *other));
+            taken.map_err(|denied| Refusal {
+                detail: format!("the KeyPackages of {other} were claimed too often"),
+                ..limited_for(denied.wait_time_from(self.clock.now()))
+            })?;
+        }
+        Ok(())
     }
 
     /// Takes one look-up of an account, so that the directory cannot be walked.
@@ -94,6 +125,8 @@ impl Quotas {
     /// Forgets whoever has a whole allowance again, so that the memory is bounded by who asked lately.
     pub(crate) fn forget_rested(&self) {
         self.claims.retain_recent();
+        self.claimed.retain_recent();
+        self.claimed_of.retain_recent();
         self.look_ups.retain_recent();
         self.registrations.retain_recent();
         let now = Instant::now();
@@ -116,7 +149,13 @@ fn limiter<K: Hash + Eq + Clone>(quota: Quota, clock: &Monotonic) -> Limiter<K> 
 }
 
 fn limited() -> Refusal {
-    Refusal::new(Code::RateLimited).retry_after_ms(RETRY_AFTER_MS)
+    limited_for(Duration::from_millis(RETRY_AFTER_MS))
+}
+
+fn limited_for(wait: Duration) -> Refusal {
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    // 0 would mean that it is not to be tried again.
+    Refusal::new(Code::RateLimited).retry_after_ms(wait_ms.max(1))
 }
 
 const _: () = assert!(CLAIMS_PER_MINUTE.get() <= LOOK_UPS_PER_MINUTE.get());
@@ -160,6 +199,45 @@ mod tests {
         clock.advance(60_000);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(remembered(), [0; 4]);
+    }
+
+    #[test]
+    fn nobody_claims_of_too_many_accounts_an_hour_nor_of_one_too_often() {
+        let clock = Arc::new(ManualClock::at(1));
+        let quotas = Quotas::new(&(Arc::clone(&clock) as _), PER_SECOND);
+        let account = |number: u32| {
+            let mut id = [0xaa; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            AccountId::from_bytes(id)
+        };
+        let (greedy, other, victim) = (account(0), account(1), account(2));
+        let wait_ms = |result: Result<(), Refusal>| {
+            let refusal = result.unwrap_err();
+            assert_eq!(refusal.code, Code::RateLimited);
+            refusal.retry_after_ms
+        };
+        for _ in 0..CLAIMS_OF_ONE_PER_HOUR.get() {
+            assert_eq!(quotas.claim_of(greedy, &[victim]), Ok(()));
+        }
+        assert_eq!(wait_ms(quotas.claim_of(greedy, &[account(3), victim])), 6 * 60_000);
+        assert_eq!(quotas.claim_of(other, &[victim]), Ok(()), "others may go on");
+        clock.advance(6 * 60_000);
+        assert_eq!(quotas.claim_of(greedy, &[victim]), Ok(()));
+        for _ in 0..100 {
+            assert_eq!(quotas.claim_of(other, &[other]), Ok(()), "its own it needs for each conversation");
+        }
+
+        clock.advance(2 * 3_600_000);
+        let all: Vec<_> = (10..10 + CLAIMED_ACCOUNTS_PER_HOUR.get()).map(account).collect();
+        all.chunks(60).for_each(|some| assert_eq!(quotas.claim_of(greedy, some), Ok(())));
+        assert_eq!(wait_ms(quotas.claim_of(greedy, &all[..10])), 10 * 2_400);
+        clock.advance(10 * 2_400);
+        assert_eq!(quotas.claim_of(greedy, &all[..10]), Ok(()));
+        quotas.forget_rested();
+        assert_eq!((quotas.claimed.len(), quotas.claimed_of.len()), (1, all.len()));
+        clock.advance(2 * 3_600_000);
+        quotas.forget_rested();
+        assert_eq!((quotas.claimed.len(), quotas.claimed_of.len()), (0, 0));
     }
 
     #[test]

@@ -6,6 +6,9 @@ mod plan;
 mod submit;
 
 pub(crate) use plan::counts;
-pub use plan::{Change, Changed, CommitPlan, CreatePlan, LogPlan, Op, Plan, PlanConfig, Planner, RegisterPlan, Seal};
+pub use plan::{
+    Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, Op, Plan, PlanConfig,
+    Planner, RegisterPlan, Seal,
+};
 #[cfg(feature = "node")]
 pub(crate) use submit::{Answers, Router, RouterParts, Submission, WriterEnd};

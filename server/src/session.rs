@@ -2,23 +2,31 @@
 //! bytes and performs the actions.
 //!
 //! ```text
-//!          Register                Hello               proof holds
-//!   New ──────────► Registering     New ──► Proving ────────────────► Ready
-//!    ▲───── answer ──────┘                     └── proof fails ──► Closed ◄── any violation
+//!      Register, Recover                Hello               proof holds
+//!   New ──────────────► Registering       New ──► Proving ────────────────► Ready
+//!    ▲ ▲──── answer ─────┘ Recovering                └── proof fails ──► Closed ◄── any violation
+//!    │       Link
+//!   New ──────────────► Linking ── waits for minutes: an answer, a reply, then Linked
+//!    ▲───── Linked ──────┘
 //! ```
 
 mod authority;
+mod life;
 mod subscription;
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{
-    ClientFrame, Code, EXPORTER_BYTES, Hello, Position, Ready, Refusal, Register, Registered, Send, Sent, ServerFrame,
+    ClientFrame, Code, EXPORTER_BYTES, Hello, Life, Link, Notice, Position, Ready, Recover, Recovering, Refusal,
+    Register, Registered, Send, Sent, ServerFrame,
 };
 use gureum_wire::{Frame, FrameError};
 
+use crate::limits::{LINK_BUNDLE_MS_MAX, LINK_MS_MAX};
 pub use authority::{Authenticated, DeviceFacts};
+pub use life::{Standing, judge};
 use subscription::Subscription;
 pub use subscription::{Item, Page};
 
@@ -53,6 +61,16 @@ pub enum Input {
     LookUpFailed,
     /// The answer to [`Action::Register`].
     Registered(Result<Registered, Refusal>),
+    /// The answer to [`Action::OfferLink`] if it is refused; else nothing is said until a device answers the code.
+    LinkRefused(Refusal),
+    /// A device of an account answers the code.
+    LinkAnswered(Bytes),
+    /// The log of that account has the device that waits.
+    LinkLogged,
+    /// What it is handed; nothing more comes.
+    LinkFinished(Bytes),
+    /// The answer to [`Action::Recover`].
+    Recovered(Result<Recovery, Refusal>),
     /// Answers to sends.
     Answered(Vec<Sent>),
     /// The inbox may have grown.
@@ -67,6 +85,10 @@ pub enum Input {
     Displaced,
     /// The device was revoked.
     Revoked,
+    /// Another copy of the device's state has taken over.
+    Copied,
+    /// Others have claimed KeyPackages of the device.
+    Noticed(Notice),
     /// The server stops; the client is to come back after this long.
     Drain {
         /// Milliseconds.
@@ -74,6 +96,15 @@ pub enum Input {
     },
     /// A deadline may have passed.
     Tick,
+}
+
+/// How far the recovery of an account has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// The account is known; its log stands there.
+    Known(Recovering),
+    /// The log has the entry.
+    Done(Registered),
 }
 
 /// Everything that a session can ask of its shell.
@@ -86,13 +117,23 @@ pub enum Action {
     },
     /// Make an account.
     Register(Register),
+    /// Let a device of an account find the one that waits here.
+    OfferLink(Link),
+    /// Hand on what the device replies to the answer that it got.
+    ReplyLink(Bytes),
+    /// Bring an account back.
+    Recover(Recover),
     /// The connection is this device's from now on.
     Attach {
         /// Whose.
         authority: Authenticated,
         /// Whether to open the delivery stream.
         subscribes: bool,
+        /// Where in its life the device says to be.
+        life: Option<Life>,
     },
+    /// Submit that the device's life goes on.
+    Live(Life),
     /// Submit a message.
     Send(Send),
     /// Submit a cursor.
@@ -120,6 +161,10 @@ pub enum Action {
 pub enum Deadline {
     /// The proof.
     Proof,
+    /// A device of an account that adds this one.
+    Link,
+    /// What that device hands over.
+    Bundle,
 }
 
 /// The machine.
@@ -135,9 +180,21 @@ pub struct Session {
 enum Phase {
     New,
     Registering,
+    Linking(Waiting),
+    Recovering,
     Proving(Box<Hello>),
     Ready(Active),
     Closed,
+}
+
+/// A device that waits to be linked.
+#[derive(Debug)]
+struct Waiting {
+    until_ms: u64,
+    /// It has been told of an answer and has not replied.
+    may_reply: bool,
+    /// The log has it, and only what it is handed is missing.
+    is_logged: bool,
 }
 
 #[derive(Debug)]
@@ -159,7 +216,7 @@ impl Session {
     /// not wait for the answer to its Hello.
     #[must_use]
     pub const fn accepts_frames(&self) -> bool {
-        matches!(self.phase, Phase::New | Phase::Ready(_))
+        matches!(self.phase, Phase::New | Phase::Linking(_) | Phase::Ready(_))
     }
 
     /// Who it is, once proven.
@@ -179,8 +236,12 @@ impl Session {
     /// When to hand in a [`Input::Tick`], and why.
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<(u64, Deadline)> {
-        match self.phase {
-            Phase::New | Phase::Registering | Phase::Proving(_) => Some((self.proof_deadline_ms, Deadline::Proof)),
+        match &self.phase {
+            Phase::New | Phase::Registering | Phase::Recovering | Phase::Proving(_) => {
+                Some((self.proof_deadline_ms, Deadline::Proof))
+            }
+            Phase::Linking(waiting) if waiting.is_logged => Some((waiting.until_ms, Deadline::Bundle)),
+            Phase::Linking(waiting) => Some((waiting.until_ms, Deadline::Link)),
             Phase::Ready(_) | Phase::Closed => None,
         }
     }
@@ -191,27 +252,44 @@ impl Session {
             return;
         }
         match input {
-            Input::Frame(frame) => self.on_frame(frame),
+            Input::Frame(frame) => self.on_frame(frame, now_ms),
             Input::Broken(error) => self.close(broken(&error), error.to_string()),
             Input::Facts { facts, exporter } => self.on_facts(facts.as_deref(), &exporter, now_ms),
             Input::LookUpFailed | Input::ReadFailed => self.close(Code::Unavailable, String::new()),
             Input::Registered(result) => self.on_registered(result),
+            Input::LinkRefused(refusal) => self.on_link_refused(refusal),
+            Input::LinkAnswered(payload) => self.on_link_answered(payload),
+            Input::LinkLogged => self.on_link_logged(now_ms),
+            Input::LinkFinished(payload) => self.on_linked(payload, now_ms),
+            Input::Recovered(result) => self.on_recovered(result),
             Input::Answered(answers) => self.on_answers(answers),
             Input::Woken => self.on_subscription(Subscription::woken),
             Input::Page(page) => self.on_page(page),
             Input::Written => self.on_subscription(Subscription::written),
             Input::Displaced => self.close(Code::Displaced, String::new()),
             Input::Revoked => self.close(Code::DeviceRevoked, String::new()),
-            Input::Drain { come_back_ms } => self.actions.push_back(Action::Say(ServerFrame::Drain { come_back_ms })),
-            Input::Tick => {
-                if self.poll_timeout().is_some_and(|(deadline_ms, _)| now_ms >= deadline_ms) {
-                    self.close(Code::ProofTimeout, String::new());
+            Input::Copied => self.close(Code::DeviceCopied, String::new()),
+            Input::Noticed(notice) => {
+                if matches!(self.phase, Phase::Ready(_)) {
+                    self.actions.push_back(Action::Say(ServerFrame::Notice(notice)));
                 }
             }
+            Input::Drain { come_back_ms } => self.actions.push_back(Action::Say(ServerFrame::Drain { come_back_ms })),
+            Input::Tick => self.on_tick(now_ms),
         }
     }
 
-    fn on_frame(&mut self, frame: Frame) {
+    fn on_tick(&mut self, now_ms: u64) {
+        match self.poll_timeout().filter(|(deadline_ms, _)| now_ms >= *deadline_ms) {
+            Some((_, Deadline::Proof)) => self.close(Code::ProofTimeout, String::new()),
+            Some((_, Deadline::Link)) => self.close(Code::LinkGone, String::new()),
+            // Whoever added the device hands nothing over: it is linked all the same.
+            Some((_, Deadline::Bundle)) => self.on_linked(Bytes::new(), now_ms),
+            None => {}
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame, now_ms: u64) {
         let frame = match ClientFrame::decode(frame) {
             Ok(frame) => frame,
             Err(error) => return self.close(error.code(), error.to_string()),
@@ -221,6 +299,19 @@ impl Session {
             (Phase::New, ClientFrame::Register(register)) => {
                 self.phase = Phase::Registering;
                 self.actions.push_back(Action::Register(register));
+            }
+            (Phase::New, ClientFrame::Link(link)) => {
+                let until_ms = now_ms.saturating_add(LINK_MS_MAX);
+                self.phase = Phase::Linking(Waiting { until_ms, may_reply: false, is_logged: false });
+                self.actions.push_back(Action::OfferLink(link));
+            }
+            (Phase::Linking(waiting), ClientFrame::LinkReply(payload)) if waiting.may_reply => {
+                waiting.may_reply = false;
+                self.actions.push_back(Action::ReplyLink(payload));
+            }
+            (Phase::New, ClientFrame::Recover(recover)) => {
+                self.phase = Phase::Recovering;
+                self.actions.push_back(Action::Recover(recover));
             }
             (Phase::Ready(active), ClientFrame::Send(send)) => {
                 if active.sends_in_flight >= SENDS_IN_FLIGHT_MAX {
@@ -263,7 +354,14 @@ impl Session {
             Err(code) => return self.close(code, String::new()),
         };
         let claim = hello.claim().clone();
-        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe });
+        let standing = claim.life.map(|life| judge(&facts.life, &life));
+        if standing == Some(Standing::Copied) {
+            return self.close(Code::DeviceCopied, String::new());
+        }
+        self.actions.push_back(Action::Attach { authority, subscribes: claim.subscribe, life: claim.life });
+        if let (Some(Standing::GoesOn), Some(life)) = (standing, claim.life) {
+            self.actions.push_back(Action::Live(life));
+        }
         if claim.cursor > facts.cursor && claim.cursor.seq <= facts.head.seq {
             self.actions.push_back(Action::Ack(claim.cursor));
         }
@@ -277,10 +375,13 @@ impl Session {
             epochs_differ: claim.epochs_digest.is_some_and(|digest| digest != facts.epochs_digest),
             log_entries: facts.log_entries,
             key_packages_left: facts.key_packages_left,
+            last_resort_used: facts.last_resort_used,
+            stale: standing == Some(Standing::Stale),
         })));
         let mut subscription = claim.subscribe.then(|| {
-            // A device that has taken nothing begins where it was added.
-            let from = if claim.cursor.seq == 0 { facts.cursor } else { claim.cursor };
+            // A device that has taken nothing begins where it was added. The cursor of an older copy is not its own.
+            let begins = claim.cursor.seq == 0 && standing != Some(Standing::Stale);
+            let from = if begins { facts.cursor } else { claim.cursor };
             Subscription::new(from.min(facts.head), facts.head.seq)
         });
         if let Some(subscription) = &mut subscription {
@@ -294,6 +395,49 @@ impl Session {
             self.phase = Phase::New;
             let answer = match result {
                 Ok(registered) => ServerFrame::Registered(registered),
+                Err(refusal) => ServerFrame::Refused(refusal),
+            };
+            self.actions.push_back(Action::Say(answer));
+        }
+    }
+
+    fn on_link_refused(&mut self, refusal: Refusal) {
+        if matches!(self.phase, Phase::Linking(_)) {
+            self.phase = Phase::New;
+            self.actions.push_back(Action::Say(ServerFrame::Refused(refusal)));
+        }
+    }
+
+    fn on_link_answered(&mut self, payload: Bytes) {
+        if let Phase::Linking(waiting) = &mut self.phase {
+            waiting.may_reply = true;
+            self.actions.push_back(Action::Say(ServerFrame::LinkAnswer(payload)));
+        }
+    }
+
+    fn on_link_logged(&mut self, now_ms: u64) {
+        if let Phase::Linking(waiting) = &mut self.phase
+            && !waiting.is_logged
+        {
+            *waiting = Waiting { until_ms: now_ms.saturating_add(LINK_BUNDLE_MS_MAX), is_logged: true, ..*waiting };
+        }
+    }
+
+    /// The device may prove itself from now on, on this connection as well.
+    fn on_linked(&mut self, payload: Bytes, now_ms: u64) {
+        if matches!(self.phase, Phase::Linking(_)) {
+            self.phase = Phase::New;
+            self.proof_deadline_ms = now_ms.saturating_add(self.config.proof_timeout_ms);
+            self.actions.push_back(Action::Say(ServerFrame::Linked(payload)));
+        }
+    }
+
+    fn on_recovered(&mut self, result: Result<Recovery, Refusal>) {
+        if matches!(self.phase, Phase::Recovering) {
+            self.phase = Phase::New;
+            let answer = match result {
+                Ok(Recovery::Known(recovering)) => ServerFrame::Recovering(recovering),
+                Ok(Recovery::Done(registered)) => ServerFrame::Registered(registered),
                 Err(refusal) => ServerFrame::Refused(refusal),
             };
             self.actions.push_back(Action::Say(answer));

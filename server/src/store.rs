@@ -29,7 +29,7 @@ pub enum Family {
     Meta,
     /// Message id → sealed header and body, once a message.
     Message,
-    /// Message id → the shared envelope of a Welcome, once for all whom it welcomes.
+    /// Message id → the shared envelope of a Welcome, once for all whom it welcomes; or of a statement to leave.
     Welcome,
     /// Account and seq → what stands there.
     Inbox,
@@ -137,7 +137,7 @@ pub enum Durability {
     /// On the disk.
     Synced,
     /// With the operating system: a crash of the machine may lose it, and nothing that follows is ever
-    /// kept without it. For acks alone, which the client repeats.
+    /// kept without it. For acks, which the client repeats, and for when a device was seen.
     Lazy,
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, MessageId, Position};
+use gureum_proto::{AccountId, DeviceId, MessageId, Notice, Position};
 
 use crate::limits::{DEVICE_SESSIONS_MAX, TAIL_BYTES_MAX, WAKE_SHARDS};
 use tail::Tail;
@@ -20,6 +20,9 @@ pub trait Wake: Send + Sync + 'static {
 
     /// Ends the sessions of a device that may no longer act.
     fn revoke(&self, account: AccountId, device: DeviceId);
+
+    /// Tells a device, if it is connected, what is left of its KeyPackages.
+    fn notice(&self, account: AccountId, device: DeviceId, notice: Notice);
 }
 
 /// A new entry of an inbox.
@@ -41,6 +44,10 @@ pub trait Listener: Send + Sync {
     fn displace(&self);
     /// The device was revoked.
     fn revoke(&self);
+    /// Another copy of the device's state has taken over.
+    fn copied(&self);
+    /// Others have claimed KeyPackages of the device.
+    fn notice(&self, notice: Notice);
 }
 
 /// The wakes and tails of one process.
@@ -106,6 +113,14 @@ impl Hub {
         presence.sessions.push(Session { device, listener: Arc::clone(&listener), subscribes });
         drop(shard);
         Attached { hub: Arc::clone(self), account, listener }
+    }
+
+    /// Ends all sessions of a device but this one: those of another copy of its state.
+    pub fn end_copies(&self, account: AccountId, device: DeviceId, but: &Arc<dyn Listener>) {
+        if let Some(presence) = self.shard(account).accounts.get(&account) {
+            let of_device = presence.sessions.iter().filter(|session| session.device == device);
+            of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copied());
+        }
     }
 
     /// Entries after a position, if the tail reaches back to it: ascending, dense, at most `entries_max` and about
@@ -195,6 +210,16 @@ impl Wake for Hub {
         if let Some(presence) = self.shard(account).accounts.get(&account) {
             let of_device = presence.sessions.iter().filter(|session| session.device == device);
             of_device.for_each(|session| session.listener.revoke());
+        }
+    }
+
+    /// One session is told, since two would both put new ones: the one that subscribes lasts longest, else the newest.
+    fn notice(&self, account: AccountId, device: DeviceId, notice: Notice) {
+        if let Some(presence) = self.shard(account).accounts.get(&account) {
+            let of_device = presence.sessions.iter().filter(|session| session.device == device);
+            if let Some(session) = of_device.max_by_key(|session| session.subscribes) {
+                session.listener.notice(notice);
+            }
         }
     }
 }

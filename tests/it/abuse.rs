@@ -43,7 +43,7 @@ async fn broken_frames_are_refused_each_with_its_code() {
     check(&world, &frame(0x01, 2 * 1024 + 1, b""), false, Code::FrameTooLong).await;
     check(&world, &frame(0x01, (1 << 62) - 1, b""), false, Code::FrameTooLong).await;
     check(&world, &frame(0x06, 32 * 1024 + 1, b""), false, Code::FrameTooLong).await;
-    check(&world, &frame(0x1000, 64 * 1024 + 1, b""), false, Code::FrameTooLong).await;
+    check(&world, &frame(0x1001, 64 * 1024 + 1, b""), false, Code::FrameTooLong).await;
     // Streams that end too early.
     check(&world, &frame(0x01, 100, b"short"), true, Code::FrameTruncated).await;
     check(&world, &[0x01], true, Code::FrameTruncated).await;
@@ -55,6 +55,7 @@ async fn broken_frames_are_refused_each_with_its_code() {
     check(&world, &frame(0x02, 0, b""), false, Code::FrameUnexpected).await;
     check(&world, &frame(0x10, 0, b""), false, Code::FrameUnexpected).await;
     check(&world, &frame(0x20, 0, b""), false, Code::FrameUnexpected).await;
+    check(&world, &frame(0x1000, 0, b""), false, Code::FrameUnexpected).await;
     assert!(world.admin().ready().0);
 }
 
@@ -64,7 +65,7 @@ async fn frames_that_may_be_ignored_are() {
     let alice = Device::registered(&world, "alice").await;
     let mut raw = Raw::dial(world.url()).await;
     let hello = alice.hello(&raw, &alice.claim(false, START));
-    raw.write(&frame(0x1000, 5, b"later")).await;
+    raw.write(&frame(0x1001, 5, b"later")).await;
     raw.write(&frame(0x1fff, 64 * 1024, &vec![7; 64 * 1024])).await;
     raw.write(&hello).await;
     assert!(matches!(raw.frame().await, ServerFrame::Ready(_)));
@@ -84,7 +85,7 @@ async fn frames_out_of_state_after_the_proof_are_refused() {
     put_ack(Position { seq: 1, count: 1 }, &mut ack);
     let mut uncounted = BytesMut::new();
     let conversation = gureum_proto::ConversationId::from_bytes([1; 16]);
-    put_send(&Send { counter: 0, conversation, epoch: 1, ciphertext: "x".into() }, &mut uncounted);
+    put_send(&Send { counter: 0, conversation, epoch: 1, ciphertext: "x".into(), silent: false }, &mut uncounted);
     for (bytes, code) in [
         (register, Code::FrameUnexpected),
         // No subscription has delivered anything.
@@ -295,7 +296,7 @@ async fn what_is_skipped_counts_by_its_length() {
     let flags = vec!["--sends-per-second", "20"];
     let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
     let admin = two.world.admin();
-    let skipped = frame(0x1000, SKIPPED_BYTES as u64, &vec![7; SKIPPED_BYTES]);
+    let skipped = frame(0x1001, SKIPPED_BYTES as u64, &vec![7; SKIPPED_BYTES]);
     let mut at_once = 0;
     while admin.count("gureum_sends_slowed_total") == 0 {
         two.raw.write(&skipped).await;

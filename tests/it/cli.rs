@@ -48,7 +48,7 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
 
     let came = bob.receive();
     assert_eq!(came.len(), 1, "{came:#?}");
-    let fields = ["event", "conversation", "from", "text", "message_id", "server_time_ms", "seq"];
+    let fields = ["event", "conversation", "group", "from", "own", "text", "message_id", "server_time_ms", "seq"];
     check_keys(&came[0], &fields);
     assert_eq!((&came[0]["event"], &came[0]["from"]), (&"message".into(), &"alice".into()));
     assert_eq!(came[0]["text"], "grüße \"aus\" 구름\n");
@@ -59,7 +59,17 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
 
     assert_eq!(bob.history(), came, "the history prints the same");
     let own = alice.history();
-    check_keys(&own[0], &fields);
+    check_keys(&own[0], &[&fields[..], &["delivered_to", "read_by"]].concat());
+    let receipt = &alice.ok(&["receive"])[0];
+    check_keys(receipt, &["event", "kind", "message_id", "conversation", "by", "time_ms"]);
+    assert_eq!((&receipt["kind"], &receipt["by"]), (&"delivered".into(), &"bob".into()));
+    assert_eq!((&receipt["message_id"], &receipt["conversation"]), (&sent["message_id"], &sent["conversation"]));
+    let read = &bob.ok(&["read", "alice"])[0];
+    check_keys(read, &["event", "with", "conversation", "number"]);
+    assert_eq!((&read["event"], &read["with"], &read["number"]), (&"read".into(), &"alice".into(), &1.into()));
+    let settings = &bob.ok(&["settings"])[0];
+    check_keys(settings, &["event", "receipts"]);
+    assert_eq!(settings["receipts"], true);
     assert_eq!((&own[0]["from"], &own[0]["message_id"]), (&"alice".into(), &sent["message_id"]));
     assert_eq!(alice.ok(&["whoami"])[0]["handle"], "alice");
 }
@@ -90,10 +100,14 @@ fn wrong_usage_exits_with_2_and_does_nothing() {
     let alice = world.person("alice");
     for args in [
         &["send", "bob"][..],
-        &["send", "Not A Handle", "text"],
+        &["send", "", "text"],
+        &["safety-number", "Not A Handle"],
+        &["group", "create", "club", "Not A Handle"],
+        &["group", "add", "club"],
         &["unknown"],
         &["receive", "--sideways"],
         &["history", "--limit", "many"],
+        &["settings", "receipts", "perhaps"],
         &["register", "http://example.org", "--handle", "bob"],
         &[],
     ] {
@@ -120,6 +134,7 @@ fn refusals_say_what_to_do_and_leave_nothing_behind() {
     assert!(alice.history().is_empty());
     check_refused(&alice.run(&["send", "alice", "to myself"]), "");
     check_refused(&alice.run(&["history", "bob"]), "bob");
+    check_refused(&alice.run(&["read", "bob"]), "bob");
     check_refused(&alice.run(&["register", &world.invite(1), "--handle", "again"]), "already");
     check_refused(&bob.run(&["receive"]), "register");
 

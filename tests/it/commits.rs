@@ -1,6 +1,6 @@
 //! One valid commit an epoch: everything else is refused with its code, and nobody is delivered a losing one.
 
-use gureum_proto::{Code, EnvelopeBody, Position, Request, Response, SubmitCommit};
+use gureum_proto::{Code, ConversationWith, EnvelopeBody, Position, Request, Response, SubmitCommit};
 use gureum_tests::device::Device;
 use gureum_tests::raw::Raw;
 
@@ -8,7 +8,7 @@ use crate::delivery::Two;
 
 const START: Position = Position { seq: 0, count: 0 };
 
-async fn submit(raw: &Raw, commit: &SubmitCommit) -> Result<u64, Code> {
+pub(crate) async fn submit(raw: &Raw, commit: &SubmitCommit) -> Result<u64, Code> {
     match raw.request(&Request::SubmitCommit(commit.clone())).await {
         Response::CommitAccepted { epoch } => Ok(epoch),
         Response::Refused(refusal) => Err(refusal.code),
@@ -144,7 +144,7 @@ async fn a_pair_has_one_conversation_and_a_group_of_others_is_none() {
     }
     // A group with Bob that claims to be with Mallory.
     let (_, mut other) = two.alice.prepare(&two.bob, &two.bob.key_package());
-    other.peer = mallory.account;
+    other.with = ConversationWith::Peer(mallory.account);
     let answer = two.raw.request(&Request::CreateConversation(other)).await;
     assert!(matches!(&answer, Response::Refused(refusal) if refusal.code == Code::CommitInvalid), "{answer:?}");
 }

@@ -8,6 +8,10 @@ use gureum_tests::wait::{SOON, eventually};
 fn who_is_connected_has_a_message_at_once_and_from_memory() {
     let world = World::start();
     let (alice, bob) = world.pair();
+    // What is counted at the server are the messages that somebody writes.
+    for person in [&alice, &bob] {
+        person.ok(&["settings", "receipts", "off"]);
+    }
     let mut follower = bob.follow_from_now();
     alice.send(&bob, "first");
     follower.wait_for_text("first");

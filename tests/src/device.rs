@@ -3,15 +3,17 @@
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    AccountId, ConversationId, CreateConversation, DeviceId, DeviceKeys, DeviceLog, Hello, HelloClaim, LeafIdentity,
-    Position, Ready, Refusal, Register, Registered, Request, Response, Send, ServerFrame, ServerUrl, SubmitCommit,
-    put_hello, put_register, sign_root,
+    AccountId, ConversationId, ConversationWith, CreateConversation, DeviceId, DeviceKeys, DeviceLog, GROUP_EXTENSION,
+    GroupState, Hello, HelloClaim, LeafIdentity, Leave, Position, Ready, Refusal, Register, Registered, Request,
+    Response, Send, ServerFrame, ServerUrl, SignedLeave, SubmitCommit, put_hello, put_register, sign_add, sign_root,
 };
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    BasicCredential, Ciphersuite, CredentialWithKey, GroupId, KeyPackage, KeyPackageIn, MlsGroup, MlsGroupCreateConfig,
-    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn, StagedWelcome,
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, Extension, ExtensionType, Extensions, GroupContext,
+    GroupId, KeyPackage, KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, LeafNodeParameters, Member, MlsGroup,
+    MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn,
+    RequiredCapabilitiesExtension, StagedWelcome, UnknownExtension,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -21,7 +23,7 @@ use crate::world::World;
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
-/// The first device of an account.
+/// A device: the first of its account, unless it was linked.
 #[derive(Debug)]
 pub struct Device {
     /// The key that proves it.
@@ -34,6 +36,7 @@ pub struct Device {
     pub root_entry: Bytes,
     /// The server's name in its claims.
     pub server_name: String,
+    log_entry: u64,
     signer: SignatureKeyPair,
     provider: OpenMlsRustCrypto,
     counter: u64,
@@ -59,7 +62,7 @@ impl Device {
         let account = DeviceLog::from_root(&root_entry).unwrap().account();
         let device = DeviceKeys::new(proof.verifying_key().as_bytes(), &mls).unwrap().device();
         let server_name = "127.0.0.1".to_owned();
-        Self { proof, account, device, root_entry, server_name, signer, provider, counter: 0 }
+        Self { proof, account, device, root_entry, server_name, log_entry: 0, signer, provider, counter: 0 }
     }
 
     /// Makes keys and an account for them.
@@ -69,6 +72,19 @@ impl Device {
         device.register(&mut raw, &world.invite(1), handle).await.unwrap();
         raw.close().await;
         device
+    }
+
+    /// Adds another device to this one's account, and to what is known of the account's log.
+    pub async fn link(&self, raw: &Raw, log: &mut DeviceLog) -> Self {
+        let new = Self::new();
+        let mls: [u8; 32] = new.signer.public().try_into().unwrap();
+        let keys = DeviceKeys::new(new.proof.verifying_key().as_bytes(), &mls).unwrap();
+        let log_entry = log.length();
+        let entry = sign_add(log, (self.device, &self.proof), &keys, &new.proof, crate::wait::now_ms());
+        log.append(&entry).unwrap();
+        let answer = raw.request(&Request::AppendDeviceLog { entry }).await;
+        assert!(matches!(answer, Response::DeviceLogAppended { .. }), "{answer:?}");
+        Self { account: self.account, root_entry: self.root_entry.clone(), log_entry, ..new }
     }
 
     /// Asks for an account.
@@ -100,6 +116,7 @@ impl Device {
             cursor,
             epochs_digest: None,
             log_entries: 1,
+            life: None,
         }
     }
 
@@ -144,7 +161,17 @@ impl Device {
     /// A KeyPackage, as an MLSMessage.
     #[must_use]
     pub fn key_package(&self) -> Bytes {
-        let builder = KeyPackage::builder();
+        self.build(KeyPackage::builder())
+    }
+
+    /// One that may be claimed again and again.
+    #[must_use]
+    pub fn last_resort(&self) -> Bytes {
+        self.build(KeyPackage::builder().mark_as_last_resort())
+    }
+
+    fn build(&self, builder: KeyPackageBuilder) -> Bytes {
+        let builder = builder.leaf_node_capabilities(capabilities());
         let bundle = builder.build(SUITE, &self.provider, &self.signer, self.credential()).unwrap();
         bytes(&MlsMessageOut::from(bundle.key_package().clone()))
     }
@@ -152,12 +179,12 @@ impl Device {
     /// Puts KeyPackages into the server's directory.
     pub async fn publish(&self, raw: &Raw, count: usize) {
         let key_packages = (0..count).map(|_| self.key_package()).collect();
-        let answer = raw.request(&Request::PutKeyPackages { key_packages, last_resort: None }).await;
+        let answer = raw.request(&Request::PutKeyPackages { key_packages, last_resort: None, replace: false }).await;
         assert!(matches!(answer, Response::KeyPackagesStored { .. }), "{answer:?}");
     }
 
     fn credential(&self) -> CredentialWithKey {
-        let identity = LeafIdentity { account: self.account, device: self.device, log_entry: 0 };
+        let identity = LeafIdentity { account: self.account, device: self.device, log_entry: self.log_entry };
         CredentialWithKey {
             credential: BasicCredential::new(identity.to_bytes()).into(),
             signature_key: self.signer.public().into(),
@@ -166,9 +193,9 @@ impl Device {
 
     /// Begins a conversation with somebody who has a KeyPackage in the directory.
     pub async fn begin(&self, raw: &Raw, peer: &Self) -> Talk {
-        let claimed = raw.request(&Request::ClaimKeyPackages { account: peer.account }).await;
-        let Response::KeyPackages(packages) = claimed else { panic!("{claimed:?} in place of KeyPackages") };
-        let package = packages.first().expect("one device, one KeyPackage").1.clone();
+        let claimed = raw.request(&Request::ClaimKeyPackages { accounts: vec![peer.account] }).await;
+        let Response::KeyPackages(claimed) = claimed else { panic!("{claimed:?} in place of KeyPackages") };
+        let (_, package) = claimed.of(peer.account).next().expect("one device, one KeyPackage");
         let (talk, create) = self.prepare(peer, &package);
         let answer = raw.request(&Request::CreateConversation(create)).await;
         assert!(matches!(answer, Response::ConversationCreated { existed: false, .. }), "{answer:?}");
@@ -182,6 +209,7 @@ impl Device {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(SUITE)
             .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+            .capabilities(capabilities())
             .build();
         let group_id = GroupId::from_slice(id.as_bytes());
         let mut group =
@@ -202,7 +230,7 @@ impl Device {
         group.merge_pending_commit(&self.provider).unwrap();
         let create = CreateConversation {
             conversation: id,
-            peer: peer.account,
+            with: ConversationWith::Peer(peer.account),
             group_info: bytes(&group_info.unwrap()),
             tree: group.export_ratchet_tree().tls_serialize_detached().unwrap().into(),
             welcome: bytes(&welcome.unwrap()),
@@ -225,12 +253,13 @@ impl Device {
     /// A message, encrypted and counted.
     pub fn encrypt(&mut self, talk: &mut Talk, text: &[u8]) -> Send {
         let message = talk.group.create_message(&self.provider, &self.signer, text).unwrap();
-        Send { counter: self.next_counter(), conversation: talk.id, epoch: talk.epoch(), ciphertext: bytes(&message) }
+        self.opaque(talk, bytes(&message))
     }
 
     /// A message of bytes that only look like a ciphertext to a server.
     pub fn opaque(&mut self, talk: &Talk, ciphertext: impl Into<Bytes>) -> Send {
-        Send { counter: self.next_counter(), conversation: talk.id, epoch: talk.epoch(), ciphertext: ciphertext.into() }
+        let (counter, ciphertext) = (self.next_counter(), ciphertext.into());
+        Send { counter, conversation: talk.id, epoch: talk.epoch(), ciphertext, silent: false }
     }
 
     /// Decrypts what another device encrypted.
@@ -243,14 +272,58 @@ impl Device {
         }
     }
 
+    /// Whether it can decrypt what another device encrypted.
+    #[must_use]
+    pub fn opens(&self, talk: &mut Talk, ciphertext: &[u8]) -> bool {
+        let MlsMessageBodyIn::PrivateMessage(message) = read(ciphertext) else { panic!("no PrivateMessage") };
+        talk.group.process_message(&self.provider, message).is_ok()
+    }
+
     /// A commit that renews this device's keys, pending in its group.
     pub fn commit(&mut self, talk: &mut Talk) -> SubmitCommit {
+        self.commit_removing(talk, &[])
+    }
+
+    /// A commit that removes a device, pending in its group.
+    pub fn remove(&mut self, talk: &mut Talk, device: DeviceId) -> SubmitCommit {
+        let leaf = talk.group.members().find(|member| device_of(member) == device).unwrap().index;
+        self.commit_removing(talk, &[leaf])
+    }
+
+    /// A commit that gives the conversation a state, and its context whatever else; pending in its group.
+    pub fn restate(&mut self, talk: &mut Talk, state: &GroupState, more: Option<Extension>) -> SubmitCommit {
+        let required = RequiredCapabilitiesExtension::new(&[GROUP], &[], &[]);
+        let state = Extension::Unknown(GROUP_EXTENSION, UnknownExtension(state.encode().to_vec()));
+        let whole = [Extension::RequiredCapabilities(required), state].into_iter().chain(more).collect();
+        self.commit_with(talk, &[], Some(Extensions::from_vec(whole).unwrap()))
+    }
+
+    /// The statement that this account leaves, by the leaf that this device has.
+    #[must_use]
+    pub fn leave(&self, talk: &Talk) -> SignedLeave {
+        let leaf = talk.group.members().find(|member| device_of(member) == self.device).unwrap();
+        let (account, device) = (self.account, self.device);
+        let leave = Leave { conversation: talk.id, account, device, leaf_key: leaf.encryption_key.into() };
+        SignedLeave::sign(leave, &self.proof)
+    }
+
+    fn commit_removing(&mut self, talk: &mut Talk, leaves: &[LeafNodeIndex]) -> SubmitCommit {
+        self.commit_with(talk, leaves, None)
+    }
+
+    fn commit_with(
+        &mut self,
+        talk: &mut Talk,
+        leaves: &[LeafNodeIndex],
+        context: Option<Extensions<GroupContext>>,
+    ) -> SubmitCommit {
         let counter = self.next_counter();
         let epoch = talk.epoch();
-        let bundle = talk
-            .group
-            .commit_builder()
-            .force_self_update(true)
+        let mut builder = talk.group.commit_builder().propose_removals(leaves.iter().copied()).force_self_update(true);
+        if let Some(context) = context {
+            builder = builder.propose_group_context_extensions(context).unwrap();
+        }
+        let bundle = builder
             .load_psks(self.provider.storage())
             .unwrap()
             .create_group_info(true)
@@ -277,6 +350,7 @@ impl Device {
             .with_ratchet_tree(tree)
             .build_group(&self.provider, info, self.credential())
             .unwrap()
+            .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities()).build())
             .load_psks(self.provider.storage())
             .unwrap()
             .create_group_info(true)
@@ -329,6 +403,24 @@ impl Talk {
     pub fn epoch(&self) -> u64 {
         self.group.epoch().as_u64()
     }
+
+    /// The devices that have a leaf.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.group.members().map(|member| device_of(&member)).collect()
+    }
+}
+
+const GROUP: ExtensionType = ExtensionType::Unknown(GROUP_EXTENSION);
+
+/// What every leaf of this protocol lists.
+fn capabilities() -> Capabilities {
+    Capabilities::builder().extensions(vec![ExtensionType::LastResort, GROUP]).build()
+}
+
+fn device_of(member: &Member) -> DeviceId {
+    let credential = BasicCredential::try_from(member.credential.clone()).unwrap();
+    LeafIdentity::parse(credential.identity()).unwrap().device
 }
 
 fn bytes(message: &MlsMessageOut) -> Bytes {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gureum_client::Dialer;
 use gureum_client::vault::{KeySource, Vault};
-use gureum_proto::{Request, Response};
+use gureum_proto::{AccountId, Ready, Request, Response};
 use serde_json::Value;
 
 use crate::child::{Running, binary};
@@ -83,6 +83,27 @@ impl Person {
         ended.events
     }
 
+    /// Shows a code, by a `gureum link` that runs until the device is linked.
+    #[track_caller]
+    #[must_use]
+    pub fn show_code(&self, server: &str, device_name: &str) -> (Running, String) {
+        let mut running = Running::start(&mut self.command(&["link", server, "--device-name", device_name]));
+        let code = event(&mut running, "link_code");
+        (running, string(&code["code"]))
+    }
+
+    /// Another home of this person, which this one has added to the account.
+    #[track_caller]
+    #[must_use]
+    pub fn link(&self, server: &str, home: PathBuf, device_name: &str) -> Self {
+        let other = Self::new(&self.name, home);
+        let (mut running, code) = other.show_code(server, device_name);
+        self.ok(&["devices", "approve", &code]);
+        event(&mut running, "linked");
+        assert!(running.wait(COMMAND_MAX).success(), "{:?}", running.err.all());
+        other
+    }
+
     /// Sends a message and returns what `send` printed.
     #[track_caller]
     pub fn send(&self, to: &Self, text: &str) -> Value {
@@ -91,11 +112,19 @@ impl Person {
         events.remove(0)
     }
 
-    /// Takes the inbox and returns what came.
+    /// Takes the inbox and returns what came, but for receipts: those come whenever the other one's device is connected.
     #[track_caller]
     #[must_use]
     pub fn receive(&self) -> Vec<Value> {
-        self.ok(&["receive"])
+        let came = self.ok(&["receive"]);
+        came.into_iter().filter(|event| event["event"] != "receipt").collect()
+    }
+
+    /// Takes the inbox and returns the receipts that came: which kind, of which message.
+    #[track_caller]
+    #[must_use]
+    pub fn receive_receipts(&self) -> Vec<(String, String)> {
+        receipts(&self.ok(&["receive"]))
     }
 
     /// Takes the inbox and returns the texts that came.
@@ -159,6 +188,23 @@ impl Person {
         link.close().await;
     }
 
+    /// The account of this home.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        Vault::open(&self.home, &KeySource::File).unwrap().identity().account
+    }
+
+    /// What the server says to another connection of this home.
+    pub async fn ready(&self) -> Ready {
+        let mut vault = Vault::open(&self.home, &KeySource::File).unwrap();
+        let identity = vault.identity().clone();
+        let unproven = Dialer::new(identity.server.clone()).unwrap().connect().await.unwrap();
+        let claim = vault.hello_claim(false).unwrap();
+        let (link, _events, ready) = unproven.prove(claim, &identity.proof).await.unwrap();
+        link.close().await;
+        ready
+    }
+
     /// The epoch of this home's one conversation.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -190,6 +236,16 @@ impl Follower {
         })
     }
 
+    /// Waits until it is told that a message has come to its reader, or was read.
+    #[track_caller]
+    pub fn wait_for_receipt(&mut self, kind: &str, message_id: &Value) -> Value {
+        self.running.wait_for(kind, |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
+            is_it.then_some(event)
+        })
+    }
+
     /// Everything printed so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
@@ -214,10 +270,26 @@ impl Follower {
     }
 }
 
+/// Waits for an event of this name.
+#[track_caller]
+pub fn event(running: &mut Running, name: &str) -> Value {
+    running.wait_for(name, |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == name).then_some(event)
+    })
+}
+
 /// The texts of messages among events, in order.
 #[must_use]
 pub fn texts(events: &[Value]) -> Vec<String> {
     events.iter().filter(|event| event["event"] == "message").map(|event| string(&event["text"])).collect()
+}
+
+/// The receipts among events, in order: which kind, of which message.
+#[must_use]
+pub fn receipts(events: &[Value]) -> Vec<(String, String)> {
+    let receipts = events.iter().filter(|event| event["event"] == "receipt");
+    receipts.map(|event| (string(&event["kind"]), string(&event["message_id"]))).collect()
 }
 
 /// The gaps among events: how many messages, and why.

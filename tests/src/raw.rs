@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{
-    ALPN, AccountId, Code, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL, Envelope, Request, Response, Send,
-    Sent, ServerFrame, ServerUrl, exporter_context, put_send,
+    ALPN, AccountId, Code, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL, Envelope, Notice, Request,
+    Response, Send, Sent, ServerFrame, ServerUrl, exporter_context, put_send,
 };
 use gureum_wire::{Decoder, Frame};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -127,20 +127,33 @@ impl Raw {
         let _ = self.output.finish();
     }
 
-    /// The next frame of the session stream.
+    /// The next frame of the session stream that is no Notice.
     pub async fn frame(&mut self) -> ServerFrame {
-        let frame = soon("a frame", self.input.next()).await;
-        ServerFrame::decode(frame.expect("the stream goes on")).unwrap()
+        soon("a frame", self.next_frame()).await.expect("the stream goes on")
     }
 
-    /// The next frame of the session stream, however long it takes.
+    /// The same, however long it takes.
     ///
-    /// Cancel safety: nothing is lost.
+    /// Cancel safety: nothing is lost but Notices.
     ///
     /// # Errors
     /// The stream or the connection ended.
     pub async fn next_frame(&mut self) -> Result<ServerFrame, ReadError> {
-        self.input.next().await.map(|frame| ServerFrame::decode(frame).unwrap())
+        loop {
+            match ServerFrame::decode(self.input.next().await?).unwrap() {
+                ServerFrame::Notice(_) => (),
+                frame => return Ok(frame),
+            }
+        }
+    }
+
+    /// The next frame of the session stream, which is a Notice.
+    pub async fn notice(&mut self) -> Notice {
+        let frame = soon("a Notice", self.input.next()).await.expect("the stream goes on");
+        match ServerFrame::decode(frame).unwrap() {
+            ServerFrame::Notice(notice) => notice,
+            other => panic!("{other:?} in place of a Notice"),
+        }
     }
 
     /// Sends messages and waits for all answers.

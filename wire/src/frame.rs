@@ -27,7 +27,7 @@ macro_rules! frame_kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $limit:ident;)*) => {
         /// A type of frame that this version knows.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum FrameKind {
             $($(#[$doc])* $name = $number,)*
         }
@@ -83,6 +83,18 @@ frame_kinds! {
     Refused = 0x08, REFUSED_BYTES_MAX;
     /// Server: this node is about to stop; come back then.
     Drain = 0x09, DRAIN_BYTES_MAX;
+    /// Client, instead of Hello: this device waits to be linked to an account.
+    Link = 0x0a, LINK_BYTES_MAX;
+    /// Server: a device of the account answers the code; sealed for the device that waits.
+    LinkAnswer = 0x0b, LINK_ANSWER_BYTES_MAX;
+    /// Client: the countersignature that the answer asks for; sealed for the device that answered.
+    LinkReply = 0x0c, LINK_REPLY_BYTES_MAX;
+    /// Server: the account's log has the device; with what the account's device hands over, sealed.
+    Linked = 0x0d, LINKED_BYTES_MAX;
+    /// Client, instead of Hello: bring an account back by its recovery key.
+    Recover = 0x0e, RECOVER_BYTES_MAX;
+    /// Server: the account of a recovery key, and where its log stands.
+    Recovering = 0x0f, RECOVERING_BYTES_MAX;
     /// Server, delivery stream: one entry of the inbox.
     Envelope = 0x10, ENVELOPE_BYTES_MAX;
     /// Server, delivery stream: these positions were dropped untaken.
@@ -93,6 +105,8 @@ frame_kinds! {
     Request = 0x20, REQUEST_BYTES_MAX;
     /// Server: the answer to a Request.
     Response = 0x21, RESPONSE_BYTES_MAX;
+    /// Server: the device's KeyPackages run low. Ignorable: who skips it learns of that on its next connection.
+    Notice = 0x1000, NOTICE_BYTES_MAX;
 }
 
 /// What a type number means to a decoder.
@@ -114,10 +128,10 @@ impl TypeClass {
 }
 
 const _: () = {
-    // `limits::FRAME_HEADER_BYTES_MAX` counts on one byte for the type, and `PAYLOAD_BYTES_MAX` on being the longest.
+    // `limits::FRAME_HEADER_BYTES_MAX` counts on two bytes for the type, and `PAYLOAD_BYTES_MAX` on being the longest.
     let mut rest = FrameKind::ALL;
     while let [kind, tail @ ..] = rest {
-        assert!(kind.number() < 64);
+        assert!(kind.number() < 16_384);
         assert!(kind.payload_bytes_max() <= limits::PAYLOAD_BYTES_MAX);
         rest = tail;
     }

@@ -31,6 +31,24 @@ pub const REFUSED_BYTES_MAX: usize = KIB;
 /// Most bytes of a `Drain`: when to come back.
 pub const DRAIN_BYTES_MAX: usize = 64;
 
+/// Most bytes of a `Link`: two ids and a sealed offer. Read before the peer has proven anything.
+pub const LINK_BYTES_MAX: usize = 2 * KIB;
+
+/// Most bytes of a `LinkAnswer`: a sealed device-log entry and what tells of the account.
+pub const LINK_ANSWER_BYTES_MAX: usize = 17 * KIB;
+
+/// Most bytes of a `LinkReply`: a sealed signature. Read before the peer has proven anything.
+pub const LINK_REPLY_BYTES_MAX: usize = 2 * KIB;
+
+/// Most bytes of a `Linked`: sealed pins and names of an account's contacts and conversations.
+pub const LINKED_BYTES_MAX: usize = 513 * KIB;
+
+/// Most bytes of a `Recover`: a key and a device-log entry. Read before the peer has proven anything.
+pub const RECOVER_BYTES_MAX: usize = 2 * KIB;
+
+/// Most bytes of a `Recovering`: an id, a handle and a hash.
+pub const RECOVERING_BYTES_MAX: usize = KIB;
+
 /// Most bytes of an `Envelope`: whatever can lie in an inbox, the largest of which is a handshake.
 pub const ENVELOPE_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTES_MAX;
 
@@ -45,6 +63,9 @@ pub const REQUEST_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTE
 
 /// Most bytes of a `Response`: the largest is a ratchet tree or a page of commits.
 pub const RESPONSE_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTES_MAX;
+
+/// Most bytes of a `Notice`: a count and a flag.
+pub const NOTICE_BYTES_MAX: usize = 64;
 
 /// Most bytes of one application message's ciphertext.
 pub const MESSAGE_BYTES_MAX: usize = 64 * KIB;
@@ -76,7 +97,7 @@ pub const STRADDLE_FIRST_BYTES: usize = 16 * KIB;
 pub const UNREAD_CHUNKS_MAX: usize = 64;
 
 /// Most bytes of a frame's type and length together.
-pub const FRAME_HEADER_BYTES_MAX: usize = 1 + 4;
+pub const FRAME_HEADER_BYTES_MAX: usize = 2 + 4;
 
 /// The longest payload of any type.
 pub const PAYLOAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX;
@@ -90,8 +111,10 @@ const _: () = {
     assert!(SEND_BYTES_MAX < ENVELOPE_BYTES_MAX);
     assert!(REQUEST_BYTES_MAX <= ENVELOPE_BYTES_MAX);
     assert!(RESPONSE_BYTES_MAX <= PAYLOAD_BYTES_MAX);
-    // A peer that has proven nothing may send only these two.
+    // A peer that has proven nothing may send only these.
     assert!(HELLO_BYTES_MAX <= REGISTER_BYTES_MAX && REGISTER_BYTES_MAX <= 32 * KIB);
+    assert!(LINK_BYTES_MAX <= REGISTER_BYTES_MAX && LINK_REPLY_BYTES_MAX <= REGISTER_BYTES_MAX);
+    assert!(RECOVER_BYTES_MAX <= REGISTER_BYTES_MAX);
     assert!(STRADDLE_FIRST_BYTES <= IGNORABLE_BYTES_MAX);
     // A length within the limits takes at most four bytes as a varint.
     assert!(PAYLOAD_BYTES_MAX < 1 << 30 && IGNORABLE_BYTES_MAX < 1 << 30);

@@ -1,7 +1,7 @@
 //! Connects, works, and connects again: the life of a session from the first attempt to the last.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
+use super::life::{self, Proven};
 use super::receiver::ReceiverLock;
-use super::session::{Command, End, Session, SessionKind};
-use super::sync::{Seen, Sync};
+use super::session::{Command, End, Session, SessionKind, mark_read};
+use super::sync::Sync;
 use super::vault_handle::VaultHandle;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, DISPLACED_MAX, DISPLACED_WINDOW};
 use crate::link::{Dialer, LinkError};
-use crate::vault::{Identity, Vault};
+use crate::vault::{Identity, Resolved, Vault};
 
 /// How a session behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub enum Inbox {
 
 /// A session's task, before it runs.
 pub(crate) struct Driver {
+    pub(crate) home: PathBuf,
     pub(crate) vault: VaultHandle,
     pub(crate) identity: Arc<Identity>,
     pub(crate) dialer: Dialer,
@@ -115,9 +117,8 @@ impl Driver {
     async fn connect(&self) -> Result<Session<'_>, ClientError> {
         let subscribe = self.lock.is_some();
         let unproven = self.dialer.connect().await?;
-        let claim = self.vault.call(move |vault| vault.hello_claim(subscribe)).await?;
-        let seen = Seen::from(&claim);
-        let (link, events, ready) = unproven.prove(claim, &self.identity.proof).await?;
+        let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
+        let Proven { link, events, ready, seen } = proven;
         let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
         let begun = sync.begin_session(&ready, seen).await?;
         let _ = self.out.send(ClientEvent::Connected).await;
@@ -143,9 +144,15 @@ impl Driver {
         match command {
             Command::Send { to, text, reply } => {
                 let queued = self.vault.call(move |vault: &mut Vault| {
-                    let Some(contact) = vault.contact_by_handle(&to)? else { return Ok(None) };
-                    let Some(conversation) = vault.conversation_with(contact.account)? else { return Ok(None) };
-                    vault.queue_text(conversation.id, &text).map(Some)
+                    let conversation = match vault.resolve(&to)? {
+                        // Only the server knows whether somebody is called that as well.
+                        Resolved::Group(_) if to.handle().is_some() => None,
+                        Resolved::Id(known) | Resolved::Group(known) => Some(known),
+                        Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
+                        Resolved::Unknown => None,
+                    };
+                    let Some(conversation) = conversation else { return Ok(None) };
+                    Ok::<_, ClientError>(Some(vault.queue_text(conversation.id, &text)?))
                 });
                 let answer = match queued.await {
                     Ok(Some(_)) => ClientError::Kept(Box::new(offline())),
@@ -155,7 +162,15 @@ impl Driver {
                 let _ = reply.send(Err(answer));
             }
             Command::Find { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Revoke { reply, .. } => drop(reply.send(Err(offline()))),
+            // The receipts go out on the next connection.
+            Command::Read { with, reply } => {
+                let marked = mark_read(&self.vault, &with).await;
+                drop(reply.map(|reply| reply.send(marked)));
+            }
+            Command::Resolve { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Group { reply, .. } => drop(reply.send(Err(offline()))),
         }
     }
 }

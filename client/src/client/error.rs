@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gureum_proto::{Code, HandleError};
+use gureum_proto::{Code, ConversationId, HandleError};
 
 use crate::link::LinkError;
-use crate::vault::{BeginError, GoneBack, OpenError, QueueError, RejoinError, TrustError, VaultError};
+use crate::vault::{
+    BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,
+    VaultError,
+};
+use crate::words::WordsError;
 
 /// Why an operation of a client failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,29 @@ pub enum ClientError {
     /// A conversation cannot begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
+    /// A device is not added to the account, or not revoked.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The words are not those of a recovery key.
+    #[error(transparent)]
+    Words(#[from] WordsError),
+    /// A group is not made or changed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// What was typed does not stand for one thing.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A name may be that of a group and of somebody.
+    #[error(
+        "{name:?} is a group's name here ({id}), and on the server somebody is called that: name the group by its id; for \
+         the person, run `gureum safety-number {name}` first"
+    )]
+    NameOfBoth {
+        /// What was typed.
+        name: String,
+        /// The group.
+        id: ConversationId,
+    },
     /// A text is not taken.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -38,6 +65,9 @@ pub enum ClientError {
     /// There is no conversation with somebody here.
     #[error("there is no conversation with {0} here")]
     NoConversation(String),
+    /// The server no longer knows a group.
+    #[error("the server no longer knows the group {0}; make it anew with `gureum group create`")]
+    GroupGone(String),
     /// A session that takes no inbox was asked for what must be done behind the inbox's end.
     #[error("this session does not take the inbox, which has to be read first")]
     InboxNeeded,
@@ -50,12 +80,18 @@ pub enum ClientError {
     /// The message was handed over, and the answer is missing.
     #[error("{0}; the message is kept and goes out, once, on the next connection (`gureum receive` makes one)")]
     Kept(Box<ClientError>),
+    /// A change of a group was handed over, and is not made yet.
+    #[error("{0}; the change is kept and made on the next connection (`gureum receive` makes one)")]
+    ChangeKept(Box<ClientError>),
     /// The server refused the message for good.
     #[error("the message was not sent: {0}")]
     NotSent(String),
     /// Another process takes the inbox of this home.
     #[error("another gureum is receiving for {0}; stop it, or let it go on and read the history")]
     Receiving(PathBuf),
+    /// Another process of this home has connected since this one made its claim.
+    #[error("another gureum has connected with this home meanwhile; try again")]
+    Overtaken,
     /// What the server asks to be fetched does not help.
     #[error("the server's answers lead nowhere ({0}); try again later")]
     Stuck(String),
@@ -87,7 +123,7 @@ impl ClientError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Link(error) => error.is_temporary(),
-            Self::Vault(VaultError::Hole { .. }) | Self::Rejoin(RejoinError::TooOften { .. }) => true,
+            Self::Vault(VaultError::Hole { .. }) | Self::Rejoin(RejoinError::TooOften { .. }) | Self::Overtaken => true,
             _ => false,
         }
     }

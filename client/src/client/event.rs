@@ -13,9 +13,10 @@ pub enum ClientEvent {
     Connected,
     /// There are unreported events.
     News,
-    /// Everything that had waited in the inbox is taken and acked, and everything that had waited in the outbox is sent.
+    /// Everything that had waited in the inbox is taken and acked, everything that had waited in the outbox is sent, and
+    /// changes of groups that were kept are made, as far as they can be now.
     CaughtUp,
-    /// A message of this device is on the server's disk.
+    /// A message of this device is on the server's disk. A receipt for it may be among the unreported events already.
     Sent(SentMessage),
     /// The connection is gone; the next attempt follows by itself.
     Disconnected {

@@ -1,39 +1,34 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
+mod commands;
+mod groups;
 mod outbox;
+mod receipts;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, ConversationId, DeliveryFrame, Handle, Ready};
+use gureum_proto::{ConversationId, DeliveryFrame, Notice, Ready};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
 use super::sync::{Left, Sync};
-use crate::limits::{
-    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX, WAITING_MAX,
-};
+use crate::limits::{COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
-use crate::vault::{Contact, Conversation, Event, Need, OutboxId, SentMessage, StoredEvent};
-
-/// What a caller wants of a session.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Send a text; answered when the server has it on disk.
-    Send { to: Handle, text: String, reply: Reply },
-    /// Look somebody up.
-    Find { handle: Handle, reply: oneshot::Sender<Result<Contact, ClientError>> },
-    /// Go on from where the server has gone back to.
-    Restart { with: Handle, reply: oneshot::Sender<Result<bool, ClientError>> },
-}
-
-pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
+use crate::vault::{Event, GroupChange, Need, OutboxId, Removals, StoredEvent, With};
+use commands::Reply;
+pub use commands::Revoked;
+pub(crate) use commands::{Command, GroupReply};
+use groups::Changing;
+pub(crate) use receipts::mark_read;
+use receipts::{Reading, asks_for_receipt};
+use upkeep::Refill;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -48,7 +43,7 @@ pub(crate) enum End {
 
 /// A message in the outbox whose sender waits.
 struct Waiting {
-    to: AccountId,
+    to: With,
     conversation: ConversationId,
     text: String,
     reply: Reply,
@@ -69,7 +64,8 @@ pub(crate) struct Session<'a> {
     events: LinkEvents,
     out: &'a mpsc::Sender<ClientEvent>,
     options: SessionKind,
-    epochs_differ: bool,
+    /// Something may have changed of which no inbox entry tells.
+    must_compare: bool,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
@@ -82,27 +78,27 @@ pub(crate) struct Session<'a> {
     in_flight: BTreeSet<u64>,
     outbox_due: bool,
     outbox_again: Option<Instant>,
+    /// Messages wait for the removal of a revoked device, which anything that comes may bring.
+    held_up: bool,
     join_at: Option<Instant>,
+    /// When to remove revoked devices, and accounts that leave.
+    remove_at: Option<Instant>,
+    changing: Changing,
     /// When to try again what was refused, and how long between such attempts.
     mend_at: Option<Instant>,
     mend_wait: Backoff<StdRng>,
     upkeep_at: Instant,
+    refill: Refill,
+    /// When to send receipts, and who waits until those are sent that their reading has made.
+    receipts_at: Option<Instant>,
+    reads: Vec<Reading>,
+    /// The account has, or has had, other devices.
+    has_siblings: bool,
     waiting: BTreeMap<OutboxId, Waiting>,
     /// Another process of this home has settled some of what this one sent.
     settled_elsewhere: bool,
     started: Instant,
     drain: Option<Duration>,
-}
-
-impl Command {
-    /// Answers a command that was not begun.
-    pub(crate) fn refuse(self, error: ClientError) {
-        match self {
-            Self::Send { reply, .. } => drop(reply.send(Err(error))),
-            Self::Find { reply, .. } => drop(reply.send(Err(error))),
-            Self::Restart { reply, .. } => drop(reply.send(Err(error))),
-        }
-    }
 }
 
 impl<'a> Session<'a> {
@@ -119,7 +115,7 @@ impl<'a> Session<'a> {
             events,
             out,
             options,
-            epochs_differ: ready.epochs_differ,
+            must_compare: ready.epochs_differ,
             ahead: Vec::new(),
             caught_up: false,
             tidied: false,
@@ -129,10 +125,17 @@ impl<'a> Session<'a> {
             in_flight: BTreeSet::new(),
             outbox_due: true,
             outbox_again: None,
+            held_up: false,
             join_at: None,
+            remove_at: None,
+            changing: Changing::default(),
             mend_at: None,
             mend_wait: Backoff::new(MEND_FIRST, MEND_MAX, StdRng::from_os_rng()),
             upkeep_at: Instant::now() + upkeep::wait(begun),
+            refill: Refill::default(),
+            receipts_at: None,
+            reads: Vec::new(),
+            has_siblings: ready.log_entries > 1,
             waiting: BTreeMap::new(),
             settled_elsewhere: false,
             started: Instant::now(),
@@ -152,6 +155,12 @@ impl<'a> Session<'a> {
                 Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
             }
         };
+        if matches!(end, End::Quit)
+            && let Err(error) = self.last_receipts().await
+        {
+            tracing::debug!(%error, "receipts wait for the next connection");
+        }
+        self.answer_reads();
         let why = || match &end {
             End::Failed(ClientError::Link(error)) => error.clone(),
             End::Drain(_) => LinkError::Lost("the server is stopping".to_owned()),
@@ -161,6 +170,7 @@ impl<'a> Session<'a> {
         for (_, Waiting { reply, .. }) in std::mem::take(&mut self.waiting) {
             let _ = reply.send(Err(ClientError::Kept(Box::new(why().into()))));
         }
+        self.changing.keep_all(|| why().into());
         for command in std::mem::take(&mut self.deferred) {
             command.refuse(why().into());
         }
@@ -172,6 +182,7 @@ impl<'a> Session<'a> {
         self.flush().await?;
         self.answer_settled_elsewhere().await?;
         self.tell_caught_up().await;
+        self.answer_sent_reads();
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }
@@ -185,6 +196,8 @@ impl<'a> Session<'a> {
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
+        let (remove_at, change_at) = (self.remove_at, self.changing.at);
+        let (refill_at, receipts_at) = (self.refill.at(), self.receipts_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -199,7 +212,11 @@ impl<'a> Session<'a> {
                 (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
             }
             () = at(join_at) => self.join_absent().await?,
+            () = at(remove_at) => self.remove_revoked().await?,
+            () = at(change_at) => self.change_groups().await?,
             () = at(mend_at) => self.mend().await?,
+            () = at(refill_at) => self.refill().await?,
+            () = at(receipts_at) => self.send_receipts().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -222,14 +239,21 @@ impl<'a> Session<'a> {
                 match other {
                     Some(LinkEvent::Sent(results)) => self.settle(results).await,
                     Some(LinkEvent::Drain { come_back }) => self.on_drain(come_back),
+                    Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
                     Some(LinkEvent::Delivery(_)) | None => Ok(()),
                 }
             }
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
+            LinkEvent::Notice(notice) => self.on_notice(notice),
             LinkEvent::Closed(error) => Err(error.into()),
         }
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), ClientError> {
+        self.refill.note(notice);
+        Ok(())
     }
 
     fn on_drain(&mut self, come_back: Duration) -> Result<(), ClientError> {
@@ -239,7 +263,8 @@ impl<'a> Session<'a> {
 
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
-        let (mut stuck, mut has_joined) = ((None, 0), false);
+        let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, Removals::Nothing);
+        let mut asks_for_receipts = false;
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -260,8 +285,10 @@ impl<'a> Session<'a> {
                 self.tell(ClientEvent::News).await;
             }
             self.caught_up |= taken.caught_up;
-            let joined = |stored: &StoredEvent| matches!(stored.event, Event::Joined { .. } | Event::Rejoined { .. });
-            has_joined |= taken.events.iter().any(joined);
+            is_unlisted |= taken.unlisted;
+            removals = taken.removals;
+            has_joined |= taken.events.iter().any(is_joining);
+            asks_for_receipts |= taken.events.iter().any(asks_for_receipt);
             match taken.need {
                 Some(need) => self.meet(need, &mut stuck, taken.frames).await?,
                 None if taken.frames == 0 => {
@@ -270,13 +297,25 @@ impl<'a> Session<'a> {
                 None => (),
             }
         }
-        self.outbox_due |= has_joined;
+        self.outbox_due |= has_joined || self.held_up;
+        self.must_compare |= is_unlisted;
+        if self.caught_up {
+            self.remove_later(removals);
+        }
+        if self.caught_up && asks_for_receipts {
+            self.receipts_later();
+        }
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
-            self.after_catching_up().await?;
-        } else if has_joined && self.caught_up {
-            // In the middle of a session; at its start that is done after catching up.
+            return self.after_catching_up().await;
+        }
+        // In the middle of a session; at its start that is done after catching up.
+        if self.caught_up && has_joined {
             let renewed = self.sync.renew_keys().await?;
             self.mend_unless_done(renewed);
+        }
+        if self.caught_up && is_unlisted {
+            self.compare().await?;
+            self.expect_welcomes().await?;
         }
         Ok(())
     }
@@ -291,7 +330,11 @@ impl<'a> Session<'a> {
         } else {
             Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")))
         };
-        let Err(error) = met else { return Ok(()) };
+        let Err(error) = met else {
+            // What was fetched may tell people something.
+            self.tell(ClientEvent::News).await;
+            return Ok(());
+        };
         // A server that asks to come later has not said no: the inbox waits for the next connection.
         if !error.is_confined() || error.is_refused_for_now() || repeats > NEED_REPEATS_MAX {
             return Err(error);
@@ -307,55 +350,26 @@ impl<'a> Session<'a> {
     }
 
     async fn tell_caught_up(&mut self) {
-        let done = self.caught_up && self.in_flight.is_empty() && self.join_at.is_none() && self.ahead.is_empty();
+        // A change of a group that was kept is made before whoever waits for this goes away.
+        let is_idle = self.in_flight.is_empty() && self.join_at.is_none() && self.changing.at.is_none();
+        let done = self.caught_up && is_idle && self.ahead.is_empty();
         if done && !self.caught_up_told {
             self.caught_up_told = true;
             self.tell(ClientEvent::CaughtUp).await;
         }
     }
 
-    async fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
-        match command {
-            Command::Send { to, text, reply } => match self.queue(&to, text.clone()).await {
-                Ok((outbox, Conversation { id: conversation, peer: to, .. })) => {
-                    self.outbox_due = true;
-                    self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
-                    // From here on it is in the outbox: what fails concerns the session, and not this message.
-                    if self.caught_up || !self.options.subscribed {
-                        self.expect_welcomes().await?;
-                    }
-                }
-                Err(error) => drop(reply.send(Err(error))),
-            },
-            Command::Find { handle, reply } => drop(reply.send(self.sync.contact(&handle).await)),
-            Command::Restart { with, reply } => drop(reply.send(self.restart(&with).await)),
-        }
-        Ok(())
-    }
-
-    async fn queue(&mut self, to: &Handle, text: String) -> Result<(OutboxId, Conversation), ClientError> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(ClientError::Busy);
-        }
-        let conversation = self.sync.conversation(to).await?;
-        let id = conversation.id;
-        let outbox = self.sync.vault.call(move |vault| vault.queue_text(id, &text)).await?;
-        Ok((outbox, conversation))
-    }
-
-    async fn restart(&mut self, with: &Handle) -> Result<bool, ClientError> {
-        if !self.options.subscribed {
-            return Err(ClientError::InboxNeeded);
-        }
-        let restarted = self.sync.restart(with).await;
-        self.outbox_due = true;
-        self.tell(ClientEvent::News).await;
-        restarted
-    }
-
     async fn tell(&self, event: ClientEvent) {
         // Nobody may be listening.
         let _ = self.out.send(event).await;
+    }
+}
+
+fn is_joining(stored: &StoredEvent) -> bool {
+    match &stored.event {
+        Event::Joined { .. } | Event::Rejoined { .. } => true,
+        Event::Group { change, .. } => *change == GroupChange::Joined,
+        _ => false,
     }
 }
 

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod confined;
+mod noticed;
 mod refused;
+mod unlisted;
 
 use std::io;
 use std::net::SocketAddr;

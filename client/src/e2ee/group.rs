@@ -1,19 +1,23 @@
 //! One device's view of its groups: making them, sending and opening messages, making and taking commits.
 
-use gureum_proto::{ConversationId, LeafIdentity};
+use gureum_proto::membership::{Change, Leaf, Roster};
+use gureum_proto::{CommitAttachment, ConversationId, DeviceId, GroupState, LeafIdentity, SignedLeave};
+use openmls::framing::errors::MessageDecryptionError;
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
-    Capabilities, CommitMessageBundle, Credential, ExtensionType, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member,
-    MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage,
-    ProcessedMessageContent, Proposal, ProposalType, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
+    CommitMessageBundle, Credential, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member, MlsGroup, MlsMessageBodyIn,
+    MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, Proposal,
+    ProtocolMessage, ProtocolVersion, Sender, StagedCommit, ValidationError,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
 use rusqlite::Connection;
 
 use super::provider::Provider;
-use super::settings::{SUITE, create_config, credential, lifetime};
-use super::{Change, Leaf, MlsError, at};
+use super::settings::{
+    SUITE, capabilities, context, create_config, credential, lifetime, read_context, supports_groups,
+};
+use super::{MlsError, at};
 
 /// A device's keys over a database connection.
 pub(crate) struct Mls<'a> {
@@ -26,11 +30,29 @@ pub(crate) struct Mls<'a> {
 /// A group, loaded.
 pub(crate) struct Group(pub(super) MlsGroup);
 
+/// A group at one epoch, as the rule of membership looks at it.
+pub(crate) struct View {
+    pub(crate) conversation: ConversationId,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) state: Option<GroupState>,
+}
+
+/// What a commit is to do besides renewing this device's keys.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    pub(crate) added: Vec<KeyPackage>,
+    pub(crate) removed: Vec<DeviceId>,
+    pub(crate) state: Option<GroupState>,
+    /// Why accounts are removed that leave.
+    pub(crate) leaves: Vec<SignedLeave>,
+}
+
 /// A group that its creator has just made, at epoch 1.
 pub(crate) struct Created {
     pub(crate) group: Group,
     pub(crate) group_info: Vec<u8>,
     pub(crate) tree: Vec<u8>,
+    /// Empty where nobody else is in it.
     pub(crate) welcome: Vec<u8>,
 }
 
@@ -65,8 +87,19 @@ pub(crate) enum MessageError {
     #[error("it is of a later epoch")]
     Ahead,
     /// It cannot be decrypted, and never will.
-    #[error("{0}")]
-    Unreadable(String),
+    #[error("{why}")]
+    Unreadable {
+        /// Why not.
+        why: String,
+        /// The epoch that it says it is of, if it is a message of this group.
+        epoch: Option<u64>,
+    },
+    /// It is of this group's epoch and its keys do not open it: it is forged, or this device's state is broken.
+    #[error("{why}")]
+    Broken {
+        /// Why not.
+        why: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Mls(#[from] MlsError),
@@ -85,16 +118,24 @@ impl<'a> Mls<'a> {
     /// Makes a KeyPackage and keeps its secrets; an MLSMessage.
     pub(crate) fn key_package(&self, last_resort: bool) -> Result<Vec<u8>, MlsError> {
         const STEP: &str = "making a key package";
-        let mut builder = KeyPackage::builder().key_package_lifetime(lifetime());
+        let mut builder = KeyPackage::builder().key_package_lifetime(lifetime()).leaf_node_capabilities(capabilities());
         if last_resort {
-            // RFC 9420 §13.4: a leaf lists what it supports, and every extension in its KeyPackage is among that.
-            let capabilities = Capabilities::builder().extensions(vec![ExtensionType::LastResort]).build();
-            builder = builder.leaf_node_capabilities(capabilities).mark_as_last_resort();
+            builder = builder.mark_as_last_resort();
         }
         let credential = credential(self.identity, self.signer.public());
         let bundle = builder.build(SUITE, &self.provider, self.signer, credential).map_err(at(STEP))?;
         let message = openmls::prelude::MlsMessageOut::from(bundle.into_key_package());
         message.tls_serialize_detached().map_err(at(STEP))
+    }
+
+    /// Reads somebody's KeyPackage and checks what it says by itself, and that its device can be in a group.
+    pub(crate) fn read_group_key_package(&self, bytes: &[u8]) -> Result<(KeyPackage, Leaf), String> {
+        let (package, leaf) = self.read_key_package(bytes)?;
+        if supports_groups(package.leaf_node().capabilities()) {
+            Ok((package, leaf))
+        } else {
+            Err("its device runs a program that knows no groups; it must be updated first".into())
+        }
     }
 
     /// Reads somebody's KeyPackage and checks what it says by itself.
@@ -109,16 +150,23 @@ impl<'a> Mls<'a> {
         Ok((package, leaf))
     }
 
-    /// Makes a group of this device and the owners of the KeyPackages.
-    pub(crate) fn create(&self, id: ConversationId, packages: Vec<KeyPackage>) -> Result<Created, MlsError> {
+    /// Makes a group of this device and the owners of the KeyPackages, with what its context is to say.
+    pub(crate) fn create(
+        &self,
+        id: ConversationId,
+        packages: Vec<KeyPackage>,
+        state: Option<&GroupState>,
+    ) -> Result<Created, MlsError> {
         const STEP: &str = "making a conversation";
-        let credential = credential(self.identity, self.signer.public());
-        let mut group =
-            MlsGroup::new_with_group_id(&self.provider, self.signer, &create_config(), group_id(id), credential)
-                .map_err(at(STEP))?;
+        let is_alone = packages.is_empty();
+        let (config, credential) = (create_config(state), credential(self.identity, self.signer.public()));
+        let mut group = MlsGroup::new_with_group_id(&self.provider, self.signer, &config, group_id(id), credential)
+            .map_err(at(STEP))?;
         let bundle = group
             .commit_builder()
             .propose_adds(packages)
+            // Also where it adds nobody there is a first commit.
+            .force_self_update(is_alone)
             .load_psks(self.provider.storage())
             .map_err(at(STEP))?
             .build(self.crypto, self.crypto, self.signer, |_| true)
@@ -127,21 +175,33 @@ impl<'a> Mls<'a> {
             .map_err(at(STEP))?;
         // Nobody else is in the group yet: the commit that adds the others cannot lose.
         group.merge_pending_commit(&self.provider).map_err(at(STEP))?;
-        let welcome = bundle.into_welcome_msg().expect("a commit that adds somebody has a Welcome");
-        let group_info = group.export_group_info(self.crypto, self.signer, false).map_err(at(STEP))?;
-        let tree = group.export_ratchet_tree();
+        let welcome = match bundle.into_welcome_msg() {
+            Some(welcome) => welcome.tls_serialize_detached().map_err(at(STEP))?,
+            None => Vec::new(),
+        };
+        let group = Group(group);
         Ok(Created {
-            group_info: group_info.tls_serialize_detached().map_err(at(STEP))?,
-            tree: tree.tls_serialize_detached().map_err(at(STEP))?,
-            welcome: welcome.tls_serialize_detached().map_err(at(STEP))?,
-            group: Group(group),
+            group_info: self.group_info(&group)?,
+            tree: group.0.export_ratchet_tree().tls_serialize_detached().map_err(at(STEP))?,
+            welcome,
+            group,
         })
     }
 
-    /// Loads a group.
+    /// The GroupInfo of a group's epoch, without the tree; an MLSMessage.
+    pub(crate) fn group_info(&self, group: &Group) -> Result<Vec<u8>, MlsError> {
+        const STEP: &str = "writing a GroupInfo";
+        let info = group.0.export_group_info(self.crypto, self.signer, false).map_err(at(STEP))?;
+        info.tls_serialize_detached().map_err(at(STEP))
+    }
+
+    /// Loads a group; `None` as well where its records are damaged.
     pub(crate) fn load(&self, id: ConversationId) -> Result<Option<Group>, MlsError> {
-        let group = MlsGroup::load(self.provider.storage(), &group_id(id)).map_err(at("loading a conversation"))?;
-        Ok(group.map(Group))
+        match MlsGroup::load(self.provider.storage(), &group_id(id)) {
+            Ok(group) => Ok(group.map(Group)),
+            Err(rusqlite::Error::FromSqlConversionFailure(..)) => Ok(None),
+            Err(error) => Err(at("loading a conversation")(error)),
+        }
     }
 
     /// Deletes a group.
@@ -158,8 +218,8 @@ impl<'a> Mls<'a> {
 
     /// Decrypts a message; who sent it is what the group says, not what the envelope claims.
     pub(crate) fn open(&self, group: &mut Group, bytes: &[u8]) -> Result<(LeafIdentity, Vec<u8>), MessageError> {
-        let unreadable = |why: &str| MessageError::Unreadable(why.to_owned());
-        let message = read_protocol_message(bytes).map_err(MessageError::Unreadable)?;
+        let unreadable = |why: &str| MessageError::Unreadable { why: why.to_owned(), epoch: None };
+        let message = read_protocol_message(bytes).map_err(|why| unreadable(&why))?;
         let ProtocolMessage::PrivateMessage(_) = message else { return Err(unreadable("it is not encrypted")) };
         if message.group_id() != group.0.group_id() {
             return Err(unreadable("it belongs to another conversation"));
@@ -167,9 +227,13 @@ impl<'a> Mls<'a> {
         if message.epoch() > group.0.epoch() {
             return Err(MessageError::Ahead);
         }
+        let (epoch, is_current) = (Some(message.epoch().as_u64()), message.epoch() == group.0.epoch());
         let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {
             ProcessMessageError::StorageError(error) => MessageError::Mls(at("storing a decrypted message")(error)),
-            other => MessageError::Unreadable(other.to_string()),
+            ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(
+                MessageDecryptionError::AeadError,
+            )) if is_current => MessageError::Broken { why: MessageDecryptionError::AeadError.to_string() },
+            other => MessageError::Unreadable { why: other.to_string(), epoch },
         })?;
         let sender =
             identity_of(processed.credential()).ok_or_else(|| unreadable("its sender is none of this protocol"))?;
@@ -200,17 +264,28 @@ impl<'a> Mls<'a> {
         Ok(group.0.is_active())
     }
 
-    /// Makes a commit that renews this device's keys; pending until it is merged or cleared.
-    pub(crate) fn self_update(&self, group: &mut Group) -> Result<CommitBundle, MlsError> {
-        const STEP: &str = "renewing keys";
-        let bundle = group
-            .0
-            .commit_builder()
-            .force_self_update(true)
+    /// Makes a commit that renews this device's keys, and does what is wanted; pending until it is merged or cleared.
+    ///
+    /// OpenMLS puts the tree into both the Welcome and the GroupInfo, or into none. A Welcome needs it: where the commit
+    /// adds somebody, the GroupInfo is to be replaced by that of [`Self::group_info`].
+    pub(crate) fn commit(&self, group: &mut Group, wanted: Wanted) -> Result<CommitBundle, MlsError> {
+        const STEP: &str = "making a commit";
+        let Wanted { added, removed, state, leaves } = wanted;
+        let is_removed =
+            |member: &Member| identity_of(&member.credential).is_some_and(|it| removed.contains(&it.device));
+        let indices: Vec<_> = group.0.members().filter(is_removed).map(|member| member.index).collect();
+        let adds = !added.is_empty();
+        group.0.set_aad(CommitAttachment { leaves }.encode());
+        let mut builder =
+            group.0.commit_builder().propose_adds(added).propose_removals(indices).force_self_update(true);
+        if let Some(state) = &state {
+            builder = builder.propose_group_context_extensions(context(state)).map_err(at(STEP))?;
+        }
+        let bundle = builder
             .load_psks(self.provider.storage())
             .map_err(at(STEP))?
             .create_group_info(true)
-            .use_ratchet_tree_extension(false)
+            .use_ratchet_tree_extension(adds)
             .build(self.crypto, self.crypto, self.signer, |_| true)
             .map_err(at(STEP))?
             .stage_commit(&self.provider)
@@ -239,6 +314,29 @@ impl Group {
     pub(crate) fn leaves(&self) -> Vec<Leaf> {
         self.0.members().map(|member| leaf_of_member(&member)).collect()
     }
+
+    /// Its state, if it is a group of many.
+    pub(crate) fn state(&self) -> Option<GroupState> {
+        // What is none of ours was not joined.
+        read_context(self.0.extensions()).ok().flatten()
+    }
+
+    /// As the rule looks at it.
+    pub(crate) fn view(&self, conversation: ConversationId) -> View {
+        View { conversation, leaves: self.leaves(), state: self.state() }
+    }
+}
+
+impl Wanted {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.state.is_none() && self.leaves.is_empty()
+    }
+}
+
+impl View {
+    pub(crate) fn roster(&self) -> Roster<'_> {
+        Roster { conversation: self.conversation, leaves: &self.leaves, state: self.state.as_ref() }
+    }
 }
 
 impl CommitBundle {
@@ -266,11 +364,26 @@ pub(super) fn identity_of(credential: &Credential) -> Option<LeafIdentity> {
 }
 
 pub(super) fn leaf_of_member(member: &Member) -> Leaf {
-    Leaf { identity: identity_of(&member.credential), mls_key: member.signature_key.clone() }
+    Leaf {
+        identity: identity_of(&member.credential),
+        mls_key: member.signature_key.clone(),
+        leaf_key: member.encryption_key.clone(),
+    }
 }
 
 fn leaf_of(leaf: &LeafNode) -> Leaf {
-    Leaf { identity: identity_of(leaf.credential()), mls_key: leaf.signature_key().as_slice().to_vec() }
+    Leaf {
+        identity: identity_of(leaf.credential()),
+        mls_key: leaf.signature_key().as_slice().to_vec(),
+        leaf_key: encryption_key(leaf),
+    }
+}
+
+/// OpenMLS shows the encryption key of a leaf node only as it is written: behind its length, a QUIC varint.
+fn encryption_key(leaf: &LeafNode) -> Vec<u8> {
+    let written = leaf.encryption_key().tls_serialize_detached().unwrap_or_default();
+    let length_bytes = written.first().map_or(0, |first| 1_usize << (first >> 6));
+    written.get(length_bytes..).unwrap_or_default().to_vec()
 }
 
 fn read_protocol_message(bytes: &[u8]) -> Result<ProtocolMessage, String> {
@@ -282,26 +395,39 @@ fn read_protocol_message(bytes: &[u8]) -> Result<ProtocolMessage, String> {
 fn ready(group: &MlsGroup, processed: ProcessedMessage) -> Option<ReadyCommit> {
     let external = matches!(processed.sender(), Sender::NewMemberCommit);
     let committer = identity_of(processed.credential());
+    let attachment = CommitAttachment::decode(processed.aad());
     let ProcessedMessageContent::StagedCommitMessage(commit) = processed.into_content() else { return None };
     let removed_leaf = |index: LeafNodeIndex| {
         let member = group.members().find(|member| member.index == index);
-        member.map_or(Leaf { identity: None, mls_key: Vec::new() }, |member| leaf_of_member(&member))
+        let unknown = Leaf { identity: None, mls_key: Vec::new(), leaf_key: Vec::new() };
+        member.map_or(unknown, |member| leaf_of_member(&member))
     };
+    let state = commit.queued_proposals().find_map(|queued| new_state(queued.proposal()));
     let change = Change {
         external,
         committer,
         renewed: commit.update_path_leaf_node().map(leaf_of),
         added: commit.add_proposals().map(|add| leaf_of(add.add_proposal().key_package().leaf_node())).collect(),
         removed: commit.remove_proposals().map(|remove| removed_leaf(remove.remove_proposal().removed())).collect(),
-        more: commit.queued_proposals().any(|proposal| !known(proposal.proposal(), external)),
+        more: attachment.is_err() || commit.queued_proposals().any(|queued| !known(queued.proposal(), external)),
+        state,
+        leaves: attachment.map(|attachment| attachment.leaves).unwrap_or_default(),
     };
     Some(ReadyCommit { commit, change })
 }
 
 fn known(proposal: &Proposal, external: bool) -> bool {
-    match proposal.proposal_type() {
-        ProposalType::Add | ProposalType::Remove => true,
-        ProposalType::ExternalInit => external,
-        _ => false,
+    match proposal {
+        Proposal::Add(_) | Proposal::Remove(_) => true,
+        Proposal::ExternalInit(_) => external,
+        other => new_state(other).is_some(),
+    }
+}
+
+/// The state that a proposal gives to a group.
+fn new_state(proposal: &Proposal) -> Option<GroupState> {
+    match proposal {
+        Proposal::GroupContextExtensions(proposal) => read_context(proposal.extensions()).ok().flatten(),
+        _ => None,
     }
 }

@@ -3,21 +3,21 @@
 use gureum_proto::ConversationId;
 use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
-    MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
-    WelcomeError,
+    LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessedWelcome, RatchetTreeIn,
+    StagedWelcome, WelcomeError,
 };
 use rusqlite::Connection;
 
-use super::group::{CommitBundle, Group, Mls, group_id, leaf_of_member};
+use super::group::{CommitBundle, Group, Mls, View, group_id, leaf_of_member};
 use super::provider::{Provider, Snapshot};
-use super::settings::{SUITE, credential, join_config};
-use super::{Leaf, MlsError, at, migrate};
+use super::settings::{SUITE, capabilities, credential, join_config, read_context};
+use super::{MlsError, at, migrate};
 use crate::limits::EPOCH_MAX;
 
 /// A Welcome that was opened and is not joined yet. Its KeyPackage is used up: roll back to have it again.
 pub(crate) struct StagedJoin {
     staged: StagedWelcome,
-    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) view: View,
 }
 
 /// Why a Welcome or a GroupInfo is not taken.
@@ -35,7 +35,7 @@ pub(crate) enum JoinError {
 pub(crate) struct Rejoined {
     pub(crate) bundle: CommitBundle,
     pub(crate) epoch: u64,
-    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) view: View,
     pub(crate) snapshot: Snapshot,
 }
 
@@ -74,7 +74,9 @@ impl Mls<'_> {
             WelcomeError::StorageError(error) => JoinError::Mls(at("joining a conversation")(error)),
             other => invalid(other),
         })?;
-        Ok(Some(StagedJoin { leaves: staged.members().map(|member| leaf_of_member(&member)).collect(), staged }))
+        let state = read_context(staged.group_context().extensions()).map_err(invalid)?;
+        let leaves = staged.members().map(|member| leaf_of_member(&member)).collect();
+        Ok(Some(StagedJoin { view: View { conversation, leaves, state }, staged }))
     }
 
     /// Joins.
@@ -114,6 +116,7 @@ impl Mls<'_> {
             .skip_lifetime_validation()
             .build_group(&provider, info, credential(self.identity, self.signer.public()))
             .map_err(invalid)?
+            .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities()).build())
             .load_psks(provider.storage())
             .map_err(invalid)?
             .create_group_info(true)
@@ -122,11 +125,12 @@ impl Mls<'_> {
             .map_err(invalid)?
             .finalize(&provider)
             .map_err(invalid)?;
+        let state = read_context(group.extensions()).map_err(invalid)?;
         let group = Group(group);
         Ok(Rejoined {
             bundle: CommitBundle::read(bundle, STEP)?,
             epoch: group.epoch(),
-            leaves: group.leaves(),
+            view: View { conversation, leaves: group.leaves(), state },
             snapshot: Snapshot::of_only_group(&aside).map_err(at(STEP))?,
         })
     }

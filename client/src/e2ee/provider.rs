@@ -1,7 +1,7 @@
 //! OpenMLS's view of the database, in the caller's transaction, and snapshots that carry a group to another one.
 
 use ciborium::Value;
-use openmls::prelude::OpenMlsProvider;
+use openmls::prelude::{KeyPackageBundle, OpenMlsProvider};
 use openmls_rust_crypto::RustCrypto;
 use openmls_sqlite_storage::{Codec, SqliteStorageProvider};
 use rusqlite::{Connection, params};
@@ -78,6 +78,23 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), MlsError> {
 pub(crate) fn key_packages(connection: &Connection) -> Result<Vec<Vec<u8>>, rusqlite::Error> {
     let mut statement = connection.prepare_cached("SELECT key_package_ref FROM openmls_key_packages")?;
     statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The references of the last resorts among them.
+pub(crate) fn last_resorts(connection: &Connection) -> Result<Vec<Vec<u8>>, MlsError> {
+    const STEP: &str = "looking for last resorts";
+    let mut statement =
+        connection.prepare_cached("SELECT key_package_ref, key_package FROM openmls_key_packages").map_err(at(STEP))?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(at(STEP))?;
+    let mut found = Vec::new();
+    for row in rows {
+        let (reference, bundle): (Vec<u8>, Vec<u8>) = row.map_err(at(STEP))?;
+        let bundle: KeyPackageBundle = Cbor::from_slice(&bundle).map_err(at(STEP))?;
+        if bundle.key_package().last_resort() {
+            found.push(reference);
+        }
+    }
+    Ok(found)
 }
 
 /// Forgets the secrets of a KeyPackage.

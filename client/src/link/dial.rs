@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Ready, Register, Registered, ServerFrame, ServerUrl,
-    exporter_context, put_hello, put_register,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Link as Offered, Ready, Recover, Recovering, Register,
+    Registered, ServerFrame, ServerUrl, exporter_context, put_hello, put_link, put_link_reply, put_recover,
+    put_register,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -42,6 +43,15 @@ pub struct Unproven {
     recv: RecvStream,
     decoder: Decoder,
     server_name: String,
+}
+
+/// What comes to a device that waits to be linked; all of it sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linking {
+    /// A device of an account answers.
+    Answer(Bytes),
+    /// The account's log has the device; with what it is handed, or nothing.
+    Linked(Bytes),
 }
 
 impl Dialer {
@@ -143,6 +153,73 @@ impl Unproven {
         }
     }
 
+    /// Waits to be linked, from here on: what comes of it, [`Self::next`] gives.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn offer(&mut self, offered: &Offered) -> Result<(), LinkError> {
+        let mut out = BytesMut::new();
+        put_link(offered, &mut out);
+        Ok(self.send.write_chunk(out.freeze()).await?)
+    }
+
+    /// Answers what [`Self::next`] gave, with a sealed consent.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn reply(&mut self, consent: &Bytes) -> Result<(), LinkError> {
+        let mut out = BytesMut::new();
+        put_link_reply(consent, &mut out);
+        Ok(self.send.write_chunk(out.freeze()).await?)
+    }
+
+    /// What the server says next to a device that waits to be linked, however long that takes.
+    ///
+    /// Cancel safety: bytes that have come are kept for the next call.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`], or the end of the connection.
+    pub async fn next(&mut self) -> Result<Linking, LinkError> {
+        match ServerFrame::decode(read_frame(&mut self.recv, &mut self.decoder).await?)? {
+            ServerFrame::LinkAnswer(answer) => Ok(Linking::Answer(answer)),
+            ServerFrame::Linked(bundle) => Ok(Linking::Linked(bundle)),
+            ServerFrame::Refused(refusal) => Err(LinkError::Refused(refusal)),
+            ServerFrame::Drain { .. } => Err(LinkError::Closed { code: Code::Stopping, reason: String::new() }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for the account of a recovery key.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] leaves the connection as it was.
+    pub async fn recovering(&mut self, recovery_key: [u8; 32]) -> Result<Recovering, LinkError> {
+        match self.recovery(Recover { recovery_key, entry: None }).await? {
+            ServerFrame::Recovering(recovering) => Ok(recovering),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Brings an account back by the entry that its recovery key has signed.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] leaves the connection as it was.
+    pub async fn recover(&mut self, recovery_key: [u8; 32], entry: Bytes) -> Result<Registered, LinkError> {
+        match self.recovery(Recover { recovery_key, entry: Some(entry) }).await? {
+            ServerFrame::Registered(registered) => Ok(registered),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn recovery(&mut self, recover: Recover) -> Result<ServerFrame, LinkError> {
+        let mut out = BytesMut::new();
+        put_recover(&recover, &mut out);
+        match self.ask(out).await? {
+            ServerFrame::Refused(refusal) => Err(LinkError::Refused(refusal)),
+            frame => Ok(frame),
+        }
+    }
+
     /// Proves to be a device. `claim.server_name` is set to what was dialled.
     ///
     /// # Errors
@@ -188,8 +265,12 @@ fn unexpected(frame: &ServerFrame) -> LinkError {
         ServerFrame::Ready(_) => "Ready",
         ServerFrame::Registered(_) => "Registered",
         ServerFrame::Sent(_) => "Sent",
+        ServerFrame::LinkAnswer(_) => "LinkAnswer",
+        ServerFrame::Linked(_) => "Linked",
+        ServerFrame::Recovering(_) => "Recovering",
         ServerFrame::Refused(_) => "Refused",
         ServerFrame::Drain { .. } => "Drain",
+        ServerFrame::Notice(_) => "Notice",
     };
     LinkError::Malformed(format!("{name} out of turn"))
 }

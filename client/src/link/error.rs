@@ -194,6 +194,7 @@ mod tests {
         check(Code::TooSlow, true);
         check(Code::Displaced, false);
         check(Code::DeviceRevoked, false);
+        check(Code::DeviceCopied, false);
         check(Code::DeviceUnknown, false);
         check(Code::VersionUnsupported, false);
         check(Code::ProofInvalid, false);

@@ -65,8 +65,16 @@ async fn read_session(
                     let come_back = Duration::from_millis(come_back_ms).min(COME_BACK_MAX);
                     let _ = events.send(LinkEvent::Drain { come_back }).await;
                 }
+                ServerFrame::Notice(notice) => {
+                    flush(&mut results, &events).await;
+                    let _ = events.send(LinkEvent::Notice(notice)).await;
+                }
                 ServerFrame::Refused(refusal) => return Err(LinkError::Refused(refusal)),
-                ServerFrame::Ready(_) | ServerFrame::Registered(_) => {
+                ServerFrame::Ready(_)
+                | ServerFrame::Registered(_)
+                | ServerFrame::LinkAnswer(_)
+                | ServerFrame::Linked(_)
+                | ServerFrame::Recovering(_) => {
                     return Err(LinkError::Malformed("a frame out of turn".to_owned()));
                 }
             }

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response,
-    Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, exporter_context,
+    Envelope, EnvelopeBody, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
+    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -18,7 +18,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{Dialer, LinkError, LinkEvent, read_frame};
+use super::{Dialer, LinkError, LinkEvent, Linking, read_frame};
 
 const ACCOUNT: AccountId = AccountId::from_bytes([1; 16]);
 const DEVICE: DeviceId = DeviceId::from_bytes([2; 16]);
@@ -122,11 +122,12 @@ fn claim(subscribe: bool) -> HelloClaim {
         cursor: Position::default(),
         epochs_digest: None,
         log_entries: 1,
+        life: None,
     }
 }
 
 fn send(counter: u64) -> Send {
-    Send { counter, conversation: CONVERSATION, epoch: 1, ciphertext: Bytes::from_static(b"sealed") }
+    Send { counter, conversation: CONVERSATION, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false }
 }
 
 fn envelope(seq: u64) -> DeliveryFrame {
@@ -164,6 +165,24 @@ async fn registers_after_a_refusal_and_proves_itself_on_the_same_connection() {
     let (link, _events, ready) = unproven.prove(claim(false), &device_key()).await.unwrap();
     assert_eq!(ready.key_packages_left, 9);
     link.close().await;
+}
+
+#[tokio::test]
+async fn a_device_that_waits_hears_the_answer_and_replies_on_the_same_connection() {
+    let server = server(|mut peer| async move {
+        let ClientFrame::Link(offered) = peer.next().await else { panic!("no offer") };
+        peer.say(&[ServerFrame::LinkAnswer(offered.offer)]).await;
+        let ClientFrame::LinkReply(consent) = peer.next().await else { panic!("no reply") };
+        peer.say(&[ServerFrame::Linked(consent)]).await;
+        peer.connection.closed().await;
+    });
+    let mut unproven = connect(server).await.unwrap();
+    let (link, offer) = (LinkId::from_bytes([5; 16]), Bytes::from_static(b"offer"));
+    unproven.offer(&Offered { link, device: DEVICE, offer: offer.clone() }).await.unwrap();
+    assert_eq!(unproven.next().await, Ok(Linking::Answer(offer)));
+    let consent = Bytes::from_static(b"consent");
+    unproven.reply(&consent).await.unwrap();
+    assert_eq!(unproven.next().await, Ok(Linking::Linked(consent)));
 }
 
 #[tokio::test]
@@ -224,7 +243,7 @@ async fn a_request_gets_its_answer_or_its_refusal() {
         peer.connection.closed().await;
     });
     let (link, _events, _) = connect(server).await.unwrap().prove(claim(false), &device_key()).await.unwrap();
-    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None, replace: false };
     assert_eq!(link.request(&put).await, Ok(Response::KeyPackagesStored { left: 4 }));
     let refused = link.request(&put).await.unwrap_err();
     assert_eq!((refused.code(), refused.retry_after_ms(), refused.is_temporary()), (Some(Code::RateLimited), 70, true));
@@ -263,7 +282,7 @@ async fn streams_that_a_server_lets_go_of_are_a_lost_connection_and_no_broken_pr
         peer.connection.closed().await;
     });
     let (link, mut events, _) = connect(server).await.unwrap().prove(claim(true), &device_key()).await.unwrap();
-    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None };
+    let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort: None, replace: false };
     let cut_off = link.request(&put).await.unwrap_err();
     assert!(matches!(cut_off, LinkError::Lost(_)), "{cut_off}");
     let LinkEvent::Closed(error) = events.next().await else { panic!("not closed") };

@@ -99,7 +99,7 @@ mod tests {
 
     fn send(counter: u64, bytes: usize) -> Send {
         let conversation = ConversationId::from_bytes([1; 16]);
-        Send { counter, conversation, epoch: 1, ciphertext: vec![0; bytes].into() }
+        Send { counter, conversation, epoch: 1, ciphertext: vec![0; bytes].into(), silent: false }
     }
 
     fn written(outgoing: &Outgoing) -> Vec<ClientFrame> {

@@ -113,6 +113,7 @@ async fn subscribe(dialer: &Dialer, register: &Register, proof: &SigningKey) -> 
         cursor: Position::default(),
         epochs_digest: None,
         log_entries: 1,
+        life: None,
     };
     let (link, events, _) = unproven.prove(claim, proof).await?;
     Ok((link, events))

@@ -99,7 +99,7 @@ impl Sender<'_> {
             self.counter += 1;
             self.in_flight.insert(self.counter, due_ns);
             let ciphertext = body::sealed(id, epoch, due_ns, self.bytes);
-            sends.push(Send { counter: self.counter, conversation: id, epoch, ciphertext });
+            sends.push(Send { counter: self.counter, conversation: id, epoch, ciphertext, silent: false });
         }
         self.lane.lock().sent += u64::try_from(sends.len()).unwrap_or(0);
         self.link.send(&sends)
@@ -124,7 +124,7 @@ impl Sender<'_> {
             }
             LinkEvent::Closed(error) => Err(error),
             LinkEvent::Drain { .. } => Err(LinkError::Lost("the server is stopping".to_owned())),
-            LinkEvent::Delivery(_) => Ok(()),
+            LinkEvent::Delivery(_) | LinkEvent::Notice(_) => Ok(()),
         }
     }
 }
@@ -161,7 +161,7 @@ async fn receive(
                 }
             }
             LinkEvent::Closed(error) => return Err(error.into()),
-            LinkEvent::Sent(_) | LinkEvent::Drain { .. } => (),
+            LinkEvent::Sent(_) | LinkEvent::Drain { .. } | LinkEvent::Notice(_) => (),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Contacts: whose device logs were seen, and that they are believed only forwards.
 
-use gureum_proto::{AccountFound, AccountId, DeviceLog, Handle, LogChange, LogError};
+use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
-use super::work::{Work, load_log};
+use super::work::{Work, held_log, load_log};
 use super::{Contact, Event, Learned, TrustError, Vault, VaultError};
 
 const SAFETY_CONTEXT: &str = "gureum 2026-11 safety number v1";
@@ -75,19 +75,21 @@ fn contact(connection: &rusqlite::Connection, row: Option<(AccountId, String)>) 
     Ok(load_log(connection, account)?.map(|log| Contact { account, handle, log }))
 }
 
-fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
+pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
     let account = found.account;
     let invalid = |why| TrustError::Invalid { account, why };
-    let known = work.log(account)?;
+    let known = held_log(work.connection, account)?;
     let seen = known.as_ref().map_or(0, DeviceLog::length);
-    if found.log_length < seen {
-        return Err(TrustError::Shorter { account, seen, shown: found.log_length });
+    let pin = work.pin(account)?;
+    let least = pin.map_or(seen, |pin| pin.length.max(seen));
+    if found.log_length < least {
+        return Err(TrustError::Shorter { account, seen: least, shown: found.log_length });
     }
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
     }
     check_handle(work, found)?;
-    let mut log = known;
+    let (mut log, mut revoked) = (known, Vec::new());
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
             if stored_entry(work, account, number)? != entry.as_ref() {
@@ -104,16 +106,26 @@ fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) -> Result<Lea
                     why => invalid(why),
                 })?;
                 if !first_time {
-                    tell(work, account, &change)?;
+                    tell(work, found, &change)?;
+                    revoked.extend(revoked_by(change));
                 }
             }
+        }
+        if log.as_ref().is_some_and(|log| pin.is_some_and(|pin| pin.length == log.length() && pin != log.at())) {
+            return Err(TrustError::Forked(account));
         }
         let sql = "INSERT INTO log_entry (account, number, entry) VALUES (?1, ?2, ?3)";
         work.connection.execute(sql, params![account.as_bytes(), number, entry.as_ref()])?;
     }
+    if !revoked.is_empty() {
+        work.note_revoked(account, &revoked)?;
+    }
     let log = log.filter(|log| log.account() == account).ok_or(TrustError::Incomplete(account))?;
     let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET handle = ?2";
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
+    if pin.is_some_and(|pin| pin.length <= log.length()) {
+        work.unpin(account)?;
+    }
     let more = log.length() < found.log_length;
     if !more {
         work.asked.account_answered(account, log.length() > seen);
@@ -141,16 +153,31 @@ fn stored_entry(work: &Work<'_>, account: AccountId, number: u64) -> Result<Vec<
     Ok(work.connection.query_row(sql, params![account.as_bytes(), number], |row| row.get(0))?)
 }
 
-fn tell(work: &Work<'_>, account: AccountId, change: &LogChange) -> Result<(), VaultError> {
+fn revoked_by(change: LogChange) -> Vec<DeviceId> {
     match change {
-        LogChange::Added(device) => work.event(Event::DeviceAdded { account, device: *device }).map(drop),
-        LogChange::Revoked(device) => work.event(Event::DeviceRevoked { account, device: *device }).map(drop),
+        LogChange::Revoked(device) => vec![device],
+        LogChange::Recovered { revoked, .. } => revoked,
+        LogChange::Added(_) | LogChange::RecoveryRotated => Vec::new(),
+    }
+}
+
+fn tell(work: &Work<'_>, found: &AccountFound, change: &LogChange) -> Result<(), VaultError> {
+    let (account, handle) = (found.account, || found.handle.to_string());
+    let added = |device: &DeviceId| {
+        let name = work.device_name(*device)?;
+        work.event(Event::DeviceAdded { account, handle: handle(), device: *device, name }).map(drop)
+    };
+    let revoked = |device: &DeviceId| {
+        let name = work.device_name(*device)?;
+        work.event(Event::DeviceRevoked { account, handle: handle(), device: *device, name }).map(drop)
+    };
+    match change {
+        LogChange::Added(device) => added(device),
+        LogChange::Revoked(device) => revoked(device),
         LogChange::RecoveryRotated => Ok(()),
-        LogChange::Recovered { added, revoked } => {
-            for device in revoked {
-                work.event(Event::DeviceRevoked { account, device: *device })?;
-            }
-            work.event(Event::DeviceAdded { account, device: *added }).map(drop)
+        LogChange::Recovered { added: new, revoked: old } => {
+            old.iter().try_for_each(revoked)?;
+            added(new)
         }
     }
 }

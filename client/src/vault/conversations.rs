@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, ConversationState, CreateConversation, DeviceId};
+use gureum_proto::membership::{Leaf, judge_leaf};
+use gureum_proto::{
+    AccountId, ConversationId, ConversationKind, ConversationState, ConversationWith, CreateConversation, DeviceId,
+};
 use rusqlite::{OptionalExtension, params};
 
+use super::judge::{Judged, Judging};
 use super::key::random;
-use super::outbox::fail_all;
-use super::work::{ABSENT, ACTIVE, Judged, REPLACED, Row, Work, read_row};
+use super::outbox::{fail_all, forget_silent};
+use super::work::{ABSENT, ACTIVE, REPLACED, ROW, Row, Work, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
-use crate::e2ee::rule::judge_leaf;
+use crate::e2ee::{Created, KeyPackage, Mls};
 use crate::limits::EPOCH_MAX;
-
-const COLUMNS: &str = "SELECT id, peer, state, epoch, epoch_seen";
 
 impl Vault {
     /// The conversation with an account; the most usable one if there are several.
@@ -24,7 +26,7 @@ impl Vault {
         self.read(|connection, _| {
             // Active, being created, absent, forked, ahead of the server.
             let sql = format!(
-                "{COLUMNS} FROM conversation WHERE peer = ?1 AND state != {REPLACED}
+                "{ROW} FROM conversation WHERE peer = ?1 AND state != {REPLACED}
                  ORDER BY CASE state WHEN {ACTIVE} THEN -1 ELSE state END, id LIMIT 1"
             );
             let row = connection.query_row(&sql, params![peer.as_bytes()], read_row).optional()?;
@@ -46,29 +48,33 @@ impl Vault {
     /// The database failed.
     pub fn conversations(&mut self) -> Result<Vec<Conversation>, VaultError> {
         self.read(|connection, _| {
-            let mut statement = connection.prepare(&format!("{COLUMNS} FROM conversation ORDER BY id"))?;
+            let mut statement = connection.prepare(&format!("{ROW} FROM conversation ORDER BY id"))?;
             let rows = statement.query_map([], read_row)?;
             rows.map(|row| Ok(shown(row?))).collect()
         })
     }
 
     /// What would bring conversations forward that are behind, each as something to ask for: those in which messages
-    /// wait to be encrypted for a later epoch, those that were given up, and those that this device is not in.
+    /// wait to be encrypted for a later epoch, those from which a device is to be removed, those that were given up, and
+    /// those that this device is not in, or has older keys of than it used before.
     ///
     /// # Errors
     /// The database failed.
     pub fn behind(&mut self) -> Result<Vec<Need>, VaultError> {
         self.write(|work| {
             let sql = format!(
-                "{COLUMNS}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
-                 AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch) FROM conversation
-                 WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
+                "{ROW}, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = conversation.id AND o.failed = 0
+                 AND o.ciphertext IS NULL AND o.epoch >= conversation.epoch),
+                 EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = conversation.id), must_rejoin
+                 FROM conversation WHERE state IN ({ACTIVE}, {ABSENT}) ORDER BY id"
             );
             let mut statement = work.connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get::<_, bool>(5)?)))?;
+            let rows = statement.query_map([], |row| Ok((read_row(row)?, row.get(7)?, row.get(8)?, row.get(9)?)))?;
             let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            let need = |(row, is_stale): (Row, bool)| match row.state {
+            let need = |(row, is_stale, has_removals, must_rejoin): (Row, bool, bool, bool)| match row.state {
                 ConversationStatus::Absent => Some(Need::Rejoin { conversation: row.id }),
+                _ if must_rejoin => Some(Need::Rejoin { conversation: row.id }),
+                _ if has_removals => Some(Need::Removal { conversation: row.id }),
                 _ if is_stale || work.asked.is_given_up(row.id) => {
                     Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })
                 }
@@ -100,13 +106,16 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn pending_creations(&mut self) -> Result<Vec<CreateConversation>, VaultError> {
+        let own = self.identity().account;
         self.read(|connection, _| {
             let sql = "SELECT id, peer, group_info, tree, welcome FROM conversation WHERE state = 0 ORDER BY id";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
+                let peer = row.get::<_, Option<[u8; 16]>>(1)?.map(AccountId::from_bytes);
                 Ok(CreateConversation {
                     conversation: ConversationId::from_bytes(row.get(0)?),
-                    peer: AccountId::from_bytes(row.get(1)?),
+                    // A group begins with its creator alone.
+                    with: peer.map_or_else(|| ConversationWith::Group(vec![own]), ConversationWith::Peer),
                     group_info: row.get::<_, Vec<u8>>(2)?.into(),
                     tree: row.get::<_, Vec<u8>>(3)?.into(),
                     welcome: row.get::<_, Vec<u8>>(4)?.into(),
@@ -140,14 +149,12 @@ impl Vault {
             return self.conversation_created(ours);
         }
         self.write(|work| {
-            let Some(row) = work.row(ours)?.filter(|row| row.state == ConversationStatus::Creating) else {
-                return Ok(());
-            };
+            let begun = work.row(ours)?.filter(|row| row.state == ConversationStatus::Creating);
+            let Some(peer) = begun.and_then(|row| row.peer) else { return Ok(()) };
             move_outbox(work, ours, theirs)?;
             drop_conversation(work, ours)?;
             if work.row(theirs)?.is_none_or(|row| row.state == ConversationStatus::Replaced) {
-                let state = ConversationStatus::Absent;
-                work.put_row(&Row { id: theirs, peer: row.peer, state, epoch: 0, epoch_seen: 0 })?;
+                work.put_row(&Row::direct(theirs, peer))?;
             }
             Ok(())
         })
@@ -181,13 +188,17 @@ impl Vault {
             let conversation = state.conversation;
             let own = work.identity.account;
             let peer = state.accounts.iter().find(|account| **account != own);
-            let row = match (work.row(conversation)?, peer) {
-                (Some(row), _) => row,
-                (None, Some(peer)) if state.accounts.contains(&own) => {
-                    Row { id: conversation, peer: *peer, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
-                }
-                (None, _) => return Ok(None),
+            let row = match (work.row(conversation)?, state.kind, peer) {
+                (Some(row), ..) => row,
+                _ if !state.accounts.contains(&own) => return Ok(None),
+                (None, ConversationKind::Direct, Some(peer)) => Row::direct(conversation, *peer),
+                (None, ConversationKind::Group, _) => Row::group(conversation, None),
+                (None, ..) => return Ok(None),
             };
+            if row.state == ConversationStatus::Left {
+                // Only a Welcome brings back, which must not seem older than what is listed by then.
+                return Ok(None);
+            }
             work.put_row(&Row { epoch_seen: state.epoch, ..row.clone() })?;
             match row.state {
                 ConversationStatus::Absent => work.need_rejoin(conversation),
@@ -201,11 +212,13 @@ impl Vault {
 }
 
 pub(super) fn shown(row: Row) -> Conversation {
-    Conversation { id: row.id, peer: row.peer, epoch: row.epoch, epoch_seen: row.epoch_seen, state: row.state }
+    let Row { id, kind, peer, name, state, epoch, epoch_seen } = row;
+    Conversation { id, kind, peer, name, epoch, epoch_seen, state }
 }
 
-/// What waits to be sent in one conversation goes out in another.
+/// What waits to be sent in one conversation goes out in another, but for what concerns the first alone.
 pub(super) fn move_outbox(work: &Work<'_>, from: ConversationId, to: ConversationId) -> Result<(), VaultError> {
+    forget_silent(work, from)?;
     let sql = "UPDATE outbox SET conversation = ?2 WHERE conversation = ?1";
     work.connection.execute(sql, params![from.as_bytes(), to.as_bytes()])?;
     Ok(())
@@ -216,7 +229,8 @@ fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), Vaul
         work.mls().delete(group)?;
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
-    Ok(())
+    work.forget_intents(id)?;
+    work.forget_removals(id)
 }
 
 pub(super) fn begin(
@@ -233,40 +247,54 @@ pub(super) fn begin(
     let theirs = peer_packages.iter().map(|package| (peer, package));
     for (account, (device, bytes)) in theirs.chain(own_packages.iter().map(|package| (own, package))) {
         if !work.is_self(*device) {
-            packages.insert(*device, check_package(work, account, *device, bytes)?);
+            let checked = check_package(work, account, *device, bytes, |mls, bytes| mls.read_key_package(bytes))?;
+            packages.insert(*device, checked);
         }
     }
     if !peer_packages.iter().any(|(device, _)| packages.contains_key(device)) {
         return Err(BeginError::NoDevice(peer));
     }
     let id = ConversationId::from_bytes(*random()?);
-    let created = work.mls().create(id, packages.into_values().collect()).map_err(VaultError::from)?;
-    let epoch = created.group.epoch();
-    work.put_row(&Row { id, peer, state: ConversationStatus::Creating, epoch, epoch_seen: epoch })?;
-    let sql = "UPDATE conversation SET group_info = ?2, tree = ?3, welcome = ?4 WHERE id = ?1";
-    work.connection.execute(sql, params![id.as_bytes(), created.group_info, created.tree, created.welcome])?;
-    Ok(CreateConversation {
-        conversation: id,
-        peer,
-        group_info: created.group_info.into(),
-        tree: created.tree.into(),
-        welcome: created.welcome.into(),
-    })
+    let created = work.mls().create(id, packages.into_values().collect(), None).map_err(VaultError::from)?;
+    Ok(put_created(work, Row::direct(id, peer), ConversationWith::Peer(peer), created)?)
 }
 
-fn check_package(
+/// Keeps what was made, until the server has it.
+pub(super) fn put_created(
+    work: &mut Work<'_>,
+    row: Row,
+    with: ConversationWith,
+    created: Created,
+) -> Result<CreateConversation, VaultError> {
+    let Created { group, group_info, tree, welcome } = created;
+    let (conversation, epoch) = (row.id, group.epoch());
+    work.put_row(&Row { state: ConversationStatus::Creating, epoch, epoch_seen: epoch, ..row })?;
+    work.note_group(conversation, &group.leaves())?;
+    work.note_joined(conversation, epoch)?;
+    work.keep(conversation, group);
+    let sql = "UPDATE conversation SET group_info = ?2, tree = ?3, welcome = ?4 WHERE id = ?1";
+    work.connection.execute(sql, params![conversation.as_bytes(), group_info, tree, welcome])?;
+    let (group_info, tree, welcome) = (group_info.into(), tree.into(), welcome.into());
+    Ok(CreateConversation { conversation, with, group_info, tree, welcome })
+}
+
+/// Reads a KeyPackage: [`Mls::read_key_package`], or one for a group.
+type ReadPackage = fn(&Mls<'_>, &[u8]) -> Result<(KeyPackage, Leaf), String>;
+
+pub(super) fn check_package(
     work: &mut Work<'_>,
     account: AccountId,
     device: DeviceId,
     bytes: &[u8],
-) -> Result<crate::e2ee::KeyPackage, BeginError> {
+    read: ReadPackage,
+) -> Result<KeyPackage, BeginError> {
     let refused = |why: String| BeginError::KeyPackage { account, why };
-    let (package, leaf) = work.mls().read_key_package(bytes).map_err(refused)?;
+    let (package, leaf) = read(&work.mls(), bytes).map_err(refused)?;
     let named = leaf.identity.is_some_and(|leaf| leaf.account == account && leaf.device == device);
     if !named {
         return Err(refused("it names another device".into()));
     }
-    match work.judge(|logs| judge_leaf(&leaf, logs))? {
+    match work.judge(Judging::Now, |logs| judge_leaf(&leaf, logs))? {
         Judged::Allowed => Ok(package),
         Judged::Needs(_) => Err(refused("its device is not in the log seen here".into())),
         Judged::Refused(why) => Err(refused(why)),

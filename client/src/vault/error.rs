@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gureum_proto::{AccountId, ConversationId, Handle, LogError};
+use gureum_proto::{AccountId, ConversationId, LinkCodeError, LogError, PayloadError};
 
 /// The local database failed; every operation can meet this one, and none has changed anything then.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,11 @@ pub enum OpenError {
         "the registration in {0} was not finished; run `gureum register` again with the same invite, and another --handle if that one was taken"
     )]
     Unfinished(PathBuf),
+    /// The vault was made for a device that no account has yet.
+    #[error(
+        "the device in {0} belongs to no account yet; run `gureum link` or `gureum recover` again, or name another home"
+    )]
+    Unlinked(PathBuf),
     /// The key or passphrase does not open the database.
     #[error("the passphrase is wrong, or the key file does not belong to this database")]
     WrongKey,
@@ -93,8 +98,8 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
-    /// The device name is empty or too long.
-    #[error("a device name has 1 to 64 bytes")]
+    /// The device name is empty, too long, or would steer a terminal.
+    #[error("a device name has 1 to 64 bytes, and no control characters")]
     DeviceName,
     /// The database failed.
     #[error(transparent)]
@@ -139,6 +144,12 @@ pub enum TrustError {
     /// The answer begins after what is known, or holds nothing where something was promised.
     #[error("the server left out entries of the device log of {0}")]
     Incomplete(AccountId),
+    /// The account's log does not have this device where it should be.
+    #[error(
+        "the server shows a device log of {0} without this device: it may not be the account that you meant; delete this \
+         home and link or recover again"
+    )]
+    Unlisted(AccountId),
     /// The database failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -148,6 +159,60 @@ impl From<rusqlite::Error> for TrustError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Vault(error.into())
     }
+}
+
+/// Why a device is not added to an account, or not revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Not a code.
+    #[error(transparent)]
+    Code(#[from] LinkCodeError),
+    /// Nobody waits under the code.
+    #[error(
+        "no device waits with this code: run `gureum link` on the new device, leave it running, and use its code once"
+    )]
+    NobodyWaits,
+    /// What the new device says is not what such a device says.
+    #[error("what the new device says is refused: {0}")]
+    Offer(String),
+    /// What answers this device is not what a device of an account says.
+    #[error("the answer to this device's code is refused: {0}; show a new code, from a new home")]
+    Answer(String),
+    /// It did not come from the device whose code it was.
+    #[error("the new device has not consented as it should; show a new code, from a new home")]
+    Consent,
+    /// Another account was there before.
+    #[error("another account has answered this device before; show a new code, from a new home")]
+    OtherAccount,
+    /// The account has the device already.
+    #[error("this device belongs to the account already")]
+    Added,
+    /// The account had the device, and revoked it.
+    #[error("this device was revoked, and does not come back; link it from a new home")]
+    Revoked,
+    /// As many devices as an account may have.
+    #[error("an account has at most 10 devices; revoke one first: gureum devices revoke NAME")]
+    Full,
+    /// None of the account's devices is called so.
+    #[error("this account has no device {0:?}; see `gureum devices`")]
+    Unknown(String),
+    /// More than one of them is.
+    #[error("more than one device is called {name:?}; name one by its id: {}", ids.join(", "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// An account keeps one device.
+    #[error("this is the account's last device; without it only the recovery words bring the account back")]
+    Last,
+    /// The log grew each time.
+    #[error("other devices change the account's devices at the same time; try again")]
+    Raced,
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 /// Why a conversation cannot begin.
@@ -185,11 +250,99 @@ impl From<rusqlite::Error> for BeginError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the server has gone back in the conversation with {with}: its operator restored a backup, or somebody tampers with \
-     it; ask the operator, compare `gureum safety-number {with}`, then run `gureum restart {with}`"
+     it; ask the operator, compare {}, then run `{}`",
+    compared(with, *is_group),
+    restart_command(with)
 )]
 pub struct GoneBack {
-    /// With whom the conversation is.
-    pub with: Handle,
+    /// With whom the conversation is, or the group's name.
+    pub with: String,
+    /// Whether it is a group.
+    pub is_group: bool,
+}
+
+impl GoneBack {
+    /// What to compare before one goes on.
+    #[must_use]
+    pub fn to_compare(&self) -> String {
+        compared(&self.with, self.is_group)
+    }
+
+    /// The command by which one goes on.
+    #[must_use]
+    pub fn command(&self) -> String {
+        restart_command(&self.with)
+    }
+}
+
+fn compared(with: &str, is_group: bool) -> String {
+    if is_group { "safety numbers with its members".to_owned() } else { format!("`gureum safety-number {with}`") }
+}
+
+fn restart_command(with: &str) -> String {
+    format!("gureum restart {}", shell_word(with))
+}
+
+/// A name as it can be typed at a shell: whoever named a group may have had a command in mind.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
+/// What somebody typed does not stand for one thing.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Several groups are called that.
+    #[error("several groups are called {name:?}; name one by its id: {}", ids.join(", "))]
+    Ambiguous {
+        /// What was typed.
+        name: String,
+        /// The ids of the groups.
+        ids: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Why a group is not made, or not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The name is empty, too long, or of more than one line.
+    #[error("a group's name has 1 to 128 bytes on one line")]
+    Name,
+    /// A group has so many admins at most.
+    #[error("a group cannot have that many admins")]
+    Admins,
+    /// It is a conversation of two.
+    #[error("{0} is no group")]
+    NoGroup(String),
+    /// This device is not in it, or not yet.
+    #[error("this device is not in the group {0}; `gureum receive` tells why")]
+    NotIn(String),
+    /// Only admins may.
+    #[error("only an admin of the group {name} may do that ({})", admins.join(", "))]
+    NotAdmin {
+        /// What it is called.
+        name: String,
+        /// The handles of its admins.
+        admins: Vec<String>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<rusqlite::Error> for GroupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Vault(error.into())
+    }
+}
+
+impl From<PayloadError> for GroupError {
+    fn from(error: PayloadError) -> Self {
+        if matches!(error, PayloadError::TooLong("list of admins")) { Self::Admins } else { Self::Name }
+    }
 }
 
 /// Why a text is not taken into the outbox.
@@ -204,6 +357,9 @@ pub enum QueueError {
     /// The conversation has stopped.
     #[error("the conversation is stopped because its members' device lists were violated; nothing is sent in it")]
     Stopped,
+    /// The account is not in the group any more.
+    #[error("you are not in the group {0} any more; whoever is an admin there can add you again")]
+    Left(String),
     /// The server has gone back; a person must decide first.
     #[error("the message was not sent and is not kept: {0} and send it again")]
     GoneBack(GoneBack),
@@ -244,6 +400,12 @@ pub enum RejoinError {
     /// A leaf's account log must be learned first.
     #[error("the device log of {0} is needed first")]
     NeedsAccount(AccountId),
+    /// The logs of several accounts in a group must be learned first.
+    #[error("the device logs of its members are needed first")]
+    NeedsMembers,
+    /// The account has left the group, or was removed.
+    #[error("this account is not in the group any more")]
+    Left,
     /// The state is not one that this device may believe.
     #[error("the conversation's state is refused: {0}")]
     Refused(String),

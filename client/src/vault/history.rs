@@ -3,7 +3,9 @@
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Event, HistoryItem, Message, StoredEvent, Vault, VaultError};
+use super::receipts::receipts_of;
+use super::settings::receipts_on;
+use super::{Event, HistoryItem, Message, StoredEvent, Vault, VaultError, With};
 use crate::limits::HISTORY_ROWS_MAX;
 
 pub(super) const TEXT: i64 = 0;
@@ -13,28 +15,37 @@ pub(super) const RESTARTED: i64 = 3;
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
-    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle
+    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle, v.name, m.content_id
     FROM message m LEFT JOIN conversation v ON v.id = m.conversation
     LEFT JOIN contact c ON c.account = m.sender_account";
 
 impl Vault {
-    /// The newest `limit` entries, oldest first; with an account, those of its conversations and the gaps, which may
-    /// concern it.
+    /// The newest `limit` entries, oldest first; those with somebody alone, or of a group, and the gaps, which may concern
+    /// them.
     ///
     /// # Errors
     /// The database failed.
-    pub fn history(&mut self, with: Option<AccountId>, limit: u32) -> Result<Vec<HistoryItem>, VaultError> {
+    pub fn history(&mut self, with: Option<With>, limit: u32) -> Result<Vec<HistoryItem>, VaultError> {
+        let own = self.identity().account;
         self.read(|connection, _| {
+            let shows_receipts = receipts_on(connection)?;
             let sql = format!(
-                "{COLUMNS} WHERE ?1 IS NULL OR v.peer = ?1 OR m.kind = {GAP}
-                 ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?2"
+                "{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR v.peer = ?1 OR m.conversation = ?2 OR m.kind = {GAP}
+                 ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?3"
             );
             let mut statement = connection.prepare(&sql)?;
-            let with = with.map(|account| *account.as_bytes());
-            let mut rows = statement.query(params![with, limit.min(HISTORY_ROWS_MAX)])?;
+            let (account, group) = with.map_or((None, None), keys);
+            let mut rows = statement.query(params![account, group, limit.min(HISTORY_ROWS_MAX)])?;
             let mut items = Vec::new();
             while let Some(row) = rows.next()? {
-                items.push(item(row)?);
+                let mut item = item(row)?;
+                if let HistoryItem::Message(message) = &mut item
+                    && message.own
+                    && shows_receipts
+                {
+                    message.receipts = Some(receipts_of(connection, own, message.conversation, row.get(16)?)?);
+                }
+                items.push(item);
             }
             items.reverse();
             Ok(items)
@@ -58,24 +69,29 @@ impl Vault {
         })
     }
 
-    /// Those of [`Self::unreported_events`] that concern the conversations with an account, or all conversations.
+    /// Those of [`Self::unreported_events`] that concern the conversations with somebody, or a group, or all conversations.
     ///
     /// # Errors
     /// The database failed.
-    pub fn unreported_events_with(&mut self, peer: AccountId, limit: usize) -> Result<Vec<StoredEvent>, VaultError> {
-        let own = self.identity().account;
+    pub fn unreported_events_with(
+        &mut self,
+        with: impl Into<With>,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, VaultError> {
+        let (own, with) = (self.identity().account, with.into());
         self.read(|connection, _| {
             let sql = "SELECT e.id, e.message, e.detail FROM event e LEFT JOIN message m ON m.id = e.message
                        LEFT JOIN conversation v ON v.id = m.conversation
-                       WHERE e.message IS NULL OR v.peer = ?1 ORDER BY e.id";
+                       WHERE e.message IS NULL OR v.peer = ?1 OR m.conversation = ?2 ORDER BY e.id";
             let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![peer.as_bytes()])?;
+            let (account, group) = keys(with);
+            let mut rows = statement.query(params![account, group])?;
             let mut events = Vec::new();
             while events.len() < limit
                 && let Some(row) = rows.next()?
             {
                 if let Some(stored) = event(connection, row)?
-                    && concerns(connection, &stored.event, own, peer)?
+                    && concerns(connection, &stored.event, own, with)?
                 {
                     events.push(stored);
                 }
@@ -117,26 +133,43 @@ fn event(connection: &Connection, row: &Row<'_>) -> Result<Option<StoredEvent>, 
     Ok(Some(StoredEvent { id, event }))
 }
 
-/// Whether an event is news to somebody who looks at the conversation with one account.
-fn concerns(connection: &Connection, event: &Event, own: AccountId, peer: AccountId) -> Result<bool, VaultError> {
+/// The account and the conversation by which rows are found.
+fn keys(with: With) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
+    match with {
+        With::Account(account) => (Some(*account.as_bytes()), None),
+        With::Group(conversation) => (None, Some(*conversation.as_bytes())),
+    }
+}
+
+/// Whether an event is news to somebody who looks at the conversation with one account, or at a group.
+fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) -> Result<bool, VaultError> {
     let conversation = match event {
-        Event::Message(message) => return Ok(message.peer == peer),
-        Event::Joined { peer: with, .. } => return Ok(*with == peer),
+        Event::Message(message) => return Ok(is_with(message.peer, message.conversation, with)),
+        Event::Joined { peer, .. } => return Ok(With::Account(*peer) == with),
         Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
-            return Ok(*account == own || *account == peer);
+            return Ok(*account == own || With::Account(*account) == with);
         }
-        Event::Gap { .. } => return Ok(true),
+        Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
+        | Event::Receipt { conversation, .. }
         | Event::Rejoined { conversation }
+        | Event::MemberRejoined { conversation, .. }
+        | Event::Copied { conversation }
         | Event::GoneBack { conversation, .. }
         | Event::Restarted { conversation, .. }
+        | Event::Group { conversation, .. }
+        | Event::IntentRefused { conversation, .. }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };
     let mut statement = connection.prepare_cached("SELECT peer FROM conversation WHERE id = ?1")?;
-    let with = statement.query_row(params![conversation.as_bytes()], |row| row.get(0)).optional()?;
+    let peer = statement.query_row(params![conversation.as_bytes()], |row| row.get::<_, Option<[u8; 16]>>(0));
     // A conversation that is not kept here may have been with anybody.
-    Ok(with.is_none_or(|with| AccountId::from_bytes(with) == peer))
+    Ok(peer.optional()?.is_none_or(|peer| is_with(peer.map(AccountId::from_bytes), *conversation, with)))
+}
+
+fn is_with(peer: Option<AccountId>, conversation: ConversationId, with: With) -> bool {
+    peer.map_or(With::Group(conversation), With::Account) == with
 }
 
 pub(super) const fn reason_number(reason: GapReason) -> i64 {
@@ -168,7 +201,9 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
     let conversation = ConversationId::from_bytes(row.get(1)?);
     let handle = |text: String| text.parse().map_err(|_| VaultError::Damaged("handle"));
     if kind == RESTARTED {
-        return Ok(HistoryItem::Restarted { conversation, with: handle(row.get(14)?)? });
+        let with: Option<String> = row.get(14)?;
+        let with = with.or(row.get(15)?).unwrap_or_else(|| conversation.to_string());
+        return Ok(HistoryItem::Restarted { conversation, with });
     }
     let message_id = row.get::<_, Option<[u8; 16]>>(2)?.map(MessageId::from_bytes);
     let (server_time_ms, number) = (row.get(6)?, row.get(7)?);
@@ -179,7 +214,8 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
     }
     Ok(HistoryItem::Message(Message {
         conversation,
-        peer: AccountId::from_bytes(row.get(13)?),
+        peer: row.get::<_, Option<[u8; 16]>>(13)?.map(AccountId::from_bytes),
+        group: row.get(15)?,
         from: AccountId::from_bytes(row.get(3)?),
         from_handle: handle(row.get(14)?)?,
         device: DeviceId::from_bytes(row.get(4)?),
@@ -189,5 +225,6 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         server_time_ms,
         number,
         seq: row.get(8)?,
+        receipts: None,
     }))
 }

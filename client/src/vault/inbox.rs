@@ -1,21 +1,27 @@
 //! The inbox: each entry is decrypted, kept, and passed by the cursor in one transaction, exactly once.
 
 use gureum_proto::{
-    AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, Position, SharedEnvelope,
+    AccountId, ConversationId, DeliveryFrame, Envelope, EnvelopeBody, Gap, GapReason, LeafIdentity, Position,
+    SharedEnvelope,
 };
 use rusqlite::params;
 
-use super::commits::{Outcome, accounts, take_commit};
+use super::commits::{Outcome, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
-use super::work::{Commits, Judged, Row, Work};
-use super::{ConversationStatus, Event, Message, Need, StoredEvent, Taken, Vault, VaultError, restart};
-use crate::e2ee::content::Content;
-use crate::e2ee::rule::judge_group;
+use super::judge::{Joining, Judging};
+use super::leaves::take_leave;
+use super::outbox::KIND_TEXT;
+use super::receipts::{owe_delivered, take_receipt};
+use super::work::{Commits, Row, Work};
+use super::{
+    ConversationStatus, Event, GroupChange, Message, Need, Removals, StoredEvent, Taken, Vault, VaultError, restart,
+};
+use crate::e2ee::content::{Body, Content, ContentError};
 use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
 /// What became of one entry.
-enum Entry {
+pub(super) enum Entry {
     /// It is dealt with.
     Done(Vec<StoredEvent>),
     /// Something must be fetched first.
@@ -54,6 +60,7 @@ impl Vault {
             if cursor != start {
                 work.put_cursor(cursor)?;
             }
+            taken.removals = removals(work)?;
             Ok(taken)
         })
     }
@@ -68,8 +75,21 @@ impl Vault {
             Need::Commits { conversation, .. } | Need::Rejoin { conversation } => {
                 self.asked.note_commits(conversation, Commits::GivenUp);
             }
+            // Each log is then asked for by itself; and nothing that comes waits for a removal.
+            Need::Members { .. } | Need::Removal { .. } => {}
         }
     }
+}
+
+fn removals(work: &Work<'_>) -> Result<Removals, VaultError> {
+    let sql =
+        "SELECT count(*), ifnull(sum(c.kind = 0), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation";
+    let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    Ok(match work.connection.prepare_cached(sql)?.query_row([], count)? {
+        (0_u64, _) => Removals::Nothing,
+        (_, 0_u64) => Removals::FromGroups,
+        _ => Removals::FromPairs,
+    })
 }
 
 fn take_frame(
@@ -87,36 +107,117 @@ fn take_frame(
         }
     };
     let expected = cursor.seq.saturating_add(1);
-    if first > expected {
-        return Err(VaultError::Hole { expected, got: first });
-    }
+    // A linked device's inbox begins where its account's inbox stood then, which the first delivery tells.
+    let begins = cursor.seq == 0 && work.identity.log_entry > 0;
+    let is_missing = first > expected && !begins;
+    let mut events = if is_missing { take_missing(work, frame, first, *cursor)? } else { Vec::new() };
     if to.seq >= expected {
         let entry = match frame {
-            DeliveryFrame::Envelope(envelope) => take_envelope(work, envelope)?,
+            DeliveryFrame::Envelope(envelope) => take_envelope(work, envelope, taken)?,
             DeliveryFrame::Gap(gap) => Entry::Done(take_gap(work, gap)?),
             DeliveryFrame::CaughtUp { .. } => Entry::Done(Vec::new()),
         };
-        if let Entry::Blocked(_) = entry {
-            return Ok(entry);
+        match entry {
+            Entry::Blocked(_) => return Ok(entry),
+            Entry::Done(more) => events.extend(more),
         }
         *cursor = to;
         taken.ack = Some(to);
-        return Ok(entry);
+        return Ok(Entry::Done(events));
     }
     // Another process, or this one before a crash, has taken it: the ack may not go past what this connection brought.
     taken.ack = Some(to);
     Ok(Entry::Done(Vec::new()))
 }
 
-fn take_envelope(work: &mut Work<'_>, envelope: &Envelope) -> Result<Entry, VaultError> {
+/// A device that has taken nothing is delivered from where its newest state had come to: an older copy of it misses what
+/// that one has taken. Anywhere else a hole is an error.
+fn take_missing(
+    work: &Work<'_>,
+    frame: &DeliveryFrame,
+    first: u64,
+    cursor: Position,
+) -> Result<Vec<StoredEvent>, VaultError> {
+    let seq = first.saturating_sub(1);
+    if cursor.seq > 0 || !work.is_from_before_restore(seq)? {
+        return Err(VaultError::Hole { expected: cursor.seq.saturating_add(1), got: first });
+    }
+    let missed = match frame {
+        DeliveryFrame::Envelope(envelope) => {
+            let counts = matches!(envelope.shared.body, EnvelopeBody::Message { .. });
+            envelope.position.count.saturating_sub(u64::from(counts))
+        }
+        DeliveryFrame::Gap(gap) => gap.to.count.saturating_sub(gap.missed),
+        DeliveryFrame::CaughtUp { .. } => 0,
+    };
+    let to = Position { seq, count: missed };
+    take_gap(work, &Gap { from_seq: 1, to, missed, reason: GapReason::Expired })
+}
+
+fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) -> Result<Entry, VaultError> {
     let shared = &envelope.shared;
     match &shared.body {
         EnvelopeBody::Message { number, ciphertext } => {
             take_message(work, shared, envelope.position.seq, *number, ciphertext)
         }
-        EnvelopeBody::Commit { epoch, commit } => take_commit_entry(work, shared.conversation, *epoch, commit),
-        EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome),
+        EnvelopeBody::Silent(ciphertext) => take_silent(work, shared, ciphertext),
+        EnvelopeBody::Commit { epoch, commit } => {
+            take_commit_entry(work, shared, envelope.position.seq, *epoch, commit)
+        }
+        EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
+        EnvelopeBody::Leave(signed) => take_leave(work, shared, signed),
+    }
+}
+
+/// What became of a ciphertext.
+enum Opened {
+    /// A member has said this in it.
+    Said(LeafIdentity, Vec<u8>),
+    /// It is not for this device.
+    Passed,
+    /// Something must be fetched first.
+    Blocked(Need),
+    /// It cannot be read, for this reason.
+    Unreadable(String),
+}
+
+fn open(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Result<Opened, VaultError> {
+    if work.is_self(shared.sender_device) {
+        return Ok(Opened::Passed);
+    }
+    let id = shared.conversation;
+    let row = work.row(id)?;
+    let Some(mut group) = work.group(id)? else {
+        let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+        let need = if waits_for_nothing { None } else { work.need_rejoin(id)? };
+        let unreadable = || Opened::Unreadable("this device is not in the conversation".to_owned());
+        return Ok(need.map_or_else(unreadable, Opened::Blocked));
+    };
+    let opened = work.mls().open(&mut group, ciphertext);
+    let epoch = group.epoch();
+    work.keep(id, group);
+    match opened {
+        Ok((sender, plaintext)) => {
+            work.asked.opened(id);
+            Ok(Opened::Said(sender, plaintext))
+        }
+        Err(MessageError::Mls(error)) => Err(error.into()),
+        Err(MessageError::Broken { why }) => {
+            let is_broken = work.asked.unopened(id);
+            let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
+            let need = if is_broken && !waits_for_nothing { work.need_rejoin(id)? } else { None };
+            Ok(need.map_or(Opened::Unreadable(why), Opened::Blocked))
+        }
+        Err(MessageError::Unreadable { why, epoch }) => Ok(match epoch {
+            Some(epoch) if work.was_for_siblings(id, epoch)? => Opened::Passed,
+            _ => Opened::Unreadable(why),
+        }),
+        Err(MessageError::Ahead) => {
+            let stopped = row.is_none_or(|row| row.is_stopped());
+            let unreadable = || Opened::Unreadable("it is of an epoch that this device cannot reach".to_owned());
+            Ok(ahead(work, id, epoch, stopped)?.map_or_else(unreadable, Opened::Blocked))
+        }
     }
 }
 
@@ -128,52 +229,87 @@ fn take_message(
     ciphertext: &[u8],
 ) -> Result<Entry, VaultError> {
     if work.is_self(shared.sender_device) {
-        return Ok(Entry::Done(Vec::new()));
+        return take_own(work, shared, seq);
     }
     let id = shared.conversation;
-    let row = work.row(id)?;
-    let Some(mut group) = work.group(id)? else {
-        let waits_for_nothing = work.asked.is_given_up(id) || row.is_some_and(|row| row.is_stopped());
-        let need = if waits_for_nothing { None } else { work.need_rejoin(id)? };
-        return match need {
-            Some(need) => Ok(Entry::Blocked(need)),
-            None => unreadable(work, shared, seq, number, "this device is not in the conversation"),
-        };
+    let (sender, plaintext) = match open(work, shared, ciphertext)? {
+        Opened::Said(sender, plaintext) => (sender, plaintext),
+        Opened::Passed => return Ok(Entry::Done(Vec::new())),
+        Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
+        Opened::Unreadable(why) => return unreadable(work, shared, seq, number, &why),
     };
-    let opened = work.mls().open(&mut group, ciphertext);
-    let epoch = group.epoch();
-    work.keep(id, group);
-    let (sender, plaintext) = match opened {
-        Ok(opened) => opened,
-        Err(MessageError::Mls(error)) => return Err(error.into()),
-        Err(MessageError::Unreadable(why)) => return unreadable(work, shared, seq, number, &why),
-        Err(MessageError::Ahead) => {
-            let stopped = row.is_none_or(|row| row.is_stopped());
-            return match ahead(work, id, epoch, stopped)? {
-                Some(need) => Ok(Entry::Blocked(need)),
-                None => unreadable(work, shared, seq, number, "it is of an epoch that this device cannot reach"),
-            };
+    let (content_id, text) = match Content::parse(&plaintext) {
+        Ok(Content { id, body: Body::Text(text) }) => (id, text),
+        // What has a number is to be seen, and of this there is nothing to see.
+        Ok(Content { body: Body::Receipt(_), .. }) => {
+            return unreadable(work, shared, seq, number, &ContentError::Unknown.to_string());
         }
-    };
-    let content = match Content::parse(&plaintext) {
-        Ok(content) => content,
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
     };
-    let peer = row.map_or(sender.account, |row| row.peer);
+    let (peer, group) = work.row(id)?.map_or((Some(sender.account), None), |row| (row.peer, row.name));
     let message = Message {
         conversation: id,
         peer,
+        group,
         from: sender.account,
         from_handle: work.handle(sender.account)?,
         device: sender.device,
         own: sender.account == work.identity.account,
-        text: content.text,
+        text,
         message_id: Some(shared.message_id),
         server_time_ms: shared.message_id.time_ms(),
         number,
         seq: Some(seq),
+        receipts: None,
     };
-    keep_message(work, message, content.id).map(|event| Entry::Done(event.into_iter().collect()))
+    keep_message(work, message, content_id).map(|event| Entry::Done(event.into_iter().collect()))
+}
+
+/// What is for programs alone. Nobody misses one that cannot be read, or is of a kind that is not known here; and what
+/// people are to see does not come this way.
+fn take_silent(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Result<Entry, VaultError> {
+    let id = shared.conversation;
+    let done = Ok(Entry::Done(Vec::new()));
+    // It is no reason to join.
+    if work.row(id)?.is_none_or(|row| row.epoch == 0) {
+        return done;
+    }
+    let (sender, plaintext) = match open(work, shared, ciphertext)? {
+        Opened::Said(sender, plaintext) => (sender, plaintext),
+        Opened::Passed | Opened::Unreadable(_) => return done,
+        Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
+    };
+    match Content::parse(&plaintext) {
+        Ok(Content { body: Body::Receipt(receipt), .. }) => {
+            take_receipt(work, id, sender.account, &receipt, shared.message_id.time_ms()).map(Entry::Done)
+        }
+        Ok(Content { body: Body::Text(_), .. }) | Err(_) => done,
+    }
+}
+
+/// What this device has sent is in its history, or waits in its outbox for the answer. What is in neither, a copy of this
+/// home has sent.
+fn take_own(work: &mut Work<'_>, shared: &SharedEnvelope, seq: u64) -> Result<Entry, VaultError> {
+    let is_known = work.asked.has_told_of_a_copy || work.is_from_before_restore(seq)?;
+    let copied = if is_known || is_own(work, shared)? { None } else { work.copied(shared.conversation)? };
+    Ok(Entry::Done(copied.into_iter().collect()))
+}
+
+fn is_own(work: &Work<'_>, shared: &SharedEnvelope) -> Result<bool, VaultError> {
+    let (conversation, message_id) = (shared.conversation.as_bytes(), shared.message_id);
+    let sql = "SELECT EXISTS (SELECT 1 FROM message WHERE time_ms = ?1 AND message_id = ?2)";
+    let row = params![message_id.time_ms(), message_id.as_bytes()];
+    let is_kept: bool = work.connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?;
+    if is_kept {
+        return Ok(true);
+    }
+    // One of those may be it, or one whose acceptance is so old that its id is not known.
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE conversation = ?1 AND kind = {KIND_TEXT}) OR EXISTS
+         (SELECT 1 FROM message WHERE conversation = ?1 AND sender_device = ?2 AND message_id IS NULL)"
+    );
+    let row = params![conversation, shared.sender_device.as_bytes()];
+    Ok(work.connection.prepare_cached(&sql)?.query_row(row, |row| row.get(0))?)
 }
 
 /// What a message of a later epoch waits for; `None`: nothing will bring this device there.
@@ -218,6 +354,9 @@ fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Resu
         return Ok(None);
     }
     let row = work.connection.last_insert_rowid();
+    if !message.own {
+        owe_delivered(work, row)?;
+    }
     work.message_event(row, Event::Message(message)).map(Some)
 }
 
@@ -243,10 +382,12 @@ fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, w
 
 fn take_commit_entry(
     work: &mut Work<'_>,
-    conversation: ConversationId,
+    shared: &SharedEnvelope,
+    seq: u64,
     epoch: u64,
     commit: &[u8],
 ) -> Result<Entry, VaultError> {
+    let conversation = shared.conversation;
     let done = Ok(Entry::Done(Vec::new()));
     // Without a group there is nothing to bring forward: a Welcome or a rejoin comes in at the current epoch.
     let Some(row) = work.row(conversation)?.filter(|row| row.epoch > 0) else { return done };
@@ -260,12 +401,17 @@ fn take_commit_entry(
         };
     }
     match take_commit(work, &row, commit)? {
-        Outcome::Merged => {
+        Outcome::Merged(events) => {
             work.asked.forget_commits(conversation);
-            done
+            Ok(Entry::Done(events))
         }
         Outcome::Needs(need) => Ok(Entry::Blocked(need)),
-        Outcome::Stopped(event) => Ok(Entry::Done(vec![event])),
+        Outcome::Stopped(event) => Ok(Entry::Done(vec![*event])),
+        // By a copy of this home: without what that one has made for it, it cannot be taken here.
+        Outcome::Invalid(_) if work.is_self(shared.sender_device) => {
+            let copied = if work.is_from_before_restore(seq)? { None } else { work.copied(conversation)? };
+            Ok(Entry::Done(copied.into_iter().collect()))
+        }
         Outcome::Invalid(why) => {
             let event = work.event(Event::CommitRefused { conversation, why, stopped: false })?;
             Ok(Entry::Done(vec![event]))
@@ -273,10 +419,16 @@ fn take_commit_entry(
     }
 }
 
-fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8]) -> Result<Entry, VaultError> {
+fn take_welcome(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    welcome: &[u8],
+    taken: &mut Taken,
+) -> Result<Entry, VaultError> {
     let row = work.row(conversation)?;
-    // Where the server has gone back, it brings nobody back either.
-    let current = row.as_ref().map(|row| if row.is_ahead() { row.epoch_seen } else { row.epoch });
+    // Where the server has gone back, it brings nobody back either; nor where this account has left.
+    let is_over = |row: &Row| row.is_ahead() || row.state == ConversationStatus::Left;
+    let current = row.as_ref().map(|row| if is_over(row) { row.epoch_seen } else { row.epoch });
     let current = current.filter(|epoch| *epoch > 0);
     let refused = |work: &Work<'_>, why: String| {
         let event =
@@ -285,29 +437,40 @@ fn take_welcome(work: &mut Work<'_>, conversation: ConversationId, welcome: &[u8
     };
     let join = match work.mls().open_welcome(conversation, welcome, current) {
         Ok(Some(join)) => join,
-        Ok(None) => return Ok(Entry::Done(Vec::new())),
+        Ok(None) => {
+            taken.unlisted |= row.is_none();
+            return Ok(Entry::Done(Vec::new()));
+        }
         Err(JoinError::Invalid(why)) => return refused(work, why),
         Err(JoinError::Mls(error)) => return Err(error.into()),
     };
-    let own = work.identity.account;
-    let found = join.leaves.iter().filter_map(|leaf| leaf.identity.map(|leaf| leaf.account)).find(|id| *id != own);
-    let Some(peer) = row.as_ref().map(|row| row.peer).or(found) else {
-        return refused(work, "nobody else is in it".into());
+    let joining = match work.judge_joining(Judging::Accepted(conversation), row.as_ref(), &join.view)? {
+        Joining::Into(row) => row,
+        Joining::Needs(need) => return Ok(Entry::Blocked(need)),
+        Joining::Refused(why) => return refused(work, why),
     };
-    let accounts = accounts(work, peer);
-    match work.judge(|logs| judge_group(&join.leaves, &accounts, logs))? {
-        Judged::Allowed => {}
-        Judged::Needs(need) => return Ok(Entry::Blocked(need)),
-        Judged::Refused(why) => return refused(work, why),
-    }
     let group = work.mls().join(join)?;
-    let epoch = group.epoch();
+    let (epoch, leaves) = (group.epoch(), group.leaves());
+    work.note_group(conversation, &leaves)?;
     work.groups.remove(&conversation);
     work.keep(conversation, group);
-    work.put_row(&Row { id: conversation, peer, state: ConversationStatus::Active, epoch, epoch_seen: epoch })?;
+    let row = Row { state: ConversationStatus::Active, epoch, epoch_seen: epoch, ..joining };
+    work.put_row(&row)?;
+    work.note_joined(conversation, epoch)?;
+    work.note_fresh_keys(conversation)?;
     work.asked.forget_commits(conversation);
-    restart::replace(work, peer, conversation)?;
-    let event = work.event(Event::Joined { conversation, peer })?;
+    let event = match row.peer {
+        Some(peer) => {
+            restart::replace(work, peer, conversation)?;
+            work.event(Event::Joined { conversation, peer })?
+        }
+        None => {
+            work.plan_renewal(conversation, leaves.len())?;
+            let who = vec![work.identity.handle.to_string()];
+            // Who has added it, the server alone says.
+            work.tell_group(&row, GroupChange::Joined, None, who)?
+        }
+    };
     Ok(Entry::Done(vec![event]))
 }
 

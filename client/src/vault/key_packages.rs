@@ -34,17 +34,20 @@ impl Vault {
         })
     }
 
-    /// Whether new KeyPackages should take the place of those made last, or of none.
+    /// Whether new one-time KeyPackages should take the place of those made last, or of none.
     ///
     /// # Errors
     /// The database failed.
     pub fn key_packages_due(&mut self) -> Result<bool, VaultError> {
-        self.write(|work| {
-            note_age(work)?;
-            let newest: Option<u64> =
-                work.connection.query_row("SELECT max(made_ms) FROM key_package", [], |row| row.get(0))?;
-            Ok(newest.is_none_or(|made_ms| made_ms.saturating_add(KEY_PACKAGE_RENEW_MS) <= work.now_ms))
-        })
+        self.write(|work| is_due(work, false))
+    }
+
+    /// Whether a new last resort should take the place of the one made last, or of none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn last_resort_due(&mut self) -> Result<bool, VaultError> {
+        self.write(|work| is_due(work, true))
     }
 
     /// Forgets the secrets of KeyPackages that nobody can use any more, by this device's clock and by the server's:
@@ -55,6 +58,19 @@ impl Vault {
     pub fn forget_key_packages(&mut self, server_time_ms: u64) -> Result<(), VaultError> {
         self.write(|work| forget_old(work, work.now_ms.min(server_time_ms)))
     }
+}
+
+/// Whether the newest of one kind are as old as they should become, or there were none.
+fn is_due(work: &Work<'_>, last_resort: bool) -> Result<bool, VaultError> {
+    note_age(work)?;
+    let last_resorts = e2ee::last_resorts(work.connection)?;
+    // One-time ones that were used are in this table still: they count by their age.
+    let mut statement = work.connection.prepare_cached("SELECT reference, made_ms FROM key_package")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = rows.collect::<Result<Vec<(Vec<u8>, u64)>, _>>()?;
+    let is_meant = |(reference, _): &&(Vec<u8>, u64)| last_resorts.contains(reference) == last_resort;
+    let newest = rows.iter().filter(is_meant).map(|(_, made_ms)| *made_ms).max();
+    Ok(newest.is_none_or(|made_ms| made_ms.saturating_add(KEY_PACKAGE_RENEW_MS) <= work.now_ms))
 }
 
 /// Notes when the newest were made. Those of unknown age, of a home from before this was noted, count from now, and so

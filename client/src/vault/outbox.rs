@@ -1,23 +1,38 @@
 //! The outbox: a text is a row before anything else, gets its counter and ciphertext in one transaction with the
-//! ratchet's step, and leaves by the server's answer.
+//! ratchet's step, and leaves by the server's answer. So does what goes out silently, of which nobody is told.
+
+use std::collections::BTreeSet;
 
 use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
 use rusqlite::{OptionalExtension, params};
 
+use super::conversations::shown;
 use super::key::random;
+use super::receipts::tell_early;
 use super::work::{ACTIVE, Work};
 use super::{
     ConversationStatus, Event, GoneBack, OutboxId, QueueError, SentMessage, Settled, StoredEvent, Vault, VaultError,
 };
-use crate::e2ee::content::{CONTENT_ID_BYTES, Content};
+use crate::e2ee::Group;
+use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId};
 use crate::limits::{
-    COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RETRY_AFTER_MAX_MS, RETRY_MS, TEXT_BYTES_MAX,
+    COUNTERS_UNRESOLVED_MAX, OUTBOX_FAILED_MAX, OUTBOX_ROWS_MAX, RECEIPT_ACCOUNTS_MAX, RETRY_AFTER_MAX_MS, RETRY_MS,
+    TEXT_BYTES_MAX,
 };
+
+/// A row that somebody has written.
+pub(super) const KIND_TEXT: i64 = 0;
+/// A row that tells others what has become of their messages.
+pub(super) const KIND_RECEIPT: i64 = 1;
 
 struct OutboxRow {
     id: i64,
     conversation: ConversationId,
-    content: Content,
+    content_id: ContentId,
+    kind: i64,
+    text: String,
+    /// The content of what is no text.
+    payload: Option<Vec<u8>>,
     counter: Option<u64>,
     epoch: Option<u64>,
     ciphertext: Option<Vec<u8>>,
@@ -37,8 +52,10 @@ impl Vault {
             match row.state {
                 ConversationStatus::Forked => return Err(QueueError::Stopped),
                 ConversationStatus::Ahead => {
-                    return Err(QueueError::GoneBack(GoneBack { with: work.handle(row.peer)? }));
+                    let (with, is_group) = (work.title(&row)?, row.is_group());
+                    return Err(QueueError::GoneBack(GoneBack { with, is_group }));
                 }
+                ConversationStatus::Left => return Err(QueueError::Left(work.title(&row)?)),
                 _ => {}
             }
             if waiting(work)? >= OUTBOX_ROWS_MAX {
@@ -61,7 +78,7 @@ impl Vault {
             let limit = limit.min(usize::try_from(COUNTERS_UNRESOLVED_MAX).unwrap_or(limit));
             let mut sends = Vec::new();
             for row in due(work, after, limit)? {
-                let Some(send) = prepare(work, row)? else { continue };
+                let Some(send) = prepare(work, &row)? else { continue };
                 sends.push(send);
             }
             Ok(sends)
@@ -76,6 +93,7 @@ impl Vault {
         self.write(|work| {
             let Some(row) = by_counter(work, sent.counter)? else { return Ok(Settled::Nothing) };
             match &sent.result {
+                Ok(_) if row.is_silent() => forget(work, row.id).map(|()| Settled::Silent),
                 Ok(accepted) => accept(work, &row, accepted).map(Settled::Sent),
                 Err(refusal) => refuse(work, &row, refusal),
             }
@@ -106,7 +124,7 @@ impl Vault {
         })
     }
 
-    /// Rows that wait in the outbox.
+    /// Texts that wait in the outbox.
     ///
     /// # Errors
     /// The database failed.
@@ -116,30 +134,49 @@ impl Vault {
 }
 
 fn waiting(work: &Work<'_>) -> Result<u64, VaultError> {
-    let sql = "SELECT count(*) FROM outbox WHERE failed = 0";
-    Ok(work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    let sql = format!("SELECT count(*) FROM outbox WHERE failed = 0 AND kind = {KIND_TEXT}");
+    Ok(work.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
 }
 
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
     Ok(OutboxRow {
         id: row.get(0)?,
         conversation: ConversationId::from_bytes(row.get(1)?),
-        content: Content { id: row.get(2)?, text: row.get(3)? },
-        counter: row.get(4)?,
-        epoch: row.get(5)?,
-        ciphertext: row.get(6)?,
+        content_id: row.get(2)?,
+        kind: row.get(3)?,
+        text: row.get(4)?,
+        payload: row.get(5)?,
+        counter: row.get(6)?,
+        epoch: row.get(7)?,
+        ciphertext: row.get(8)?,
     })
 }
 
 const COLUMNS: &str =
-    "SELECT o.id, o.conversation, o.content_id, o.text, o.counter, o.epoch, o.ciphertext FROM outbox o";
+    "SELECT o.id, o.conversation, o.content_id, o.kind, o.text, o.payload, o.counter, o.epoch, o.ciphertext
+    FROM outbox o";
+
+impl OutboxRow {
+    /// Whether nobody is to be shown it.
+    const fn is_silent(&self) -> bool {
+        self.kind != KIND_TEXT
+    }
+
+    fn plaintext(&self) -> Vec<u8> {
+        match &self.payload {
+            Some(payload) => payload.clone(),
+            None => Content { id: self.content_id, body: Body::Text(self.text.clone()) }.to_bytes(),
+        }
+    }
+}
 
 fn due(work: &Work<'_>, after: u64, limit: usize) -> Result<Vec<OutboxRow>, VaultError> {
     let sql = format!(
         "{COLUMNS} JOIN conversation c ON c.id = o.conversation WHERE o.failed = 0 AND c.state = {ACTIVE}
-         AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
+         AND c.must_rejoin = 0 AND (o.counter IS NULL OR o.ciphertext IS NULL OR o.counter > ?1)
          AND NOT (o.ciphertext IS NULL AND ifnull(o.epoch, 0) >= c.epoch)
-         ORDER BY o.counter IS NULL, o.counter, o.id LIMIT ?2"
+         AND NOT (o.ciphertext IS NULL AND EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = c.id))
+         ORDER BY o.counter IS NULL, o.counter, o.kind, o.id LIMIT ?2"
     );
     let mut statement = work.connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![after, limit], read)?;
@@ -152,12 +189,17 @@ fn by_counter(work: &Work<'_>, counter: u64) -> Result<Option<OutboxRow>, VaultE
 }
 
 /// A row as a send: encrypted now if it is not yet, unless it must wait for commits or for counters.
-fn prepare(work: &mut Work<'_>, row: OutboxRow) -> Result<Option<Send>, VaultError> {
-    let conversation = row.conversation;
-    if let (Some(counter), Some(epoch), Some(ciphertext)) = (row.counter, row.epoch, row.ciphertext) {
-        return Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into() }));
+fn prepare(work: &mut Work<'_>, row: &OutboxRow) -> Result<Option<Send>, VaultError> {
+    let (conversation, silent) = (row.conversation, row.is_silent());
+    if let (Some(counter), Some(epoch), Some(ciphertext)) = (row.counter, row.epoch, &row.ciphertext) {
+        return Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.clone().into(), silent }));
     }
     let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+    if row.kind == KIND_RECEIPT && accounts_of(&group) > RECEIPT_ACCOUNTS_MAX {
+        work.keep(conversation, group);
+        forget(work, row.id)?;
+        return Ok(None);
+    }
     let epoch = group.epoch();
     let stale = row.epoch.is_some_and(|refused| epoch <= refused);
     let counter = match row.counter {
@@ -169,11 +211,22 @@ fn prepare(work: &mut Work<'_>, row: OutboxRow) -> Result<Option<Send>, VaultErr
         work.keep(conversation, group);
         return Ok(None);
     };
-    let ciphertext = work.mls().encrypt(&mut group, &row.content.to_bytes())?;
+    let ciphertext = work.mls().encrypt(&mut group, &row.plaintext())?;
     work.keep(conversation, group);
     let sql = "UPDATE outbox SET counter = ?2, epoch = ?3, ciphertext = ?4 WHERE id = ?1";
     work.connection.prepare_cached(sql)?.execute(params![row.id, counter, epoch, ciphertext])?;
-    Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into() }))
+    Ok(Some(Send { counter, conversation, epoch, ciphertext: ciphertext.into(), silent }))
+}
+
+fn accounts_of(group: &Group) -> usize {
+    let identities = group.leaves().into_iter().filter_map(|leaf| leaf.identity);
+    identities.map(|identity| identity.account).collect::<BTreeSet<_>>().len()
+}
+
+/// Takes a row out of which nothing is to become any more.
+fn forget(work: &Work<'_>, row: i64) -> Result<(), VaultError> {
+    work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row])?;
+    Ok(())
 }
 
 fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -> Result<SentMessage, VaultError> {
@@ -190,18 +243,21 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
                VALUES (0, ?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)";
     work.connection.prepare_cached(sql)?.execute(params![
         row.conversation.as_bytes(),
-        row.content.id,
+        row.content_id,
         accepted.message_id.map(|id| *id.as_bytes()),
         work.identity.account.as_bytes(),
         work.identity.device.as_bytes(),
         server_time_ms,
         accepted.number,
-        row.content.text,
+        row.text,
     ])?;
-    work.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![row.id])?;
+    forget(work, row.id)?;
+    if let Some(message_id) = accepted.message_id {
+        tell_early(work, row.conversation, &row.content_id, message_id)?;
+    }
     Ok(SentMessage {
         outbox: OutboxId(row.id),
-        to: conversation.peer,
+        to: shown(conversation).with(),
         conversation: row.conversation,
         message_id: accepted.message_id,
         server_time_ms,
@@ -214,15 +270,28 @@ fn refuse(work: &Work<'_>, row: &OutboxRow, refusal: &Refusal) -> Result<Settled
             work.connection.execute("UPDATE outbox SET ciphertext = NULL WHERE id = ?1", params![row.id])?;
             Ok(Settled::Again { conversation: row.conversation, epoch: row.epoch.unwrap_or(0) })
         }
+        (Code::RemovalPending, _) => {
+            work.connection.execute("UPDATE outbox SET ciphertext = NULL WHERE id = ?1", params![row.id])?;
+            work.note_removal_pending(row.conversation)?;
+            Ok(Settled::Removal { conversation: row.conversation })
+        }
         // A limit that is reached now is not reached for ever: the text is not to be lost over it.
         (Code::LimitReached, _) | (_, Fault::World | Fault::Server | Fault::None) => {
             Ok(Settled::Later { retry_after_ms: refusal.retry_after_ms.clamp(RETRY_MS, RETRY_AFTER_MAX_MS) })
         }
+        (_, Fault::Client) if row.is_silent() => forget(work, row.id).map(|()| Settled::Silent),
         (_, Fault::Client) => {
             let stored = fail(work, row.id, row.conversation, &refusal.to_string())?;
             Ok(Settled::Failed(stored.event))
         }
     }
+}
+
+/// Gives up what goes out silently in a conversation.
+pub(super) fn forget_silent(work: &Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
+    let sql = format!("DELETE FROM outbox WHERE conversation = ?1 AND kind != {KIND_TEXT}");
+    work.connection.execute(&sql, params![conversation.as_bytes()])?;
+    Ok(())
 }
 
 /// Gives up all that waits to be sent in a conversation.
@@ -231,6 +300,7 @@ pub(super) fn fail_all(
     conversation: ConversationId,
     why: &str,
 ) -> Result<Vec<StoredEvent>, VaultError> {
+    forget_silent(work, conversation)?;
     let mut statement =
         work.connection.prepare_cached("SELECT id FROM outbox WHERE conversation = ?1 AND failed = 0 ORDER BY id")?;
     let ids =

@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::key::random;
 use super::work::{REPLACED, load_log};
-use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError};
+use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError, life};
+use crate::limits::DEVICE_NAME_BYTES_MAX;
 use crate::words;
 
 /// The row, read.
@@ -64,7 +65,8 @@ impl Vault {
         })
     }
 
-    /// The claim of the next Hello.
+    /// The claim of the next Hello. When the server has said Ready: [`Self::life_confirmed`], or, where it says that the
+    /// claim is stale, [`Self::begin_restore`].
     ///
     /// # Errors
     /// The database failed.
@@ -87,6 +89,7 @@ impl Vault {
                 cursor: work.cursor()?,
                 epochs_digest: Some(epochs_digest(rows)),
                 log_entries,
+                life: Some(life::claim(work)?),
             })
         })
     }
@@ -192,7 +195,13 @@ impl Profile {
     }
 }
 
-fn server_text(server: &ServerUrl) -> String {
+/// A name by which a person knows a device.
+pub(crate) fn check_device_name(name: &str) -> Result<(), OpenError> {
+    let fits = !name.is_empty() && name.len() <= DEVICE_NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(OpenError::DeviceName) }
+}
+
+pub(super) fn server_text(server: &ServerUrl) -> String {
     ServerUrl { token: None, ..server.clone() }.to_string()
 }
 

@@ -9,10 +9,11 @@ use gureum_proto::{
 };
 use rusqlite::params;
 
-use super::commits::{Attempt, drop_pending, pending, rejoin};
 use super::conversations::{begin, move_outbox};
 use super::history::RESTARTED;
-use super::outbox::fail;
+use super::maker::{drop_pending, pending};
+use super::outbox::{fail, forget_silent};
+use super::rejoin::{Attempt, rejoin};
 use super::work::{AHEAD, Row, Work};
 use super::{
     BeginError, Continuity, Conversation, ConversationStatus, Event, GoneBack, RejoinError, StoredEvent, Vault,
@@ -47,11 +48,19 @@ impl Vault {
                 return Ok(None);
             }
             match row.state {
+                // Whoever is not in a group any more does not see it either.
+                ConversationStatus::Active | ConversationStatus::Absent if row.is_group() && shown.is_none() => {
+                    work.note_gone(&row)?;
+                    Ok(None)
+                }
                 // A stranger's, of which the server has told and nothing else.
-                ConversationStatus::Absent if !work.knows(row.peer)? => Ok(None),
+                ConversationStatus::Absent if !is_known(work, &row)? => Ok(None),
                 ConversationStatus::Active | ConversationStatus::Absent => stop(work, &row, held, shown).map(Some),
                 ConversationStatus::Ahead => gone_back(work, &row).map(Some),
-                ConversationStatus::Creating | ConversationStatus::Forked | ConversationStatus::Replaced => Ok(None),
+                ConversationStatus::Creating
+                | ConversationStatus::Forked
+                | ConversationStatus::Replaced
+                | ConversationStatus::Left => Ok(None),
             }
         })
     }
@@ -133,11 +142,11 @@ impl Vault {
         own_packages: &[(DeviceId, Bytes)],
     ) -> Result<CreateConversation, BeginError> {
         self.write(|work| {
-            let row = work.row(conversation)?.filter(Row::is_ahead);
-            let row = row.ok_or(VaultError::NoConversation(conversation))?;
-            let create = begin(work, row.peer, peer_packages, own_packages)?;
-            replace(work, row.peer, create.conversation)?;
-            tell_restarted(work, create.conversation, row.peer)?;
+            let peer = work.row(conversation)?.filter(Row::is_ahead).and_then(|row| row.peer);
+            let peer = peer.ok_or(VaultError::NoConversation(conversation))?;
+            let create = begin(work, peer, peer_packages, own_packages)?;
+            replace(work, peer, create.conversation)?;
+            tell_restarted(work, &Row::direct(create.conversation, peer))?;
             Ok(create)
         })
     }
@@ -168,7 +177,15 @@ fn follows(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Result<bool, VaultE
 }
 
 fn gone_back(work: &Work<'_>, row: &Row) -> Result<GoneBack, VaultError> {
-    Ok(GoneBack { with: work.handle(row.peer)? })
+    Ok(GoneBack { with: work.title(row)?, is_group: row.is_group() })
+}
+
+/// Whether there is more to a conversation than that the server has told of it.
+fn is_known(work: &Work<'_>, row: &Row) -> Result<bool, VaultError> {
+    match row.peer {
+        Some(peer) => work.knows(peer),
+        None => work.has_joined(row.id),
+    }
 }
 
 /// From here on the conversation stands still. What waits in its outbox will be encrypted anew, under new counters: the
@@ -186,12 +203,13 @@ fn stop(work: &mut Work<'_>, row: &Row, seen: u64, shown: Option<u64>) -> Result
     work.put_row(&Row { state: ConversationStatus::Ahead, ..row.clone() })?;
     work.asked.forget_commits(row.id);
     let gone = gone_back(work, row)?;
-    let (with, epoch) = (gone.with.clone(), shown.unwrap_or(0));
-    work.event(Event::GoneBack { conversation: row.id, with, epoch, epoch_seen: seen })?;
+    let (with, is_group, epoch) = (gone.with.clone(), gone.is_group, shown.unwrap_or(0));
+    work.event(Event::GoneBack { conversation: row.id, with, is_group, epoch, epoch_seen: seen })?;
     Ok(gone)
 }
 
 fn fail_handed_over(work: &Work<'_>, conversation: ConversationId) -> Result<(), VaultError> {
+    forget_silent(work, conversation)?;
     let sql = "SELECT id FROM outbox WHERE conversation = ?1 AND failed = 0 AND counter IS NOT NULL ORDER BY id";
     let mut statement = work.connection.prepare(sql)?;
     let ids = statement.query_map(params![conversation.as_bytes()], |row| row.get(0))?;
@@ -206,16 +224,17 @@ fn fail_handed_over(work: &Work<'_>, conversation: ConversationId) -> Result<(),
 pub(super) fn restarted(work: &Work<'_>, row: &Row, epoch: u64) -> Result<StoredEvent, VaultError> {
     let sql = "UPDATE conversation SET epoch_seen = ?2 WHERE id = ?1";
     work.connection.execute(sql, params![row.id.as_bytes(), epoch])?;
-    tell_restarted(work, row.id, row.peer)
+    tell_restarted(work, row)
 }
 
 /// Marks the place in the history.
-fn tell_restarted(work: &Work<'_>, conversation: ConversationId, peer: AccountId) -> Result<StoredEvent, VaultError> {
+fn tell_restarted(work: &Work<'_>, row: &Row) -> Result<StoredEvent, VaultError> {
+    let (conversation, peer) = (row.id, row.peer.map(|peer| *peer.as_bytes()));
     // It stands right after what came before it, as a gap does.
     let sql = "INSERT INTO message (kind, conversation, sender_account, time_ms, number)
                SELECT ?1, ?2, ?3, ifnull(max(time_ms), 0), ?4 FROM message";
-    work.connection.execute(sql, params![RESTARTED, conversation.as_bytes(), peer.as_bytes(), i64::MAX])?;
-    work.event(Event::Restarted { conversation, with: work.handle(peer)? })
+    work.connection.execute(sql, params![RESTARTED, conversation.as_bytes(), peer, i64::MAX])?;
+    work.event(Event::Restarted { conversation, with: work.title(row)? })
 }
 
 /// A pair has one conversation: one in which the server has gone back gives way to another that both are in.
@@ -229,8 +248,8 @@ pub(super) fn replace(work: &mut Work<'_>, peer: AccountId, by: ConversationId) 
         if let Some(group) = work.group(id)? {
             work.mls().delete(group)?;
         }
-        let state = ConversationStatus::Replaced;
-        work.put_row(&Row { id, peer, state, epoch: 0, epoch_seen: 0 })?;
+        work.forget_removals(id)?;
+        work.put_row(&Row { state: ConversationStatus::Replaced, ..Row::direct(id, peer) })?;
     }
     Ok(())
 }

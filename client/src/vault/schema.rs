@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 9;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -114,10 +114,159 @@ CREATE TABLE key_package (
 /// same; their rows are not ones that a program of format 2 can read.
 const GONE_BACK: &str = "";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 3] = [TABLES, KEY_PACKAGES, GONE_BACK];
+/// Since format 4: revoked devices that this device has seen removed from a conversation.
+const EXPELLED: &str = "
+CREATE TABLE expelled (
+    conversation BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (conversation, device)
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 3 && FORMAT == 3, "a step for each format");
+/// Since format 5: revoked devices that have a leaf still, and the epoch in which this device first came into a
+/// conversation. From before, it counts as having been in from the first on.
+const REMOVAL: &str = "
+ALTER TABLE conversation ADD COLUMN joined_epoch INTEGER NOT NULL DEFAULT 0;
+UPDATE conversation SET joined_epoch = 1;
+CREATE TABLE removal (
+    conversation BLOB NOT NULL,
+    device BLOB NOT NULL,              -- zeros: one that the server alone knows of yet
+    PRIMARY KEY (conversation, device)
+) WITHOUT ROWID;
+";
+
+/// Since format 6: where this database stands in the device's life, and, where it was an older copy, the conversations
+/// whose keys are to be used for reading alone until this device has joined anew.
+const LIFE: &str = "
+ALTER TABLE profile ADD COLUMN life INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profile ADD COLUMN life_token BLOB;    -- none before the first connection
+ALTER TABLE profile ADD COLUMN life_next BLOB;     -- from when it is claimed until the server has confirmed it
+ALTER TABLE profile ADD COLUMN taking_over INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE profile ADD COLUMN restored_seq INTEGER NOT NULL DEFAULT 0;  -- the end of the inbox when it last took over
+ALTER TABLE conversation ADD COLUMN must_rejoin INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Since format 7: a device before its account has it, and what it is told when it comes in.
+const LINKING: &str = "
+CREATE TABLE draft (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    server TEXT NOT NULL,
+    device_name TEXT NOT NULL,
+    proof_seed BLOB NOT NULL,
+    mls_seed BLOB NOT NULL,
+    seal_seed BLOB NOT NULL,           -- of the key in the code
+    secret BLOB NOT NULL,              -- the one in the code
+    account BLOB,                      -- from when one answered, or is brought back
+    handle TEXT,
+    log_entry INTEGER,
+    bundle_key BLOB
+);
+CREATE TABLE log_pin (                 -- of logs that another device has seen and this one not yet
+    account BLOB PRIMARY KEY,
+    length INTEGER NOT NULL,
+    head BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE foretold (                -- conversations of which another device has told
+    conversation BLOB PRIMARY KEY,
+    epoch INTEGER NOT NULL,            -- the highest that it has seen
+    place INTEGER NOT NULL             -- 0: the one with the newest message
+) WITHOUT ROWID;
+CREATE TABLE device_name (             -- of this account's devices
+    device BLOB PRIMARY KEY,
+    name TEXT NOT NULL
+) WITHOUT ROWID;
+";
+
+/// Since format 8: receipts, how far conversations were read, and settings. What was there before counts as read.
+const RECEIPTS: &str = "
+ALTER TABLE outbox ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;   -- 0 text, 1 receipt
+ALTER TABLE outbox ADD COLUMN payload BLOB;                      -- the content of what is no text
+CREATE TABLE receipt (
+    conversation BLOB NOT NULL,
+    content_id BLOB NOT NULL,          -- of the message, whose row may come later
+    account BLOB NOT NULL,             -- who has it
+    kind INTEGER NOT NULL,             -- 1 delivered, 2 read
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (conversation, content_id, account, kind)
+) WITHOUT ROWID;
+CREATE TABLE receipt_owed (
+    message INTEGER PRIMARY KEY,       -- a row of `message`
+    kind INTEGER NOT NULL
+);
+CREATE TABLE mark (
+    conversation BLOB PRIMARY KEY,
+    read_number INTEGER NOT NULL       -- up to here everything was read
+) WITHOUT ROWID;
+CREATE TABLE setting (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX message_by_content ON message (conversation, content_id);
+CREATE INDEX message_by_number ON message (conversation, number);
+INSERT INTO mark (conversation, read_number)
+    SELECT conversation, max(number) FROM message WHERE kind IN (0, 2) GROUP BY conversation;
+";
+
+/// Since format 9: conversations of many, who is in each, what this device wishes to change in one, and who leaves. The
+/// KeyPackages of before do not say that their device can be in a group: they count as old, so that new ones are made.
+const GROUPS: &str = "
+CREATE TABLE conversation_of_many (
+    id BLOB PRIMARY KEY,
+    kind INTEGER NOT NULL,             -- 0 direct, 1 group
+    peer BLOB,                         -- of a direct one: the other account
+    name TEXT,                         -- of a group, as its authenticated state says
+    state INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    epoch_seen INTEGER NOT NULL,
+    renewed_ms INTEGER NOT NULL,
+    joined_epoch INTEGER NOT NULL DEFAULT 0,
+    must_rejoin INTEGER NOT NULL DEFAULT 0,
+    group_info BLOB, tree BLOB, welcome BLOB
+) WITHOUT ROWID;
+INSERT INTO conversation_of_many
+    SELECT id, 0, peer, NULL, state, epoch, epoch_seen, renewed_ms, joined_epoch, must_rejoin, group_info, tree, welcome
+    FROM conversation;
+DROP TABLE conversation;
+ALTER TABLE conversation_of_many RENAME TO conversation;
+CREATE TABLE roster (                  -- the leaves, of conversations that were joined since
+    conversation BLOB NOT NULL,
+    account BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (conversation, account, device)
+) WITHOUT ROWID;
+CREATE INDEX roster_by_account ON roster (account);
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    conversation BLOB NOT NULL,
+    kind INTEGER NOT NULL,             -- 0 add, 1 remove, 2 rename, 3 make an admin, 4 make one no more
+    account BLOB,
+    text TEXT,
+    state INTEGER NOT NULL DEFAULT 0,  -- 0 open, 1 done, 2 refused
+    why TEXT,                          -- of a refused one
+    event INTEGER,                     -- what tells of it, until whoever wished it has been told
+    counter INTEGER,                   -- of the pending commit that it is in
+    created_ms INTEGER NOT NULL
+);
+CREATE TABLE claimed_package (         -- for an intent that adds somebody
+    intent INTEGER NOT NULL,
+    device BLOB NOT NULL,
+    package BLOB NOT NULL,
+    PRIMARY KEY (intent, device)
+) WITHOUT ROWID;
+CREATE TABLE leave (                   -- statements of accounts that still have a leaf
+    conversation BLOB NOT NULL,
+    account BLOB NOT NULL,
+    statement BLOB NOT NULL,
+    PRIMARY KEY (conversation, account)
+) WITHOUT ROWID;
+CREATE VIEW to_remove AS SELECT conversation FROM removal UNION ALL SELECT conversation FROM leave;
+UPDATE key_package SET made_ms = max(0, made_ms - 2419200000);
+";
+
+/// What leads from each format to the next.
+const STEPS: [&str; 9] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS];
+
+const _: () = assert!(STEPS.len() == 9 && FORMAT == 9, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

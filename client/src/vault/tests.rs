@@ -3,12 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by a panic")]
 
 mod attacks;
+mod copies;
+mod devices;
+mod groups;
 mod holds;
 mod home;
 mod key_packages;
+mod leaves;
+mod link;
+mod receipts;
 mod relay;
 mod restart;
 mod talk;
 
 use super::*;
-use relay::{Person, Relay, texts};
+use relay::{DIRECT, Person, Relay, texts};

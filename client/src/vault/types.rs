@@ -1,7 +1,11 @@
 //! The values that go into a vault and come out of it.
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position};
+use gureum_proto::{
+    AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position,
+};
 use serde::{Deserialize, Serialize};
+
+use super::event::{Event, StoredEvent};
 
 /// A contact: an account whose device log was verified here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +32,41 @@ pub struct Learned {
 pub struct Conversation {
     /// Its id.
     pub id: ConversationId,
-    /// The other account.
-    pub peer: AccountId,
+    /// Of two accounts, or a group.
+    pub kind: ConversationKind,
+    /// The other account of a direct conversation.
+    pub peer: Option<AccountId>,
+    /// The name of a group, as far as it is known here.
+    pub name: Option<String>,
     /// The epoch that this device is in; 0 when it is in none.
     pub epoch: u64,
     /// The highest epoch that was ever shown.
     pub epoch_seen: u64,
     /// Its state.
     pub state: ConversationStatus,
+}
+
+impl Conversation {
+    /// What it is filed under.
+    #[must_use]
+    pub fn with(&self) -> With {
+        self.peer.map_or(With::Group(self.id), With::Account)
+    }
+}
+
+/// Whose conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum With {
+    /// Those with one account; there may be several, of which all but one are kept for their history alone.
+    Account(AccountId),
+    /// A group.
+    Group(ConversationId),
+}
+
+impl From<AccountId> for With {
+    fn from(account: AccountId) -> Self {
+        Self::Account(account)
+    }
 }
 
 /// How a conversation stands.
@@ -54,6 +85,9 @@ pub enum ConversationStatus {
     Ahead,
     /// The server no longer knew it, and another one has taken its place: it is kept for its history alone.
     Replaced,
+    /// A group that the account has left or was removed from: it is kept for its history. Whoever is added again comes
+    /// back by a Welcome.
+    Left,
 }
 
 /// What a look at the server's state of a conversation showed.
@@ -85,6 +119,12 @@ pub enum Settled {
         /// The epoch that the refused one was for; commits are needed from there on.
         epoch: u64,
     },
+    /// A revoked device must be removed first (`Need::Removal`), then [`super::Vault::next_sends`] gives it again under
+    /// the same counter.
+    Removal {
+        /// From where.
+        conversation: ConversationId,
+    },
     /// Nothing changed; the same may be sent again after a while.
     Later {
         /// How long to wait.
@@ -92,6 +132,8 @@ pub enum Settled {
     },
     /// It will not be sent; an event says so.
     Failed(Event),
+    /// It was none that a person waits for, and is done with.
+    Silent,
     /// No row waits for this counter (it was settled before).
     Nothing,
 }
@@ -101,8 +143,8 @@ pub enum Settled {
 pub struct SentMessage {
     /// The row that it was.
     pub outbox: OutboxId,
-    /// The other account.
-    pub to: AccountId,
+    /// Whom or what it is for.
+    pub to: With,
     /// The conversation.
     pub conversation: ConversationId,
     /// The server's id; `None` when the acceptance is so old that the server has forgotten it.
@@ -124,6 +166,23 @@ pub struct Taken {
     pub need: Option<Need>,
     /// Whether the server said that the backlog has been sent.
     pub caught_up: bool,
+    /// A Welcome came that is for other devices of the account, into a conversation of which nothing is known here: the
+    /// server's list says more.
+    pub unlisted: bool,
+    /// Whether revoked devices are to be removed, or accounts that have left: [`super::Vault::removals_due`].
+    pub removals: Removals,
+}
+
+/// Whether somebody is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Removals {
+    /// Nobody.
+    #[default]
+    Nothing,
+    /// From groups alone, where many others may do it.
+    FromGroups,
+    /// From a conversation of two, where few others may.
+    FromPairs,
 }
 
 /// What the vault needs from the server.
@@ -148,6 +207,16 @@ pub enum Need {
         /// Of this conversation.
         conversation: ConversationId,
     },
+    /// The device logs of its accounts, then [`super::Vault::commit_removals`].
+    Removal {
+        /// Of this conversation.
+        conversation: ConversationId,
+    },
+    /// `ReadMemberLogs`, each of which [`super::Vault::learn_member`] takes: more than one log is missing.
+    Members {
+        /// Of this conversation.
+        conversation: ConversationId,
+    },
 }
 
 /// What [`super::Vault::apply_commits`] did.
@@ -166,131 +235,15 @@ pub enum Applied {
     Stopped,
 }
 
-/// Something that happened, with its place among the unreported ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvent {
-    /// For [`super::Vault::mark_reported`].
-    pub id: i64,
-    /// What.
-    pub event: Event,
-}
-
-/// Something that a person or a program wants to hear of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
-    /// A message came.
-    #[serde(skip)]
-    Message(Message),
-    /// Positions of the inbox were dropped before this device took them.
-    Gap {
-        /// The first that is gone.
-        from_seq: u64,
-        /// The last that is gone.
-        to_seq: u64,
-        /// Application messages among them.
-        count: u64,
-        /// Why.
-        #[serde(with = "as_reason")]
-        reason: GapReason,
-    },
-    /// A message came that this device cannot read.
-    Unreadable {
-        /// Where.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// Its number there.
-        number: u64,
-        /// The server's id.
-        #[serde(with = "as_text")]
-        message_id: MessageId,
-        /// Why.
-        why: String,
-    },
-    /// This device joined a conversation.
-    Joined {
-        /// Which.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// With whom.
-        #[serde(with = "as_text")]
-        peer: AccountId,
-    },
-    /// This device joined again; what was sent while it was not in stays unreadable.
-    Rejoined {
-        /// Which.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-    },
-    /// The server has gone back in a conversation to before what this device has seen. Nothing is sent there until a
-    /// person decides: see [`super::Vault::restart`].
-    GoneBack {
-        /// Which.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// With whom.
-        #[serde(with = "as_text")]
-        with: Handle,
-        /// The epoch that the server shows; 0 where it does not know the conversation.
-        epoch: u64,
-        /// The epoch that this device has seen.
-        epoch_seen: u64,
-    },
-    /// A conversation in which the server had gone back goes on from there, because a person has decided so.
-    Restarted {
-        /// Which.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// With whom.
-        #[serde(with = "as_text")]
-        with: Handle,
-    },
-    /// A device was added to an account.
-    DeviceAdded {
-        /// Whose.
-        #[serde(with = "as_text")]
-        account: AccountId,
-        /// Which.
-        #[serde(with = "as_text")]
-        device: DeviceId,
-    },
-    /// A device of an account was revoked.
-    DeviceRevoked {
-        /// Whose.
-        #[serde(with = "as_text")]
-        account: AccountId,
-        /// Which.
-        #[serde(with = "as_text")]
-        device: DeviceId,
-    },
-    /// A commit was refused.
-    CommitRefused {
-        /// Where.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// Why.
-        why: String,
-        /// Whether the conversation has stopped over it.
-        stopped: bool,
-    },
-    /// A message of this device will not be sent.
-    SendFailed {
-        /// Which row.
-        outbox: OutboxId,
-        /// Where.
-        #[serde(with = "as_text")]
-        conversation: ConversationId,
-        /// The server's reason.
-        why: String,
-    },
-}
-
 /// A message in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Where.
     pub conversation: ConversationId,
-    /// The other account of the conversation.
-    pub peer: AccountId,
+    /// The other account of a direct conversation.
+    pub peer: Option<AccountId>,
+    /// The name of the group that it is in.
+    pub group: Option<String>,
     /// Who wrote it.
     pub from: AccountId,
     /// The handle of who wrote it.
@@ -309,6 +262,34 @@ pub struct Message {
     pub number: u64,
     /// Its position in this account's inbox; `None` for one that this device sent.
     pub seq: Option<u64>,
+    /// Who has got it, of one that this account wrote, as the history has it; `None` in an event, and where receipts are
+    /// off.
+    pub receipts: Option<Receipts>,
+}
+
+/// Who has got a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipts {
+    /// Who has it, in the order in which that came to be known.
+    pub delivered_to: Vec<Handle>,
+    /// Who of them has read it, likewise.
+    pub read_by: Vec<Handle>,
+}
+
+/// How far a conversation was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadMark {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The number of the last message that was read; 0: none.
+    pub number: u64,
+}
+
+/// What a person has decided for this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether receipts are sent, and those of others shown.
+    pub receipts: bool,
 }
 
 /// An entry of the history.
@@ -344,52 +325,7 @@ pub enum HistoryItem {
     Restarted {
         /// Which.
         conversation: ConversationId,
-        /// With whom.
-        with: Handle,
+        /// With whom, or the group's name.
+        with: String,
     },
-}
-
-/// Ids as their text in stored events.
-mod as_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(id)
-    }
-
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// A gap's reason as a word in stored events.
-mod as_reason {
-    use gureum_proto::GapReason;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    const EXPIRED: &str = "expired";
-    const OVERFLOW: &str = "overflow";
-    const LOST: &str = "lost";
-
-    pub(super) fn serialize<S: Serializer>(reason: &GapReason, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match reason {
-            GapReason::Expired => EXPIRED,
-            GapReason::Overflow => OVERFLOW,
-            GapReason::Lost => LOST,
-        })
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GapReason, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            EXPIRED => Ok(GapReason::Expired),
-            OVERFLOW => Ok(GapReason::Overflow),
-            LOST => Ok(GapReason::Lost),
-            _ => Err(D::Error::custom("no reason of a gap")),
-        }
-    }
 }

@@ -1,21 +1,30 @@
 //! One transaction's view of the database: what every operation reads and writes by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, Handle, LeafIdentity, Position};
+use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, Handle, LeafIdentity, Position};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::key::random;
 use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
-use crate::e2ee::{self, Group, Mls, RestoreError, Verdict};
-use crate::limits::{COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX};
+use crate::e2ee::{self, Group, Mls, RestoreError};
+use crate::limits::{
+    COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, FIRST_RENEWAL_WITHIN_MS, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX,
+    RENEWED_AT_ONCE_MAX, SELF_UPDATE_MS, UNOPENED_MAX,
+};
 
 /// What was asked of the caller, and whether it was answered: what an answer did not mend is not asked for again.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     accounts: HashMap<AccountId, bool>,
+    members: HashSet<ConversationId>,
     commits: HashMap<ConversationId, Commits>,
+    /// Messages in a row that a conversation's present keys do not open.
+    unopened: HashMap<ConversationId, u32>,
+    /// That a copy of this home is in use has been told.
+    pub(super) has_told_of_a_copy: bool,
 }
 
 /// How far the fetching of a conversation's commits has come.
@@ -44,6 +53,7 @@ impl Asked {
     /// An entry is dealt with: answers that concerned it are used up.
     pub(super) fn entry_done(&mut self) {
         self.accounts.retain(|_, answered| !*answered);
+        self.members.clear();
         self.commits.retain(|_, state| matches!(state, Commits::Insufficient | Commits::GivenUp));
     }
 
@@ -73,6 +83,30 @@ impl Asked {
 
     pub(super) fn forget_commits(&mut self, conversation: ConversationId) {
         self.commits.remove(&conversation);
+        self.unopened.remove(&conversation);
+    }
+
+    /// A conversation's keys have opened a message.
+    pub(super) fn opened(&mut self, conversation: ConversationId) {
+        self.unopened.remove(&conversation);
+    }
+
+    /// They have not, though they should; whether that happened so often that they must be broken.
+    pub(super) fn unopened(&mut self, conversation: ConversationId) -> bool {
+        if self.unopened.len() >= NEEDS_REMEMBERED_MAX {
+            self.unopened.clear();
+        }
+        let count = self.unopened.entry(conversation).or_default();
+        *count = count.saturating_add(1);
+        *count >= UNOPENED_MAX
+    }
+
+    /// The need for the logs of all members of a group, once for each entry.
+    pub(super) fn members(&mut self, conversation: ConversationId) -> Option<Need> {
+        if self.members.len() >= NEEDS_REMEMBERED_MAX {
+            self.members.clear();
+        }
+        self.members.insert(conversation).then_some(Need::Members { conversation })
     }
 
     /// The need for a log, unless it was met since it was last asked for.
@@ -88,25 +122,37 @@ impl Asked {
     }
 }
 
-/// Whether something may be, or what must be known first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judged {
-    Allowed,
-    Needs(Need),
-    Refused(String),
-}
-
 /// A conversation's row.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) id: ConversationId,
-    pub(super) peer: AccountId,
+    pub(super) kind: ConversationKind,
+    /// The other account of a direct conversation.
+    pub(super) peer: Option<AccountId>,
+    /// The name of a group, as far as it is known here.
+    pub(super) name: Option<String>,
     pub(super) state: ConversationStatus,
     pub(super) epoch: u64,
     pub(super) epoch_seen: u64,
 }
 
 impl Row {
+    /// A conversation of two that this device is not in.
+    pub(super) const fn direct(id: ConversationId, peer: AccountId) -> Self {
+        let (kind, peer) = (ConversationKind::Direct, Some(peer));
+        Self { id, kind, peer, name: None, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
+    }
+
+    /// A group that this device is not in.
+    pub(super) const fn group(id: ConversationId, name: Option<String>) -> Self {
+        let kind = ConversationKind::Group;
+        Self { id, kind, peer: None, name, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
+    }
+
+    pub(super) const fn is_group(&self) -> bool {
+        matches!(self.kind, ConversationKind::Group)
+    }
+
     /// Whether the server has gone back behind this device.
     pub(super) const fn is_ahead(&self) -> bool {
         matches!(self.state, ConversationStatus::Ahead)
@@ -114,7 +160,13 @@ impl Row {
 
     /// Whether nothing goes on by itself here.
     pub(super) const fn is_stopped(&self) -> bool {
-        matches!(self.state, ConversationStatus::Forked | ConversationStatus::Ahead | ConversationStatus::Replaced)
+        matches!(
+            self.state,
+            ConversationStatus::Forked
+                | ConversationStatus::Ahead
+                | ConversationStatus::Replaced
+                | ConversationStatus::Left
+        )
     }
 }
 
@@ -137,10 +189,18 @@ impl<'a> Work<'a> {
 
     /// A group, out of the cache or the database; to be put back with [`Self::keep`] while it is good.
     pub(super) fn group(&mut self, id: ConversationId) -> Result<Option<Group>, VaultError> {
-        match self.groups.remove(&id) {
-            Some(group) => Ok(Some(group)),
-            None => Ok(self.mls().load(id)?),
+        if let Some(group) = self.groups.remove(&id) {
+            return Ok(Some(group));
         }
+        let group = self.mls().load(id)?;
+        if group.is_none() {
+            // One whose records are gone or damaged is one that this device is not in: it joins again.
+            let sql = format!(
+                "UPDATE conversation SET state = {ABSENT}, epoch = 0 WHERE id = ?1 AND state = {ACTIVE} AND epoch > 0"
+            );
+            self.connection.prepare_cached(&sql)?.execute(params![id.as_bytes()])?;
+        }
+        Ok(group)
     }
 
     pub(super) fn keep(&mut self, id: ConversationId, group: Group) {
@@ -167,54 +227,69 @@ impl<'a> Work<'a> {
         load_log(self.connection, account)
     }
 
-    /// Judges by the logs that are known here.
-    pub(super) fn judge(&mut self, rule: impl FnOnce(&e2ee::rule::Logs<'_>) -> Verdict) -> Result<Judged, VaultError> {
-        let failed = std::cell::RefCell::new(None);
-        let verdict = rule(&|account| match load_log(self.connection, account) {
-            Ok(log) => log,
-            Err(error) => {
-                failed.replace(Some(error));
-                None
-            }
-        });
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
-        Ok(match verdict {
-            Verdict::Allowed => Judged::Allowed,
-            Verdict::Refused(why) => Judged::Refused(why),
-            Verdict::NeedsLog { account, log_from } => match self.asked.log(account, log_from) {
-                Some(need) => Judged::Needs(need),
-                None => Judged::Refused(format!("the log of {account} does not have what a leaf names")),
-            },
-        })
-    }
-
     pub(super) fn row(&self, id: ConversationId) -> Result<Option<Row>, VaultError> {
-        let sql = "SELECT id, peer, state, epoch, epoch_seen FROM conversation WHERE id = ?1";
-        Ok(self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], read_row).optional()?)
+        let sql = format!("{ROW} FROM conversation WHERE id = ?1");
+        Ok(self.connection.prepare_cached(&sql)?.query_row(params![id.as_bytes()], read_row).optional()?)
     }
 
     /// Writes what has changed of a conversation, or makes its row.
     pub(super) fn put_row(&self, row: &Row) -> Result<(), VaultError> {
-        let sql = "INSERT INTO conversation (id, peer, state, epoch, epoch_seen, renewed_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id)
-             DO UPDATE SET peer = ?2, state = ?3, epoch = ?4, epoch_seen = max(epoch_seen, ?5)";
-        let seen = row.epoch_seen.max(row.epoch);
-        let state = state_number(row.state);
+        let sql = "INSERT INTO conversation (id, kind, peer, name, state, epoch, epoch_seen, renewed_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0) ON CONFLICT (id)
+             DO UPDATE SET kind = ?2, peer = ?3, name = ?4, state = ?5, epoch = ?6, epoch_seen = max(epoch_seen, ?7)";
         self.connection.prepare_cached(sql)?.execute(params![
             row.id.as_bytes(),
-            row.peer.as_bytes(),
-            state,
+            i64::from(row.is_group()),
+            row.peer.map(|peer| *peer.as_bytes()),
+            row.name,
+            state_number(row.state),
             row.epoch,
-            seen
+            row.epoch_seen.max(row.epoch),
         ])?;
         Ok(())
+    }
+
+    /// This device has come into a conversation; the first time counts.
+    pub(super) fn note_joined(&self, id: ConversationId, epoch: u64) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET joined_epoch = ?2 WHERE id = ?1 AND joined_epoch = 0";
+        self.connection.execute(sql, params![id.as_bytes(), epoch])?;
+        // From here on it sees for itself.
+        self.connection.execute("DELETE FROM foretold WHERE conversation = ?1", params![id.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Whether this device has ever been in a conversation.
+    pub(super) fn has_joined(&self, id: ConversationId) -> Result<bool, VaultError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM conversation WHERE id = ?1 AND joined_epoch > 0)";
+        Ok(self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0))?)
+    }
+
+    /// Whether a message of an epoch was sent before this device came into the conversation, to the devices that the
+    /// account had then.
+    pub(super) fn was_for_siblings(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
+        let sql = "SELECT joined_epoch FROM conversation WHERE id = ?1";
+        let joined: Option<u64> =
+            self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0)).optional()?;
+        Ok(self.identity.log_entry > 0 && joined.is_some_and(|joined| epoch < joined))
     }
 
     pub(super) fn note_renewed(&self, id: ConversationId) -> Result<(), VaultError> {
         let sql = "UPDATE conversation SET renewed_ms = ?2 WHERE id = ?1";
         self.connection.execute(sql, params![id.as_bytes(), self.now_ms])?;
+        Ok(())
+    }
+
+    /// This device has come into a group by a Welcome, and is to renew its keys: at once, or where many may have come with
+    /// it, some time within a day.
+    pub(super) fn plan_renewal(&self, id: ConversationId, leaves: usize) -> Result<(), VaultError> {
+        let due_ms = if leaves > RENEWED_AT_ONCE_MAX {
+            let wait_ms = u64::from_le_bytes(*random::<8>()?) % FIRST_RENEWAL_WITHIN_MS;
+            self.now_ms.saturating_add(wait_ms).saturating_sub(SELF_UPDATE_MS)
+        } else {
+            0
+        };
+        let sql = "UPDATE conversation SET renewed_ms = ?2 WHERE id = ?1";
+        self.connection.execute(sql, params![id.as_bytes(), due_ms])?;
         Ok(())
     }
 
@@ -310,14 +385,31 @@ impl<'a> Work<'a> {
         handle.parse().map_err(|_| VaultError::Damaged("handle"))
     }
 
+    /// What a person calls a conversation: the other's handle, or the group's name.
+    pub(super) fn title(&self, row: &Row) -> Result<String, VaultError> {
+        Ok(match (row.peer, &row.name) {
+            (Some(peer), _) => self.handle(peer)?.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => row.id.to_string(),
+        })
+    }
+
     /// Whether a device is this one.
     pub(super) fn is_self(&self, device: DeviceId) -> bool {
         device == self.identity.device
     }
 }
 
-/// Replays an account's log from its stored entries.
+/// An account's log. One that is not here as far as another device of this account has seen it is not known yet: what
+/// is missing may be who was revoked.
 pub(super) fn load_log(connection: &Connection, account: AccountId) -> Result<Option<DeviceLog>, VaultError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM log_pin WHERE account = ?1)";
+    let is_short: bool = connection.prepare_cached(sql)?.query_row(params![account.as_bytes()], |row| row.get(0))?;
+    if is_short { Ok(None) } else { held_log(connection, account) }
+}
+
+/// Replays an account's log from its stored entries, however far they go.
+pub(super) fn held_log(connection: &Connection, account: AccountId) -> Result<Option<DeviceLog>, VaultError> {
     let mut statement = connection.prepare_cached("SELECT entry FROM log_entry WHERE account = ?1 ORDER BY number")?;
     let entries = statement
         .query_map(params![account.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?
@@ -329,13 +421,19 @@ pub(super) fn load_log(connection: &Connection, account: AccountId) -> Result<Op
     log.map(Some).map_err(|_| VaultError::Damaged("device log"))
 }
 
+/// The columns of a [`Row`].
+pub(super) const ROW: &str = "SELECT id, kind, peer, name, state, epoch, epoch_seen";
+
 pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let is_group: bool = row.get(1)?;
     Ok(Row {
         id: ConversationId::from_bytes(row.get(0)?),
-        peer: AccountId::from_bytes(row.get(1)?),
-        state: state_of(row.get(2)?),
-        epoch: row.get(3)?,
-        epoch_seen: row.get(4)?,
+        kind: if is_group { ConversationKind::Group } else { ConversationKind::Direct },
+        peer: row.get::<_, Option<[u8; 16]>>(2)?.map(AccountId::from_bytes),
+        name: row.get(3)?,
+        state: state_of(row.get(4)?),
+        epoch: row.get(5)?,
+        epoch_seen: row.get(6)?,
     })
 }
 
@@ -343,6 +441,7 @@ pub(super) const ACTIVE: i64 = 1;
 pub(super) const ABSENT: i64 = 2;
 pub(super) const AHEAD: i64 = 4;
 pub(super) const REPLACED: i64 = 5;
+pub(super) const LEFT: i64 = 6;
 
 const fn state_number(state: ConversationStatus) -> i64 {
     match state {
@@ -352,6 +451,7 @@ const fn state_number(state: ConversationStatus) -> i64 {
         ConversationStatus::Forked => 3,
         ConversationStatus::Ahead => AHEAD,
         ConversationStatus::Replaced => REPLACED,
+        ConversationStatus::Left => LEFT,
     }
 }
 
@@ -362,6 +462,7 @@ const fn state_of(number: i64) -> ConversationStatus {
         ABSENT => ConversationStatus::Absent,
         AHEAD => ConversationStatus::Ahead,
         REPLACED => ConversationStatus::Replaced,
+        LEFT => ConversationStatus::Left,
         _ => ConversationStatus::Forked,
     }
 }

@@ -115,11 +115,36 @@ fn the_recovery_key_brings_an_account_back_and_can_be_rotated() {
     let mut log = log();
     let rotated = SigningKey::from_bytes(&[201; 32]);
     log.append(&sign_rotate_recovery(&log, first.signs(), &rotated, 1)).unwrap();
-    refuses(&log, &sign_recover(&log, &recovery(), &new.keys, &new.proof, 1), &LogError::Signature);
-    let recover = sign_recover(&log, &rotated, &new.keys, &new.proof, 1);
+    refuses(&log, &sign_recover(log.at(), &recovery(), &new.keys, &new.proof, 1), &LogError::Signature);
+    let recover = sign_recover(log.at(), &rotated, &new.keys, &new.proof, 1);
     let change = LogChange::Recovered { added: new.id(), revoked: vec![first.id()] };
     assert_eq!(log.append(&recover), Ok(change));
     assert!(log.is_active(new.id()) && !log.is_active(first.id()));
+}
+
+#[test]
+fn an_entry_that_two_devices_sign_apart_is_the_one_that_they_sign_together() {
+    let (first, second) = (device(1), device(2));
+    let log = log();
+    let body = draft_add(log.at(), first.id(), &second.keys, 2000);
+    let draft = AddDraft::read(&body).unwrap();
+    assert_eq!(draft, AddDraft { at: log.at(), signer: first.id(), keys: second.keys, time_ms: 2000 });
+    let entry = finish_entry(&body, &first.proof, &countersign(&body, &second.proof));
+    assert_eq!(entry, sign_add(&log, first.signs(), &second.keys, &second.proof, 2000));
+    assert_eq!(log.clone().append(&entry), Ok(LogChange::Added(second.id())));
+}
+
+#[test]
+fn a_draft_adds_a_device_and_is_nothing_else() {
+    let (first, second) = (device(1), device(2));
+    let log = log();
+    let revoke = sign_revoke(&log, first.signs(), first.id(), 1);
+    let other = schema::SignedLogEntry::decode(revoke).unwrap().body;
+    assert_eq!(AddDraft::read(&other), Err(PayloadError::Invalid("change").into()));
+    let mut long = draft_add(log.at(), first.id(), &second.keys, 2000).to_vec();
+    long.resize(LOG_ENTRY_BYTES_MAX + 1, 0);
+    assert_eq!(AddDraft::read(&long), Err(PayloadError::TooLong("log entry").into()));
+    assert!(AddDraft::read(b"garbage").is_err());
 }
 
 #[test]

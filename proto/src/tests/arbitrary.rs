@@ -1,17 +1,19 @@
 //! Arbitrary values come back as they were, and arbitrary bytes never panic.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
+use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, DeviceLog, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group,
-    Handle, Hello, HelloClaim, LeafIdentity, MessageId, Position, Ready, Refusal, Register, Registered, Request,
-    Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register,
-    put_send,
+    Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, CommitAttachment, Commits, ConversationId,
+    ConversationKind, ConversationState, ConversationWith, CreateConversation, DeliveryFrame, DeviceId,
+    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState,
+    Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode,
+    LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover,
+    Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
+    SignedLeave, SubmitCommit, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 fn account() -> impl Strategy<Value = AccountId> {
@@ -26,8 +28,20 @@ fn conversation() -> impl Strategy<Value = ConversationId> {
     any::<[u8; 16]>().prop_map(ConversationId::from_bytes)
 }
 
+fn link() -> impl Strategy<Value = LinkId> {
+    any::<[u8; 16]>().prop_map(LinkId::from_bytes)
+}
+
 fn message_id() -> impl Strategy<Value = MessageId> {
     any::<[u8; 16]>().prop_map(MessageId::from_bytes)
+}
+
+fn life_token() -> impl Strategy<Value = LifeToken> {
+    any::<[u8; 16]>().prop_map(LifeToken::from_bytes)
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    (any::<u64>(), life_token(), life_token()).prop_map(|(generation, token, next)| Life { generation, token, next })
 }
 
 fn position() -> impl Strategy<Value = Position> {
@@ -63,20 +77,25 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<bool>()).prop_map(|(numbers, head, small, differ)| {
-        let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
-        Ready {
-            server_time_ms,
-            retention_ms,
-            commit_retention_ms,
-            head,
-            accepted_counter,
-            sends_in_flight_max: small.0,
-            epochs_differ: differ,
-            log_entries,
-            key_packages_left: small.1,
-        }
-    })
+    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 3]>()).prop_map(
+        |(numbers, head, small, flags)| {
+            let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
+            let [epochs_differ, last_resort_used, stale] = flags;
+            Ready {
+                server_time_ms,
+                retention_ms,
+                commit_retention_ms,
+                head,
+                accepted_counter,
+                sends_in_flight_max: small.0,
+                epochs_differ,
+                log_entries,
+                key_packages_left: small.1,
+                last_resort_used,
+                stale,
+            }
+        },
+    )
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
@@ -87,15 +106,38 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         sent.prop_map(|(counter, result)| ServerFrame::Sent(Sent { counter, result })),
         refusal(600).prop_map(ServerFrame::Refused),
         any::<u64>().prop_map(|come_back_ms| ServerFrame::Drain { come_back_ms }),
+        some_bytes(99).prop_map(ServerFrame::LinkAnswer),
+        vec(any::<u8>(), 0..99).prop_map(|bundle| ServerFrame::Linked(bundle.into())),
+        (account(), handle(), any::<u64>(), any::<[u8; 32]>()).prop_map(|(account, handle, length, hash)| {
+            ServerFrame::Recovering(Recovering { account, handle, head: LogHead { length, hash } })
+        }),
+        any::<(u32, bool)>().prop_map(|(key_packages_left, last_resort_used)| {
+            ServerFrame::Notice(Notice { key_packages_left, last_resort_used })
+        }),
     ]
+}
+
+fn leave() -> impl Strategy<Value = SignedLeave> {
+    (conversation(), account(), device(), some_bytes(99), any::<[u8; 32]>()).prop_map(
+        |(conversation, account, device, leaf_key, seed)| {
+            let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+            SignedLeave::sign(Leave { conversation, account, device, leaf_key }, &key)
+        },
+    )
+}
+
+fn accounts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<AccountId>> {
+    proptest::collection::btree_set(account(), count).prop_map(|accounts| accounts.into_iter().collect())
 }
 
 fn body() -> impl Strategy<Value = EnvelopeBody> {
     prop_oneof![
         (any::<u64>(), some_bytes(300)).prop_map(|(number, ciphertext)| EnvelopeBody::Message { number, ciphertext }),
+        some_bytes(300).prop_map(EnvelopeBody::Silent),
         (any::<u64>(), some_bytes(300)).prop_map(|(epoch, commit)| EnvelopeBody::Commit { epoch, commit }),
         some_bytes(300).prop_map(EnvelopeBody::Welcome),
         any::<u64>().prop_map(|log_entries| EnvelopeBody::LogChange { log_entries }),
+        leave().prop_map(EnvelopeBody::Leave),
     ]
 }
 
@@ -123,10 +165,15 @@ fn delivery_frame() -> impl Strategy<Value = DeliveryFrame> {
 
 fn request() -> impl Strategy<Value = Request> {
     let by = prop_oneof![handle().prop_map(FindBy::Handle), account().prop_map(FindBy::Account)];
-    let create = (conversation(), account(), some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
-        |(conversation, peer, group_info, tree, welcome)| CreateConversation {
+    let with = prop_oneof![
+        account().prop_map(ConversationWith::Peer),
+        accounts(1..5).prop_map(ConversationWith::Group),
+        Just(ConversationWith::Own),
+    ];
+    let create = (conversation(), with, some_bytes(99), some_bytes(99), some_bytes(99)).prop_map(
+        |(conversation, with, group_info, tree, welcome)| CreateConversation {
             conversation,
-            peer,
+            with,
             group_info,
             tree,
             welcome,
@@ -143,9 +190,11 @@ fn request() -> impl Strategy<Value = Request> {
         });
     prop_oneof![
         (by, any::<u64>()).prop_map(|(by, log_from)| Request::FindAccount { by, log_from }),
-        (vec(some_bytes(99), 0..5), option::of(some_bytes(99)))
-            .prop_map(|(key_packages, last_resort)| Request::PutKeyPackages { key_packages, last_resort }),
-        account().prop_map(|account| Request::ClaimKeyPackages { account }),
+        (vec(some_bytes(99), 0..5), option::of(some_bytes(99)), any::<bool>()).prop_map(
+            |(key_packages, last_resort, replace)| Request::PutKeyPackages { key_packages, last_resort, replace }
+        ),
+        btree_set(account(), 1..=CLAIM_ACCOUNTS_MAX)
+            .prop_map(|accounts| Request::ClaimKeyPackages { accounts: accounts.into_iter().collect() }),
         create.prop_map(Request::CreateConversation),
         commit.prop_map(Request::SubmitCommit),
         (conversation(), any::<u64>())
@@ -153,7 +202,35 @@ fn request() -> impl Strategy<Value = Request> {
         conversation().prop_map(|conversation| Request::ReadGroup { conversation }),
         option::of(conversation()).prop_map(|after| Request::ListConversations { after }),
         some_bytes(300).prop_map(|entry| Request::AppendDeviceLog { entry }),
+        Just(Request::ListDevices),
+        link().prop_map(|link| Request::FindLink { link }),
+        (link(), some_bytes(99)).prop_map(|(link, payload)| Request::AnswerLink { link, payload }),
+        (link(), vec(any::<u8>(), 0..99))
+            .prop_map(|(link, payload)| Request::FinishLink { link, payload: payload.into() }),
+        life_token().prop_map(|next| Request::TakeOver { next }),
+        (conversation(), option::of(account()), any::<bool>()).prop_map(|(conversation, after, pending_only)| {
+            Request::ReadMemberLogs { conversation, after, pending_only }
+        }),
+        (conversation(), leave()).prop_map(|(conversation, leave)| Request::LeaveConversation { conversation, leave }),
     ]
+}
+
+fn claimed() -> impl Strategy<Value = KeyPackages> {
+    let package = (account(), device(), some_bytes(99)).prop_map(|(account, device, key_package)| DeviceKeyPackage {
+        account,
+        device,
+        key_package,
+    });
+    (vec(package, 0..=DEVICES_MAX), vec(account(), 0..4))
+        .prop_map(|(packages, missing)| KeyPackages { packages, missing })
+}
+
+fn device_state() -> impl Strategy<Value = DeviceState> {
+    (device(), any::<u64>(), any::<u32>()).prop_map(|(device, last_seen_ms, key_packages_left)| DeviceState {
+        device,
+        last_seen_ms,
+        key_packages_left,
+    })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -167,13 +244,25 @@ fn response() -> impl Strategy<Value = Response> {
             first_epoch,
         },
     );
-    let state = (conversation(), any::<u64>(), vec(account(), 0..4))
-        .prop_map(|(conversation, epoch, accounts)| ConversationState { conversation, epoch, accounts });
+    let kind = prop_oneof![Just(ConversationKind::Direct), Just(ConversationKind::Group), Just(ConversationKind::Own)];
+    let state = (conversation(), any::<u64>(), vec(account(), 0..4), kind)
+        .prop_map(|(conversation, epoch, accounts, kind)| ConversationState { conversation, epoch, accounts, kind });
+    let member_logs = (accounts(0..4), handle(), vec(some_bytes(99), 0..4), option::of(leave()), any::<bool>())
+        .prop_map(|(accounts, handle, log_entries, leave, more)| {
+            let (handle, log_entries, leave) = (&handle, &log_entries, &leave);
+            let log = |account| MemberLog {
+                account,
+                handle: handle.clone(),
+                log_entries: log_entries.clone(),
+                leave: leave.clone(),
+            };
+            Response::MemberLogs { logs: accounts.into_iter().map(log).collect(), more }
+        });
     prop_oneof![
         refusal(600).prop_map(Response::Refused),
         found.prop_map(Response::Account),
         any::<u32>().prop_map(|left| Response::KeyPackagesStored { left }),
-        vec((device(), some_bytes(99)), 0..=DEVICES_MAX).prop_map(Response::KeyPackages),
+        claimed().prop_map(Response::KeyPackages),
         (conversation(), any::<bool>(), any::<u64>()).prop_map(|(conversation, existed, epoch)| {
             Response::ConversationCreated { conversation, existed, epoch }
         }),
@@ -187,6 +276,14 @@ fn response() -> impl Strategy<Value = Response> {
         (vec(state, 0..4), any::<bool>())
             .prop_map(|(conversations, more)| Response::Conversations { conversations, more }),
         any::<u64>().prop_map(|log_length| Response::DeviceLogAppended { log_length }),
+        vec(device_state(), 0..=DEVICES_MAX).prop_map(Response::Devices),
+        some_bytes(99).prop_map(|offer| Response::LinkFound { offer }),
+        some_bytes(99).prop_map(|payload| Response::LinkCountersigned { payload }),
+        Just(Response::LinkFinished),
+        any::<(u64, u64)>()
+            .prop_map(|(generation, accepted_counter)| Response::TakenOver { generation, accepted_counter }),
+        member_logs,
+        Just(Response::ConversationLeft),
     ]
 }
 
@@ -216,10 +313,10 @@ proptest! {
 
     #[test]
     fn sends_registers_and_acks_come_back(
-        counter in 1..=u64::MAX, conversation in conversation(), epoch: u64, ciphertext in some_bytes(300),
+        counter in 1..=u64::MAX, conversation in conversation(), epoch: u64, ciphertext in some_bytes(300), silent: bool,
         token in vec(any::<u8>(), 0..99), handle in handle(), root_entry in some_bytes(300), at in position(),
     ) {
-        let send = Send { counter, conversation, epoch, ciphertext };
+        let send = Send { counter, conversation, epoch, ciphertext, silent };
         let read = ClientFrame::decode(frame(|out| put_send(&send, out)));
         prop_assert!(matches!(&read, Ok(ClientFrame::Send(again)) if *again == send), "{:?}", read);
         let register = Register { token: token.into(), handle: handle.to_string(), root_entry };
@@ -230,12 +327,40 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_before_the_proof_comes_back(
+        link in link(), device in device(), offer in some_bytes(300), reply in some_bytes(300),
+        recovery_key: [u8; 32], entry in option::of(some_bytes(300)),
+    ) {
+        let link = Link { link, device, offer };
+        let read = ClientFrame::decode(frame(|out| put_link(&link, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::Link(again)) if *again == link), "{:?}", read);
+        let read = ClientFrame::decode(frame(|out| put_link_reply(&reply, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::LinkReply(again)) if *again == reply), "{:?}", read);
+        let recover = Recover { recovery_key, entry };
+        let read = ClientFrame::decode(frame(|out| put_recover(&recover, out)));
+        prop_assert!(matches!(&read, Ok(ClientFrame::Recover(again)) if *again == recover), "{:?}", read);
+    }
+
+    #[test]
+    fn a_code_comes_back(public: [u8; 32], secret: [u8; 16]) {
+        let code = LinkCode::new(public, secret);
+        prop_assert_eq!(code.to_text().parse(), Ok(code));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_part_of_a_link_that_breaks_a_reader(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = (LinkOffer::decode(&bytes), LinkProposal::decode(&bytes), LinkConsent::decode(&bytes));
+        let _ = (LinkBundle::decode(&bytes), AddDraft::read(&bytes), String::from_utf8_lossy(&bytes).parse::<LinkCode>());
+    }
+
+    #[test]
     fn a_hello_comes_back_and_holds(
         account in account(), device in device(), subscribe: bool, cursor in position(),
-        epochs_digest: Option<[u8; 32]>, log_entries: u64, seed: [u8; 32], exporter: [u8; 32],
+        epochs_digest: Option<[u8; 32]>, log_entries: u64, life in option::of(life()), seed: [u8; 32],
+        exporter: [u8; 32],
     ) {
         let server_name = "chat.example.org".to_owned();
-        let claim = HelloClaim { server_name, account, device, subscribe, cursor, epochs_digest, log_entries };
+        let claim = HelloClaim { server_name, account, device, subscribe, cursor, epochs_digest, log_entries, life };
         let key = ed25519_dalek::SigningKey::from_bytes(&seed);
         let read = ClientFrame::decode(frame(|out| put_hello(&Hello::sign(&claim, &key, &exporter), out)));
         let Ok(ClientFrame::Hello(hello)) = read else { panic!("{read:?}") };
@@ -267,6 +392,7 @@ proptest! {
             cursor: Position { seq: 9, count: 4 },
             epochs_digest: Some([3; 32]),
             log_entries: 1,
+            life: None,
         };
         let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
         let mut payload = Hello::sign(&claim, &key, &[6; 32]).to_vec();
@@ -278,11 +404,24 @@ proptest! {
     }
 
     #[test]
+    fn what_travels_in_groups_comes_back(
+        name in vec(any::<char>(), 1..30), admins in accounts(0..9), leaves in vec(leave(), 0..4),
+    ) {
+        let name = name.into_iter().collect::<String>();
+        if let Ok(state) = GroupState::new(name, admins) {
+            prop_assert_eq!(GroupState::decode(&state.encode()), Ok(state));
+        }
+        let attachment = CommitAttachment { leaves };
+        prop_assert_eq!(CommitAttachment::decode(&attachment.encode()), Ok(attachment));
+    }
+
+    #[test]
     fn arbitrary_bytes_are_no_log_and_no_identity(bytes in vec(any::<u8>(), 0..200)) {
         prop_assert!(DeviceLog::from_root(&bytes).is_err());
         if let Ok(identity) = LeafIdentity::parse(&bytes) {
-            prop_assert_eq!(identity.to_bytes(), bytes);
+            prop_assert_eq!(identity.to_bytes(), bytes.clone());
         }
+        let _ = (GroupState::decode(&bytes), CommitAttachment::decode(&bytes), SignedLeave::decode(bytes.into()));
     }
 
     #[test]

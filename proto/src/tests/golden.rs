@@ -2,15 +2,19 @@
 
 use super::*;
 use crate::{
-    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationState,
-    CreateConversation, DeliveryFrame, DeviceId, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, Hello,
-    HelloClaim, MessageId, Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame,
-    SharedEnvelope, SubmitCommit, put_ack, put_hello, put_register, put_send,
+    Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
+    ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
+    EnvelopeBody, FindBy, Gap, GapReason, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link, LinkId,
+    LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
+    Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, put_ack, put_hello,
+    put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
+const OTHER: AccountId = AccountId::from_bytes([0xb1; 16]);
 const DEVICE: DeviceId = DeviceId::from_bytes([0xd1; 16]);
 const CONVERSATION: ConversationId = ConversationId::from_bytes([0xc1; 16]);
+const LINK: LinkId = LinkId::from_bytes([0xb1; 16]);
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
@@ -18,6 +22,12 @@ fn bytes(text: &'static str) -> Bytes {
 
 fn message_id() -> MessageId {
     MessageId::new(0x0123_4567_89ab, 5)
+}
+
+fn leave() -> SignedLeave {
+    let leaf_key = Bytes::from_static(&[0xe1; 32]);
+    let leave = Leave { conversation: CONVERSATION, account: ACCOUNT, device: DEVICE, leaf_key };
+    SignedLeave::sign(leave, &ed25519_dalek::SigningKey::from_bytes(&[5; 32]))
 }
 
 fn refusal() -> Refusal {
@@ -80,6 +90,7 @@ fn client_frames_have_these_bytes() {
         cursor: Position { seq: 300, count: 2 },
         epochs_digest: Some([0xe1; 32]),
         log_entries: 3,
+        life: None,
     };
     let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
     let hello = Hello::sign(&claim, &key, &[6; 32]);
@@ -91,18 +102,60 @@ fn client_frames_have_these_bytes() {
          bdea42c68fd20003cb9828e481700a4f0b310135a87d174f02",
     );
     assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
+    let (token, next) = (LifeToken::from_bytes([0x71; 16]), LifeToken::from_bytes([0x72; 16]));
+    let claim = HelloClaim { life: Some(Life { generation: 7, token, next }), ..claim };
+    let hello = Hello::sign(&claim, &key, &[6; 32]);
+    let read = client(
+        |out| put_hello(&hello, out),
+        "0140cd0a8801080110011a0867757265756d2f312203612e622a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1\
+         d1d1d1d1d1d1d1d1d1d1d1d1d1380140ac0248025220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1580360076a1071717171717171717171717171717171721072727272727272727272727272727272\
+         124039cb04b3867f11b4b88428b8a5d0edea0a13b4ed9db7a53332da66fd552530a291a509c305cd2e5f0b5b9d619c56\
+         e06bc4f072f6faf7b4e255f60efa6e912505",
+    );
+    assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
 
     let register = Register { token: bytes("tok"), handle: "alice".into(), root_entry: bytes("root") };
     let read = client(|out| put_register(&register, out), "06120a03746f6b1205616c6963651a04726f6f74");
     assert!(matches!(read, ClientFrame::Register(again) if again == register));
 
-    let send = Send { counter: 7, conversation: CONVERSATION, epoch: 2, ciphertext: bytes("sealed") };
+    let send = Send { counter: 7, conversation: CONVERSATION, epoch: 2, ciphertext: bytes("sealed"), silent: false };
     let read = client(|out| put_send(&send, out), "031e08071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1180222067365616c6564");
     assert!(matches!(read, ClientFrame::Send(again) if again == send));
+    let silent = Send { silent: true, ..send };
+    let read =
+        client(|out| put_send(&silent, out), "032008071210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1180222067365616c65642801");
+    assert!(matches!(read, ClientFrame::Send(again) if again == silent));
 
     let ack = Position { seq: 300, count: 2 };
     let read = client(|out| put_ack(ack, out), "050508ac021002");
     assert!(matches!(read, ClientFrame::Ack(again) if again == ack));
+}
+
+#[test]
+fn client_frames_of_linking_and_recovery_have_these_bytes() {
+    let link = Link { link: LINK, device: DEVICE, offer: bytes("offer") };
+    let read = client(
+        |out| put_link(&link, out),
+        "0a2b0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d11a056f66666572",
+    );
+    assert!(matches!(read, ClientFrame::Link(again) if again == link));
+
+    let read = client(|out| put_link_reply(&bytes("reply"), out), "0c070a057265706c79");
+    assert!(matches!(read, ClientFrame::LinkReply(again) if again == bytes("reply")));
+
+    let recover = Recover { recovery_key: [0xe1; 32], entry: None };
+    let read = client(
+        |out| put_recover(&recover, out),
+        "0e220a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+    );
+    assert!(matches!(read, ClientFrame::Recover(again) if again == recover));
+    let recover = Recover { entry: Some(bytes("entry")), ..recover };
+    let read = client(
+        |out| put_recover(&recover, out),
+        "0e290a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e11205656e747279",
+    );
+    assert!(matches!(read, ClientFrame::Recover(again) if again == recover));
 }
 
 #[test]
@@ -118,8 +171,10 @@ fn server_frames_have_these_bytes() {
         epochs_differ: true,
         log_entries: 3,
         key_packages_left: 50,
+        last_resort_used: true,
+        stale: true,
     };
-    server(ServerFrame::Ready(ready), "02210880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd309");
+    server(ServerFrame::Ready(ready), "02250880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd30958016001");
     server(
         ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
         "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
@@ -134,6 +189,17 @@ fn server_frames_have_these_bytes() {
     server(ServerFrame::Sent(Sent { counter: 7, result: Err(refusal()) }), "040f08071a0b080410ac021a04736c6f77");
     server(ServerFrame::Refused(refusal()), "080d0a0b080410ac021a04736c6f77");
     server(ServerFrame::Drain { come_back_ms: 1_500 }, "090308dc0b");
+    server(ServerFrame::LinkAnswer(bytes("answer")), "0b080a06616e73776572");
+    server(ServerFrame::Linked(bytes("bundle")), "0d080a0662756e646c65");
+    server(ServerFrame::Linked(Bytes::new()), "0d00");
+    let head = LogHead { length: 2, hash: [0xe1; 32] };
+    server(
+        ServerFrame::Recovering(Recovering { account: ACCOUNT, handle: "alice".parse().unwrap(), head }),
+        "0f3d0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c69636518022220e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+    );
+    server(ServerFrame::Notice(Notice { key_packages_left: 7, last_resort_used: true }), "50000408071001");
+    server(ServerFrame::Notice(Notice::default()), "500000");
 }
 
 #[test]
@@ -154,6 +220,11 @@ fn delivery_frames_have_these_bytes() {
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d13a0a080912067365616c6564",
     );
     delivery(
+        envelope(EnvelopeBody::Silent(bytes("sealed"))),
+        "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d13a0a12067365616c65641801",
+    );
+    delivery(
         envelope(EnvelopeBody::Commit { epoch: 2, commit: bytes("commit") }),
         "10405908ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1420a08021206636f6d6d6974",
@@ -167,6 +238,14 @@ fn delivery_frames_have_these_bytes() {
         envelope(EnvelopeBody::LogChange { log_entries: 3 }),
         "10405108ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
          a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d152020803",
+    );
+    delivery(
+        envelope(EnvelopeBody::Leave(leave())),
+        "1040ee08ac0210021a100123456789ab700080000000000000052210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c12a10a1a1\
+         a1a1a1a1a1a1a1a1a1a1a1a1a1a13210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d15a9e010a5a08011210c1c1c1c1c1c1c1\
+         c1c1c1c1c1c1c1c1c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e59\
+         9abf84add852707bc1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
     );
     // Before any message, as for any proto3 writer: the count of 0 takes no byte.
     let DeliveryFrame::Envelope(first) = envelope(EnvelopeBody::LogChange { log_entries: 3 }) else { unreachable!() };
@@ -193,21 +272,41 @@ fn requests_have_these_bytes() {
     );
     let key_packages = vec![bytes("one"), bytes("two")];
     request(
-        Request::PutKeyPackages { key_packages, last_resort: Some(bytes("last")) },
+        Request::PutKeyPackages { key_packages, last_resort: Some(bytes("last")), replace: false },
         "201212100a036f6e650a0374776f12046c617374",
     );
-    request(Request::ClaimKeyPackages { account: ACCOUNT }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
-    let create = CreateConversation {
-        conversation: CONVERSATION,
-        peer: ACCOUNT,
-        group_info: bytes("info"),
-        tree: bytes("tree"),
-        welcome: bytes("welcome"),
+    request(
+        Request::PutKeyPackages { key_packages: vec![bytes("one")], last_resort: None, replace: true },
+        "200912070a036f6e651801",
+    );
+    request(Request::ClaimKeyPackages { accounts: vec![ACCOUNT] }, "20141a120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
+    request(
+        Request::ClaimKeyPackages { accounts: vec![ACCOUNT, OTHER] },
+        "20261a241210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",
+    );
+    let create = |with, welcome| {
+        let (group_info, tree) = (bytes("info"), bytes("tree"));
+        Request::CreateConversation(CreateConversation {
+            conversation: CONVERSATION,
+            with,
+            group_info,
+            tree,
+            welcome: bytes(welcome),
+        })
     };
     request(
-        Request::CreateConversation(create),
+        create(ConversationWith::Peer(ACCOUNT), "welcome"),
         "203b22390a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11a04696e666f2204\
          747265652a0777656c636f6d65",
+    );
+    request(
+        create(ConversationWith::Group(vec![ACCOUNT, AccountId::from_bytes([0xa2; 16])]), ""),
+        "20404622440a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f22047472656530023a10a1a1a1a1a1a1a1a1a1\
+         a1a1a1a1a1a1a13a10a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2",
+    );
+    request(
+        create(ConversationWith::Own, "welcome"),
+        "202b22290a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11a04696e666f2204747265652a0777656c636f6d653003",
     );
     let commit = SubmitCommit {
         counter: 7,
@@ -229,6 +328,33 @@ fn requests_have_these_bytes() {
     request(Request::ListConversations { after: None }, "20024200");
     request(Request::ListConversations { after: Some(CONVERSATION) }, "201442120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
     request(Request::AppendDeviceLog { entry: bytes("entry") }, "20094a070a05656e747279");
+    request(Request::ListDevices, "20025a00");
+    request(Request::FindLink { link: LINK }, "201462120a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1");
+    request(
+        Request::AnswerLink { link: LINK, payload: bytes("answer") },
+        "201c6a1a0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b11206616e73776572",
+    );
+    request(
+        Request::FinishLink { link: LINK, payload: bytes("bundle") },
+        "201c721a0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1120662756e646c65",
+    );
+    let next = LifeToken::from_bytes([0x72; 16]);
+    request(Request::TakeOver { next }, "2015a201120a1072727272727272727272727272727272");
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: None, pending_only: false },
+        "201452120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1",
+    );
+    request(
+        Request::ReadMemberLogs { conversation: CONVERSATION, after: Some(ACCOUNT), pending_only: true },
+        "202852260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c11210a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11801",
+    );
+    request(
+        Request::LeaveConversation { conversation: CONVERSATION, leave: leave() },
+        "2040b67ab3010a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1129e010a5a08011210c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1\
+         c11a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a12210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d12a20e1e1e1e1e1e1e1e1e1\
+         e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e112407239ecff0add20dc2f4e049e720e599abf84add852707b\
+         c1b841913128a5f19dbfa0d616a1df0bc94d58c4c8746433854ef8347ae4c80742ee076ad46460a300",
+    );
 }
 
 #[test]
@@ -241,9 +367,11 @@ fn responses_have_these_bytes() {
         "212912270a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578742002",
     );
     response(Response::KeyPackagesStored { left: 50 }, "21041a020832");
+    let package = DeviceKeyPackage { account: ACCOUNT, device: DEVICE, key_package: bytes("one") };
     response(
-        Response::KeyPackages(vec![(DEVICE, bytes("one"))]),
-        "211b22190a170a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d112036f6e65",
+        Response::KeyPackages(KeyPackages { packages: vec![package], missing: vec![OTHER] }),
+        "213f223d0a290a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d112036f6e651a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a112\
+         10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1",
     );
     let (conversation, epoch) = (CONVERSATION, 2);
     response(
@@ -258,10 +386,34 @@ fn responses_have_these_bytes() {
     );
     let group = Group { epoch: 3, group_info: bytes("info"), tree: bytes("tree") };
     response(Response::Group(group), "2110420e08031204696e666f1a0474726565");
-    let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT] }];
+    let page = |kind| {
+        let conversations = vec![ConversationState { conversation, epoch, accounts: vec![ACCOUNT], kind }];
+        Response::Conversations { conversations, more: true }
+    };
     response(
-        Response::Conversations { conversations, more: true },
+        page(ConversationKind::Direct),
         "212c4a2a0a260a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11001",
     );
+    response(
+        page(ConversationKind::Group),
+        "212e4a2c0a280a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110021a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a120021001",
+    );
     response(Response::DeviceLogAppended { log_length: 3 }, "210452020803");
+    let state = DeviceState { device: DEVICE, last_seen_ms: 1_800_000_000_000, key_packages_left: 20 };
+    response(Response::Devices(vec![state]), "211f621d0a1b0a10d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d11080a0f1c2b1341814");
+    response(Response::LinkFound { offer: bytes("offer") }, "21096a070a056f66666572");
+    response(Response::LinkCountersigned { payload: bytes("reply") }, "210972070a057265706c79");
+    response(Response::LinkFinished, "21027a00");
+    response(Response::TakenOver { generation: 8, accepted_counter: 7 }, "2107aa010408081007");
+    let logs = vec![MemberLog {
+        account: ACCOUNT,
+        handle: "alice".parse().unwrap(),
+        log_entries: vec![bytes("root"), bytes("next")],
+        leave: None,
+    }];
+    response(
+        Response::MemberLogs { logs, more: true },
+        "212b5a290a250a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11205616c6963651a04726f6f741a046e6578741001",
+    );
+    response(Response::ConversationLeft, "2103820100");
 }

@@ -9,7 +9,7 @@ use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
 use super::{BESIDE, BackupError, Manifest, copy};
 use crate::files::{make_private_dir, read_small};
 use crate::seal::key_id_of_file;
-use crate::store::key::{self, ConversationTag, KeyPackageKind};
+use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::record::{InboxHead, SealedMessage};
 use crate::store::rocks::{fence, format, world};
 use crate::store::{Family, Record, StoreError, decode};
@@ -132,12 +132,15 @@ fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored
         restored.conversations += 1;
         changes.put(Family::Conversation, record_key, &key::next_life(number))
     })?;
-    each(&db, Family::KeyPackage, |record_key, _| {
-        if matches!(key::parse_key_package(record_key), Some((_, _, KeyPackageKind::OneTime))) {
+    each(&db, Family::KeyPackage, |record_key, _| match key::parse_key_package(record_key) {
+        Some((_, _, KeyPackageKind::OneTime)) => {
             restored.key_packages_dropped += 1;
-            changes.delete(Family::KeyPackage, record_key)?;
+            changes.delete(Family::KeyPackage, record_key)
         }
-        Ok(())
+        Some((account, device, KeyPackageKind::LastResort)) => {
+            changes.put(Family::Cursor, &key::cursor(&account, &device, CursorTag::LastResort), &())
+        }
+        None => Ok(()),
     })?;
     each(&db, Family::Message, |_, value| {
         let sealed: SealedMessage = decode(Family::Message, &value.to_vec().into())?;

@@ -18,7 +18,7 @@ use crate::seal::{Keyring, SealError};
 use crate::store::key::{self, ConversationTag, CursorTag, KeyRange};
 use crate::store::record::{
     CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord,
-    SealedMessage, SenderWindow,
+    LifeRecord, Removals, SealedMessage, SenderWindow,
 };
 use crate::store::rocks::fence;
 use crate::store::{Family, Record};
@@ -210,8 +210,8 @@ impl Audit<'_> {
             return;
         }
         let is_there = match entry.body {
-            InboxBody::Message => self.has(Family::Message, &key::message(&entry.id)),
-            InboxBody::Welcome => self.has(Family::Welcome, &key::message(&entry.id)),
+            InboxBody::Message | InboxBody::Silent => self.has(Family::Message, &key::message(&entry.id)),
+            InboxBody::Welcome | InboxBody::Leave => self.has(Family::Welcome, &key::message(&entry.id)),
             InboxBody::Commit { conversation, epoch } => self.has(Family::Commit, &key::commit(&conversation, epoch)),
             InboxBody::DeviceLog { account } => self.has(Family::DeviceLog, &key::device_log(&account, 0)),
         };
@@ -296,6 +296,21 @@ impl Audit<'_> {
                 let Some(window) = record::<SenderWindow>("cursor", record_key, value, report) else { return };
                 self.places_of_sent(&account, &window, places, report);
             }
+            Some((account, _, CursorTag::Seen)) => {
+                self.owned(&account, "cursor", record_key, report);
+                let Some(seen_ms) = record::<u64>("cursor", record_key, value, report) else { return };
+                if self.times.is_in_the_future(seen_ms) {
+                    report.find(Kind::Time, "cursor", record_key, "its time is to come");
+                }
+            }
+            Some((account, _, CursorTag::Life)) => {
+                self.owned(&account, "cursor", record_key, report);
+                record::<LifeRecord>("cursor", record_key, value, report);
+            }
+            Some((account, _, CursorTag::LastResort)) => {
+                self.owned(&account, "cursor", record_key, report);
+                record::<()>("cursor", record_key, value, report);
+            }
             None => report.find(Kind::Record, "cursor", record_key, "the key is none of a device"),
         });
         let mut logs = LogRules::default();
@@ -354,10 +369,24 @@ impl Audit<'_> {
             };
             match tag {
                 ConversationTag::Head => {
-                    record::<ConversationHead>("conversation", record_key, value, report);
+                    if let Some(head) = record::<ConversationHead>("conversation", record_key, value, report) {
+                        self.members(&id, &head, report);
+                    }
                 }
                 ConversationTag::Number => {
                     record::<u64>("conversation", record_key, value, report);
+                }
+                ConversationTag::Epoch => {
+                    let epoch = record::<u64>("conversation", record_key, value, report);
+                    let head_key = key::conversation(&id, ConversationTag::Head);
+                    let head: Option<ConversationHead> = self.get(Family::Conversation, &head_key);
+                    if head.zip(epoch).is_some_and(|(head, epoch)| head.epoch != epoch) {
+                        let what = "its epoch is not the one that its head has";
+                        report.find(Kind::Epoch, "conversation", record_key, what);
+                    }
+                }
+                ConversationTag::Removals => {
+                    record::<Removals>("conversation", record_key, value, report);
                 }
                 ConversationTag::GroupInfo | ConversationTag::Tree => {
                     record::<Bytes>("conversation", record_key, value, report);
@@ -400,6 +429,12 @@ impl Audit<'_> {
                 }
                 Some((b'c', _)) => key::parse_membership(record_key).is_some_and(|(_, conversation)| {
                     self.has(Family::Conversation, &key::conversation(&conversation, ConversationTag::Head))
+                }),
+                // Whether it is the account's key stands in its log, which is read elsewhere.
+                Some((b'r', recovery_key)) => record::<AccountId>("directory", record_key, value, report)
+                    .is_none_or(|account| recovery_key.len() == 32 && self.has_log(&account)),
+                Some((b'l', account)) => AccountId::try_from(account).is_ok_and(|account| {
+                    record::<u64>("directory", record_key, value, report).is_none() || self.has_log(&account)
                 }),
                 Some((b'p', _)) => record::<gureum_proto::ConversationId>("directory", record_key, value, report)
                     .is_none_or(|id| self.has(Family::Conversation, &key::conversation(&id, ConversationTag::Head))),

@@ -1,11 +1,15 @@
 //! Who records belong to: accounts have a device log, devices stand in it, conversations are whole.
 
+use std::collections::BTreeSet;
+
 use gureum_proto::{AccountId, ConversationId, DeviceLog};
 
 use super::database::Audit;
 use super::report::{Kind, Report};
+use crate::directory::RECOVERY_INDEX;
 use crate::store::Family;
 use crate::store::key::{self, ConversationTag, CursorTag};
+use crate::store::record::{ConversationHead, Removals};
 
 impl Audit<'_> {
     /// A record is an account's, which must be there.
@@ -40,6 +44,10 @@ impl Audit<'_> {
         if !self.has(Family::Directory, &handle) {
             report.find(Kind::Orphan, "directory", &handle, "the account has no handle");
         }
+        let recovery = key::recovery(log.recovery_key().as_bytes());
+        if self.has(Family::Meta, &key::meta(RECOVERY_INDEX)) && !self.has(Family::Directory, &recovery) {
+            report.find(Kind::Orphan, "directory", &recovery, "the account's recovery key leads to no account");
+        }
         for (device, _) in log.active() {
             let cursor = key::cursor(&account, &device, CursorTag::Cursor);
             if !self.has(Family::Cursor, &cursor) {
@@ -59,6 +67,20 @@ impl Audit<'_> {
             }
             true
         });
+    }
+
+    /// Whoever has a leaf in a conversation finds it among its own, unless it has left.
+    pub(super) fn members(&self, conversation: &ConversationId, head: &ConversationHead, report: &mut Report) {
+        let removals_key = key::conversation(conversation, ConversationTag::Removals);
+        let removals: Removals = self.get(Family::Conversation, &removals_key).unwrap_or_default();
+        let accounts: BTreeSet<_> = head.members.iter().map(|member| member.account).collect();
+        for account in accounts {
+            let membership = key::membership(&account, conversation);
+            if self.has(Family::Directory, &membership) == removals.is_leaving(account) {
+                let what = "who has a leaf is no member, or who has left is one";
+                report.find(Kind::Directory, "directory", &membership, what);
+            }
+        }
     }
 }
 

@@ -317,6 +317,21 @@ mod tests {
         assert_eq!(judge(&[(1, u64::from(u32::MAX), 1)], (1, 1), 0), [Kind::Time]);
     }
 
+    #[test]
+    fn a_silent_message_has_a_position_and_does_not_count() {
+        let found = |count| {
+            let mut report = Report::new();
+            let head = InboxHead { seq: 2, count, ..InboxHead::default() };
+            let mut rules = InboxRules::new(ACCOUNT, Some(head), &[], &mut report);
+            rules.entry(1, entry(FRESH, 1), &TIMES, &mut report);
+            let silent = InboxEntry { body: InboxBody::Silent, count, bytes_total: 20, ..entry(FRESH, 1) };
+            rules.entry(2, silent, &TIMES, &mut report);
+            rules.end(&TIMES, &mut report);
+            report.found.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!((found(1), found(2)), (vec![], vec![Kind::Count]));
+    }
+
     /// From which age on something is found to be there too long.
     fn found_from(is_found: impl Fn(u64) -> bool, age_ms: u64) -> bool {
         is_found(MUCH_LATER_MS - age_ms) && !is_found(MUCH_LATER_MS - age_ms + 1)

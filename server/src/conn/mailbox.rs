@@ -1,10 +1,12 @@
-//! What the writer and the hub have for one connection: picked up by its task, one wake-up for however much.
+//! What the writer, the hub and the links have for one connection: picked up by its task, one wake-up for however much.
 
 use std::sync::{Mutex, MutexGuard};
 
-use gureum_proto::Sent;
+use bytes::Bytes;
+use gureum_proto::{Notice, Sent};
 use tokio::sync::Notify;
 
+use crate::linking::LinkListener;
 use crate::router::Answers;
 use crate::wake::Listener;
 
@@ -22,6 +24,19 @@ pub(super) struct Mail {
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
     pub(super) is_revoked: bool,
+    pub(super) is_copied: bool,
+    /// The newest one.
+    pub(super) notice: Option<Notice>,
+    pub(super) link: LinkMail,
+}
+
+/// What a device that waits to be linked is to learn.
+#[derive(Default)]
+pub(super) struct LinkMail {
+    /// The newest answer to its code.
+    pub(super) answer: Option<Bytes>,
+    pub(super) is_logged: bool,
+    pub(super) bundle: Option<Bytes>,
 }
 
 impl Mailbox {
@@ -54,6 +69,27 @@ impl Answers for Mailbox {
     }
 }
 
+impl LinkListener for Mailbox {
+    fn answered(&self, payload: Bytes) {
+        self.lock().link.answer = Some(payload);
+        self.notify.notify_one();
+    }
+
+    fn logged(&self) {
+        self.lock().link.is_logged = true;
+        self.notify.notify_one();
+    }
+
+    fn finished(&self, payload: Bytes) {
+        self.lock().link.bundle = Some(payload);
+        self.notify.notify_one();
+    }
+
+    fn displaced(&self) {
+        self.displace();
+    }
+}
+
 impl Listener for Mailbox {
     fn wake(&self) {
         self.lock().is_woken = true;
@@ -67,6 +103,16 @@ impl Listener for Mailbox {
 
     fn revoke(&self) {
         self.lock().is_revoked = true;
+        self.notify.notify_one();
+    }
+
+    fn notice(&self, notice: Notice) {
+        self.lock().notice = Some(notice);
+        self.notify.notify_one();
+    }
+
+    fn copied(&self) {
+        self.lock().is_copied = true;
         self.notify.notify_one();
     }
 }

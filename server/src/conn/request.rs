@@ -11,9 +11,17 @@ use quinn::{RecvStream, SendStream, VarInt};
 use super::Shared;
 use crate::limits::{READ_BYTES_MAX, REQUEST_TIMEOUT_MS};
 use crate::session::{Authenticated, broken};
+use crate::wake::Listener;
+
+/// Whose request it is, and on which connection.
+pub(super) struct Asker {
+    pub(super) from: Authenticated,
+    pub(super) listener: Arc<dyn Listener>,
+}
 
 /// Answers the request of one stream.
-pub(super) async fn answer(mut output: SendStream, mut input: RecvStream, from: Authenticated, shared: Arc<Shared>) {
+pub(super) async fn answer(mut output: SendStream, mut input: RecvStream, asker: Asker, shared: Arc<Shared>) {
+    let from = asker.from;
     let limit = Duration::from_millis(REQUEST_TIMEOUT_MS);
     let request = match tokio::time::timeout(limit, read(&mut input)).await {
         Ok(Ok(request)) => request,
@@ -27,6 +35,10 @@ pub(super) async fn answer(mut output: SendStream, mut input: RecvStream, from: 
     }
     if matches!(response, Response::CommitAccepted { .. }) {
         shared.metrics.commits_accepted.increment(1);
+    }
+    if matches!(response, Response::TakenOver { .. }) {
+        // Before the answer: what the other copy sends from here on must not meet what this one will.
+        shared.hub.end_copies(from.account(), from.device(), &asker.listener);
     }
     let mut frame = BytesMut::new();
     response.put(&mut frame);

@@ -42,6 +42,8 @@ impl Listener for Deaf {
     fn wake(&self) {}
     fn displace(&self) {}
     fn revoke(&self) {}
+    fn notice(&self, _: gureum_proto::Notice) {}
+    fn copied(&self) {}
 }
 
 fn alice() -> Authenticated {
@@ -92,9 +94,14 @@ impl Bench {
     }
 
     fn send(&mut self, body: &[u8]) {
+        self.send_as(body, false);
+    }
+
+    fn send_as(&mut self, body: &[u8], silent: bool) {
         self.counter += 1;
         let ciphertext = Bytes::copy_from_slice(body);
-        let send = gureum_proto::Send { counter: self.counter, conversation: TALK, epoch: self.epoch, ciphertext };
+        let (counter, epoch) = (self.counter, self.epoch);
+        let send = gureum_proto::Send { counter, conversation: TALK, epoch, ciphertext, silent };
         let mut plan = Plan::default();
         self.planner.add(Op::Send { from: alice(), send }, self.inboxes.clock.now_ms(), &mut plan).unwrap();
         self.write(plan);
@@ -221,6 +228,19 @@ fn the_envelope_is_what_was_sent() {
     let [Item::Envelope { position, shared }] = page.items.as_slice() else { panic!("{page:?}") };
     assert_eq!(*position, at(1, 1));
     assert!(shared.ends_with(b"hello"));
+}
+
+#[test]
+fn silent_messages_are_served_as_others_are_and_no_gap_counts_them() {
+    let mut bench = Bench::new();
+    bench.messages(1);
+    bench.send_as(b"for programs", true);
+    bench.messages(1);
+    check(&bench, at(0, 0), &["1", "2", "3"]);
+    bench.time.advance(RETENTION_MS);
+    bench.messages(1);
+    check(&bench, at(0, 0), &["-1..3 x2", "4"]);
+    check(&bench, at(1, 1), &["-2..3 x1", "4"]);
 }
 
 #[test]

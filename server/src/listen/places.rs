@@ -101,7 +101,7 @@ impl Drop for Place {
 }
 
 /// What one customer of a provider has: a single address of IPv4, but 2^64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     const CUSTOMER: u128 = u128::MAX << 64;
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & CUSTOMER)),

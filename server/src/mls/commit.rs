@@ -1,19 +1,18 @@
 //! What a commit makes of a group, and whether it may.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, LeafIdentity};
+use gureum_proto::membership::{Change, Logs, Roster, judge_commit};
+use gureum_proto::{CommitAttachment, ConversationId, DeviceId, LeafIdentity};
 use openmls::framing::{ContentType, MlsMessageBodyIn, ProcessedMessageContent, PublicMessageIn, Sender};
 use openmls::group::StagedCommit;
 use openmls::messages::proposals::Proposal;
-use openmls::prelude::{LeafNode, PublicGroup};
+use openmls::prelude::{LeafNodeIndex, PublicGroup};
 use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 
-use super::group::{ReadInfo, load, members_of};
-use super::{
-    GroupMember, LeafError, MlsError, accounts_of, check_distinct, check_leaf, leaf_identity, read_message, write,
-};
+use super::group::{ReadInfo, leaves_of, load, members_of, state_of};
+use super::{GroupMember, MlsError, allowed, read_leaf, read_message, write};
 
 /// The group after a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +54,6 @@ impl From<MlsError> for CommitError {
     }
 }
 
-impl From<LeafError> for CommitError {
-    fn from(error: LeafError) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
-
 /// What a device hands in to end an epoch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Submitted<'a> {
@@ -74,11 +67,7 @@ pub(crate) struct Submitted<'a> {
     pub(crate) sender: LeafIdentity,
 }
 
-/// Applies a commit to the group as `group_info` and `tree` have it. `logs` holds the device log of every account in
-/// the conversation.
-///
-/// The accounts of a conversation never change. A member may add active devices of these accounts, and remove devices
-/// of its own account and revoked ones; who joins by an external commit may remove nothing but its own former leaf.
+/// Applies a commit to the group as `group_info` and `tree` have it, if MLS and the rule of membership allow it.
 ///
 /// # Errors
 /// It is of another epoch, or not valid; the stored group is not readable.
@@ -87,40 +76,37 @@ pub(crate) fn apply_commit(
     group_info: &[u8],
     tree: &[u8],
     submitted: &Submitted<'_>,
-    logs: &BTreeMap<AccountId, DeviceLog>,
+    logs: &dyn Logs,
 ) -> Result<NextGroup, CommitError> {
     let mut group = load(conversation, group_info, tree).map_err(CommitError::Stored)?;
-    let before = members_of(&group).map_err(|error| CommitError::Stored(error.into()))?;
+    let before = members_of(&group).map_err(CommitError::Stored)?;
+    let state = state_of(group.group_context().extensions()).map_err(CommitError::Stored)?;
     let current = group.group_context().epoch().as_u64();
     let message = read_commit(submitted.commit, conversation)?;
     if submitted.epoch != current || message.epoch().as_u64() != current {
         return Err(CommitError::Epoch { current });
     }
-    let is_external = match message.sender() {
-        Sender::Member(leaf) => {
-            let leaf = group.leaf(*leaf).ok_or_else(|| invalid("its sender has no leaf"))?;
-            check_is_sender(leaf, submitted.sender, logs)?;
-            false
-        }
-        Sender::NewMemberCommit => true,
-        Sender::External(_) | Sender::NewMemberProposal => return Err(invalid("its sender may not commit")),
-    };
+    let sender = message.sender().clone();
     let processed =
         group.process_message(&RustCrypto::default(), message).map_err(|error| invalid(error.to_string()))?;
+    let attachment = CommitAttachment::decode(processed.aad());
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(invalid("it is another message"));
     };
-    let accounts = accounts_of(&before);
-    check_path(&staged, is_external, submitted.sender, &accounts, logs)?;
-    check_proposals(&staged, is_external, submitted.sender, &before, logs)?;
+    let mut change = describe(&staged, &sender, &before)?;
+    match attachment {
+        Ok(CommitAttachment { leaves }) => change.leaves = leaves,
+        Err(_) => change.more = true,
+    }
+    if change.committer != Some(submitted.sender) {
+        return Err(MlsError::OtherDevice.into());
+    }
+    let leaves = leaves_of(&before);
+    let roster = Roster { conversation, leaves: &leaves, state: state.as_ref() };
+    allowed(judge_commit(&change, &roster, logs))?;
     let merged = group.merge_commit(&MemoryStorage::default(), *staged);
     merged.map_err(|error| invalid(error.to_string()))?;
-    let next = finish(conversation, &group, submitted.group_info, &before)?;
-    check_distinct(&next.members)?;
-    if accounts_of(&next.members) != accounts {
-        return Err(invalid("it changes which accounts are in the conversation"));
-    }
-    Ok(next)
+    finish(conversation, &group, submitted.group_info, &before)
 }
 
 fn read_commit(bytes: &[u8], conversation: ConversationId) -> Result<PublicMessageIn, CommitError> {
@@ -136,74 +122,32 @@ fn read_commit(bytes: &[u8], conversation: ConversationId) -> Result<PublicMessa
     Ok(message)
 }
 
-/// The leaf in a commit's path is the sender's and stays the sender's: MLS would let it change its identity.
-fn check_path(
-    staged: &StagedCommit,
-    is_external: bool,
-    sender: LeafIdentity,
-    accounts: &BTreeSet<AccountId>,
-    logs: &BTreeMap<AccountId, DeviceLog>,
-) -> Result<(), CommitError> {
-    match staged.update_path_leaf_node() {
-        Some(leaf) => check_is_sender(leaf, sender, logs)?,
-        None if is_external => return Err(invalid("an external commit needs a path")),
-        None => {}
-    }
-    if accounts.contains(&sender.account) { Ok(()) } else { Err(invalid("its sender's account is not a member")) }
-}
-
-fn check_is_sender(
-    leaf: &LeafNode,
-    sender: LeafIdentity,
-    logs: &BTreeMap<AccountId, DeviceLog>,
-) -> Result<(), CommitError> {
-    let (identity, key) = leaf_identity(leaf.credential(), leaf.signature_key().as_slice())?;
-    if identity != sender {
-        return Err(LeafError::OtherDevice.into());
-    }
-    Ok(check_leaf(&identity, &key, logs.get(&identity.account))?)
-}
-
-fn check_proposals(
-    staged: &StagedCommit,
-    is_external: bool,
-    sender: LeafIdentity,
-    before: &[GroupMember],
-    logs: &BTreeMap<AccountId, DeviceLog>,
-) -> Result<(), CommitError> {
+/// A commit for the rule of membership.
+fn describe(staged: &StagedCommit, sender: &Sender, before: &[GroupMember]) -> Result<Change, CommitError> {
+    let at = |index: LeafNodeIndex| before.iter().find(|member| member.leaf == index.u32());
+    let renewed = staged.update_path_leaf_node().map(read_leaf).transpose()?;
+    let (external, committer) = match sender {
+        Sender::Member(index) => (false, at(*index).map(|member| member.identity)),
+        Sender::NewMemberCommit => (true, renewed.as_ref().and_then(|leaf| leaf.identity)),
+        Sender::External(_) | Sender::NewMemberProposal => return Err(invalid("its sender may not commit")),
+    };
+    let (mut added, mut removed, mut state, mut more) = (Vec::new(), Vec::new(), None, false);
     for queued in staged.queued_proposals() {
         match queued.proposal() {
-            Proposal::Add(add) if !is_external => {
-                let leaf = add.key_package().leaf_node();
-                let (identity, key) = leaf_identity(leaf.credential(), leaf.signature_key().as_slice())?;
-                check_leaf(&identity, &key, logs.get(&identity.account))?;
-            }
+            Proposal::Add(add) => added.push(read_leaf(add.key_package().leaf_node())?),
             Proposal::Remove(remove) => {
-                let leaf = remove.removed().u32();
-                let removed = before.iter().find(|member| member.leaf == leaf);
-                let removed = removed.ok_or_else(|| invalid("it removes a leaf that is not there"))?;
-                if !may_remove(sender, is_external, &removed.identity, logs) {
-                    return Err(invalid("it removes a device that its sender may not remove"));
-                }
+                let gone = at(remove.removed()).ok_or_else(|| invalid("it removes a leaf that is not there"))?;
+                removed.push(gone.as_leaf());
             }
-            Proposal::ExternalInit(_) if is_external => {}
-            _ => return Err(invalid("it holds a proposal of a kind that is not used here")),
+            Proposal::GroupContextExtensions(proposal) => match state_of(proposal.extensions()) {
+                Ok(Some(next)) => state = Some(next),
+                Ok(None) | Err(_) => more = true,
+            },
+            Proposal::ExternalInit(_) if external => {}
+            _ => more = true,
         }
     }
-    Ok(())
-}
-
-pub(super) fn may_remove(
-    sender: LeafIdentity,
-    is_external: bool,
-    removed: &LeafIdentity,
-    logs: &BTreeMap<AccountId, DeviceLog>,
-) -> bool {
-    if removed.device == sender.device {
-        return is_external;
-    }
-    let is_revoked = logs.get(&removed.account).is_some_and(|log| !log.is_active(removed.device));
-    !is_external && (removed.account == sender.account || is_revoked)
+    Ok(Change { external, committer, renewed, added, removed, state, leaves: Vec::new(), more })
 }
 
 fn finish(
@@ -215,7 +159,7 @@ fn finish(
     ReadInfo::read(conversation, group_info)?.check_describes(group)?;
     let members = members_of(group)?;
     let missing = |from: &[GroupMember], other: &[GroupMember]| -> Vec<DeviceId> {
-        let other: BTreeSet<_> = other.iter().map(|member| member.identity.device).collect();
+        let other: HashSet<_> = other.iter().map(|member| member.identity.device).collect();
         from.iter().map(|member| member.identity.device).filter(|device| !other.contains(device)).collect()
     };
     Ok(NextGroup {

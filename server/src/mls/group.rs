@@ -1,22 +1,23 @@
 //! The public state of a group at one epoch, from its GroupInfo and tree.
 
 use bytes::Bytes;
-use gureum_proto::ConversationId;
+use gureum_proto::membership::Leaf;
+use gureum_proto::{ConversationId, GROUP_EXTENSION, GroupState};
 use openmls::framing::MlsMessageBodyIn;
 use openmls::group::{GroupContext, GroupId};
 use openmls::messages::ConfirmationTag;
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{Deserialize, DeserializeBytes, Serialize, Size};
 use openmls::prelude::{
-    CreationFromExternalError, LeafNodeIndex, OpenMlsCrypto, OpenMlsSignaturePublicKey, ProposalStore, ProtocolVersion,
-    PublicGroup, RatchetTreeIn, Verifiable,
+    CreationFromExternalError, Extension, Extensions, LeafNodeIndex, OpenMlsCrypto, OpenMlsSignaturePublicKey,
+    ProposalStore, ProtocolVersion, PublicGroup, RatchetTreeIn, RequiredCapabilitiesExtension, Verifiable,
 };
 use openmls::treesync::errors::LeafNodeValidationError;
 use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 use openmls_traits::storage::{Entity, traits};
 use serde_json::{Value, json};
 
-use super::{GroupMember, LeafError, MlsError, SUITE, leaf_identity, read_message, write};
+use super::{GROUP_EXTENSION_TYPE, GroupMember, MlsError, SUITE, leaf_identity, read_message, write};
 
 /// A group at one epoch, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) struct GroupView {
     pub(crate) epoch: u64,
     /// Its leaves, ascending by index.
     pub(crate) members: Vec<GroupMember>,
+    /// What its context says, if it is a group of any accounts.
+    pub(crate) state: Option<GroupState>,
     /// The GroupInfo as received: an MLSMessage.
     pub(crate) group_info: Bytes,
     /// The ratchet tree.
@@ -51,6 +54,7 @@ pub(crate) fn open_group(conversation: ConversationId, group_info: &[u8], tree: 
     Ok(GroupView {
         epoch: group.group_context().epoch().as_u64(),
         members: members_of(&group)?,
+        state: state_of(group.group_context().extensions())?,
         group_info: Bytes::copy_from_slice(group_info),
         tree: write(&group.export_ratchet_tree())?,
     })
@@ -193,12 +197,31 @@ impl<const VERSION: u16> traits::TreeSync<VERSION> for Stored {}
 impl<const VERSION: u16> traits::InterimTranscriptHash<VERSION> for Stored {}
 
 /// The leaves of a group, ascending by index.
-pub(super) fn members_of(group: &PublicGroup) -> Result<Vec<GroupMember>, LeafError> {
+pub(super) fn members_of(group: &PublicGroup) -> Result<Vec<GroupMember>, MlsError> {
     let member = |member: openmls::group::Member| {
         let (identity, mls_key) = leaf_identity(&member.credential, &member.signature_key)?;
-        Ok(GroupMember { identity, leaf: member.index.u32(), mls_key })
+        Ok(GroupMember { identity, leaf: member.index.u32(), mls_key, leaf_key: member.encryption_key })
     };
     group.members().map(member).collect()
+}
+
+/// The same, for the rule of membership.
+pub(super) fn leaves_of(members: &[GroupMember]) -> Vec<Leaf> {
+    members.iter().map(GroupMember::as_leaf).collect()
+}
+
+/// What a context says of a group: nothing, or that every leaf must support the state, and the state.
+pub(super) fn state_of(extensions: &Extensions<GroupContext>) -> Result<Option<GroupState>, MlsError> {
+    let list: Vec<_> = extensions.iter().collect();
+    match list.as_slice() {
+        [] => Ok(None),
+        [Extension::RequiredCapabilities(required), Extension::Unknown(GROUP_EXTENSION, state)]
+            if *required == RequiredCapabilitiesExtension::new(&[GROUP_EXTENSION_TYPE], &[], &[]) =>
+        {
+            GroupState::decode(&state.0).map(Some).map_err(|error| MlsError::Extensions(error.to_string()))
+        }
+        _ => Err(MlsError::Extensions("they are others, or in another order".into())),
+    }
 }
 
 fn read_tree(bytes: &[u8]) -> Result<RatchetTreeIn, MlsError> {

@@ -6,13 +6,16 @@
 mod caches;
 mod changes;
 mod inboxes;
+mod lives;
 mod sends;
 
 use std::sync::Arc;
 
-use gureum_proto::{AccountId, Code, DeviceId, MessageId, Position, Refusal, Send, Sent};
+use gureum_proto::{AccountId, Code, DeviceId, Life, MessageId, Notice, Position, Refusal, Send, Sent};
 
-pub use changes::{Change, Changed, CommitPlan, CreatePlan, LogPlan, RegisterPlan};
+pub use changes::{
+    Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, RegisterPlan,
+};
 pub(crate) use inboxes::counts;
 
 use crate::session::Authenticated;
@@ -58,6 +61,18 @@ pub enum Op {
         /// To where.
         position: Position,
     },
+    /// A device's life goes on.
+    Live {
+        /// Whose.
+        from: Authenticated,
+        /// What it has claimed.
+        life: Life,
+    },
+    /// Note that a device has proven itself.
+    Seen {
+        /// Which.
+        from: Authenticated,
+    },
 }
 
 /// A batch ready to be written, and what follows when it has been.
@@ -75,6 +90,8 @@ pub struct Plan {
     pub floors: Vec<(AccountId, u64)>,
     /// Devices that may no longer act.
     pub revoked: Vec<(AccountId, DeviceId)>,
+    /// Devices that are to put new KeyPackages.
+    pub notices: Vec<(AccountId, DeviceId, Notice)>,
 }
 
 /// How far a plan had come before an operation.
@@ -85,6 +102,7 @@ struct PlanEnd {
     deliveries: usize,
     floors: usize,
     revoked: usize,
+    notices: usize,
 }
 
 impl Plan {
@@ -96,6 +114,7 @@ impl Plan {
             deliveries: self.deliveries.len(),
             floors: self.floors.len(),
             revoked: self.revoked.len(),
+            notices: self.notices.len(),
         }
     }
 
@@ -106,6 +125,7 @@ impl Plan {
         self.deliveries.truncate(end.deliveries);
         self.floors.truncate(end.floors);
         self.revoked.truncate(end.revoked);
+        self.notices.truncate(end.notices);
     }
 
     /// Empties it, keeping its memory.
@@ -116,6 +136,7 @@ impl Plan {
         self.deliveries.clear();
         self.floors.clear();
         self.revoked.clear();
+        self.notices.clear();
     }
 }
 
@@ -148,6 +169,8 @@ impl Planner {
         self.whole_or_nothing(plan, |planner, plan| match op {
             Op::Send { from, send } => planner.add_send(from, send, now_ms, plan),
             Op::Ack { from, position } => planner.add_ack(from, position, plan),
+            Op::Live { from, life } => planner.add_life(from, &life),
+            Op::Seen { from } => planner.add_seen(from, now_ms, plan),
         })
     }
 

@@ -62,6 +62,18 @@ pub(crate) enum Submission {
         /// To where.
         position: gureum_proto::Position,
     },
+    /// A device's life goes on.
+    Live {
+        /// Whose.
+        from: Authenticated,
+        /// What it has claimed.
+        life: gureum_proto::Life,
+    },
+    /// A proof.
+    Seen {
+        /// Whose.
+        from: Authenticated,
+    },
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -140,6 +152,11 @@ impl Router {
     /// When the writer has stopped.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<(), RouterError> {
         self.queue.send(submission).await.map_err(|_| RouterError)
+    }
+
+    /// Puts a submission into the queue if there is a place just now: for what nobody waits for and nobody misses.
+    pub(crate) fn note(&self, submission: Submission) {
+        let _ = self.queue.try_send(submission);
     }
 
     /// Makes a change and waits for it to be durable.
@@ -277,6 +294,18 @@ impl Writer {
                     unplanned(&error, &self.parts.metrics);
                 }
             }
+            Submission::Live { from, life } => {
+                if let Err(error) = planner.add(Op::Live { from, life }, now_ms, plan) {
+                    // Nobody waits for an answer: what the device claims next is ahead of what is known then.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
+            Submission::Seen { from } => {
+                if let Err(error) = planner.add(Op::Seen { from }, now_ms, plan) {
+                    // Nobody waits for an answer: the next proof is noted again.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
             Submission::Change { change, answer } => {
                 let planned = planner.add_change(*change, now_ms, plan);
                 let result = planned.unwrap_or_else(|error| Err(unplanned(&error, &self.parts.metrics)));
@@ -338,6 +367,9 @@ impl Writer {
         self.parts.wake.deliver(&mut self.plan.deliveries);
         for (account, device) in self.plan.revoked.drain(..) {
             self.parts.wake.revoke(account, device);
+        }
+        for (account, device, notice) in self.plan.notices.drain(..) {
+            self.parts.wake.notice(account, device, notice);
         }
         step("writer::woken");
     }

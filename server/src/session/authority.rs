@@ -4,6 +4,8 @@
 use ed25519_dalek::VerifyingKey;
 use gureum_proto::{AccountId, Code, DeviceId, EXPORTER_BYTES, Hello, Position, ProofError};
 
+use crate::store::record::LifeRecord;
+
 /// A device that has proven itself on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Authenticated {
@@ -26,8 +28,12 @@ pub struct DeviceFacts {
     pub cursor: Position,
     /// The highest send counter accepted from it.
     pub accepted_counter: u64,
+    /// Where its life stands.
+    pub life: LifeRecord,
     /// One-time KeyPackages left of it.
     pub key_packages_left: u32,
+    /// Whether its last resort was given out, or there is none.
+    pub last_resort_used: bool,
     /// The digest over the account's conversations and their epochs.
     pub epochs_digest: [u8; 32],
 }

@@ -3,23 +3,30 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod arbitrary;
+mod unproven;
 mod watch;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, put_ack, put_hello, put_register,
-    put_send,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, LifeToken, put_ack, put_hello,
+    put_register, put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
 
 use super::*;
+use crate::store::record::LifeRecord;
 use watch::{Watched, page};
 
 const START_MS: u64 = 1_800_000_000_000;
 const TIMEOUT_MS: u64 = 3_000;
 const EXPORTER: [u8; EXPORTER_BYTES] = [6; EXPORTER_BYTES];
 const HEAD: Position = Position { seq: 9, count: 5 };
+/// What a client says on its session stream.
+const CLIENTS: [FrameKind; 7] = {
+    use FrameKind::{Ack, Hello, Link, LinkReply, Recover, Register, Send};
+    [Hello, Send, Ack, Register, Link, LinkReply, Recover]
+};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[5; 32])
@@ -34,7 +41,14 @@ fn claim() -> HelloClaim {
         cursor: Position { seq: 4, count: 2 },
         epochs_digest: Some([3; 32]),
         log_entries: 1,
+        life: None,
     }
+}
+
+/// The same, of a device that says where in its life it is.
+fn alive(generation: u64, token: u8, next: u8) -> HelloClaim {
+    let [token, next] = [token, next].map(|byte| LifeToken::from_bytes([byte; 16]));
+    HelloClaim { life: Some(Life { generation, token, next }), ..claim() }
 }
 
 fn facts() -> DeviceFacts {
@@ -45,7 +59,13 @@ fn facts() -> DeviceFacts {
         head: HEAD,
         cursor: Position { seq: 4, count: 2 },
         accepted_counter: 7,
+        life: LifeRecord {
+            generation: 5,
+            token: LifeToken::from_bytes([5; 16]),
+            lost: vec![LifeToken::from_bytes([4; 16])],
+        },
         key_packages_left: 3,
+        last_resort_used: true,
         epochs_digest: [3; 32],
     }
 }
@@ -78,7 +98,7 @@ fn hello(claim: &HelloClaim, key: &SigningKey, exporter: &[u8; EXPORTER_BYTES]) 
 
 fn send(counter: u64) -> Input {
     let conversation = ConversationId::from_bytes([8; 16]);
-    let send = Send { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed") };
+    let send = Send { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false };
     frame(|out| put_send(&send, out))
 }
 
@@ -153,12 +173,14 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
         epochs_differ: false,
         log_entries: 2,
         key_packages_left: 3,
+        last_resort_used: true,
+        stale: false,
     };
     asks(
         &mut session,
         found(facts()),
         &[
-            Action::Attach { authority, subscribes: true },
+            Action::Attach { authority, subscribes: true, life: None },
             Action::Say(ServerFrame::Ready(ready)),
             Action::Read { after: claim().cursor },
         ],
@@ -167,12 +189,12 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
 }
 
 #[test]
-fn every_frame_but_hello_and_register_before_the_proof_is_unexpected() {
-    closes(&mut session(), send(1), Code::FrameUnexpected);
-    closes(&mut session(), ack(1, 1), Code::FrameUnexpected);
+fn every_frame_that_begins_nothing_is_unexpected_before_the_proof() {
+    for input in [send(1), ack(1, 1), unproven::reply()] {
+        closes(&mut session(), input, Code::FrameUnexpected);
+    }
     for kind in FrameKind::ALL {
-        let starts = matches!(kind, FrameKind::Hello | FrameKind::Register | FrameKind::Send | FrameKind::Ack);
-        if !starts {
+        if !CLIENTS.contains(kind) {
             let frame = Input::Frame(Frame { kind: *kind, payload: Bytes::new() });
             closes(&mut session(), frame, Code::FrameUnexpected);
         }
@@ -182,7 +204,7 @@ fn every_frame_but_hello_and_register_before_the_proof_is_unexpected() {
 #[test]
 fn a_payload_that_is_no_message_closes() {
     let garbage = Bytes::from_static(&[0xff; 8]);
-    for kind in [FrameKind::Hello, FrameKind::Register, FrameKind::Send, FrameKind::Ack] {
+    for kind in CLIENTS {
         let frame = Frame { kind, payload: garbage.clone() };
         closes(&mut session(), Input::Frame(frame), Code::PayloadMalformed);
     }
@@ -195,7 +217,7 @@ fn a_broken_stream_closes_with_the_code_of_the_break() {
         (FrameError::NonMinimalVarint, Code::FrameMalformed),
         (FrameError::UnknownType(19), Code::FrameUnknown),
         (FrameError::TooLong { kind, length: 5_000, limit: 2_048 }, Code::FrameTooLong),
-        (FrameError::IgnorableTooLong { number: 0x1000, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
+        (FrameError::IgnorableTooLong { number: 0x1001, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
         (FrameError::Truncated, Code::FrameTruncated),
     ] {
         closes(&mut session(), Input::Broken(error), code);
@@ -477,6 +499,46 @@ fn a_differing_digest_of_epochs_is_told() {
     assert!(!answer(None));
 }
 
+/// Whether a device with this claim goes on, and what it is told.
+#[track_caller]
+fn lives(claim: &HelloClaim, goes_on: bool, stale: bool) {
+    let mut session = session();
+    session.handle(hello(claim, &key(), &EXPORTER), START_MS);
+    let actions = session.handle(found(facts()), START_MS);
+    let said = actions.iter().find_map(|action| match action {
+        Action::Say(ServerFrame::Ready(ready)) => Some(ready.stale),
+        _ => None,
+    });
+    assert_eq!(said, Some(stale));
+    let submitted: Vec<_> = actions.iter().filter(|action| matches!(action, Action::Live(_))).collect();
+    assert_eq!(submitted, claim.life.filter(|_| goes_on).map(Action::Live).iter().collect::<Vec<_>>());
+    assert!(actions.iter().any(|action| matches!(action, Action::Attach { life, .. } if *life == claim.life)));
+}
+
+#[test]
+fn a_device_that_goes_on_from_an_older_state_is_told_and_moves_nothing() {
+    lives(&claim(), false, false);
+    lives(&alive(5, 5, 6), true, false);
+    lives(&alive(9, 8, 9), true, false);
+    lives(&alive(4, 3, 5), false, false);
+    lives(&alive(2, 2, 30), false, true);
+}
+
+#[test]
+fn an_older_copy_that_has_taken_nothing_reads_from_the_beginning() {
+    let mut session = session();
+    let claim = HelloClaim { cursor: Position::default(), ..alive(2, 2, 30) };
+    session.handle(hello(&claim, &key(), &EXPORTER), START_MS);
+    let actions = session.handle(found(facts()), START_MS);
+    assert_eq!(actions.last(), Some(&Action::Read { after: Position::default() }));
+}
+
+#[test]
+fn a_device_whose_copy_has_taken_over_is_refused_after_its_proof() {
+    refuses_proof(&alive(5, 4, 6), &key(), &EXPORTER, found(facts()), Code::DeviceCopied);
+    refuses_proof(&alive(5, 4, 6), &key(), &[0; EXPORTER_BYTES], found(facts()), Code::ProofInvalid);
+}
+
 #[test]
 fn pages_are_delivered_in_order_and_read_on_until_there_is_no_more() {
     let mut session = ready();
@@ -565,6 +627,7 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
     for (input, code) in [
         (Input::Displaced, Code::Displaced),
         (Input::Revoked, Code::DeviceRevoked),
+        (Input::Copied, Code::DeviceCopied),
         (Input::ReadFailed, Code::Unavailable),
     ] {
         let mut session = ready();
@@ -573,10 +636,20 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
             asks(&mut session, late, &[]);
         }
         asks(&mut session, Input::Drain { come_back_ms: 1 }, &[]);
+        asks(&mut session, Input::Noticed(Notice::default()), &[]);
         asks(&mut session, hello(&claim(), &key(), &EXPORTER), &[]);
         asks(&mut session, found(facts()), &[]);
         assert!(!session.session.accepts_frames());
     }
+}
+
+#[test]
+fn a_notice_is_told_once_the_proof_holds_and_work_goes_on() {
+    let notice = Notice { key_packages_left: 4, last_resort_used: true };
+    asks(&mut session(), Input::Noticed(notice), &[]);
+    let mut session = idle();
+    asks(&mut session, Input::Noticed(notice), &[Action::Say(ServerFrame::Notice(notice))]);
+    assert_eq!(session.handle(send(1), START_MS).len(), 1);
 }
 
 #[test]

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::key::{self, ConversationTag, CursorTag};
-use super::record::{CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, Record, SenderWindow};
+use super::record::{
+    CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, LifeRecord, Record, Removals,
+    SenderWindow,
+};
 use super::{Batch, Change, Expiry, Family, Store, StoreError};
 use crate::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
 use crate::time::is_expired;
@@ -87,12 +90,29 @@ pub enum Violation {
         /// And after.
         after: u64,
     },
+    /// The epoch by itself is not that of the roster.
+    EpochTorn {
+        /// Of which conversation.
+        conversation: ConversationId,
+    },
     /// A commit has replaced another, or ends another epoch than the conversation's.
     CommitWrong {
         /// Of which conversation.
         conversation: ConversationId,
         /// The epoch that it ends.
         epoch: u64,
+    },
+    /// A device or an account that is to be removed has no leaf, or the floor of a conversation went back or is past its epoch.
+    RemovalsWrong {
+        /// Of which conversation.
+        conversation: ConversationId,
+    },
+    /// An account is a member without a leaf or after it has left, or has a leaf and is no member.
+    MembershipWrong {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
     },
     /// A device's highest counter has gone back, or one counter has two results.
     WindowWrong {
@@ -233,9 +253,26 @@ impl Audit<'_> {
     fn cursors(&mut self) -> Result<(), StoreError> {
         for (cursor_key, value) in self.puts(Family::Cursor) {
             let Some((account, device, tag)) = key::parse_cursor(&cursor_key) else { continue };
-            if tag == CursorTag::SenderWindow {
-                self.window(account, device, &cursor_key, &value)?;
-                continue;
+            match tag {
+                CursorTag::Cursor => (),
+                CursorTag::SenderWindow => {
+                    self.window(account, device, &cursor_key, &value)?;
+                    continue;
+                }
+                CursorTag::Seen => {
+                    if let Some(seen_ms) = self.decode::<u64>(Family::Cursor, &value) {
+                        self.not_future(Family::Cursor, seen_ms);
+                    }
+                    continue;
+                }
+                CursorTag::Life => {
+                    let _: Option<LifeRecord> = self.decode(Family::Cursor, &value);
+                    continue;
+                }
+                CursorTag::LastResort => {
+                    let _: Option<()> = self.decode(Family::Cursor, &value);
+                    continue;
+                }
             }
             let Some(after) = self.decode::<Cursor>(Family::Cursor, &value) else { continue };
             let before: Cursor = self.before(Family::Cursor, &cursor_key)?.unwrap_or_default();
@@ -286,6 +323,13 @@ impl Audit<'_> {
         for (head_key, value) in self.puts(Family::Conversation) {
             let Some((id, [tag])) = head_key.split_at_checked(16) else { continue };
             let Ok(conversation) = ConversationId::try_from(id) else { continue };
+            if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Removals as u8 {
+                self.removals(conversation)?;
+                self.memberships(conversation)?;
+            }
+            if *tag == ConversationTag::Head as u8 || *tag == ConversationTag::Epoch as u8 {
+                self.epoch(conversation)?;
+            }
             if *tag != ConversationTag::Head as u8 {
                 continue;
             }
@@ -302,9 +346,57 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// No message or Welcome takes another's place, and each message has a number of its own.
+    /// The epoch stands by itself as it stands with the roster; in a store of before, it does not stand by itself.
+    fn epoch(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let epoch_key = key::conversation(&conversation, ConversationTag::Epoch);
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let epoch: Option<u64> = self.after(Family::Conversation, &epoch_key)?;
+        let head: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        if epoch.is_some_and(|epoch| head.is_none_or(|head| head.epoch != epoch)) {
+            self.found.push(Violation::EpochTorn { conversation });
+        }
+        Ok(())
+    }
+
+    /// Who is to be removed has a leaf.
+    fn removals(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let removals_key = key::conversation(&conversation, ConversationTag::Removals);
+        let before: Removals = self.before(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let after: Removals = self.after(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let Some(head) = self.after::<ConversationHead>(Family::Conversation, &head_key)? else { return Ok(()) };
+        let members: BTreeSet<_> = head.members.iter().map(|member| member.device).collect();
+        let leaving = after.leaving.iter().map(|leaving| &leaving.device);
+        let has_leaves = after.pending.iter().chain(leaving).all(|device| members.contains(device));
+        if !has_leaves || after.floor_epoch < before.floor_epoch || after.floor_epoch > head.epoch {
+            self.found.push(Violation::RemovalsWrong { conversation });
+        }
+        Ok(())
+    }
+
+    /// Whoever has a leaf and has not left is a member, and nobody else who was in it before.
+    fn memberships(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
+        let head_key = key::conversation(&conversation, ConversationTag::Head);
+        let removals_key = key::conversation(&conversation, ConversationTag::Removals);
+        let before: Option<ConversationHead> = self.before(Family::Conversation, &head_key)?;
+        let after: Option<ConversationHead> = self.after(Family::Conversation, &head_key)?;
+        let removals: Removals = self.after(Family::Conversation, &removals_key)?.unwrap_or_default();
+        let accounts = |head: &ConversationHead| head.members.iter().map(|it| it.account).collect::<BTreeSet<_>>();
+        let [before, after] = [before, after].map(|head| head.as_ref().map_or_else(BTreeSet::new, accounts));
+        for account in before.union(&after).copied() {
+            let expected = after.contains(&account) && !removals.is_leaving(account);
+            let membership = key::membership(&account, &conversation);
+            if self.after::<()>(Family::Directory, &membership)?.is_some() != expected {
+                self.found.push(Violation::MembershipWrong { conversation, account });
+            }
+        }
+        Ok(())
+    }
+
+    /// No message or Welcome takes another's place, and each message that is not silent has a number of its own.
     fn messages(&mut self) -> Result<(), StoreError> {
         let mut messages = 0;
+        let silent = self.silent();
         for family in [Family::Message, Family::Welcome] {
             for (message_key, _) in self.puts(family) {
                 let Ok(id) = MessageId::try_from(&*message_key) else { continue };
@@ -312,7 +404,7 @@ impl Audit<'_> {
                 if self.before.get(family, &message_key)?.is_some() {
                     self.found.push(Violation::MessageReplaced(id));
                 }
-                messages += u64::from(family == Family::Message);
+                messages += u64::from(family == Family::Message && !silent.contains(&id));
             }
         }
         let mut numbers = Some(0_u64);
@@ -329,13 +421,25 @@ impl Audit<'_> {
         }
         Ok(())
     }
+
+    /// The messages that an inbox gets as silent ones.
+    fn silent(&self) -> BTreeSet<MessageId> {
+        let mut silent = BTreeSet::new();
+        for (_, value) in self.puts(Family::Inbox) {
+            let Ok(entry) = InboxEntry::decode(&value) else { continue };
+            if entry.body == InboxBody::Silent {
+                silent.insert(entry.id);
+            }
+        }
+        silent
+    }
 }
 
 /// Where the content of an entry stands, if it has one of its own.
 fn body_key(entry: &InboxEntry) -> Option<(Family, key::Key)> {
     match &entry.body {
-        InboxBody::Message => Some((Family::Message, key::message(&entry.id))),
-        InboxBody::Welcome => Some((Family::Welcome, key::message(&entry.id))),
+        InboxBody::Message | InboxBody::Silent => Some((Family::Message, key::message(&entry.id))),
+        InboxBody::Welcome | InboxBody::Leave => Some((Family::Welcome, key::message(&entry.id))),
         InboxBody::Commit { conversation, epoch } => Some((Family::Commit, key::commit(conversation, *epoch))),
         InboxBody::DeviceLog { .. } => None,
     }

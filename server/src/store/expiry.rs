@@ -43,7 +43,11 @@ impl Retentions {
     pub const fn of(&self, body: &InboxBody) -> u64 {
         match body {
             InboxBody::Welcome => self.commit_ms,
-            InboxBody::Message | InboxBody::Commit { .. } | InboxBody::DeviceLog { .. } => self.message_ms,
+            InboxBody::Message
+            | InboxBody::Silent
+            | InboxBody::Commit { .. }
+            | InboxBody::DeviceLog { .. }
+            | InboxBody::Leave => self.message_ms,
         }
     }
 

@@ -89,18 +89,28 @@ pub enum CursorTag {
     Cursor = 0,
     /// The results of its latest sends.
     SenderWindow = 1,
+    /// When it last proved itself.
+    Seen = 2,
+    /// Where it stands in its life.
+    Life = 3,
+    /// Its last resort was given out.
+    LastResort = 4,
 }
 
 /// What is stored under a conversation's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ConversationTag {
+    /// The current epoch alone: whoever compares epochs need not read the roster.
+    Epoch = b'e',
     /// The GroupInfo of the current epoch.
     GroupInfo = b'g',
     /// Kind, epoch and roster.
     Head = b'h',
     /// The last number given to a message.
     Number = b'n',
+    /// Revoked devices and accounts that have left, which are to be removed.
+    Removals = b'p',
     /// The ratchet tree of the current epoch.
     Tree = b't',
 }
@@ -186,13 +196,13 @@ pub fn inbox_head(account: &AccountId) -> Key {
     Key::of(&[account.as_bytes()])
 }
 
-/// A device's cursor or sender window.
+/// What a device has under a tag.
 #[must_use]
 pub fn cursor(account: &AccountId, device: &DeviceId, tag: CursorTag) -> Key {
     Key::of(&[account.as_bytes(), device.as_bytes(), &[tag as u8]])
 }
 
-/// All cursors and sender windows of an account.
+/// What all devices of an account have under their tags.
 #[must_use]
 pub fn cursors(account: &AccountId) -> KeyRange {
     KeyRange { start: Key::of(&[account.as_bytes()]), end: Key::of(&[account.as_bytes(), &[0xff; 16], &[u8::MAX]]) }
@@ -206,6 +216,9 @@ pub fn parse_cursor(key: &[u8]) -> Option<(AccountId, DeviceId, CursorTag)> {
     let tag = match tag {
         [0] => CursorTag::Cursor,
         [1] => CursorTag::SenderWindow,
+        [2] => CursorTag::Seen,
+        [3] => CursorTag::Life,
+        [4] => CursorTag::LastResort,
         _ => return None,
     };
     Some((AccountId::from_bytes(account), DeviceId::from_bytes(device), tag))
@@ -259,9 +272,11 @@ pub fn conversation(conversation: &ConversationId, tag: ConversationTag) -> Key 
 pub fn parse_conversation(key: &[u8]) -> Option<(ConversationId, ConversationTag)> {
     let (conversation, tag) = split_id(key)?;
     let tag = match tag {
+        b"e" => ConversationTag::Epoch,
         b"g" => ConversationTag::GroupInfo,
         b"h" => ConversationTag::Head,
         b"n" => ConversationTag::Number,
+        b"p" => ConversationTag::Removals,
         b"t" => ConversationTag::Tree,
         _ => return None,
     };
@@ -315,7 +330,20 @@ pub fn handle_of(account: &AccountId) -> Key {
     Key::of(&[b"a", account.as_bytes()])
 }
 
-/// The two accounts of a direct conversation, in either order → the conversation.
+/// The public half of a recovery key → the account that it brings back.
+#[must_use]
+pub fn recovery(recovery_key: &[u8; 32]) -> Key {
+    Key::of(&[b"r", recovery_key])
+}
+
+/// An account that is no longer in some conversation → when it last ceased to be in one.
+#[must_use]
+pub fn left(account: &AccountId) -> Key {
+    Key::of(&[b"l", account.as_bytes()])
+}
+
+/// The two accounts of a direct conversation, in either order → the conversation. An account and itself: that of its own
+/// devices.
 #[must_use]
 pub fn pair(one: &AccountId, other: &AccountId) -> Key {
     let (low, high) = if one <= other { (one, other) } else { (other, one) };
@@ -379,6 +407,8 @@ mod tests {
         check(inbox(&ACCOUNT, 258), &format!("{a} 0000000000000102"));
         check(inbox_head(&ACCOUNT), &a);
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::SenderWindow), &format!("{a} {d} 01"));
+        check(cursor(&ACCOUNT, &DEVICE, CursorTag::Life), &format!("{a} {d} 03"));
+        check(cursor(&ACCOUNT, &DEVICE, CursorTag::LastResort), &format!("{a} {d} 04"));
         check(commit(&CONVERSATION, 1), &format!("{c} 0000000000000001"));
         check(device_log(&ACCOUNT, 0), &format!("{a} 0000000000000000"));
         check(conversation(&CONVERSATION, ConversationTag::Head), &format!("{c} 68"));
@@ -390,6 +420,8 @@ mod tests {
         check(handle("bo"), "68 626f");
         check(handle_of(&ACCOUNT), &format!("61 {a}"));
         check(membership(&ACCOUNT, &CONVERSATION), &format!("63 {a} {c}"));
+        check(recovery(&[0xe1; 32]), &format!("72 {}", "e1".repeat(32)));
+        check(left(&ACCOUNT), &format!("6c {a}"));
         check(registration(&InviteId::from_bytes([3; 16])), &"03".repeat(16));
     }
 
@@ -397,6 +429,7 @@ mod tests {
     fn a_pair_has_one_key_whoever_asks() {
         assert_eq!(pair(&ACCOUNT, &OTHER), pair(&OTHER, &ACCOUNT));
         check(pair(&OTHER, &ACCOUNT), &format!("70 {} {}", "a1".repeat(16), "a2".repeat(16)));
+        check(pair(&ACCOUNT, &ACCOUNT), &format!("70 {} {}", "a1".repeat(16), "a1".repeat(16)));
     }
 
     #[test]
@@ -404,12 +437,19 @@ mod tests {
         assert_eq!(parse_inbox(&inbox(&ACCOUNT, 77)), Some((ACCOUNT, 77)));
         assert_eq!(parse_commit(&commit(&CONVERSATION, 4)), Some((CONVERSATION, 4)));
         assert_eq!(parse_device_log(&device_log(&ACCOUNT, 5)), Some((ACCOUNT, 5)));
-        assert_eq!(
-            parse_cursor(&cursor(&ACCOUNT, &DEVICE, CursorTag::Cursor)),
-            Some((ACCOUNT, DEVICE, CursorTag::Cursor))
-        );
+        for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Seen, CursorTag::Life, CursorTag::LastResort]
+        {
+            assert_eq!(parse_cursor(&cursor(&ACCOUNT, &DEVICE, tag)), Some((ACCOUNT, DEVICE, tag)));
+        }
         assert_eq!(parse_membership(&membership(&ACCOUNT, &CONVERSATION)), Some((ACCOUNT, CONVERSATION)));
-        for tag in [ConversationTag::GroupInfo, ConversationTag::Head, ConversationTag::Number, ConversationTag::Tree] {
+        for tag in [
+            ConversationTag::Epoch,
+            ConversationTag::GroupInfo,
+            ConversationTag::Head,
+            ConversationTag::Number,
+            ConversationTag::Removals,
+            ConversationTag::Tree,
+        ] {
             assert_eq!(parse_conversation(&conversation(&CONVERSATION, tag)), Some((CONVERSATION, tag)));
         }
         for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
@@ -420,7 +460,7 @@ mod tests {
         assert_eq!(parse_conversation(&[0; 17]), None);
         assert_eq!(parse_inbox(&[0; 23]), None);
         assert_eq!(parse_inbox(&[0; 25]), None);
-        assert_eq!(parse_cursor(&[2; 33]), None);
+        assert_eq!(parse_cursor(&[99; 33]), None);
         assert_eq!(message_time_ms(&[0; 15]), None);
     }
 

@@ -3,13 +3,16 @@
 mod cursor;
 mod directory;
 mod inbox;
+mod life;
 mod message;
 
 use bytes::Bytes;
 
 pub use cursor::{Cursor, SenderWindow, SentResult};
-pub use directory::{ConversationHead, ConversationKind, InviteRecord, KeyPackageRecord, Member};
+pub use directory::{ConversationHead, InviteRecord, KeyPackageRecord, Leaving, Member, Removals};
+pub use gureum_proto::ConversationKind;
 pub use inbox::{InboxBody, InboxEntry, InboxHead, Mark};
+pub use life::LifeRecord;
 pub use message::{CommitRecord, SealedMessage};
 
 /// The version of every record's layout, its first byte.
@@ -159,6 +162,13 @@ impl<'a> Reader<'a> {
         let (taken, left) = self.left.split_first_chunk::<N>().ok_or(short)?;
         self.left = left;
         Ok(*taken)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
+        let short = RecordError::Truncated(length.saturating_sub(self.left.len()));
+        let (taken, left) = self.left.split_at_checked(length).ok_or(short)?;
+        self.left = left;
+        Ok(taken)
     }
 
     fn u8(&mut self) -> Result<u8, RecordError> {

@@ -9,6 +9,8 @@ struct Ear {
     wakes: AtomicU32,
     displaced: AtomicU32,
     revoked: AtomicU32,
+    noticed: AtomicU32,
+    copied: AtomicU32,
 }
 
 impl Listener for Ear {
@@ -20,6 +22,12 @@ impl Listener for Ear {
     }
     fn revoke(&self) {
         self.revoked.fetch_add(1, Ordering::Relaxed);
+    }
+    fn notice(&self, notice: Notice) {
+        self.noticed.fetch_add(notice.key_packages_left, Ordering::Relaxed);
+    }
+    fn copied(&self) {
+        self.copied.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +101,45 @@ fn a_newer_subscription_displaces_the_older_of_the_same_device_only() {
     hub.revoke(ACCOUNT, DEVICE);
     assert_eq!(sender.revoked.load(Ordering::Relaxed), 1);
     assert_eq!(other.revoked.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_notice_is_for_the_devices_subscription_or_else_for_its_newest_session() {
+    let hub = Arc::new(Hub::new());
+    let [older, subscription, newer, sibling] = [(); 4].map(|()| Arc::new(Ear::default()));
+    let attach = |device, subscribes, ear: &Arc<Ear>| hub.attach(ACCOUNT, device, subscribes, Arc::<Ear>::clone(ear));
+    let noticed = || [&older, &subscription, &newer, &sibling].map(|ear| ear.noticed.load(Ordering::Relaxed));
+    let notice = |key_packages_left| {
+        hub.notice(ACCOUNT, DEVICE, Notice { key_packages_left, last_resort_used: false });
+    };
+    let _sibling = attach(DeviceId::from_bytes([3; 16]), true, &sibling);
+    notice(1);
+    assert_eq!(noticed(), [0; 4], "nobody is there");
+    let _older = attach(DEVICE, false, &older);
+    let subscribed = attach(DEVICE, true, &subscription);
+    let _newer = attach(DEVICE, false, &newer);
+    notice(2);
+    assert_eq!(noticed(), [0, 2, 0, 0]);
+    drop(subscribed);
+    notice(3);
+    assert_eq!(noticed(), [0, 2, 3, 0]);
+}
+
+#[test]
+fn a_copy_that_takes_over_ends_all_other_sessions_of_its_device_alone() {
+    let hub = Arc::new(Hub::new());
+    let ears: Vec<_> = (0..4).map(|_| Arc::new(Ear::default())).collect();
+    let sibling = DeviceId::from_bytes([3; 16]);
+    let of = [(DEVICE, true), (DEVICE, false), (DEVICE, false), (sibling, true)];
+    let _attached: Vec<_> = ears
+        .iter()
+        .zip(of)
+        .map(|(ear, (device, subscribes))| hub.attach(ACCOUNT, device, subscribes, Arc::<Ear>::clone(ear)))
+        .collect();
+    let copy: Arc<dyn Listener> = Arc::<Ear>::clone(&ears[2]);
+    hub.end_copies(ACCOUNT, DEVICE, &copy);
+    let told: Vec<_> = ears.iter().map(|ear| ear.copied.load(Ordering::Relaxed)).collect();
+    assert_eq!(told, [1, 1, 0, 0]);
 }
 
 #[test]

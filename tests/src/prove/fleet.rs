@@ -396,7 +396,10 @@ impl Listener {
                 }
                 *read += 1;
             }
-            EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => {}
+            EnvelopeBody::Silent(_)
+            | EnvelopeBody::Commit { .. }
+            | EnvelopeBody::LogChange { .. }
+            | EnvelopeBody::Leave(_) => {}
         }
     }
 }
@@ -410,6 +413,10 @@ pub(super) fn id_of(accepted: &gureum_proto::Accepted) -> MessageId {
 pub(super) fn ciphertext(body: &EnvelopeBody) -> Option<(u64, Bytes)> {
     match body {
         EnvelopeBody::Message { number, ciphertext } => Some((*number, ciphertext.clone())),
-        EnvelopeBody::Welcome(_) | EnvelopeBody::Commit { .. } | EnvelopeBody::LogChange { .. } => None,
+        EnvelopeBody::Silent(_)
+        | EnvelopeBody::Welcome(_)
+        | EnvelopeBody::Commit { .. }
+        | EnvelopeBody::LogChange { .. }
+        | EnvelopeBody::Leave(_) => None,
     }
 }

@@ -176,11 +176,14 @@ fn read(process: &Running, reader: &Person) -> BTreeSet<String> {
     texts(&events).into_iter().collect()
 }
 
-/// A whole history, but for the places in the reader's inbox, which its writer does not know.
+/// A whole history, but for the places in the reader's inbox and for who has read it: each side knows one of them.
 fn history(person: &Person) -> Vec<Value> {
     let mut events = person.ok(&["history", "--limit", "100000"]);
     for event in &mut events {
-        event.as_object_mut().expect("an event").remove("seq");
+        let event = event.as_object_mut().expect("an event");
+        for field in ["seq", "delivered_to", "read_by"] {
+            event.remove(field);
+        }
     }
     events
 }

@@ -266,10 +266,20 @@ impl Model {
             Event::GoneBack { .. } | Event::Restarted { .. } => {
                 self.journal.violate("the server never goes back", format!("person {person}: {:?}", stored.event));
             }
+            Event::Restored { .. } | Event::Copied { .. } => {
+                self.journal.violate("no home is taken for a copy", format!("person {person}: {:?}", stored.event));
+            }
+            Event::Group { .. } | Event::IntentRefused { .. } => {
+                self.journal.violate("nobody is in a group", format!("person {person}: {:?}", stored.event));
+            }
             Event::CommitRefused { .. } => {
                 self.journal.violate("no commit is refused", format!("person {person}: {:?}", stored.event));
             }
-            Event::Joined { .. } | Event::DeviceAdded { .. } | Event::DeviceRevoked { .. } => {}
+            Event::Joined { .. }
+            | Event::MemberRejoined { .. }
+            | Event::Receipt { .. }
+            | Event::DeviceAdded { .. }
+            | Event::DeviceRevoked { .. } => {}
         }
     }
 

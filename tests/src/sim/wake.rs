@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, DeviceId};
+use gureum_proto::{AccountId, DeviceId, Notice};
 use gureum_server::wake::{Delivery, Wake};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -112,5 +112,9 @@ impl Wake for FaultyWake {
 
     fn revoke(&self, account: AccountId, device: DeviceId) {
         self.to.revoke(account, device);
+    }
+
+    fn notice(&self, account: AccountId, device: DeviceId, notice: Notice) {
+        self.to.notice(account, device, notice);
     }
 }

@@ -1,18 +1,24 @@
 //! The command line.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod devices;
+mod group;
+mod load;
+mod settings;
+mod talk;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
-use gureum_client::load::{
-    LOAD_IDLE_MAX, LOAD_PAIRS_MAX, SEALED_BYTES_MAX, SEALED_BYTES_MIN, TEXT_BYTES_MAX, TEXT_BYTES_MIN,
-};
-use gureum_proto::{Handle, ServerUrl};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+pub(crate) use devices::{ApproveArgs, DevicesArgs, DevicesCommand, LinkArgs, RecoverArgs, RevokeArgs};
+pub(crate) use group::{GroupAction, GroupArgs};
+pub(crate) use load::LoadArgs;
+pub(crate) use settings::{Setting, SettingsArgs, Switch};
+pub(crate) use talk::{ChatArgs, HistoryArgs, ReadArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
 /// Talk through a Gureum server: end-to-end encrypted, kept for you while you are away.
 ///
-/// Messages are readable by the two of you alone. The server keeps them for 3 days; what you have received stays
-/// in your own encrypted database.
+/// Messages are readable by those alone who are in the conversation. The server keeps them for 3 days; what you have
+/// received stays in your own encrypted database.
 #[derive(Debug, Parser)]
 #[command(name = "gureum", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -42,6 +48,8 @@ Examples:
   gureum send bob 'Are you there?'
   gureum receive --follow
   gureum chat bob
+  gureum devices
+  gureum group create 'Book club' bob carol
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
 Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
@@ -51,6 +59,12 @@ server has gone back in this conversation (see gureum restart --help).";
 pub(crate) enum Command {
     /// Make an account from an invite, and show its recovery words once
     Register(RegisterArgs),
+    /// Make this home another device of an account, which one of its devices approves
+    Link(LinkArgs),
+    /// List this account's devices; approve or revoke one
+    Devices(DevicesArgs),
+    /// Bring an account back whose devices are all lost, by its recovery words
+    Recover(RecoverArgs),
     /// Send a message
     Send(SendArgs),
     /// Take what came, print it, and end when there is no more (or follow)
@@ -59,6 +73,12 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Talk: type, and see what comes
     Chat(ChatArgs),
+    /// Note that you have read what came from somebody, and tell them
+    Read(ReadArgs),
+    /// Print what is decided for this device, or change it
+    Settings(SettingsArgs),
+    /// Make groups, change them, and see who is in them
+    Group(GroupArgs),
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
@@ -69,173 +89,13 @@ pub(crate) enum Command {
     Load(LoadArgs),
 }
 
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Example:
-  gureum register 'gureum://127.0.0.1:4433/invite/Zm9v#AAAA…' --handle alice --device-name laptop
-
-Quote the address: the shell would take # for a comment. The recovery words are shown once and kept nowhere: write
-them down. After a failure the same command goes on where it stopped.")]
-pub(crate) struct RegisterArgs {
-    /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN
-    #[arg(value_name = "INVITE_URL")]
-    pub(crate) invite: ServerUrl,
-
-    /// The name by which others find you: 2 to 32 of a-z 0-9 . _ - beginning with a letter
-    #[arg(long)]
-    pub(crate) handle: Handle,
-
-    /// A name for this device [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) device_name: Option<String>,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  gureum send bob 'See you at nine'
-  date | gureum send bob -
-
-Succeeds when the server has the message on disk.")]
-pub(crate) struct SendArgs {
-    /// The handle of whom it is for
-    pub(crate) to: Handle,
-
-    /// The message; - reads standard input
-    #[arg(allow_hyphen_values = true)]
-    pub(crate) text: String,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  gureum receive
-  gureum --json receive --follow | jq .text")]
-pub(crate) struct ReceiveArgs {
-    /// Stay connected and print what comes, until interrupted
-    #[arg(long)]
-    pub(crate) follow: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  gureum history
-  gureum history bob --limit 20")]
-pub(crate) struct HistoryArgs {
-    /// Only the conversation with this handle
-    pub(crate) with: Option<Handle>,
-
-    /// The newest so many entries
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub(crate) limit: u32,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Example:
-  gureum chat bob
-
-Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back.")]
-pub(crate) struct ChatArgs {
-    /// The handle of whom to talk to
-    pub(crate) with: Handle,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Example:
-  gureum restart bob
-
-The server has gone back to before what this device has seen: either its operator restored a backup, or somebody
-tampers with it, who may have stolen older keys of one of you. Ask the operator, and compare `gureum safety-number bob`
-with bob, before you run this. It takes what came and prints it, makes new keys for this device on top of the server's
-state, and goes on from there; what you had sent and the server has lost is not sent again. The other one decides for
-their own devices, by the same command: until then they may not be able to read what you send.")]
-pub(crate) struct RestartArgs {
-    /// The other one's handle
-    pub(crate) with: Handle,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct WithArgs {
-    /// The other one's handle
-    pub(crate) with: Handle,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  gureumd invite --data-dir DIR --uses 100
-  gureum load --server 'gureum://…' --pairs 50 --window 64 --duration 10s --sealed-size 256
-  gureum load --server 'gureum://…' --pairs 50 --rate 20000 --duration 30s --sealed-size 256 --json
-  gureum load --server 'gureum://…' --pairs 4 --window 16 --duration 10s
-  gureum load --server 'gureum://…' --idle 1000 --duration 60s
-
-Each pair is two accounts with keys of their own, so that an invite needs two uses a pair (one for each idle
-connection). With --rate, latencies count from the moment a message was due, not from when it left. A server takes
-1,000 messages a second from one device; to load it with more, start it with --sends-per-second 1000000.")]
-pub(crate) struct LoadArgs {
-    /// The server: an invite with enough uses, or its address where registration is open
-    #[arg(long, value_name = "URL")]
-    pub(crate) server: ServerUrl,
-
-    /// Pairs of devices, one sending to the other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within::<1, LOAD_PAIRS_MAX>)]
-    pub(crate) pairs: usize,
-
-    /// Closed loop: so many messages of each pair without an answer, at most 64
-    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "rate")]
-    pub(crate) window: u32,
-
-    /// Open loop: so many messages a second, of all pairs together
-    #[arg(long, value_name = "R", value_parser = positive)]
-    pub(crate) rate: Option<f64>,
-
-    /// How long to send
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
-    pub(crate) duration: Duration,
-
-    /// Bytes of text a message, encrypted as a conversation is
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = within::<TEXT_BYTES_MIN, TEXT_BYTES_MAX>)]
-    pub(crate) size: usize,
-
-    /// Opaque bodies of so many bytes instead, without encryption: loads the server alone
-    #[arg(long, value_name = "BYTES", conflicts_with = "size", value_parser = within::<SEALED_BYTES_MIN, SEALED_BYTES_MAX>)]
-    pub(crate) sealed_size: Option<usize>,
-
-    /// Instead of pairs: so many connections that are subscribed and silent
-    #[arg(long, value_name = "N", conflicts_with_all = ["pairs", "rate", "window", "size", "sealed_size"],
-        value_parser = within::<1, LOAD_IDLE_MAX>)]
-    pub(crate) idle: Option<usize>,
-
-    /// Threads of the load tester
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within::<1, LOAD_THREADS_MAX>)]
-    pub(crate) threads: usize,
-}
-
-/// Threads of a load tester: more than any machine on which one makes sense has processors.
-const LOAD_THREADS_MAX: usize = 256;
-
-fn within<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(number) if (LEAST..=MOST).contains(&number) => Ok(number),
-        _ => Err(format!("from {LEAST} to {MOST}")),
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("a number above 0".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    const CODE: &str = "GLAEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCIRCEIRCEIRCEIRCEIRCEIRCEIQ";
 
     #[track_caller]
     fn check(line: &str, fits: bool) {
@@ -256,8 +116,36 @@ mod tests {
         check("gureum send bob", false);
         check("gureum receive --follow --json", true);
         check("gureum history bob --limit 3", true);
+        check("gureum read bob --json", true);
+        check("gureum read", false);
+        check("gureum settings", true);
+        check("gureum settings receipts off --json", true);
+        check("gureum settings receipts perhaps", false);
+        check("gureum settings receipts", false);
         check("gureum restart bob --json", true);
+        check("gureum link gureum://127.0.0.1:1 --device-name tablet", true);
+        check("gureum link", false);
+        check("gureum devices --json", true);
+        check(&format!("gureum devices approve {CODE} --name tablet"), true);
+        check(&format!("gureum devices approve {}", CODE.to_lowercase()), true);
+        check("gureum devices approve GLAEIR", false);
+        check("gureum devices revoke tablet", true);
+        check("gureum devices revoke", false);
+        check("gureum devices tablet", false);
+        check("gureum recover gureum://127.0.0.1:1", true);
         check("gureum restart", false);
+        check("gureum send Book text", true);
+        check("gureum group create club bob carol", true);
+        check("gureum group create club", false);
+        check("gureum group create club Bob", false);
+        check("gureum group add club", false);
+        check("gureum group admin club bob --revoke", true);
+        check("gureum group leave club", true);
+        check("gureum group rename club books", true);
+        check("gureum group rename club", false);
+        check("gureum --json group list", true);
+        check("gureum group show club", true);
+        check("gureum group", false);
         check("gureum load --server a --pairs 2 --rate 100 --duration 5s --sealed-size 256", true);
         check("gureum load --server a --rate 0", false);
         check("gureum load --server a --window 65", false);

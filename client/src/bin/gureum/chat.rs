@@ -2,16 +2,15 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use gureum_client::vault::StoredEvent;
+use gureum_client::vault::{Event, HistoryItem, Resolved, StoredEvent, Target, With};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
-use gureum_proto::{AccountId, Handle};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::args::ChatArgs;
-use crate::home::Home;
+use crate::home::{Home, whose};
 use crate::output::{Output, printable};
 use crate::signal::Interrupt;
 
@@ -29,16 +28,27 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let client = home.open().await?;
     let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
     let commands = session.commands();
-    let peer = match client.contact(&args.with).await? {
-        Some(contact) => contact.account,
-        None => Box::pin(session.finish(commands.find(args.with.clone()))).await?.account,
+    let resolved = match (client.resolve(&args.with).await?, args.with.handle()) {
+        // Somebody may be called that who is not known here, also where a group is.
+        (Resolved::Group(_) | Resolved::Unknown, Some(_)) => {
+            Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
+        }
+        (resolved, _) => resolved,
     };
-    for item in client.history(Some(peer), HISTORY_SHOWN).await? {
-        output.print(&output.history(&item)?)?;
+    let Some(with) = whose(&resolved) else { anyhow::bail!("there is no conversation with {} here", args.with) };
+    let history = client.history(Some(with), HISTORY_SHOWN).await?;
+    for item in &history {
+        output.print(&output.history(item)?)?;
     }
+    let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
     let (screen, lines) = terminal(output, &args.with)?;
+    // Another group of this name, or another name, changes nothing about where this goes.
+    let to = match with {
+        With::Group(conversation) => conversation.into(),
+        With::Account(_) => args.with,
+    };
     let mut chat =
-        Chat { client, peer, with: args.with, screen, output, commands, unanswered: JoinSet::new(), has_failed: false };
+        Chat { client, with, to, screen, output, commands, unanswered: JoinSet::new(), has_read, has_failed: false };
     let result = Box::pin(chat.talk(&mut session, lines, &mut interrupt)).await;
     drop(chat);
     Box::pin(session.close()).await;
@@ -47,12 +57,14 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
 
 struct Chat {
     client: Client,
-    peer: AccountId,
-    with: Handle,
+    with: With,
+    to: Target,
     screen: Screen,
     output: Output,
     commands: SessionCommands,
     unanswered: JoinSet<Result<(), ClientError>>,
+    /// Something was shown, and the session does not know yet that it is read.
+    has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
     has_failed: bool,
 }
@@ -73,13 +85,13 @@ impl Chat {
                 () = interrupt.wait() => return Ok(()),
                 Some(answer) = self.unanswered.join_next() => self.show_answer(answer?)?,
                 event = session.next() => match event {
-                    Some(ClientEvent::News | ClientEvent::CaughtUp) => self.show_news().await?,
+                    Some(ClientEvent::News | ClientEvent::CaughtUp | ClientEvent::Sent(_)) => self.show_news().await?,
                     Some(ClientEvent::Disconnected { error, retry_in }) => {
                         let error = printable(&error.to_string());
                         self.screen.print(format!("· {error}; trying again in {:.1} s", retry_in.as_secs_f64()))?;
                     }
                     Some(ClientEvent::Stopped(error)) => return Err(error.into()),
-                    Some(ClientEvent::Connected | ClientEvent::Sent(_)) => (),
+                    Some(ClientEvent::Connected) => (),
                     None => return Ok(()),
                 },
                 line = lines.recv(), if typing && room => match line {
@@ -95,7 +107,7 @@ impl Chat {
 
     async fn hand_over(&mut self, line: String) -> anyhow::Result<()> {
         // Handed over here and awaited elsewhere: the order of typing is the order of sending.
-        let pending = self.commands.hand_over(self.with.clone(), line).await?;
+        let pending = self.commands.hand_over(self.to.clone(), line).await?;
         self.unanswered.spawn(async move { pending.result().await.map(drop) });
         Ok(())
     }
@@ -110,20 +122,25 @@ impl Chat {
         }
     }
 
-    /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`.
+    /// Shows what belongs to this conversation, and leaves the rest for `gureum receive`. What is shown is read.
     async fn show_news(&mut self) -> anyhow::Result<()> {
         loop {
-            let events = self.client.unreported_events_with(self.peer, EVENTS_AT_ONCE).await?;
+            let events = self.client.unreported_events_with(self.with, EVENTS_AT_ONCE).await?;
             if events.is_empty() {
-                return Ok(());
+                break;
             }
             for StoredEvent { event, .. } in &events {
+                self.has_read |= matches!(event, Event::Message(message) if !message.own);
                 if let Some(line) = self.output.event(event)? {
-                    self.screen.print(line)?;
+                    self.screen.print(self.screen.toned(event, line))?;
                 }
             }
             self.client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
         }
+        if self.has_read {
+            self.has_read = !self.commands.note_read(self.to.clone());
+        }
+        Ok(())
     }
 }
 
@@ -134,6 +151,14 @@ enum Screen {
 }
 
 impl Screen {
+    /// A line as it looks there: what nobody has said does not stand out.
+    fn toned(&self, event: &Event, line: String) -> String {
+        match (self, event) {
+            (Self::Editor(_), Event::Receipt { .. }) => format!("\u{1b}[2m{line}\u{1b}[0m"),
+            _ => line,
+        }
+    }
+
     fn print(&mut self, line: String) -> anyhow::Result<()> {
         match self {
             Self::Editor(printer) => Ok(printer.print(format!("{line}\n"))?),
@@ -143,7 +168,7 @@ impl Screen {
 }
 
 /// A line editor on a terminal, plain lines otherwise; each on a thread that may wait for ever.
-fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
+fn terminal(output: Output, with: &Target) -> anyhow::Result<(Screen, mpsc::Receiver<String>)> {
     let (sender, lines) = mpsc::channel(LINES_MAX);
     if output.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
@@ -158,7 +183,7 @@ fn terminal(output: Output, with: &Handle) -> anyhow::Result<(Screen, mpsc::Rece
     }
     let mut editor = DefaultEditor::new()?;
     let printer = editor.create_external_printer()?;
-    let prompt = format!("to {with}> ");
+    let prompt = format!("to {}> ", printable(with.as_str()));
     std::thread::Builder::new().name("typing".to_owned()).spawn(move || {
         loop {
             match editor.readline(&prompt) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use gureum_client::vault::KeySource;
+use gureum_client::vault::{KeySource, Resolved, Target, With};
 use gureum_client::{Client, ClientError};
 use zeroize::Zeroizing;
 
@@ -49,5 +49,26 @@ impl Home {
     pub(crate) async fn open(&self) -> anyhow::Result<Client> {
         let opened: Result<Client, ClientError> = Client::open(&self.directory()?, self.key()?).await;
         Ok(opened?)
+    }
+}
+
+/// What a device is called where nobody says otherwise: as its machine.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().take(32).collect();
+    if name.is_empty() { "device".to_owned() } else { name }
+}
+
+/// Whose conversations somebody means, as far as they are known here.
+pub(crate) async fn find(client: &Client, target: &Target) -> Result<Option<With>, ClientError> {
+    Ok(whose(&client.resolve(target).await?))
+}
+
+/// Whose conversations that is.
+pub(crate) fn whose(resolved: &Resolved) -> Option<With> {
+    match resolved {
+        Resolved::Id(known) | Resolved::Group(known) => Some(known.with()),
+        Resolved::Contact(contact) => Some(With::Account(contact.account)),
+        Resolved::Unknown => None,
     }
 }

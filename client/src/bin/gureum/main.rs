@@ -2,15 +2,22 @@
 
 mod args;
 mod chat;
+mod devices;
+mod group;
 mod history;
 mod home;
+mod link;
 mod load;
 mod output;
+mod qr;
+mod read;
 mod receive;
+mod recover;
 mod register;
 mod restart;
 mod safety_number;
 mod send;
+mod settings;
 mod signal;
 mod whoami;
 
@@ -21,6 +28,7 @@ use std::time::Duration;
 use args::{Args, Command};
 use clap::Parser;
 use gureum_client::ClientError;
+use gureum_proto::Code;
 use home::Home;
 use output::Output;
 use tokio::runtime::{Builder, Runtime};
@@ -49,6 +57,11 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gureum: {}", output::printable(&format!("{error:#}")));
+            if is_revoked(&error) {
+                eprintln!(
+                    "gureum: its history stays here; to use it again, link it from a new home (gureum link --help)"
+                );
+            }
             if is_gone_back(&error) { ExitCode::from(GONE_BACK) } else { ExitCode::FAILURE }
         }
     }
@@ -73,10 +86,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let home = Home { directory: home, passphrase_file, passphrase };
     match command {
         Command::Register(args) => register::run(&home, output, args).await,
+        Command::Link(args) => Box::pin(link::run(&home, output, args)).await,
+        Command::Devices(args) => devices::run(&home, output, args).await,
+        Command::Recover(args) => Box::pin(recover::run(&home, output, args)).await,
         Command::Send(args) => send::run(&home, output, args).await,
         Command::Receive(args) => Box::pin(receive::run(&home, output, args)).await,
         Command::History(args) => history::run(&home, output, args).await,
         Command::Chat(args) => Box::pin(chat::run(&home, output, args)).await,
+        Command::Read(args) => Box::pin(read::run(&home, output, args)).await,
+        Command::Settings(args) => settings::run(&home, output, args).await,
+        Command::Group(args) => Box::pin(group::run(&home, output, args)).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,
@@ -86,6 +105,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 fn is_gone_back(error: &anyhow::Error) -> bool {
     error.downcast_ref::<ClientError>().is_some_and(ClientError::is_gone_back)
+}
+
+fn is_revoked(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().and_then(ClientError::code) == Some(Code::DeviceRevoked)
 }
 
 /// Whoever read the output has seen enough.

@@ -1,14 +1,16 @@
 //! What the commands print: one line for people or one JSON object, each written out before the next.
 
+mod event;
+mod text;
+
 use std::io::{self, Write};
-use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, HistoryItem, Message};
-use gureum_proto::{ConversationId, GapReason, Handle};
+pub(crate) use event::device_json;
+use event::{event_json, history_json};
+use gureum_client::vault::{Event, HistoryItem, ReceiptKind, StoredEvent};
 use serde::Serialize;
-
-/// Handles shorter than this are padded, so that texts begin in one column.
-const HANDLE_COLUMN: usize = 10;
+pub(crate) use text::{device_text, group_text, printable, time_text};
+use text::{event_text, history_text, receipts_text};
 
 /// Where and how to print.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +37,24 @@ pub(crate) enum Line<'a> {
     },
     Message {
         conversation: String,
+        group: Option<&'a str>,
         from: String,
+        own: bool,
         text: &'a str,
         message_id: Option<String>,
         server_time_ms: u64,
         seq: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivered_to: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        read_by: Option<Vec<String>>,
+    },
+    Receipt {
+        kind: ReceiptKind,
+        message_id: String,
+        conversation: String,
+        by: String,
+        time_ms: u64,
     },
     Gap {
         from_seq: u64,
@@ -55,6 +70,16 @@ pub(crate) enum Line<'a> {
     },
     Rejoined {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+    },
+    Restored {
+        conversations: u64,
+    },
+    Copied {
+        conversation: String,
     },
     GoneBack {
         conversation: String,
@@ -66,13 +91,58 @@ pub(crate) enum Line<'a> {
         conversation: String,
         with: String,
     },
-    DeviceAdded {
-        account: String,
-        device: String,
+    Group(GroupLine),
+    #[serde(rename = "group")]
+    GroupShown {
+        conversation: String,
+        name: String,
+        members: usize,
+        admin: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        people: Option<Vec<PersonLine>>,
     },
-    DeviceRevoked {
+    GroupRefused {
+        conversation: String,
+        name: &'a str,
+        what: &'a str,
+        why: &'a str,
+    },
+    #[serde(rename = "device")]
+    DeviceChange {
+        change: &'static str,
+        account: String,
+        handle: &'a str,
+        device: String,
+        name: Option<&'a str>,
+    },
+    Device {
+        device: String,
+        name: Option<&'a str>,
+        added_ms: u64,
+        last_seen_ms: Option<u64>,
+        current: bool,
+    },
+    LinkCode {
+        code: &'a str,
+    },
+    LinkCheck {
+        digits: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        handle: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_name: Option<&'a str>,
+    },
+    Linked {
         account: String,
         device: String,
+        handle: String,
+        device_name: &'a str,
+    },
+    Recovered {
+        account: String,
+        device: String,
+        handle: String,
+        device_name: &'a str,
     },
     CommitRefused {
         conversation: String,
@@ -82,6 +152,14 @@ pub(crate) enum Line<'a> {
     SendFailed {
         conversation: String,
         why: &'a str,
+    },
+    Read {
+        with: String,
+        conversation: String,
+        number: u64,
+    },
+    Settings {
+        receipts: bool,
     },
     Whoami {
         handle: String,
@@ -95,6 +173,25 @@ pub(crate) enum Line<'a> {
         account: String,
         number: &'a str,
     },
+}
+
+/// A change of a group.
+#[derive(Debug, Serialize)]
+pub(crate) struct GroupLine {
+    pub(crate) change: &'static str,
+    pub(crate) conversation: String,
+    pub(crate) name: String,
+    pub(crate) by: Option<String>,
+    pub(crate) who: Vec<String>,
+}
+
+/// Somebody in a group.
+#[derive(Debug, Serialize)]
+pub(crate) struct PersonLine {
+    pub(crate) handle: String,
+    pub(crate) account: String,
+    pub(crate) role: &'static str,
+    pub(crate) devices: usize,
 }
 
 impl Output {
@@ -127,177 +224,55 @@ impl Output {
         Ok(Some(event_text(event)))
     }
 
+    /// The lines that stand for events, in their order. People read of receipts that came together in one line.
+    pub(crate) fn events(self, events: &[StoredEvent]) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for alike in events.chunk_by(|one, next| !self.json && are_alike(&one.event, &next.event)) {
+            match alike {
+                [StoredEvent { event: Event::Receipt { kind, by, .. }, .. }, _, ..] => {
+                    lines.push(receipts_text(*kind, by, alike.len()));
+                }
+                _ => {
+                    for stored in alike {
+                        lines.extend(self.event(&stored.event)?);
+                    }
+                }
+            }
+        }
+        Ok(lines)
+    }
+
     /// The line that stands for an entry of the history.
     pub(crate) fn history(self, item: &HistoryItem) -> anyhow::Result<String> {
         if self.json {
             return Ok(serde_json::to_string(&history_json(item))?);
         }
-        Ok(match item {
-            HistoryItem::Message(message) => message_text(message),
-            HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
-            HistoryItem::Restarted { with, .. } => restarted_text(with),
-            HistoryItem::Unreadable { server_time_ms, why, .. } => {
-                format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
-            }
-        })
+        Ok(history_text(item))
     }
 }
 
-fn event_json(event: &Event) -> Option<Line<'_>> {
-    Some(match event {
-        Event::Message(message) => message_json(message),
-        Event::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
-        Event::Unreadable { conversation, number, message_id, why } => Line::Unreadable {
-            conversation: conversation.to_string(),
-            message_id: message_id.to_string(),
-            number: *number,
-            why,
-        },
-        // A conversation shows itself by its first message.
-        Event::Joined { .. } => return None,
-        Event::Rejoined { conversation } => Line::Rejoined { conversation: conversation.to_string() },
-        Event::GoneBack { conversation, with, epoch, epoch_seen } => Line::GoneBack {
-            conversation: conversation.to_string(),
-            with: with.to_string(),
-            epoch: *epoch,
-            epoch_seen: *epoch_seen,
-        },
-        Event::Restarted { conversation, with } => restarted_json(*conversation, with),
-        Event::DeviceAdded { account, device } => {
-            Line::DeviceAdded { account: account.to_string(), device: device.to_string() }
+/// Whether two events are receipts that differ in their messages alone.
+fn are_alike(one: &Event, next: &Event) -> bool {
+    match (one, next) {
+        (Event::Receipt { kind, by, conversation, .. }, Event::Receipt { kind: k, by: b, conversation: c, .. }) => {
+            (kind, by, conversation) == (k, b, c)
         }
-        Event::DeviceRevoked { account, device } => {
-            Line::DeviceRevoked { account: account.to_string(), device: device.to_string() }
-        }
-        Event::CommitRefused { conversation, why, stopped } => {
-            Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
-        }
-        Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
-    })
-}
-
-fn history_json(item: &HistoryItem) -> Line<'_> {
-    match item {
-        HistoryItem::Message(message) => message_json(message),
-        HistoryItem::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
-        HistoryItem::Restarted { conversation, with } => restarted_json(*conversation, with),
-        HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
-            conversation: conversation.to_string(),
-            message_id: message_id.to_string(),
-            number: *number,
-            why,
-        },
+        _ => false,
     }
-}
-
-fn message_json(message: &Message) -> Line<'_> {
-    Line::Message {
-        conversation: message.conversation.to_string(),
-        from: message.from_handle.to_string(),
-        text: &message.text,
-        message_id: message.message_id.map(|id| id.to_string()),
-        server_time_ms: message.server_time_ms,
-        seq: message.seq,
-    }
-}
-
-fn restarted_json(conversation: ConversationId, with: &Handle) -> Line<'static> {
-    Line::Restarted { conversation: conversation.to_string(), with: with.to_string() }
-}
-
-const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {
-    let reason = match reason {
-        GapReason::Expired => "expired",
-        GapReason::Overflow => "overflow",
-        GapReason::Lost => "lost",
-    };
-    Line::Gap { from_seq, to_seq, count, reason }
-}
-
-fn event_text(event: &Event) -> String {
-    match event {
-        Event::Message(message) => message_text(message),
-        Event::Gap { count, reason, .. } => gap_text(*count, *reason),
-        Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
-        Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
-        Event::Rejoined { .. } => {
-            "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
-        }
-        Event::GoneBack { with, .. } => gone_back_text(with),
-        Event::Restarted { with, .. } => restarted_text(with),
-        Event::DeviceAdded { device, .. } => format!("· a device was added to an account: {device}"),
-        Event::DeviceRevoked { device, .. } => format!("· a device was revoked: {device}"),
-        Event::CommitRefused { why, stopped, .. } => {
-            let end = if *stopped { "; the conversation is stopped" } else { "" };
-            format!("· a change of a conversation was refused: {}{end}", printable(why))
-        }
-        Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
-    }
-}
-
-fn gone_back_text(with: &Handle) -> String {
-    format!(
-        "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
-         somebody tampers with it. Nothing is sent there until you have asked the operator, compared \
-         `gureum safety-number {with}`, and run `gureum restart {with}`"
-    )
-}
-
-fn restarted_text(with: &Handle) -> String {
-    format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
-}
-
-fn message_text(message: &Message) -> String {
-    let handle = message.from_handle.as_str();
-    format!("{}  {handle:<HANDLE_COLUMN$}  {}", time_text(message.server_time_ms), printable(&message.text))
-}
-
-fn gap_text(count: u64, reason: GapReason) -> String {
-    let why = match reason {
-        GapReason::Expired => "the server keeps messages only for a while",
-        GapReason::Overflow => "more came than the server keeps for one account",
-        GapReason::Lost => "the server lost them, and maybe more: it was damaged, or went back to a backup",
-    };
-    match count {
-        0 => format!("· messages may be missing: {why}"),
-        1 => format!("· 1 message is gone: {why}"),
-        _ => format!("· {count} messages are gone: {why}"),
-    }
-}
-
-/// A time as people read it, in UTC.
-pub(crate) fn time_text(time_ms: u64) -> String {
-    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).map_or_else(
-        || format!("{time_ms} ms"),
-        |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " "),
-    )
-}
-
-/// Text of others without what would steer a terminal or reorder what is read.
-pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
-    use gureum_client::vault::OutboxId;
-    use gureum_proto::{AccountId, DeviceId, MessageId};
+    use gureum_client::vault::{GroupChange, Message, OutboxId, Receipts};
+    use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 
     use super::*;
 
     fn message(own: bool) -> Message {
         Message {
             conversation: ConversationId::from_bytes([1; 16]),
-            peer: AccountId::from_bytes([2; 16]),
+            peer: Some(AccountId::from_bytes([2; 16])),
+            group: None,
             from: AccountId::from_bytes([2; 16]),
             from_handle: "bob".parse().unwrap(),
             device: DeviceId::from_bytes([3; 16]),
@@ -307,6 +282,7 @@ mod tests {
             server_time_ms: 1_700_000_000_000,
             number: 4,
             seq: (!own).then_some(9),
+            receipts: None,
         }
     }
 
@@ -320,8 +296,8 @@ mod tests {
         check(
             &Event::Message(message(false)),
             concat!(
-                r#"{"event":"message","conversation":"01010101010101010101010101010101","from":"bob","#,
-                r#""text":"hé \"you\"\n","message_id":"018bcfe5680070008000000000000005","#,
+                r#"{"event":"message","conversation":"01010101010101010101010101010101","group":null,"from":"bob","#,
+                r#""own":false,"text":"hé \"you\"\n","message_id":"018bcfe5680070008000000000000005","#,
                 r#""server_time_ms":1700000000000,"seq":9}"#
             ),
         );
@@ -331,6 +307,48 @@ mod tests {
     fn an_own_message_has_no_place_in_the_inbox() {
         let line = Output::new(true).history(&HistoryItem::Message(message(true))).unwrap();
         assert!(line.ends_with(r#""seq":null}"#), "{line}");
+    }
+
+    #[test]
+    fn the_history_says_who_has_an_own_message_and_who_has_read_it() {
+        let people = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let shown = |json, delivered_to: &[&str], read_by: &[&str]| {
+            let receipts = Receipts { delivered_to: people(delivered_to), read_by: people(read_by) };
+            let message = Message { receipts: Some(receipts), ..message(true) };
+            Output::new(json).history(&HistoryItem::Message(message)).unwrap()
+        };
+        let line = shown(true, &["bob", "carol"], &["bob"]);
+        assert!(line.ends_with(r#""seq":null,"delivered_to":["bob","carol"],"read_by":["bob"]}"#), "{line}");
+        assert!(!shown(false, &[], &[]).contains('✓'));
+        assert!(shown(false, &["bob"], &[]).ends_with(" ✓"));
+        assert!(shown(false, &["bob"], &["bob"]).ends_with(" ✓✓"));
+    }
+
+    #[test]
+    fn a_receipt_says_whose_it_is_and_of_which_message() {
+        let receipt = |kind| Event::Receipt {
+            kind,
+            conversation: ConversationId::from_bytes([1; 16]),
+            message_id: MessageId::new(1_700_000_000_000, 5),
+            by: "bob".parse().unwrap(),
+            time_ms: 1_700_000_000_500,
+        };
+        check(
+            &receipt(ReceiptKind::Read),
+            concat!(
+                r#"{"event":"receipt","kind":"read","message_id":"018bcfe5680070008000000000000005","#,
+                r#""conversation":"01010101010101010101010101010101","by":"bob","time_ms":1700000000500}"#
+            ),
+        );
+        let said = Output::new(false).event(&receipt(ReceiptKind::Delivered)).unwrap().unwrap();
+        assert!(said.contains("bob has your message of 2023-11-14 22:13:20Z"), "{said}");
+        let (delivered, read) = (ReceiptKind::Delivered, ReceiptKind::Read);
+        let stored = |kind| StoredEvent { id: 1, event: receipt(kind) };
+        let together = [stored(delivered), stored(delivered), stored(read)];
+        let lines = Output::new(false).events(&together).unwrap();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("bob has 2 messages of yours"), "{lines:?}");
+        assert_eq!(Output::new(true).events(&together).unwrap().len(), 3);
     }
 
     #[test]
@@ -351,9 +369,61 @@ mod tests {
     }
 
     #[test]
+    fn who_joined_again_is_named_and_this_device_is_not() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        check(
+            &Event::Rejoined { conversation },
+            r#"{"event":"rejoined","conversation":"01010101010101010101010101010101"}"#,
+        );
+        let (by, device) = ("bob".parse().unwrap(), DeviceId::from_bytes([3; 16]));
+        check(
+            &Event::MemberRejoined { conversation, by, device },
+            concat!(
+                r#"{"event":"rejoined","conversation":"01010101010101010101010101010101","by":"bob","#,
+                r#""device":"03030303030303030303030303030303"}"#
+            ),
+        );
+        check(&Event::Restored { conversations: 2 }, r#"{"event":"restored","conversations":2}"#);
+        check(
+            &Event::Copied { conversation },
+            r#"{"event":"copied","conversation":"01010101010101010101010101010101"}"#,
+        );
+    }
+
+    #[test]
+    fn a_change_of_devices_says_whose_and_which() {
+        let (account, device) = (AccountId::from_bytes([2; 16]), DeviceId::from_bytes([3; 16]));
+        let (handle, name) = ("alice".to_owned(), Some("ta\u{1b}blet".to_owned()));
+        let added = Event::DeviceAdded { account, handle: handle.clone(), device, name };
+        check(
+            &added,
+            concat!(
+                r#"{"event":"device","change":"added","account":"02020202020202020202020202020202","handle":"alice","#,
+                r#""device":"03030303030303030303030303030303","name":"ta\u001bblet"}"#
+            ),
+        );
+        let said = Output::new(false).event(&added).unwrap().unwrap();
+        assert!(said.contains("alice") && said.contains("ta\\u{1b}blet"), "{said}");
+        check(
+            &Event::DeviceRevoked { account, handle, device, name: None },
+            concat!(
+                r#"{"event":"device","change":"revoked","account":"02020202020202020202020202020202","handle":"alice","#,
+                r#""device":"03030303030303030303030303030303","name":null}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_listed_device_is_no_change() {
+        let line = Line::Device { device: "03".to_owned(), name: None, added_ms: 5, last_seen_ms: None, current: true };
+        let listed = r#"{"event":"device","device":"03","name":null,"added_ms":5,"last_seen_ms":null,"current":true}"#;
+        assert_eq!(serde_json::to_string(&line).unwrap(), listed);
+    }
+
+    #[test]
     fn a_server_that_has_gone_back_is_an_event_that_says_what_to_do() {
-        let (conversation, with): (_, Handle) = (ConversationId::from_bytes([1; 16]), "bob".parse().unwrap());
-        let gone_back = Event::GoneBack { conversation, with: with.clone(), epoch: 1, epoch_seen: 3 };
+        let (conversation, with) = (ConversationId::from_bytes([1; 16]), "bob".to_owned());
+        let gone_back = Event::GoneBack { conversation, with: with.clone(), is_group: false, epoch: 1, epoch_seen: 3 };
         check(
             &gone_back,
             concat!(
@@ -367,6 +437,24 @@ mod tests {
             &Event::Restarted { conversation, with },
             r#"{"event":"restarted","conversation":"01010101010101010101010101010101","with":"bob"}"#,
         );
+    }
+
+    #[test]
+    fn a_change_of_a_group_says_who_did_what_to_whom() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let (name, who) = ("Book\u{202e} club".to_owned(), vec!["carol".to_owned(), "dave".to_owned()]);
+        let (change, by) = (GroupChange::Added, Some("bob".to_owned()));
+        let added = Event::Group { conversation, name, change, by, who };
+        check(
+            &added,
+            concat!(
+                r#"{"event":"group","change":"added","conversation":"01010101010101010101010101010101","#,
+                "\"name\":\"Book\u{202e} club\",",
+                r#""by":"bob","who":["carol","dave"]}"#
+            ),
+        );
+        let said = Output::new(false).event(&added).unwrap().unwrap();
+        assert_eq!(said, "· bob added carol, dave to the group Book\\u{202e} club");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `gureum receive`: prints what came, and with `--follow` what comes.
 
-use gureum_client::vault::StoredEvent;
 use gureum_client::{Client, ClientEvent, Inbox, SessionOptions};
 
 use crate::args::ReceiveArgs;
@@ -24,7 +23,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
             event = session.next() => event,
         };
         match event {
-            Some(ClientEvent::News) => print_news(&client, output).await?,
+            Some(ClientEvent::News | ClientEvent::Sent(_)) => print_news(&client, output).await?,
             Some(ClientEvent::CaughtUp) => {
                 print_news(&client, output).await?;
                 if !args.follow {
@@ -37,7 +36,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReceiveArgs) -> anyho
                 eprintln!("gureum: {error}; trying again in {:.1} s", retry_in.as_secs_f64());
             }
             Some(ClientEvent::Stopped(error)) => break Err(error.into()),
-            Some(ClientEvent::Connected | ClientEvent::Sent(_)) => (),
+            Some(ClientEvent::Connected) => (),
             None => break Ok(()),
         }
     };
@@ -53,12 +52,9 @@ pub(crate) async fn print_news(client: &Client, output: Output) -> anyhow::Resul
         if events.is_empty() {
             return Ok(());
         }
-        let ids = events.iter().map(|stored| stored.id).collect();
-        for StoredEvent { event, .. } in &events {
-            if let Some(line) = output.event(event)? {
-                output.print(&line)?;
-            }
+        for line in output.events(&events)? {
+            output.print(&line)?;
         }
-        client.mark_reported(ids).await?;
+        client.mark_reported(events.into_iter().map(|stored| stored.id).collect()).await?;
     }
 }

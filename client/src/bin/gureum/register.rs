@@ -3,7 +3,7 @@
 use gureum_client::{Client, NewAccount};
 
 use crate::args::RegisterArgs;
-use crate::home::Home;
+use crate::home::{Home, host_name};
 use crate::output::{Line, Output, printable};
 
 pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyhow::Result<()> {
@@ -30,10 +30,4 @@ pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyh
     );
     output.print_either(&line, &text)?;
     Ok(registration.client.recovery_words_shown().await?)
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().take(32).collect();
-    if name.is_empty() { "device".to_owned() } else { name }
 }

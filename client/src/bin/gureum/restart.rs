@@ -18,8 +18,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: RestartArgs) -> anyho
     print_news(&client, output).await?;
     if restarted? {
         eprintln!(
-            "gureum: {0} may have to run `gureum restart {1}` too: a device that has seen more than the server cannot read \
-             what you send until then",
+            "gureum: others may have to run `gureum restart` too ({} for {}): a device that has seen more than the server \
+             cannot read what you send until then",
             args.with,
             client.identity().handle
         );

@@ -11,7 +11,7 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::limits::HISTORY_SEARCHED;
 use crate::link::LinkError;
-use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault};
+use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault, VaultError};
 
 impl Session<'_> {
     /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
@@ -19,7 +19,20 @@ impl Session<'_> {
         while std::mem::take(&mut self.outbox_due) {
             let after = self.handed_over;
             let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
-            let sends = self.sync.vault.call(move |vault| vault.next_sends(after, limit)).await?;
+            let (sends, held_up) = self
+                .sync
+                .vault
+                .call(move |vault| {
+                    let sends = vault.next_sends(after, limit)?;
+                    let held_up = sends.is_empty() && vault.removals_hold_up_messages()?;
+                    Ok::<_, VaultError>((sends, held_up))
+                })
+                .await?;
+            self.held_up = held_up;
+            // Taking commits from elsewhere than the inbox makes what waits in it harder to read: the inbox comes first.
+            if held_up && self.mend_at.is_none() && (self.caught_up || !self.options.subscribed) {
+                self.remove_at = Some(Instant::now());
+            }
             let Some(highest) = sends.iter().map(|send| send.counter).max() else { return Ok(()) };
             let sends = not_in_flight(sends, &self.in_flight);
             let handed = if sends.is_empty() { Ok(()) } else { self.sync.link.send(&sends) };
@@ -67,6 +80,8 @@ impl Session<'_> {
                         self.mend_later(error.retry_after());
                     }
                 }
+                // It is held up by that now, and looked after when nothing else is left to be sent.
+                Settled::Removal { .. } => (),
                 Settled::Later { retry_after_ms } => {
                     let wait = Duration::from_millis(retry_after_ms.max(100));
                     self.outbox_again = Some(Instant::now() + wait);
@@ -81,6 +96,8 @@ impl Session<'_> {
                     self.tell(ClientEvent::News).await;
                 }
                 Settled::Failed(_) => self.tell(ClientEvent::News).await,
+                // There may be more than could wait at once.
+                Settled::Silent => self.receipts_later(),
                 Settled::Nothing => self.settled_elsewhere = true,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gureum_proto::{ConversationId, Notice};
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -9,46 +10,112 @@ use super::Session;
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
-use crate::limits::{UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE};
+use crate::limits::{
+    GROUP_REMOVAL_PATIENCE, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE,
+};
+use crate::vault::{Removals, Vault};
 
 impl Session<'_> {
     /// What waits until everything readable is read: state that no inbox entry brings any more.
     pub(super) async fn after_catching_up(&mut self) -> Result<(), ClientError> {
-        if std::mem::take(&mut self.epochs_differ) {
-            let compared = self.sync.compare_conversations().await?;
-            self.mend_unless_done(compared);
-            self.answer_gone_back().await?;
-        }
+        self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
         self.expect_welcomes().await?;
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
+        self.expect_changes().await?;
         self.outbox_due = true;
+        // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
+        if self.options.is_last {
+            self.send_receipts().await
+        } else {
+            self.receipts_later();
+            Ok(())
+        }
+    }
+
+    /// Compares with what the server lists, if anything may differ.
+    pub(super) async fn compare(&mut self) -> Result<(), ClientError> {
+        if std::mem::take(&mut self.must_compare) {
+            let compared = self.sync.compare_conversations().await?;
+            self.mend_unless_done(compared);
+            self.answer_gone_back().await?;
+        }
         Ok(())
     }
 
     /// A conversation begun elsewhere comes as a Welcome, soon; else this device joins without one.
     pub(super) async fn expect_welcomes(&mut self) -> Result<(), ClientError> {
-        if self.join_at.is_none() && !self.sync.absent().await?.is_empty() {
+        if self.join_at.is_none() && !self.to_join().await?.is_empty() {
             self.join_at = Some(Instant::now() + WELCOME_PATIENCE);
         }
         Ok(())
     }
 
+    /// Conversations that this device is not in, and those that it has older keys of than it has used before: what these
+    /// open in the inbox is read first.
+    async fn to_join(&self) -> Result<Vec<ConversationId>, ClientError> {
+        let mut conversations = self.sync.absent().await?;
+        if self.options.subscribed && self.caught_up {
+            conversations.extend(self.sync.vault.call(Vault::rejoins_due).await?);
+        }
+        Ok(conversations)
+    }
+
     pub(super) async fn join_absent(&mut self) -> Result<(), ClientError> {
         self.join_at = None;
-        for conversation in self.sync.absent().await? {
+        for conversation in self.to_join().await? {
             if let Err(error) = self.sync.rejoin(conversation).await {
                 let error = error.confined()?;
                 tracing::warn!(%error, %conversation, "cannot join a conversation");
                 self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
                 self.mend_later(error.retry_after());
+            } else if self.sync.vault.call(Vault::removals_due).await?.contains(&conversation) {
+                // Who has just come in is up to date, and the other devices of an account that was brought back are gone.
+                self.remove_now(conversation).await?;
             }
         }
+        self.expect_changes().await?;
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())
+    }
+
+    /// Leaves removals to others for a while: one is enough, and who comes later has lost a race.
+    pub(super) fn remove_later(&mut self, removals: Removals) {
+        let longest = match removals {
+            Removals::Nothing => return,
+            Removals::FromPairs => REMOVAL_PATIENCE,
+            Removals::FromGroups => GROUP_REMOVAL_PATIENCE,
+        };
+        // What failed is tried again when the rest is.
+        if self.mend_at.is_none() {
+            let patience = longest.mul_f64(rand::rng().random_range(0.0..1.0));
+            self.remove_at.get_or_insert_with(|| Instant::now() + patience);
+        }
+    }
+
+    pub(super) async fn remove_revoked(&mut self) -> Result<(), ClientError> {
+        self.remove_at = None;
+        for conversation in self.sync.vault.call(Vault::removals_due).await? {
+            self.remove_now(conversation).await?;
+        }
+        self.answer_gone_back().await?;
+        self.outbox_due = true;
+        self.tell(ClientEvent::News).await;
+        Ok(())
+    }
+
+    /// Removes the revoked devices of a conversation; `false` where that has to wait.
+    pub(super) async fn remove_now(&mut self, conversation: ConversationId) -> Result<bool, ClientError> {
+        let Err(error) = self.sync.remove_revoked(conversation).await else { return Ok(true) };
+        let error = error.confined()?;
+        tracing::warn!(%error, %conversation, "cannot remove a revoked device");
+        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
+        self.mend_later(error.retry_after());
+        Ok(false)
     }
 
     /// Tries again what was refused, and says when to try once more what still is.
@@ -63,6 +130,7 @@ impl Session<'_> {
         let joins = self.options.subscribed && self.join_at.is_none();
         let left = self.sync.mend(joins).await?;
         self.answer_gone_back().await?;
+        self.expect_changes().await?;
         match left.refused {
             Some(asked) => self.mend_later(asked),
             None => self.mend_wait.reset(),
@@ -95,6 +163,48 @@ impl Session<'_> {
         self.mend_unless_done(renewed);
         self.outbox_due = true;
         Ok(())
+    }
+
+    /// Puts KeyPackages in the place of those that others have claimed.
+    pub(super) async fn refill(&mut self) -> Result<(), ClientError> {
+        let Some(notice) = self.refill.take(Instant::now()) else { return Ok(()) };
+        let filled = self.sync.refill(notice.last_resort_used).await?;
+        if filled.refused.is_some() {
+            self.refill.postpone(notice, Instant::now() + wait(filled));
+        }
+        Ok(())
+    }
+}
+
+/// What the server has said of this device's KeyPackages and nothing was done about yet.
+#[derive(Debug, Default)]
+pub(super) struct Refill {
+    noticed: Option<Notice>,
+    /// Notices that come fast, or without end, are answered at a pace.
+    not_before: Option<Instant>,
+}
+
+impl Refill {
+    pub(super) fn note(&mut self, notice: Notice) {
+        let last_resort_used = notice.last_resort_used || self.noticed.is_some_and(|before| before.last_resort_used);
+        self.noticed = Some(Notice { last_resort_used, ..notice });
+    }
+
+    /// Nothing could be done; what comes meanwhile waits as well.
+    pub(super) fn postpone(&mut self, notice: Notice, until: Instant) {
+        self.note(notice);
+        self.not_before = Some(until);
+    }
+
+    /// When something is to be done.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.noticed.map(|_| self.not_before.unwrap_or_else(Instant::now))
+    }
+
+    pub(super) fn take(&mut self, now: Instant) -> Option<Notice> {
+        let noticed = self.noticed.take()?;
+        self.not_before = Some(now + REFILL_PAUSE);
+        Some(noticed)
     }
 }
 

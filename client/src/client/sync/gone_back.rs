@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use gureum_proto::{Code, ConversationId, ConversationState, Handle, HelloClaim, Position, Request, Response};
+use gureum_proto::{Code, ConversationId, ConversationState, HelloClaim, Position, Request, Response};
 
 use super::{ClientError, Sync};
 use crate::limits::{LIFE_BITS, LISTING_PAGES_MAX};
 use crate::link::LinkError;
-use crate::vault::{Continuity, Conversation, ConversationStatus, QueueError, RejoinError, Vault};
+use crate::vault::{Continuity, Conversation, ConversationStatus, QueueError, RejoinError, Resolved, Target, Vault};
 
 /// What this device had seen when it connected.
 #[derive(Debug, Clone, Copy)]
@@ -122,14 +122,18 @@ impl Sync {
         }
     }
 
-    /// Goes on from where the server has gone back to in the conversation with somebody, which a person has decided.
-    /// Returns whether there was anything to do.
-    pub(crate) async fn restart(&self, with: &Handle) -> Result<bool, ClientError> {
-        let unknown = || ClientError::NoConversation(with.to_string());
+    /// Goes on from where the server has gone back to in the conversation with somebody or in a group, which a person has
+    /// decided. Returns whether there was anything to do.
+    pub(crate) async fn restart(&self, with: &Target) -> Result<bool, ClientError> {
         let name = with.clone();
-        let contact = self.vault.call(move |vault| vault.contact_by_handle(&name)).await?.ok_or_else(unknown)?;
-        let known = move |vault: &mut Vault| vault.conversation_with(contact.account);
-        let held = self.vault.call(known).await?.ok_or_else(unknown)?;
+        let held = match self.vault.call(move |vault| vault.resolve(&name)).await? {
+            Resolved::Id(known) | Resolved::Group(known) => Some(known),
+            Resolved::Contact(contact) => {
+                self.vault.call(move |vault| vault.conversation_with(contact.account)).await?
+            }
+            Resolved::Unknown => None,
+        };
+        let held = held.ok_or_else(|| ClientError::NoConversation(with.to_string()))?;
         let (id, peer) = (held.id, held.peer);
         match held.state {
             ConversationStatus::Ahead => (),
@@ -140,6 +144,8 @@ impl Sync {
             Err(ClientError::Link(LinkError::Refused(refusal)))
                 if matches!(refusal.code, Code::NotFound | Code::NotMember) =>
             {
+                // Of a group it would take KeyPackages of everybody, and an admin to decide it.
+                let Some(peer) = peer else { return Err(ClientError::GroupGone(with.to_string())) };
                 self.begin(peer, Some(id)).await?;
                 return Ok(true);
             }

@@ -12,10 +12,10 @@ use crate::link::tests::{Peer, request, server};
 use crate::vault::HistoryItem;
 
 /// Somebody who has begun a conversation with Bob.
-struct Sender {
+pub(super) struct Sender {
     _home: tempfile::TempDir,
     vault: Vault,
-    talk: ConversationId,
+    pub(super) talk: ConversationId,
     welcome: Bytes,
 }
 
@@ -27,7 +27,7 @@ fn found(handle: &str, account: AccountId, root_entry: Bytes) -> AccountFound {
     AccountFound { account, handle: handle.parse().unwrap(), log_entries: vec![root_entry], log_length: 1 }
 }
 
-fn registered(home: &Path, handle: &str) -> (Vault, AccountFound) {
+pub(super) fn registered(home: &Path, handle: &str) -> (Vault, AccountFound) {
     let (mut vault, draft) = Vault::create(home, &KeySource::File, &profile(handle)).unwrap();
     let (account, device) = (vault.identity().account, vault.identity().device);
     vault.registered(&handle.parse().unwrap(), Registered { account, device }).unwrap();
@@ -36,7 +36,7 @@ fn registered(home: &Path, handle: &str) -> (Vault, AccountFound) {
 
 impl Sender {
     /// Both know each other; the Welcome is on its way.
-    fn begin(handle: &str, bob: &mut Vault, bob_found: &AccountFound) -> Self {
+    pub(super) fn begin(handle: &str, bob: &mut Vault, bob_found: &AccountFound) -> Self {
         let home = tempfile::tempdir().unwrap();
         let (mut vault, own) = registered(home.path(), handle);
         bob.learn_account(&own, 0).unwrap();
@@ -54,7 +54,11 @@ impl Sender {
         self.vault.commit_accepted(self.talk).unwrap();
     }
 
-    fn welcome(&self) -> EnvelopeBody {
+    pub(super) fn account(&self) -> AccountId {
+        self.vault.identity().account
+    }
+
+    pub(super) fn welcome(&self) -> EnvelopeBody {
         EnvelopeBody::Welcome(self.welcome.clone())
     }
 
@@ -64,7 +68,7 @@ impl Sender {
         EnvelopeBody::Message { number, ciphertext: sends.last().unwrap().ciphertext.clone() }
     }
 
-    fn envelope(&self, position: Position, body: EnvelopeBody) -> DeliveryFrame {
+    pub(super) fn envelope(&self, position: Position, body: EnvelopeBody) -> DeliveryFrame {
         let (sender_account, sender_device): (AccountId, DeviceId) =
             (self.vault.identity().account, self.vault.identity().device);
         let message_id = MessageId::new(1_700_000_000_000 + position.seq, 1);
@@ -87,18 +91,15 @@ async fn serve(
     loop {
         tokio::select! {
             stream = connection.accept_bi() => {
-                let Ok((mut send, mut recv)) = stream else { return };
-                let answer = match request(&mut recv).await {
+                let Ok((send, mut recv)) = stream else { return };
+                let said = match request(&mut recv).await {
                     Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
                     Request::ReadCommits { .. } => Response::Refused(Refusal::new(Code::CommitsGone)),
                     Request::ReadGroup { .. } => Response::Refused(Refusal::new(Code::NotMember)),
                     Request::SubmitCommit(_) => Response::Refused(Refusal::new(Code::EpochConflict)),
                     other => panic!("{other:?}"),
                 };
-                let mut out = BytesMut::new();
-                answer.put(&mut out);
-                send.write_all(&out).await.unwrap();
-                send.finish().unwrap();
+                answer(send, &said).await;
             }
             frame = peer.next_unless_closed() => {
                 let Some(frame) = frame else { return };
@@ -172,7 +173,7 @@ async fn told_to_who_waits(deliveries: fn(&mut Sender) -> (Vec<DeliveryFrame>, V
     let client = Client::new(Ground::system(), home.path(), bob, identity).unwrap();
     let mut session = client.session(TAKE).unwrap();
     let commands = session.commands();
-    let sent = session.finish(commands.send("alice".parse().unwrap(), "hello?".to_owned()));
+    let sent = session.finish(commands.send("alice".parse::<Target>().unwrap(), "hello?".to_owned()));
     let error = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("an answer").unwrap_err();
     assert!(error.is_gone_back(), "{error}");
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0, "it is taken back");
@@ -216,7 +217,14 @@ async fn who_waits_for_an_answer_is_told_when_the_list_of_conversations_shows_th
     .await;
 }
 
-fn bytes(frames: &[DeliveryFrame]) -> Bytes {
+pub(super) async fn answer(mut send: quinn::SendStream, response: &Response) {
+    let mut out = BytesMut::new();
+    response.put(&mut out);
+    send.write_all(&out).await.unwrap();
+    send.finish().unwrap();
+}
+
+pub(super) fn bytes(frames: &[DeliveryFrame]) -> Bytes {
     let mut out = BytesMut::new();
     frames.iter().for_each(|frame| frame.put(&mut out));
     out.freeze()

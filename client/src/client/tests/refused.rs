@@ -188,7 +188,7 @@ async fn a_server_that_has_gone_back_without_a_word_is_found_out_by_its_refusal(
     let client = client_of_one_that(home.path(), || Ok(()), Some(0)).await;
     let mut session = client.session(ONCE).unwrap();
     let commands = session.commands();
-    let sent = session.finish(commands.send("bob".parse().unwrap(), "hello?".to_owned()));
+    let sent = session.finish(commands.send("bob".parse::<Target>().unwrap(), "hello?".to_owned()));
     let sent = tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
     let error = sent.unwrap_err();
     assert!(error.is_gone_back() && error.to_string().contains("not kept"), "{error}");
@@ -234,8 +234,8 @@ async fn what_cannot_be_checked_now_after_a_restore_is_checked_before_anything_i
     let mut vault = home_with_a_message(home.path());
     let known = vault.conversations().unwrap().remove(0);
     vault.conversation_created(known.id).unwrap();
-    let accounts = vec![vault.identity().account, known.peer];
-    let listed = ConversationState { conversation: known.id, epoch: known.epoch, accounts };
+    let accounts = vec![vault.identity().account, known.peer.unwrap()];
+    let listed = ConversationState { conversation: known.id, epoch: known.epoch, accounts, kind: known.kind };
     let (proof, mut identity) = (vault.identity().proof.verifying_key(), vault.identity().clone());
     let (told, sent) = oneshot::channel();
     identity.server = server(move |peer| async move {

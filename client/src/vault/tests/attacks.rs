@@ -52,7 +52,7 @@ fn a_ghost_device_stops_the_conversation() {
     let submit = malicious_add(&mut relay, &mut a, talk, &ghost);
     relay.commit(&a, &submit);
     let events = b.take(&mut relay);
-    check_stops(&mut b, &events, talk, "does not have what a leaf names");
+    check_stops(&mut b, &events, talk, "is not in the log of");
 }
 
 #[test]
@@ -145,7 +145,8 @@ fn a_device_that_the_log_has_is_told_and_may_join() {
     b.take(&mut relay);
     assert_eq!(b.vault.conversation(talk).unwrap().unwrap().epoch, 2);
     let told = b.vault.unreported_events(9).unwrap();
-    let added = Event::DeviceAdded { account: a.account, device: keys.device() };
+    let (account, handle, device) = (a.account, "alice".to_owned(), keys.device());
+    let added = Event::DeviceAdded { account, handle, device, name: None };
     assert!(told.iter().any(|stored| stored.event == added), "{told:?}");
 }
 
@@ -234,7 +235,7 @@ fn a_message_that_was_altered_or_put_elsewhere_is_told_and_never_shown() {
     held[4].1.sender_account = carol.account;
     b.take(&mut relay);
     assert_eq!(b.history(), ["<unreadable>", "<unreadable>", "three"]);
-    let last = b.vault.history(Some(a.account), 1).unwrap();
+    let last = b.vault.history(Some(a.account.into()), 1).unwrap();
     let HistoryItem::Message(message) = &last[0] else { panic!("{last:?}") };
     assert_eq!(message.from, a.account, "who wrote it is not the server's to say");
 }

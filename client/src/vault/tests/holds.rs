@@ -36,7 +36,7 @@ fn an_epoch_beyond_all_commits_is_passed_over() {
     let (relay, a, mut b, talk) = Relay::with_a_pair();
     let accounts = vec![a.account, b.account];
     for (conversation, epoch) in [(talk, u64::MAX), (ConversationId::from_bytes([9; 16]), 1 << 63)] {
-        let listed = ConversationState { conversation, epoch, accounts: accounts.clone() };
+        let listed = ConversationState { conversation, epoch, accounts: accounts.clone(), kind: DIRECT };
         assert_eq!(b.vault.note_conversation(&listed).unwrap(), None);
     }
     let page = Commits { epoch: u64::MAX, ..relay.commits(talk, 1) };

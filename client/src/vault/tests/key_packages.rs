@@ -13,8 +13,10 @@ fn kept(person: &Person) -> usize {
 fn are_due_at_first_and_again_after_four_weeks() {
     let home = tempfile::tempdir().unwrap();
     let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &relay::profile()).unwrap();
-    assert!(vault.key_packages_due().unwrap());
+    assert!(vault.key_packages_due().unwrap() && vault.last_resort_due().unwrap());
     vault.make_last_resort().unwrap();
+    assert!(vault.key_packages_due().unwrap() && !vault.last_resort_due().unwrap(), "each by itself");
+    vault.make_key_packages(1).unwrap();
     assert!(!vault.key_packages_due().unwrap());
     let mut person = Person::register(&mut Relay::default(), "alice");
     person.moves_on(KEY_PACKAGE_RENEW_MS - DAY_MS);
@@ -23,6 +25,19 @@ fn are_due_at_first_and_again_after_four_weeks() {
     assert!(person.vault.key_packages_due().unwrap());
     person.vault.make_key_packages(1).unwrap();
     assert!(!person.vault.key_packages_due().unwrap());
+}
+
+#[test]
+fn a_last_resort_is_due_by_its_own_age() {
+    let (_, _, mut b, _) = Relay::with_a_pair();
+    b.vault.make_last_resort().unwrap();
+    b.moves_on(KEY_PACKAGE_RENEW_MS / 2);
+    b.vault.make_key_packages(1).unwrap();
+    assert!(!b.vault.last_resort_due().unwrap());
+    b.moves_on(KEY_PACKAGE_RENEW_MS / 2 + DAY_MS);
+    assert!(b.vault.last_resort_due().unwrap() && !b.vault.key_packages_due().unwrap());
+    b.vault.make_last_resort().unwrap();
+    assert!(!b.vault.last_resort_due().unwrap());
 }
 
 #[test]

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use gureum_proto::{
-    Accepted, AccountFound, AccountId, Commits, ConversationId, CreateConversation, DeliveryFrame, DeviceId, Envelope,
-    EnvelopeBody, Gap, GapReason, Group, Handle, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl,
-    SharedEnvelope, SubmitCommit,
+    Accepted, AccountFound, AccountId, Commits, ConversationId, ConversationKind, ConversationWith, CreateConversation,
+    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MemberLog,
+    MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
+    sign_revoke,
 };
 
 use super::*;
 
 pub(super) const SERVER: &str = "gureum://127.0.0.1:4433";
+pub(super) const DIRECT: ConversationKind = ConversationKind::Direct;
 
 #[derive(Default, Clone)]
 pub(super) struct Relay {
@@ -24,16 +26,17 @@ pub(super) struct Relay {
 pub(super) struct Directory {
     handle: Handle,
     pub(super) log: Vec<Bytes>,
-    packages: Vec<(DeviceId, Bytes)>,
+    pub(super) packages: Vec<(DeviceId, Bytes)>,
     pub(super) inbox: Vec<(Position, SharedEnvelope)>,
-    results: HashMap<u64, Accepted>,
+    results: HashMap<(DeviceId, u64), Accepted>,
     /// Where the inbox's present life began.
     life_seq: u64,
 }
 
 #[derive(Clone)]
 pub(super) struct Held {
-    pub(super) accounts: [AccountId; 2],
+    /// Who is in it: who it was made with, and whose Welcome came since.
+    pub(super) accounts: Vec<AccountId>,
     pub(super) commits: Vec<(u64, Bytes)>,
     pub(super) group: Group,
     number: u64,
@@ -64,6 +67,48 @@ impl Person {
         };
         relay.accounts.insert(account, directory);
         Self { home, vault, account, device }
+    }
+
+    /// Another device of an account, which the first has added to its log.
+    pub(super) fn link(relay: &mut Relay, first: &Self) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+        let (account, proof) = (first.account, vault.identity().proof.clone());
+        let mls: [u8; 32] = vault.signer.public().try_into().unwrap();
+        let keys = DeviceKeys::new(proof.verifying_key().as_bytes(), &mls).unwrap();
+        let log = relay.log(account);
+        let signer = (first.device, &first.vault.identity().proof);
+        let directory = relay.accounts.get_mut(&account).unwrap();
+        directory.log.push(sign_add(&log, signer, &keys, &proof, 9));
+        let taken = directory.inbox.last().map_or(Position::default(), |(position, _)| *position);
+        let sql = "UPDATE profile SET account = ?1, handle = ?2, log_entry = ?3, cursor_seq = ?4, cursor_count = ?5,
+                   recovery_entropy = NULL";
+        let handle = directory.handle.as_str();
+        let row = rusqlite::params![account.as_bytes(), handle, log.length(), taken.seq, taken.count];
+        vault.connection.execute(sql, row).unwrap();
+        drop(vault);
+        let vault = Vault::open(home.path(), &KeySource::File).unwrap();
+        let mut linked = Self { home, vault, account, device: keys.device() };
+        linked.learn(relay, account);
+        linked
+    }
+
+    /// Revokes another device of the account, and everybody is told.
+    pub(super) fn revoke(&mut self, relay: &mut Relay, device: DeviceId) {
+        let log = relay.log(self.account);
+        let entry = sign_revoke(&log, (self.device, &self.vault.identity().proof), device, 9);
+        relay.accounts.get_mut(&self.account).unwrap().log.push(entry);
+        relay.clock_ms += 1;
+        let shared = SharedEnvelope {
+            message_id: MessageId::new(1_700_000_000_000 + relay.clock_ms, u128::from(relay.clock_ms)),
+            conversation: ConversationId::from_bytes([0; 16]),
+            sender_account: self.account,
+            sender_device: self.device,
+            body: EnvelopeBody::LogChange { log_entries: log.length() + 1 },
+        };
+        let accounts: Vec<_> = relay.accounts.keys().copied().collect();
+        accounts.into_iter().for_each(|account| relay.push_to(account, shared.clone()));
+        self.learn(relay, self.account);
     }
 
     pub(super) fn reopen(&mut self) {
@@ -126,6 +171,12 @@ impl Person {
                 }
             }
             Need::Rejoin { conversation } => self.rejoin(relay, conversation),
+            Need::Removal { conversation } => self.remove_revoked(relay, conversation),
+            Need::Members { conversation } => {
+                for member in relay.member_logs(conversation) {
+                    self.vault.learn_member(conversation, &member).unwrap();
+                }
+            }
         }
     }
 
@@ -135,9 +186,18 @@ impl Person {
             match self.vault.rejoin(conversation, &group) {
                 Ok(submit) => break submit,
                 Err(RejoinError::NeedsAccount(account)) => self.learn(relay, account),
+                Err(RejoinError::NeedsMembers) => self.meet(relay, Need::Members { conversation }),
                 Err(_) => return,
             }
         };
+        relay.commit(self, &submit);
+        self.vault.commit_accepted(conversation).unwrap();
+        relay.follow(self, conversation);
+    }
+
+    /// Removes who is to be removed, as the server accepts it.
+    pub(super) fn remove_revoked(&mut self, relay: &mut Relay, conversation: ConversationId) {
+        let submit = self.vault.commit_removals(conversation).unwrap().unwrap();
         relay.commit(self, &submit);
         self.vault.commit_accepted(conversation).unwrap();
         relay.follow(self, conversation);
@@ -158,6 +218,12 @@ impl Person {
     /// Runs something on the insides.
     pub(super) fn inside<T>(&mut self, run: impl FnOnce(&mut Work<'_>) -> T) -> T {
         self.vault.write(|work| Ok::<_, VaultError>(run(work))).unwrap()
+    }
+}
+
+impl Held {
+    pub(super) fn of(accounts: Vec<AccountId>, group: Group) -> Self {
+        Self { accounts, commits: vec![], group, number: 0 }
     }
 }
 
@@ -182,11 +248,16 @@ impl Relay {
     pub(super) fn create(&mut self, from: &mut Person, to: AccountId, create: CreateConversation) -> ConversationId {
         let id = create.conversation;
         let group = Group { epoch: 1, group_info: create.group_info, tree: create.tree };
-        self.conversations.insert(id, Held { accounts: [from.account, to], commits: vec![], group, number: 0 });
+        assert_eq!(create.with, ConversationWith::Peer(to));
+        self.conversations.insert(id, Held::of(vec![from.account, to], group));
         from.vault.conversation_created(id).unwrap();
         let body = EnvelopeBody::Welcome(create.welcome);
         self.push(from.account, from.device, id, body);
         id
+    }
+
+    pub(super) fn log(&self, account: AccountId) -> DeviceLog {
+        DeviceLog::replay(self.accounts[&account].log.iter().map(AsRef::as_ref)).unwrap()
     }
 
     pub(super) fn found(&self, account: AccountId, log_from: u64) -> AccountFound {
@@ -199,20 +270,39 @@ impl Relay {
         }
     }
 
+    /// What a member of a conversation is told of all of them.
+    pub(super) fn member_logs(&self, conversation: ConversationId) -> Vec<MemberLog> {
+        let log = |account: &AccountId| {
+            let Directory { handle, log, .. } = &self.accounts[account];
+            MemberLog { account: *account, handle: handle.clone(), log_entries: log.clone(), leave: None }
+        };
+        self.conversations[&conversation].accounts.iter().map(log).collect()
+    }
+
     /// Accepts a send, or repeats its answer.
     pub(super) fn send(&mut self, from: &Person, send: &Send) -> Sent {
-        let before = self.accounts[&from.account].results.get(&send.counter).copied();
+        let before = self.accounts[&from.account].results.get(&(from.device, send.counter)).copied();
         if let Some(accepted) = before {
             return Sent { counter: send.counter, result: Ok(Accepted { repeated: true, ..accepted }) };
         }
         let held = self.conversations.get_mut(&send.conversation).unwrap();
-        held.number += 1;
-        let number = held.number;
-        let body = EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() };
+        held.number += u64::from(!send.silent);
+        let number = if send.silent { 0 } else { held.number };
+        let body = if send.silent {
+            EnvelopeBody::Silent(send.ciphertext.clone())
+        } else {
+            EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
+        };
         let message_id = self.push(from.account, from.device, send.conversation, body);
         let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
-        self.accounts.get_mut(&from.account).unwrap().results.insert(send.counter, accepted);
+        self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
+    }
+
+    /// The highest counter accepted from a device.
+    pub(super) fn accepted_counter(&self, of: &Person) -> u64 {
+        let results = self.accounts[&of.account].results.keys();
+        results.filter(|(device, _)| *device == of.device).map(|(_, counter)| *counter).max().unwrap_or(0)
     }
 
     pub(super) fn refuse(send: &Send, code: gureum_proto::Code) -> Sent {
@@ -244,7 +334,7 @@ impl Relay {
         Commits { commits, epoch, first_epoch }
     }
 
-    /// Puts something into the inbox of the other account.
+    /// Puts something into the inbox of the other account, and of the own one where it has had other devices.
     pub(super) fn push(
         &mut self,
         from: AccountId,
@@ -254,10 +344,13 @@ impl Relay {
     ) -> MessageId {
         self.clock_ms += 1;
         let message_id = MessageId::new(1_700_000_000_000 + self.clock_ms, u128::from(self.clock_ms));
-        let accounts = self.conversations[&conversation].accounts;
-        let to = accounts.into_iter().find(|account| *account != from).unwrap();
+        let accounts = self.conversations[&conversation].accounts.clone();
         let shared = SharedEnvelope { message_id, conversation, sender_account: from, sender_device: device, body };
-        self.push_to(to, shared);
+        for account in accounts {
+            if account != from || self.accounts[&account].log.len() > 1 {
+                self.push_to(account, shared.clone());
+            }
+        }
         message_id
     }
 

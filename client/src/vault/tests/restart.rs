@@ -70,7 +70,7 @@ fn where_the_server_has_gone_back_everything_stands_still_until_a_person_decides
     a.look(&relay);
     a.take(&mut relay);
     assert_eq!(a.told(), (1, 0), "told once");
-    let event = Event::GoneBack { conversation: talk, with: "bob".parse().unwrap(), epoch: 1, epoch_seen: 2 };
+    let event = Event::GoneBack { conversation: talk, with: "bob".into(), is_group: false, epoch: 1, epoch_seen: 2 };
     assert!(a.vault.unreported_events(9).unwrap().iter().any(|stored| stored.event == event));
 
     let refused = a.vault.queue_text(talk, "hello");
@@ -79,7 +79,7 @@ fn where_the_server_has_gone_back_everything_stands_still_until_a_person_decides
     for refused in [a.vault.rejoin(talk, &group), a.vault.rejoin_again(talk, &group)] {
         assert!(matches!(refused, Err(RejoinError::GoneBack(_))), "{refused:?}");
     }
-    let listed = ConversationState { conversation: talk, epoch: 7, accounts: vec![a.account, b.account] };
+    let listed = ConversationState { conversation: talk, epoch: 7, accounts: vec![a.account, b.account], kind: DIRECT };
     assert_eq!(a.vault.note_conversation(&listed).unwrap(), None);
     let page = Commits { commits: vec![(2, "a commit".into())], epoch: 7, first_epoch: 2 };
     assert_eq!(a.vault.apply_commits(talk, &page).unwrap(), Applied::Stopped);
@@ -307,7 +307,8 @@ fn a_conversation_that_is_being_made_and_a_strangers_have_nothing_to_go_back_fro
     assert_eq!(a.vault.note_server_epoch(made, 1, None).unwrap(), None);
     assert_eq!(a.state(made), (ConversationStatus::Creating, 1));
     let (strangers, stranger) = (ConversationId::from_bytes([7; 16]), AccountId::from_bytes([8; 16]));
-    let listed = ConversationState { conversation: strangers, epoch: 5, accounts: vec![a.account, stranger] };
+    let listed =
+        ConversationState { conversation: strangers, epoch: 5, accounts: vec![a.account, stranger], kind: DIRECT };
     a.vault.note_conversation(&listed).unwrap();
     assert_eq!(a.vault.note_server_epoch(strangers, 5, Some(1)).unwrap(), None);
     assert_eq!((a.state(strangers), a.told()), ((ConversationStatus::Absent, 0), (0, 0)));
@@ -321,7 +322,7 @@ fn a_welcome_brings_nobody_back_to_an_epoch_that_the_server_has_gone_back_to() {
     let talk = relay.begin(&mut a, b.account);
     // Bob has not taken his inbox, and has seen that others have gone on.
     b.learn(&relay, a.account);
-    let listed = ConversationState { conversation: talk, epoch: 5, accounts: vec![a.account, b.account] };
+    let listed = ConversationState { conversation: talk, epoch: 5, accounts: vec![a.account, b.account], kind: DIRECT };
     b.vault.note_conversation(&listed).unwrap();
     assert!(b.vault.note_server_epoch(talk, 5, Some(1)).unwrap().is_some());
     b.take(&mut relay);

@@ -16,11 +16,11 @@ fn a_conversation_goes_both_ways_and_reads_alike_on_both_sides() {
     let expected = ["hello", "안녕", "how are you?"];
     assert_eq!(a.history(), expected);
     assert_eq!(b.history(), expected);
-    let with = a.vault.history(Some(b.account), 2).unwrap();
+    let with = a.vault.history(Some(b.account.into()), 2).unwrap();
     let HistoryItem::Message(first) = &with[0] else { panic!("{with:?}") };
     assert_eq!((first.text.as_str(), first.from_handle.as_str(), first.own), ("안녕", "bob", false));
     assert_eq!((with.len(), first.seq, first.number), (2, Some(1), 2));
-    assert_eq!(a.vault.history(Some(a.account), 9).unwrap(), []);
+    assert_eq!(a.vault.history(Some(a.account.into()), 9).unwrap(), []);
 }
 
 #[test]
@@ -204,7 +204,12 @@ fn a_lost_welcome_is_made_good_by_rejoining() {
     a.say(&mut relay, talk, "after");
     b.take(&mut relay);
     assert_eq!(b.history(), ["<unreadable>", "after"]);
-    let listed = gureum_proto::ConversationState { conversation: talk, epoch: 2, accounts: vec![a.account, b.account] };
+    let listed = gureum_proto::ConversationState {
+        conversation: talk,
+        epoch: 2,
+        accounts: vec![a.account, b.account],
+        kind: DIRECT,
+    };
     assert_eq!(b.vault.note_conversation(&listed).unwrap(), None);
     let ahead = gureum_proto::ConversationState { epoch: 3, ..listed };
     let need = Need::Commits { conversation: talk, from_epoch: 2 };

@@ -114,6 +114,7 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("a device without a cursor, of which nobody knows what it has taken", |m, c| { c.delete(Cursors, m.bob.cursor()); loses(m, c, [5]); }, |m| vec![found(Kind::Cursor, "cursor", m.bob.cursor())]),
     ("a device without a cursor", |m, c| c.delete(Cursors, m.bob.cursor()), |m| vec![found(Kind::Cursor, "cursor", m.bob.cursor())]),
     ("a cursor of no device", |m, c| c.put(Cursors, key::cursor(&m.alice.account, &ODD, CursorTag::Cursor), &Cursor::default()), |m| vec![found(Orphan, "cursor", key::cursor(&m.alice.account, &ODD, CursorTag::Cursor))]),
+    ("a last resort that was given out, of no device", |m, c| c.put(Cursors, key::cursor(&m.alice.account, &ODD, CursorTag::LastResort), &()), |m| vec![found(Orphan, "cursor", key::cursor(&m.alice.account, &ODD, CursorTag::LastResort))]),
     ("a KeyPackage of no device", |m, c| c.put(KeyPackage, package_key(&m.alice.account, &ODD), &package()), |m| vec![found(Orphan, "key_package", package_key(&m.alice.account, &ODD))]),
     ("a cursor of no account", |_, c| c.put(Cursors, key::cursor(&STRANGER, &ODD, CursorTag::Cursor), &Cursor::default()), |_| vec![found(Orphan, "cursor", key::cursor(&STRANGER, &ODD, CursorTag::Cursor))]),
     ("a KeyPackage of no account", |_, c| c.put(KeyPackage, package_key(&STRANGER, &ODD), &package()), |_| vec![found(Orphan, "key_package", package_key(&STRANGER, &ODD))]),
@@ -121,8 +122,12 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("a handle of no account", |_, c| { c.put(Names, key::handle("eve"), &STRANGER); c.put(Names, key::handle_of(&STRANGER), &"eve".to_owned()); }, |_| vec![found(Directory, "directory", key::handle("eve"))]),
     ("an account without a handle", |m, c| c.delete(Names, key::handle_of(&m.alice.account)), |m| vec![found(Orphan, "directory", key::handle_of(&m.alice.account)), found(Directory, "directory", key::handle("alice"))]),
     ("a handle of another's that an account has", |_, c| c.put(Names, key::handle_of(&STRANGER), &"alice".to_owned()), |_| vec![found(Directory, "directory", key::handle_of(&STRANGER))]),
+    ("an account that has left somewhere and does not exist", |_, c| c.put(Names, key::left(&STRANGER), &1_u64), |_| vec![found(Directory, "directory", key::left(&STRANGER))]),
     ("a name of no kind", |_, c| c.raw(Names, b"x", b"?"), |_| vec![found(Directory, "directory", b"x")]),
     ("a handle that leads to another's account", |m, c| c.put(Names, key::handle("mallory"), &m.alice.account), |_| vec![found(Directory, "directory", key::handle("mallory"))]),
+    ("an account that its recovery key does not lead to", |m, c| c.delete(Names, m.alice.recovery()), |m| vec![found(Orphan, "directory", m.alice.recovery())]),
+    ("a recovery key of no account", |_, c| c.put(Names, key::recovery(&[9; 32]), &STRANGER), |_| vec![found(Directory, "directory", key::recovery(&[9; 32]))]),
+    ("a device was seen in the future", |m, c| c.put(Cursors, m.alice.seen(), &(NOW_MS + 2 * HOUR_MS)), |m| vec![found(Time, "cursor", m.alice.seen())]),
     ("an entry of a device log that nobody signed", |m, c| c.put(Family::DeviceLog, key::device_log(&m.alice.account, 1), &bytes::Bytes::from_static(b"?")), |m| vec![found(Kind::DeviceLog, "device_log", key::device_log(&m.alice.account, 1))]),
     ("a device log without its root", |m, c| { let root: bytes::Bytes = c.get(Family::DeviceLog, key::device_log(&m.alice.account, 0)); c.put(Family::DeviceLog, key::device_log(&STRANGER, 1), &root); }, |_| vec![found(Kind::DeviceLog, "device_log", key::device_log(&STRANGER, 1))]),
     ("a root that nobody signed", |_, c| c.put(Family::DeviceLog, key::device_log(&STRANGER, 0), &bytes::Bytes::from_static(b"?")), |_| vec![found(Kind::DeviceLog, "device_log", key::device_log(&STRANGER, 0))]),
@@ -132,10 +137,12 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("a conversation without its tree", |_, c| c.delete(Conversation, key::conversation(&TALK, Tag::Tree)), |_| vec![found(Orphan, "conversation", key::conversation(&TALK, Tag::Tree))]),
     ("a number of no conversation", |_, c| c.put(Conversation, key::conversation(&ELSEWHERE, Tag::Number), &7_u64), |_| vec![found(Orphan, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
     ("parts of two conversations are missing", |_, c| { c.delete(Conversation, key::conversation(&TALK, Tag::Tree)); c.put(Conversation, key::conversation(&ELSEWHERE, Tag::Number), &7_u64); }, |_| vec![found(Orphan, "conversation", key::conversation(&TALK, Tag::Tree)), found(Orphan, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
-    ("commits of two conversations do not lead to where they are", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&ELSEWHERE, 7), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5); }, |_| vec![found(Epoch, "conversation", head_key()), found(Epoch, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
+    ("commits of two conversations do not lead to where they are", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&ELSEWHERE, 7), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5); c.delete(Conversation, epoch_key()); }, |_| vec![found(Epoch, "conversation", head_key()), found(Epoch, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
     ("a tree of no conversation", |_, c| c.raw(Conversation, key::conversation(&ELSEWHERE, Tag::Tree), b"\x01tree"), |_| vec![found(Orphan, "conversation", key::conversation(&ELSEWHERE, Tag::Head))]),
-    ("an epoch without the commit that led to it", |_, c| c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5), |_| vec![found(Epoch, "conversation", head_key())]),
-    ("a hole between commits", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&TALK, 3), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 4); }, |_| vec![found(Epoch, "commit", key::commit(&TALK, 3))]),
+    ("an epoch without the commit that led to it", |_, c| { c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 5); c.put(Conversation, epoch_key(), &5_u64); }, |_| vec![found(Epoch, "conversation", head_key())]),
+    ("a member that does not find the conversation", |m, c| c.delete(Names, key::membership(&m.bob.account, &TALK)), |m| vec![found(Directory, "directory", key::membership(&m.bob.account, &TALK))]),
+    ("an epoch that is not the one of the roster", |_, c| c.put(Conversation, epoch_key(), &5_u64), |_| vec![found(Epoch, "conversation", epoch_key())]),
+    ("a hole between commits", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&TALK, 3), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 4); c.put(Conversation, epoch_key(), &4_u64); }, |_| vec![found(Epoch, "commit", key::commit(&TALK, 3))]),
 
     ("a message past its time", |_, c| c.put(Message, message(&old(PAST_MS)), &keyless()), |_| vec![found(Expired, "message", message(&old(PAST_MS)))]),
     ("an inbox entry past its time", |m, c| moves(m, c, 2, PAST_MS), |m| vec![found(Expired, "inbox", bobs(m, 2))]),
@@ -185,13 +192,18 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Welcome, message(&old(NOW_MS))),
         (Cursors, alice.cursor()),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::SenderWindow)),
+        (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::LastResort)),
+        (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::Life)),
+        (Cursors, alice.seen()),
         (Family::DeviceLog, key::device_log(&alice.account, 1)),
         (Commit, key::commit(&TALK, 1)),
+        (Conversation, talk(Tag::Epoch)),
         (Conversation, talk(Tag::Number)),
         (Conversation, talk(Tag::GroupInfo)),
         (Conversation, talk(Tag::Tree)),
         (KeyPackage, package_key(&alice.account, &alice.device)),
         (Names, key::pair(&alice.account, &made.bob.account)),
+        (Names, alice.recovery()),
     ];
     for (family, record_key) in unreadable {
         let harmed = made.copy();
@@ -227,7 +239,7 @@ fn a_conversation_that_is_gone_is_missed_by_all_that_belongs_to_it() {
     let made = Made::new();
     let harmed = made.copy();
     harmed.change(|changes| {
-        for tag in [Tag::GroupInfo, Tag::Head, Tag::Number, Tag::Tree] {
+        for tag in [Tag::Epoch, Tag::GroupInfo, Tag::Head, Tag::Number, Tag::Tree] {
             changes.delete(Conversation, key::conversation(&TALK, tag));
         }
     });
@@ -276,7 +288,9 @@ fn without_keys_a_message_may_have_gone_to_any_conversation_that_there_was() {
             for tag in [Tag::GroupInfo, Tag::Tree] {
                 changes.raw(Conversation, key::conversation(&ELSEWHERE, tag), b"\x01part");
             }
-            changes.put(Names, key::membership(&made.alice.account, &ELSEWHERE), &());
+            for account in [&made.alice.account, &STRANGER] {
+                changes.put(Names, key::membership(account, &ELSEWHERE), &());
+            }
         });
         let mut expected = lost(&made, messages.iter().copied(), &[the_commit(), hole]);
         expected.sort();
@@ -300,6 +314,8 @@ const SOUND: &[(&str, Harm, u64)] = &[
     ("what expired has left the messages, and not yet the inbox", |m, c| (0..=2).for_each(|index| c.delete(Message, message(&m.ids[index]))), START_MS + RETENTION_MS + HOUR_MS),
     ("everything has expired, and the inbox is empty", |m, c| loses(m, c, 1..=6), START_MS + 2 * DAY_MS + RETENTION_MS + HOUR_MS),
     ("a commit and a Welcome have expired, and are to be dropped next", |_, c| { c.edit(Commit, key::commit(&TALK, 1), |commit: &mut CommitRecord| commit.time_ms = NOW_MS - 12 * RETENTION_MS); c.raw(Welcome, message(&old(NOW_MS - 12 * RETENTION_MS)), b"\x01a Welcome"); }, NOW_MS),
+    ("no commit has been made since epochs stand by themselves", |_, c| c.delete(Conversation, epoch_key()), NOW_MS),
+    ("somebody who is no longer in some conversation", |m, c| c.put(Names, key::left(&m.bob.account), &START_MS), NOW_MS),
     ("the use of an invite that has not ended", |_, c| c.edit(Registration, INVITE.as_bytes(), |invite: &mut InviteRecord| invite.expires_ms = NOW_MS - DAY_MS), NOW_MS),
 ];
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    AccountId, ConversationId, DeviceId, DeviceLog, InviteId, MessageId, Position, Send, ServerUrl, sign_root,
+    AccountId, ConversationId, ConversationWith, DeviceId, DeviceLog, InviteId, MessageId, Position, Send, ServerUrl,
+    sign_root,
 };
 use rocksdb::{DB, Options as DbOptions, WriteBatch};
 
 use crate::backup::take;
 use crate::check::{Kind, Options, Report, check};
+use crate::directory::index_recovery_keys;
 use crate::invite::{InviteKey, ServerFile};
-use crate::router::{Change, CommitPlan, CreatePlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
+use crate::router::{Change, CommitPlan, CreatePlan, KeyPackagesPlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
 use crate::seal::Keyring;
 use crate::session::Authenticated;
 use crate::store::key::{self, ConversationTag, CursorTag, Key, KeyPackageKind};
@@ -57,6 +59,20 @@ impl Person {
 
     fn authority(&self) -> Authenticated {
         Authenticated::for_test(self.account, self.device)
+    }
+
+    fn recovery_key(&self) -> [u8; 32] {
+        DeviceLog::from_root(&self.root).unwrap().recovery_key().to_bytes()
+    }
+
+    /// Where it stands whom the recovery key brings back.
+    pub(super) fn recovery(&self) -> Key {
+        key::recovery(&self.recovery_key())
+    }
+
+    /// When the device was seen.
+    pub(super) fn seen(&self) -> Key {
+        key::cursor(&self.account, &self.device, CursorTag::Seen)
     }
 
     pub(super) fn cursor(&self) -> Key {
@@ -107,8 +123,8 @@ impl Writer {
 
     fn send(&mut self, from: &Person, counter: u64, epoch: u64) -> MessageId {
         let mut plan = Plan::default();
-        let send =
-            Send { counter, conversation: TALK, epoch, ciphertext: Bytes::from_static(b"sealed for its readers") };
+        let ciphertext = Bytes::from_static(b"sealed for its readers");
+        let send = Send { counter, conversation: TALK, epoch, ciphertext, silent: false };
         self.planner.add(Op::Send { from: from.authority(), send }, self.clock.now_ms(), &mut plan).unwrap();
         self.write(plan).unwrap()
     }
@@ -128,8 +144,12 @@ impl Made {
         let data_dir = directory.path().join("made");
         let (alice, bob) = (Person::new(1, "alice"), Person::new(11, "bob"));
         let mut writer = Writer::open(&data_dir);
+        index_recovery_keys(writer.store.as_ref()).unwrap();
         for person in [&alice, &bob] {
             register(&mut writer, person);
+            let mut plan = Plan::default();
+            writer.planner.add(Op::Seen { from: person.authority() }, writer.clock.now_ms(), &mut plan).unwrap();
+            writer.write(plan);
         }
         let mut ids = vec![begin(&mut writer, &alice, &bob)];
         ids.extend([writer.send(&alice, 1, 1), writer.send(&alice, 2, 1)]);
@@ -167,11 +187,13 @@ fn register(writer: &mut Writer, person: &Person) {
         device: person.device,
         handle: person.handle.parse().unwrap(),
         root_entry: person.root.clone(),
+        recovery_key: person.recovery_key(),
         invite: Some((INVITE, 2, START_MS + DAY_MS * 7)),
     }));
     let package = KeyPackageRecord { not_after_ms: START_MS * 2, package: Bytes::from_static(b"a KeyPackage") };
     let one_time = vec![(PACKAGE, package)];
-    writer.change(Change::PutKeyPackages { from: person.authority(), one_time, last_resort: None });
+    let put = KeyPackagesPlan { from: person.authority(), one_time, last_resort: None, replace: false };
+    writer.change(Change::PutKeyPackages(put));
 }
 
 fn member(person: &Person) -> Member {
@@ -182,7 +204,7 @@ fn member(person: &Person) -> Member {
 fn begin(writer: &mut Writer, alice: &Person, bob: &Person) -> MessageId {
     writer.change(Change::Create(CreatePlan {
         from: alice.authority(),
-        peer: bob.account,
+        with: ConversationWith::Peer(bob.account),
         conversation: TALK,
         epoch: 1,
         members: vec![member(alice), member(bob)],
@@ -301,6 +323,10 @@ pub(super) fn all_found(report: &Report) -> Vec<Found> {
         report.findings.iter().map(|finding| (finding.kind, finding.place.clone(), finding.key.clone())).collect();
     all.sort();
     all
+}
+
+pub(super) fn epoch_key() -> Key {
+    key::conversation(&TALK, ConversationTag::Epoch)
 }
 
 pub(super) fn head_key() -> Key {

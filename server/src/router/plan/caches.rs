@@ -1,38 +1,43 @@
 //! State that the planner reads before and writes after each batch, kept between batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use gureum_proto::{AccountId, ConversationId, DeviceId};
 
-use crate::limits::PLANNER_CACHE_ENTRIES_MAX;
+use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, SenderWindow};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
 use crate::store::{Batch, Family, Store, StoreError, decode, read};
 
 /// A conversation, as far as sending needs it.
 #[derive(Debug, Clone)]
 pub(super) struct Conversation {
     pub(super) head: ConversationHead,
-    /// The member accounts, without repetition, each with the number of its devices.
+    /// The member accounts, ascending, each with the number of its devices.
     pub(super) accounts: Vec<(AccountId, usize)>,
+    devices: HashMap<DeviceId, AccountId>,
+    pub(super) removals: Removals,
     pub(super) last_number: u64,
 }
 
 impl Conversation {
-    pub(super) fn new(head: ConversationHead, last_number: u64) -> Self {
-        let mut accounts: Vec<(AccountId, usize)> = Vec::new();
+    pub(super) fn new(head: ConversationHead, removals: Removals, last_number: u64) -> Self {
+        let mut accounts = BTreeMap::new();
         for member in &head.members {
-            match accounts.iter_mut().find(|(account, _)| *account == member.account) {
-                Some((_, devices)) => *devices += 1,
-                None => accounts.push((member.account, 1)),
-            }
+            *accounts.entry(member.account).or_default() += 1;
         }
-        Self { head, accounts, last_number }
+        let devices = head.members.iter().map(|member| (member.device, member.account)).collect();
+        Self { head, accounts: accounts.into_iter().collect(), devices, removals, last_number }
     }
 
     pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
-        self.head.members.iter().any(|member| member.account == account && member.device == device)
+        self.devices.get(&device) == Some(&account)
+    }
+
+    /// Whether nothing more is taken from a device, although it has a leaf: it is revoked, or its account has left.
+    pub(super) fn is_going(&self, account: AccountId, device: DeviceId) -> bool {
+        self.removals.pending.contains(&device) || self.removals.is_leaving(account)
     }
 }
 
@@ -53,7 +58,10 @@ impl Cursors {
 pub(super) struct Caches {
     heads: Cache<AccountId, InboxHead>,
     windows: Cache<(AccountId, DeviceId), SenderWindow>,
+    lives: Cache<(AccountId, DeviceId), LifeRecord>,
     conversations: Cache<ConversationId, Conversation>,
+    /// Leaves of the conversations that are cached, at most: not less than are there.
+    leaves: usize,
     cursors: Cache<AccountId, Cursors>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
     /// What the operation under way has changed, in order.
@@ -65,6 +73,7 @@ pub(super) struct Caches {
 enum Undo {
     Head(AccountId, InboxHead),
     Number(ConversationId, u64),
+    Removals(ConversationId, Removals),
     Conversation(ConversationId, Box<Conversation>),
 }
 
@@ -74,8 +83,8 @@ impl Caches {
         self.undo.clear();
     }
 
-    /// Takes back what the operation has changed. A cursor or a window is changed by the last step of one, which cannot
-    /// fail any more.
+    /// Takes back what the operation has changed. A cursor, a window or a life is changed by the last step of one, which
+    /// cannot fail any more.
     pub(super) fn take_back(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
@@ -87,6 +96,11 @@ impl Caches {
                 Undo::Number(id, before) => {
                     if let Some(conversation) = self.conversations.find(&id) {
                         conversation.last_number = before;
+                    }
+                }
+                Undo::Removals(id, before) => {
+                    if let Some(conversation) = self.conversations.find(&id) {
+                        conversation.removals = before;
                     }
                 }
                 Undo::Conversation(id, before) => {
@@ -129,6 +143,22 @@ impl Caches {
         self.windows.touch((account, device));
     }
 
+    pub(super) fn life(
+        &mut self,
+        store: &dyn Store,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<&mut LifeRecord, StoreError> {
+        self.lives.load((account, device), || {
+            let key = key::cursor(&account, &device, CursorTag::Life);
+            Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
+        })
+    }
+
+    pub(super) fn touch_life(&mut self, account: AccountId, device: DeviceId) {
+        self.lives.touch((account, device));
+    }
+
     pub(super) fn conversation(
         &mut self,
         store: &dyn Store,
@@ -137,11 +167,23 @@ impl Caches {
         if self.conversations.find(&conversation).is_none() {
             let roster = key::conversation(&conversation, ConversationTag::Head);
             let Some(head) = read(store, Family::Conversation, roster.as_ref())? else { return Ok(None) };
+            let removals = key::conversation(&conversation, ConversationTag::Removals);
+            let removals = read(store, Family::Conversation, removals.as_ref())?.unwrap_or_default();
             let number = key::conversation(&conversation, ConversationTag::Number);
             let last = read(store, Family::Conversation, number.as_ref())?.unwrap_or_default();
-            self.conversations.insert(conversation, Conversation::new(head, last));
+            let new = Conversation::new(head, removals, last);
+            self.make_room(new.head.members.len());
+            self.conversations.insert(conversation, new);
         }
         Ok(self.conversations.find(&conversation))
+    }
+
+    fn make_room(&mut self, leaves: usize) {
+        if self.leaves.saturating_add(leaves) > PLANNER_CACHE_LEAVES_MAX {
+            self.conversations.forget_untouched();
+            self.leaves = self.conversations.values().map(|conversation| conversation.head.members.len()).sum();
+        }
+        self.leaves = self.leaves.saturating_add(leaves);
     }
 
     /// Gives a conversation that was just looked at its next number.
@@ -152,10 +194,18 @@ impl Caches {
         }
     }
 
+    /// What is to be removed has changed.
+    pub(super) fn replace_removals(&mut self, id: ConversationId, removals: Removals) {
+        if let Some(conversation) = self.conversations.find(&id) {
+            self.undo.push(Undo::Removals(id, std::mem::replace(&mut conversation.removals, removals)));
+        }
+    }
+
     /// The roster or epoch has changed; the numbers go on.
     pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
         if let Some(conversation) = self.conversations.find(&id) {
-            let new = Conversation::new(head.clone(), conversation.last_number);
+            let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number);
+            self.leaves = self.leaves.saturating_add(new.head.members.len());
             self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
         }
     }
@@ -180,8 +230,12 @@ impl Caches {
         }
     }
 
-    pub(super) fn forget_account(&mut self, account: AccountId) {
-        self.cursors.remove(&account);
+    /// Devices of an account have come and gone. What the batch holds of the others stays.
+    pub(super) fn change_devices(&mut self, account: AccountId, added: Vec<(DeviceId, Cursor)>, revoked: &[DeviceId]) {
+        if let Some(cursors) = self.cursors.find(&account) {
+            cursors.devices.retain(|(device, _)| !revoked.contains(device));
+            cursors.devices.extend(added);
+        }
     }
 
     /// Writes what was touched since the last call.
@@ -189,6 +243,9 @@ impl Caches {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
         self.windows.flush(|(account, device), window| {
             batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::SenderWindow), window);
+        });
+        self.lives.flush(|(account, device), life| {
+            batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::Life), life);
         });
         self.conversations.flush(|id, conversation| {
             let key = key::conversation(id, ConversationTag::Number);
@@ -233,13 +290,17 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
     /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
     fn insert(&mut self, key: K, value: V) {
         if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX {
-            self.entries.retain(|_, (_, touched)| *touched);
+            self.forget_untouched();
         }
         self.entries.insert(key, (value, false));
     }
 
-    fn remove(&mut self, key: &K) {
-        self.entries.remove(key);
+    fn forget_untouched(&mut self) {
+        self.entries.retain(|_, (_, touched)| *touched);
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(value, _)| value)
     }
 
     fn touch(&mut self, key: K) {

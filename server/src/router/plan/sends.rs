@@ -5,8 +5,12 @@ use gureum_proto::{Accepted, Code, EnvelopeBody, Position, Send, Sent, SharedEnv
 use super::{Plan, Planner, refuse};
 use crate::limits::EPOCHS_BEHIND_MAX;
 use crate::session::Authenticated;
+use crate::store::key::{self, CursorTag};
 use crate::store::record::{Cursor, InboxBody, SenderWindow, SentResult};
-use crate::store::{Family, StoreError, key};
+use crate::store::{Family, StoreError};
+
+/// How exactly it is noted when a device was seen: less would tell more of a person than anybody needs.
+const SEEN_MS: u64 = 60_000;
 
 impl Planner {
     pub(super) fn add_send(
@@ -30,12 +34,23 @@ impl Planner {
             plan.sent.push(refuse(counter, Code::NotMember));
             return Ok(());
         }
-        let epoch = conversation.head.epoch;
-        if send.epoch > epoch || epoch - send.epoch > EPOCHS_BEHIND_MAX {
+        if conversation.is_going(from.account(), from.device()) {
+            // It was queued before the revocation, or before its account has left.
+            plan.sent.push(refuse(counter, Code::NotMember));
+            return Ok(());
+        }
+        let removals = &conversation.removals;
+        if !removals.is_settled() {
+            plan.sent.push(refuse(counter, Code::RemovalPending));
+            return Ok(());
+        }
+        let (epoch, floor_epoch) = (conversation.head.epoch, removals.floor_epoch);
+        if send.epoch > epoch || epoch - send.epoch > EPOCHS_BEHIND_MAX || send.epoch < floor_epoch {
             plan.sent.push(refuse(counter, Code::EpochStale));
             return Ok(());
         }
-        let number = conversation.last_number + 1;
+        // Only what people see has a place in the conversation, so that holes in it tell of what they miss.
+        let number = if send.silent { 0 } else { conversation.last_number + 1 };
         // The sender's own account reads the message only where it has another device.
         let recipients: Vec<_> = conversation
             .accounts
@@ -43,21 +58,31 @@ impl Planner {
             .filter(|(account, devices)| *account != from.account() || *devices > 1)
             .map(|(account, _)| *account)
             .collect();
-        self.caches.give_number(send.conversation, number);
+        if !send.silent {
+            self.caches.give_number(send.conversation, number);
+        }
 
         let id = self.ids.next(now_ms);
+        let (body, entry) = if send.silent {
+            (EnvelopeBody::Silent(send.ciphertext), InboxBody::Silent)
+        } else {
+            (EnvelopeBody::Message { number, ciphertext: send.ciphertext }, InboxBody::Message)
+        };
         let shared = SharedEnvelope {
             message_id: id,
             conversation: send.conversation,
             sender_account: from.account(),
             sender_device: from.device(),
-            body: EnvelopeBody::Message { number, ciphertext: send.ciphertext },
+            body,
         }
         .encode();
-        let sealed = self.seal.seal(id, &shared, now_ms)?;
-        plan.batch.put_record(Family::Message, key::message(&id), &sealed);
+        // A silent message that nobody is to read leaves nothing but its answer.
+        if !send.silent || !recipients.is_empty() {
+            let sealed = self.seal.seal(id, &shared, now_ms)?;
+            plan.batch.put_record(Family::Message, key::message(&id), &sealed);
+        }
         for account in recipients {
-            self.append(account, id, InboxBody::Message, &shared, now_ms, plan)?;
+            self.append(account, id, entry, &shared, now_ms, plan)?;
         }
         self.remember(from, SentResult { counter, id, number })?;
         plan.must_sync = true;
@@ -87,6 +112,20 @@ impl Planner {
         self.caches.touch_cursor(from.account(), from.device());
         if let Some(floor) = after.filter(|floor| before.is_none_or(|before| floor.seq > before.seq)) {
             plan.floors.push((from.account(), floor.seq));
+        }
+        Ok(())
+    }
+
+    /// Notes when a device has proven itself, to the minute: it need not survive a crash. Two looks at single keys, for
+    /// after a restart everybody comes back at once. Of a device that was revoked meanwhile nothing is kept.
+    pub(super) fn add_seen(&self, from: Authenticated, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
+        let of_device = |tag| key::cursor(&from.account(), &from.device(), tag);
+        if self.store.get(Family::Cursor, of_device(CursorTag::Cursor).as_ref())?.is_none() {
+            return Ok(());
+        }
+        let seen_ms = now_ms - now_ms % SEEN_MS;
+        if self.read::<u64>(Family::Cursor, of_device(CursorTag::Seen))?.is_none_or(|before| before < seen_ms) {
+            plan.batch.put_record(Family::Cursor, of_device(CursorTag::Seen), &seen_ms);
         }
         Ok(())
     }

@@ -5,12 +5,17 @@
 mod bounds;
 mod changes;
 mod damage;
+mod group_life;
 mod groups;
+mod key_packages;
+mod leaving;
+mod lives;
 mod model;
+mod revoked;
 mod sends;
 
 use bytes::Bytes;
-use gureum_proto::{Accepted, ConversationId};
+use gureum_proto::{Accepted, ConversationId, ConversationWith};
 
 use super::*;
 use crate::store::conformance::{RETENTION_MS, START_MS, expiry};
@@ -78,19 +83,43 @@ impl Bench {
         Self::new().with_members(&[device(ALICE, 1), device(BOB, 1)])
     }
 
+    /// Devices that have never read anything.
+    fn of(devices: &[Authenticated]) -> Self {
+        let bench = Self::new();
+        bench.add_devices(devices);
+        bench
+    }
+
+    fn add_devices(&self, devices: &[Authenticated]) {
+        let mut batch = Batch::new();
+        for device in devices {
+            let cursor = key::cursor(&device.account(), &device.device(), CursorTag::Cursor);
+            batch.put_record(Family::Cursor, cursor, &Cursor::default());
+        }
+        self.store.write(&batch, Durability::Synced).unwrap();
+    }
+
     /// Puts the conversation and its devices into the store, as if they had come about.
     fn with_members(self, members: &[Authenticated]) -> Self {
+        self.with(ConversationKind::Direct, members)
+    }
+
+    /// The same of a group.
+    fn with_group(self, members: &[Authenticated]) -> Self {
+        self.with(ConversationKind::Group, members)
+    }
+
+    fn with(self, kind: ConversationKind, members: &[Authenticated]) -> Self {
         let head = ConversationHead {
             epoch: EPOCH,
             created_ms: START_MS,
-            kind: ConversationKind::Direct,
+            kind,
             members: members.iter().copied().map(member).collect(),
         };
         let mut batch = Batch::new();
         batch.put_record(Family::Conversation, key::conversation(&TALK, ConversationTag::Head), &head);
+        self.add_devices(members);
         for device in members {
-            let cursor = key::cursor(&device.account(), &device.device(), CursorTag::Cursor);
-            batch.put_record(Family::Cursor, cursor, &Cursor::default());
             batch.put_record(Family::Directory, key::membership(&device.account(), &TALK), &());
         }
         self.store.write(&batch, Durability::Synced).unwrap();
@@ -218,7 +247,15 @@ fn send(from: Authenticated, counter: u64) -> Op {
 
 fn send_at(from: Authenticated, counter: u64, epoch: u64) -> Op {
     let ciphertext = Bytes::from(format!("sealed {counter}"));
-    Op::Send { from, send: Send { counter, conversation: TALK, epoch, ciphertext } }
+    Op::Send { from, send: Send { counter, conversation: TALK, epoch, ciphertext, silent: false } }
+}
+
+/// The same for programs alone.
+fn silently(op: Op) -> Op {
+    match op {
+        Op::Send { from, send } => Op::Send { from, send: Send { silent: true, ..send } },
+        other => other,
+    }
 }
 
 fn ack(from: Authenticated, seq: u64, count: u64) -> Op {

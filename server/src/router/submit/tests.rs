@@ -7,6 +7,7 @@ use gureum_proto::{ConversationId, DeviceId, MessageId, Position};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::router::ClaimPlan;
 use crate::store::conformance::{RETENTION_MS, expiry};
 use crate::store::faulty::FaultyStore;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
@@ -44,7 +45,7 @@ fn device(account: AccountId) -> Authenticated {
 }
 
 fn send(counter: u64, conversation: ConversationId) -> SendFrame {
-    SendFrame { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed") }
+    SendFrame { counter, conversation, epoch: 1, ciphertext: Bytes::from_static(b"sealed"), silent: false }
 }
 
 /// A writer, and two conversations of Alice.
@@ -148,7 +149,9 @@ async fn a_change_that_meets_damage_is_refused_alone() {
     let package = key::key_package(&BOB, &device(BOB).device(), KeyPackageKind::OneTime, &[7; 32]);
     bench.store.damage(Family::KeyPackage, package.as_ref());
     let mut before = bench.submit(vec![send(1, WITH_EVE)]).await;
-    let claim = |account: AccountId| Change::ClaimKeyPackages { account, devices: vec![device(account).device()] };
+    let claim = |account: AccountId| {
+        Change::ClaimKeyPackages(ClaimPlan { of: vec![(account, vec![device(account).device()])] })
+    };
     let code = |changed: Result<Changed, Refusal>| changed.map_err(|refusal| refusal.code);
     assert_eq!(code(bench.router.change(claim(BOB)).await), Err(Code::Unavailable));
     assert_eq!(before.recv().await.unwrap()[0].result.as_ref().unwrap().number, 1);

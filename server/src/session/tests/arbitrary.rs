@@ -1,13 +1,17 @@
 //! Arbitrary sequences of inputs: the session keeps its promises, and nothing of the inbox is left out.
 
+use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Hello { right_key: bool, subscribe: bool, cursor: u64 },
+    Hello { right_key: bool, subscribe: bool, cursor: u64, life: u8 },
     Register,
+    Link,
+    LinkReply,
+    Recover { entry: bool },
     Send,
     Ack { seq: u64, count: u64 },
     Garbage { kind: usize, payload: Vec<u8> },
@@ -15,6 +19,11 @@ enum Step {
     Facts { known: bool, revoked: bool, head: u64 },
     LookUpFailed,
     Registered(bool),
+    LinkRefused,
+    LinkAnswered,
+    LinkLogged,
+    LinkFinished,
+    Recovered(Option<bool>),
     Answered(u8),
     Woken,
     Page { entries: u64, more: bool },
@@ -22,15 +31,20 @@ enum Step {
     Written,
     Displaced,
     Revoked,
+    Copied,
+    Noticed,
     Drain,
     Tick(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..12_u64)
-            .prop_map(|(right_key, subscribe, cursor)| Step::Hello { right_key, subscribe, cursor }),
+        4 => (prop::bool::weighted(0.9), prop::bool::weighted(0.9), 0..12_u64, 2..8_u8)
+            .prop_map(|(right_key, subscribe, cursor, life)| Step::Hello { right_key, subscribe, cursor, life }),
         1 => Just(Step::Register),
+        2 => Just(Step::Link),
+        2 => Just(Step::LinkReply),
+        1 => any::<bool>().prop_map(|entry| Step::Recover { entry }),
         6 => Just(Step::Send),
         3 => (0..20_u64, 0..20_u64).prop_map(|(seq, count)| Step::Ack { seq, count }),
         1 => (0..FrameKind::ALL.len(), prop::collection::vec(any::<u8>(), 0..40))
@@ -40,6 +54,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(known, revoked, head)| Step::Facts { known, revoked, head }),
         1 => Just(Step::LookUpFailed),
         2 => any::<bool>().prop_map(Step::Registered),
+        1 => Just(Step::LinkRefused),
+        3 => Just(Step::LinkAnswered),
+        1 => Just(Step::LinkLogged),
+        2 => Just(Step::LinkFinished),
+        2 => option::of(any::<bool>()).prop_map(Step::Recovered),
         4 => any::<u8>().prop_map(|count| Step::Answered(count % 4)),
         8 => Just(Step::Woken),
         10 => (0..6_u64, any::<bool>()).prop_map(|(entries, more)| Step::Page { entries, more }),
@@ -47,6 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Written),
         1 => Just(Step::Displaced),
         1 => Just(Step::Revoked),
+        1 => Just(Step::Copied),
+        1 => Just(Step::Noticed),
         1 => Just(Step::Drain),
         2 => (0..TIMEOUT_MS).prop_map(Step::Tick),
     ]
@@ -58,11 +79,15 @@ fn at(seq: u64) -> Position {
 
 fn input(step: Step, session: &Watched) -> Input {
     match step {
-        Step::Hello { right_key, subscribe, cursor } => {
+        Step::Hello { right_key, subscribe, cursor, life } => {
             let key = if right_key { key() } else { SigningKey::from_bytes(&[9; 32]) };
-            hello(&HelloClaim { subscribe, cursor: at(cursor), ..claim() }, &key, &EXPORTER)
+            let alive = alive(life.into(), life, life + 1);
+            hello(&HelloClaim { subscribe, cursor: at(cursor), ..alive }, &key, &EXPORTER)
         }
         Step::Register => register(),
+        Step::Link => unproven::link(),
+        Step::LinkReply => unproven::reply(),
+        Step::Recover { entry } => unproven::recover(entry.then_some(b"entry".as_slice())),
         Step::Send => send(1),
         Step::Ack { seq, count } => ack(seq, count),
         Step::Garbage { kind, payload } => Input::Frame(Frame { kind: FrameKind::ALL[kind], payload: payload.into() }),
@@ -74,6 +99,13 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::LookUpFailed => Input::LookUpFailed,
         Step::Registered(true) => Input::Registered(Ok(registered())),
         Step::Registered(false) => Input::Registered(Err(Refusal::new(Code::HandleTaken))),
+        Step::LinkRefused => Input::LinkRefused(Refusal::new(Code::LinkGone)),
+        Step::LinkAnswered => Input::LinkAnswered(Bytes::from_static(b"answer")),
+        Step::LinkLogged => Input::LinkLogged,
+        Step::LinkFinished => Input::LinkFinished(Bytes::from_static(b"bundle")),
+        Step::Recovered(None) => Input::Recovered(Err(Refusal::new(Code::RecoveryUnknown))),
+        Step::Recovered(Some(true)) => Input::Recovered(Ok(Recovery::Done(registered()))),
+        Step::Recovered(Some(false)) => Input::Recovered(Ok(Recovery::Known(unproven::recovering()))),
         Step::Answered(count) => {
             Input::Answered(vec![Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) }; count.into()])
         }
@@ -83,6 +115,8 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::Written => Input::Written,
         Step::Displaced => Input::Displaced,
         Step::Revoked => Input::Revoked,
+        Step::Copied => Input::Copied,
+        Step::Noticed => Input::Noticed(Notice::default()),
         Step::Drain => Input::Drain { come_back_ms: 1 },
         Step::Tick(_) => Input::Tick,
     }
@@ -91,9 +125,14 @@ fn input(step: Step, session: &Watched) -> Input {
 /// Plays a shell that keeps its side: no frame while none is accepted, no answer that nobody asked for.
 fn keeps_contract(step: &Step, session: &Watched) -> bool {
     match step {
-        Step::Hello { .. } | Step::Register | Step::Send | Step::Ack { .. } | Step::Garbage { .. } => {
-            session.session.accepts_frames()
-        }
+        Step::Hello { .. }
+        | Step::Register
+        | Step::Link
+        | Step::LinkReply
+        | Step::Recover { .. }
+        | Step::Send
+        | Step::Ack { .. }
+        | Step::Garbage { .. } => session.session.accepts_frames(),
         Step::Written => session.writing,
         Step::Answered(count) => u32::from(*count) <= session.in_flight,
         _ => true,

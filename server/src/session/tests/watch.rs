@@ -16,6 +16,8 @@ pub(super) struct Watched {
     pub(super) in_flight: u32,
     pub(super) caught_up: u32,
     looked_up: Option<Position>,
+    /// An answer was told, and not replied to.
+    may_reply: bool,
     read_after: Position,
     delivered: Position,
 }
@@ -31,6 +33,7 @@ impl Watched {
             in_flight: 0,
             caught_up: 0,
             looked_up: None,
+            may_reply: false,
             read_after: Position::default(),
             delivered: Position::default(),
         }
@@ -69,11 +72,13 @@ impl Watched {
                 assert!(!self.is_attached);
                 self.looked_up = Some(claim.cursor);
             }
-            Action::Register(_) => assert!(!self.is_attached),
+            Action::Register(_) | Action::OfferLink(_) | Action::Recover(_) => assert!(!self.is_attached),
+            Action::ReplyLink(_) => assert!(std::mem::take(&mut self.may_reply), "a reply to no answer"),
             Action::Attach { .. } => {
                 assert!(!self.is_attached && self.looked_up.is_some());
                 self.is_attached = true;
             }
+            Action::Live(_) => assert!(self.is_attached),
             Action::Send(_) => {
                 self.in_flight += 1;
                 assert!(self.is_attached && self.in_flight <= SENDS_IN_FLIGHT_MAX);
@@ -89,7 +94,11 @@ impl Watched {
                 (self.reading, self.read_after) = (Some(*after), *after);
                 self.delivered = self.delivered.max(*after);
             }
-            Action::Say(ServerFrame::Ready(_)) => assert!(self.is_attached),
+            Action::Say(ServerFrame::Ready(_) | ServerFrame::Notice(_)) => assert!(self.is_attached),
+            Action::Say(ServerFrame::LinkAnswer(_) | ServerFrame::Linked(_) | ServerFrame::Recovering(_)) => {
+                assert!(!self.is_attached);
+                self.may_reply = matches!(action, Action::Say(ServerFrame::LinkAnswer(_)));
+            }
             Action::Say(_) => {}
             Action::Deliver(items) => {
                 assert!(self.is_attached && self.reading.is_none() && !self.writing && !items.is_empty());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::conformance::{ACCOUNT, OTHER, START_MS, expiry};
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationKind, Mark, SealedMessage, SentResult};
+use crate::store::record::{ConversationKind, Leaving, Mark, Member, SealedMessage, SentResult};
 use crate::store::{Durability, Expiry};
 use crate::time::ManualClock;
 
@@ -162,6 +162,26 @@ fn an_entry_has_its_body_and_a_message_its_number() {
 }
 
 #[test]
+fn a_silent_message_has_no_number_and_is_not_counted() {
+    let silent = |batch: &mut Batch, count| {
+        batch.put(Family::Message, key::message(&id(2)), b"\x01sealed");
+        let entry = InboxEntry { id: id(2), count, bytes_total: 2, body: InboxBody::Silent };
+        batch.put_record(Family::Inbox, key::inbox(&ACCOUNT, 2), &entry);
+        put_head(batch, 2, count);
+    };
+    let desk = Desk::new();
+    desk.refuse(|batch| silent(batch, 2), &[Violation::CountWrong { account: ACCOUNT, seq: 2 }]);
+    let numbered = |batch: &mut Batch| {
+        silent(batch, 1);
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Number), &2_u64);
+    };
+    desk.refuse(numbered, &[Violation::NumbersWrong { numbers: Some(1), messages: 0 }]);
+    let mut written = Batch::new();
+    silent(&mut written, 1);
+    desk.accept(&written);
+}
+
+#[test]
 fn a_counter_has_one_result_for_ever() {
     let desk = Desk::new();
     let wrong = [Violation::WindowWrong { account: OTHER, device: DEVICE }];
@@ -184,6 +204,83 @@ fn an_epoch_ends_once_and_by_one_commit() {
     put_commit(&mut commit, 1);
     desk.accept(&commit);
     desk.refuse(|batch| put_commit(batch, 1), &[wrong(1)]);
+}
+
+#[test]
+fn who_is_to_be_removed_has_a_leaf_and_the_floor_goes_up_to_the_epoch() {
+    let removals = |batch: &mut Batch, floor_epoch: u64, pending: &[DeviceId]| {
+        let removals = Removals { floor_epoch, pending: pending.to_vec(), ..Removals::default() };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
+    };
+    let wrong = [Violation::RemovalsWrong { conversation: CONVERSATION }];
+    let desk = Desk::new();
+    desk.refuse(|batch| removals(batch, 1, &[DEVICE]), &wrong);
+    desk.refuse(|batch| removals(batch, 2, &[]), &wrong);
+    let mut batch = Batch::new();
+    removals(&mut batch, 1, &[]);
+    desk.accept(&batch);
+    desk.refuse(|batch| removals(batch, 0, &[]), &wrong);
+    let leaves = |batch: &mut Batch| {
+        let leaving = vec![Leaving { account: ACCOUNT, device: DEVICE, statement: Bytes::new() }];
+        let removals = Removals { floor_epoch: 1, leaving, ..Removals::default() };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
+    };
+    desk.refuse(leaves, &wrong);
+}
+
+#[test]
+fn members_are_those_who_have_a_leaf_and_have_not_left() {
+    let conversation = CONVERSATION;
+    let head = |batch: &mut Batch, accounts: &[AccountId]| {
+        let member = |account: &AccountId| Member { account: *account, device: DEVICE, leaf: 0 };
+        let members = accounts.iter().map(member).collect();
+        let head = ConversationHead { epoch: 1, created_ms: START_MS, kind: ConversationKind::Group, members };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Head), &head);
+    };
+    let joins = |batch: &mut Batch, account| {
+        batch.put_record(Family::Directory, key::membership(account, &CONVERSATION), &());
+    };
+    let wrong = |account| Violation::MembershipWrong { conversation, account };
+    let desk = Desk::new();
+    desk.refuse(|batch| head(batch, &[ACCOUNT]), &[wrong(ACCOUNT)]);
+    let mut batch = Batch::new();
+    head(&mut batch, &[ACCOUNT, OTHER]);
+    joins(&mut batch, &ACCOUNT);
+    joins(&mut batch, &OTHER);
+    desk.accept(&batch);
+    desk.refuse(|batch| head(batch, &[OTHER]), &[wrong(ACCOUNT)]);
+    let leaves = |batch: &mut Batch| {
+        let leaving = vec![Leaving { account: ACCOUNT, device: DEVICE, statement: Bytes::new() }];
+        let removals = Removals { leaving, ..Removals::default() };
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Removals), &removals);
+    };
+    desk.refuse(leaves, &[wrong(ACCOUNT)]);
+    let mut batch = Batch::new();
+    leaves(&mut batch);
+    batch.delete(Family::Directory, key::membership(&ACCOUNT, &CONVERSATION));
+    desk.accept(&batch);
+}
+
+#[test]
+fn an_epoch_by_itself_is_that_of_the_roster() {
+    let epoch = |batch: &mut Batch, epoch: u64| {
+        batch.put_record(Family::Conversation, key::conversation(&CONVERSATION, ConversationTag::Epoch), &epoch);
+    };
+    let torn = [Violation::EpochTorn { conversation: CONVERSATION }];
+    let desk = Desk::new();
+    desk.refuse(|batch| epoch(batch, 2), &torn);
+    let mut batch = Batch::new();
+    epoch(&mut batch, 1);
+    desk.accept(&batch);
+    let ends = |batch: &mut Batch| {
+        put_group(batch, 2);
+        put_commit(batch, 1);
+    };
+    desk.refuse(ends, &torn);
+    let mut batch = Batch::new();
+    ends(&mut batch);
+    epoch(&mut batch, 2);
+    desk.accept(&batch);
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub enum InboxBody {
         /// Whose.
         account: AccountId,
     },
+    /// An application message for programs alone, as [`Self::Message`] but not counted.
+    Silent,
+    /// An account has left a conversation, in [`crate::store::Family::Welcome`] under the entry's id.
+    Leave,
 }
 
 /// The tag of [`InboxBody::Welcome`].
@@ -82,6 +86,8 @@ impl Record for InboxEntry {
                 out.push(3);
                 out.extend_from_slice(account.as_bytes());
             }
+            InboxBody::Silent => out.push(4),
+            InboxBody::Leave => out.push(5),
         }
     }
 
@@ -94,6 +100,8 @@ impl Record for InboxEntry {
             WELCOME => InboxBody::Welcome,
             2 => InboxBody::Commit { conversation: ConversationId::from_bytes(reader.array()?), epoch: reader.u64()? },
             3 => InboxBody::DeviceLog { account: AccountId::from_bytes(reader.array()?) },
+            4 => InboxBody::Silent,
+            5 => InboxBody::Leave,
             found => return Err(RecordError::Tag { what: "inbox entry", found }),
         };
         reader.finish(Self { id, count, bytes_total, body })

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
+use gureum_proto::{AccountId, ConversationId, DeviceId, LifeToken, MessageId};
 use proptest::prelude::*;
 
 use super::*;
@@ -53,6 +53,8 @@ fn inbox_entries_have_these_bytes() {
         &format!("{start} 02 {} 0000000000000009", "c0".repeat(16)),
     );
     check(&entry(InboxBody::DeviceLog { account: ACCOUNT }), &format!("{start} 03 ACCOUNT"));
+    check(&entry(InboxBody::Silent), &format!("{start} 04"));
+    check(&entry(InboxBody::Leave), &format!("{start} 05"));
 }
 
 #[test]
@@ -68,6 +70,16 @@ fn heads_cursors_and_windows_have_these_bytes() {
     check(&window, "01 0000000000000000 00");
     window.record(SentResult { counter: 7, id: ID, number: 3 });
     check(&window, "01 0000000000000007 01 0000000000000007 ID 0000000000000003");
+}
+
+#[test]
+fn lives_have_these_bytes() {
+    check(&LifeRecord::default(), &format!("01 0000000000000000 {} 00", "00".repeat(16)));
+    let [token, lost] = [0x71, 0x72].map(|byte| LifeToken::from_bytes([byte; 16]));
+    check(
+        &LifeRecord { generation: 9, token, lost: vec![lost] },
+        &format!("01 0000000000000009 {} 01 {}", "71".repeat(16), "72".repeat(16)),
+    );
 }
 
 #[test]
@@ -93,6 +105,17 @@ fn conversations_packages_and_invites_have_these_bytes() {
         },
         &format!("01 0000000000000001 0000000000000002 01 00000001 ACCOUNT {} 00000005", "de".repeat(16)),
     );
+    for (kind, tag) in [(ConversationKind::Direct, "00"), (ConversationKind::Own, "02")] {
+        let head = ConversationHead { epoch: 1, created_ms: 2, kind, members: vec![] };
+        check(&head, &format!("01 0000000000000001 0000000000000002 {tag} 00000000"));
+    }
+    let leaving = Leaving { account: ACCOUNT, device: DEVICE, statement: Bytes::from_static(b"bye") };
+    let device = "de".repeat(16);
+    check(
+        &Removals { floor_epoch: 7, pending: vec![DEVICE], leaving: vec![leaving] },
+        &format!("01 0000000000000007 00000001 {device} 00000001 ACCOUNT {device} 00000003 627965"),
+    );
+    check(&Removals { floor_epoch: 7, ..Removals::default() }, "01 0000000000000007 00000000 00000000");
     check(&KeyPackageRecord { not_after_ms: 3, package: Bytes::from_static(b"kp") }, "01 0000000000000003 6b70");
     check(&InviteRecord { used: 1, expires_ms: 4 }, "01 00000001 0000000000000004");
 }
@@ -109,16 +132,27 @@ fn plain_values_have_these_bytes() {
 #[test]
 fn unknown_tags_and_excessive_counts_are_refused() {
     let mut entry = InboxEntry { id: ID, count: 0, bytes_total: 0, body: InboxBody::Message }.encode();
-    *entry.last_mut().unwrap() = 4;
+    *entry.last_mut().unwrap() = 99;
     let error = InboxEntry::decode(&entry.into()).unwrap_err();
-    assert_eq!(error, RecordError::Tag { what: "inbox entry", found: 4 });
+    assert_eq!(error, RecordError::Tag { what: "inbox entry", found: 99 });
     let mut window = SenderWindow::default().encode();
     *window.last_mut().unwrap() = 65;
     assert_eq!(SenderWindow::decode(&window.into()).unwrap_err(), RecordError::TooMany { found: 65, max: 64 });
+    let mut life = LifeRecord::default().encode();
+    *life.last_mut().unwrap() = 9;
+    assert_eq!(LifeRecord::decode(&life.into()).unwrap_err(), RecordError::TooMany { found: 9, max: 8 });
     let mut head =
         ConversationHead { epoch: 0, created_ms: 0, kind: ConversationKind::Direct, members: vec![] }.encode();
     head[18] = 0xff;
     let error = ConversationHead::decode(&head.into()).unwrap_err();
+    assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
+    let mut removals = Removals::default().encode();
+    removals[9] = 0xff;
+    let error = Removals::decode(&removals.into()).unwrap_err();
+    assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
+    let mut removals = Removals::default().encode();
+    removals[13] = 0xff;
+    let error = Removals::decode(&removals.into()).unwrap_err();
     assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
     assert_eq!(Cursor::decode(&Bytes::from_static(&[1, 0])).unwrap_err(), RecordError::Truncated(7));
     assert_eq!(u64::decode(&Bytes::from_static(&[1; 10])).unwrap_err(), RecordError::Trailing(1));
@@ -153,9 +187,11 @@ fn any_body() -> impl Strategy<Value = InboxBody> {
     prop_oneof![
         Just(InboxBody::Message),
         Just(InboxBody::Welcome),
+        Just(InboxBody::Silent),
         (any::<[u8; 16]>(), any::<u64>())
             .prop_map(|(id, epoch)| InboxBody::Commit { conversation: ConversationId::from_bytes(id), epoch }),
         any::<[u8; 16]>().prop_map(|id| InboxBody::DeviceLog { account: AccountId::from_bytes(id) }),
+        Just(InboxBody::Leave),
     ]
 }
 
@@ -164,8 +200,10 @@ fn decode_all(bytes: &Bytes) {
     let _ = InboxHead::decode(bytes);
     let _ = Cursor::decode(bytes);
     let _ = SenderWindow::decode(bytes);
+    let _ = LifeRecord::decode(bytes);
     let _ = SealedMessage::decode(bytes);
     let _ = ConversationHead::decode(bytes);
+    let _ = Removals::decode(bytes);
     let _ = CommitRecord::decode(bytes);
     let _ = KeyPackageRecord::decode(bytes);
     let _ = InviteRecord::decode(bytes);
@@ -202,10 +240,10 @@ proptest! {
     fn conversations_round_trip(
         epoch: u64,
         created_ms: u64,
-        is_group: bool,
+        kind in 0..3_usize,
         members in prop::collection::vec(any::<([u8; 16], [u8; 16], u32)>(), 0..6),
     ) {
-        let kind = if is_group { ConversationKind::Group } else { ConversationKind::Direct };
+        let kind = [ConversationKind::Direct, ConversationKind::Group, ConversationKind::Own][kind];
         let members = members
             .into_iter()
             .map(|(account, device, leaf)| Member {

@@ -10,11 +10,16 @@ use gureum_wire::Decoder;
 use super::RETENTION_MS;
 use super::people::People;
 
+/// Beyond all numbers: what tells the bodies of silent messages from those of others.
+pub(super) const SILENT: u32 = 1 << 31;
+
 /// What an entry holds, from which its content follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Said {
     /// The message of this number.
     Message { number: u32 },
+    /// So many silent messages were said before in its conversation.
+    Silent { before: u32 },
     /// The commit that ended this epoch.
     Commit { epoch: u32 },
 }
@@ -185,6 +190,9 @@ fn check(entry: &Entry, people: &People, envelope: &SharedEnvelope, body_bytes: 
         (Said::Message { number }, EnvelopeBody::Message { number: found, ciphertext }) => {
             assert_eq!(*found, u64::from(number), "the number of a message");
             assert_eq!(*ciphertext, super::body(talk, number, body_bytes), "the content of a message");
+        }
+        (Said::Silent { before }, EnvelopeBody::Silent(ciphertext)) => {
+            assert_eq!(*ciphertext, super::body(talk, SILENT | before, body_bytes), "the content of a silent message");
         }
         (Said::Commit { epoch }, EnvelopeBody::Commit { epoch: found, .. }) => assert_eq!(*found, u64::from(epoch)),
         (said, body) => panic!("{said:?} was written and {body:?} is served"),

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use gureum_proto::{AccountId, ConversationId, DeviceId, EXPORTER_BYTES, Hello, HelloClaim, Position};
 use gureum_server::session::{Authenticated, DeviceFacts, Input, Session, SessionConfig};
 use gureum_server::store::key::{self, ConversationTag, CursorTag};
-use gureum_server::store::record::{ConversationHead, ConversationKind, Cursor, Member};
+use gureum_server::store::record::{ConversationHead, ConversationKind, Cursor, LifeRecord, Member};
 use gureum_server::store::{Batch, Family};
 use gureum_wire::{Frame, FrameKind};
 use rand::Rng;
@@ -208,6 +208,7 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
         cursor: Position::default(),
         epochs_digest: None,
         log_entries: 0,
+        life: None,
     };
     let config = SessionConfig {
         tls_server_name: None,
@@ -222,7 +223,9 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
         head: Position::default(),
         cursor: Position::default(),
         accepted_counter: 0,
+        life: LifeRecord::default(),
         key_packages_left: 0,
+        last_resort_used: false,
         epochs_digest: [0; 32],
     };
     let mut session = Session::new(config, 0);

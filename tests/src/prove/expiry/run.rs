@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::machine::Machine;
-use super::model::{Found, Model, Said};
+use super::model::{Found, Model, SILENT, Said};
 use super::people::{People, Talks};
 use super::report::Watch;
 use super::{DAY_MS, EPOCH_FIRST, HOUR_MS, LATE_MS_MAX, Options, RETENTION_MS, Report, START_MS, body, database};
@@ -23,6 +23,8 @@ use crate::prove::raw::{self, Needles};
 const BATCH_MESSAGES: u64 = 2_000;
 /// How many of a hundred messages are said on the first day, by those who then say nothing more.
 const FIRST_DAY_PERCENT: u64 = 10;
+/// How many messages are silent, of one.
+const SILENT_SHARE: f64 = 0.125;
 /// Messages of a conversation in which hardly anything is said.
 const HARDLY_MESSAGES: u64 = 3;
 /// Devices that look into their inbox in a round beside their habit, and take nothing.
@@ -48,8 +50,9 @@ pub(super) struct Run {
     counters: Vec<u64>,
     /// By device: when it reads next.
     next_read_ms: Vec<u64>,
-    /// By conversation: the last number and the epoch.
+    /// By conversation: the last number, how many silent messages, and the epoch.
     numbers: Vec<u32>,
+    silents: Vec<u32>,
     epochs: Vec<u64>,
     /// Conversations in which something is said all along.
     steady: Vec<usize>,
@@ -84,6 +87,7 @@ impl Run {
             counters: vec![0; people.devices.len()],
             next_read_ms,
             numbers: vec![0; people.talks.len()],
+            silents: vec![0; people.talks.len()],
             epochs: vec![EPOCH_FIRST; people.talks.len()],
             steady: with(Talks::Steadily),
             awaited: Vec::new(),
@@ -166,18 +170,27 @@ impl Run {
         let now_ms = self.machine.now_ms();
         for _ in 0..messages {
             self.counters[sender] += 1;
-            self.numbers[talk] += 1;
-            let number = self.numbers[talk];
+            let silent = self.random.random_bool(SILENT_SHARE);
+            let (said, named) = if silent {
+                let before = self.silents[talk];
+                self.silents[talk] += 1;
+                (Said::Silent { before }, SILENT | before)
+            } else {
+                self.numbers[talk] += 1;
+                let number = self.numbers[talk];
+                (Said::Message { number }, number)
+            };
             let send = Send {
                 counter: self.counters[sender],
                 conversation: self.people.talks[talk].id,
                 epoch: self.epochs[talk],
-                ciphertext: body(talk, number, self.options.body_bytes),
+                ciphertext: body(talk, named, self.options.body_bytes),
+                silent,
             };
             self.machine.add(Op::Send { from: self.people.devices[sender].authority, send });
-            self.awaited.push(u64::from(number));
+            self.awaited.push(if silent { 0 } else { u64::from(named) });
             for account in self.people.readers(talk, sender) {
-                self.model.append(account, talk, Said::Message { number }, now_ms);
+                self.model.append(account, talk, said, now_ms);
                 self.watch.entries += 1;
             }
         }

@@ -20,7 +20,7 @@ use crate::raw::{Raw, frame};
 /// Addresses from which they connect: enough that no bound for one address protects the server.
 const SOURCES: u8 = 16;
 /// The first of a type's numbers that a server must skip, and the longest that it may be.
-const IGNORABLE: u64 = 0x1000;
+const IGNORABLE: u64 = 0x1001;
 const IGNORABLE_BYTES: usize = 64 * 1024;
 
 /// What a bad peer does.

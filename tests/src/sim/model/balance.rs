@@ -106,7 +106,7 @@ fn check_losses(
     let mut missing: BTreeMap<Option<MessageId>, &Message> = BTreeMap::new();
     for talk in talks.values() {
         for (number, (writer, written)) in &talk.written {
-            let is_for = written.peer == account && *writer != person;
+            let is_for = written.peer == Some(account) && *writer != person;
             let came = talk.read.contains_key(number) || talk.unreadable.get(number) == Some(&person);
             if is_for && !came {
                 missing.insert(written.message_id, written);
@@ -214,7 +214,7 @@ fn check_promises(model: &Inner, talks: &BTreeMap<ConversationId, Talk<'_>>, ope
         let found = written.get(text.as_str());
         let name = name_of(text);
         if let Some((writer, message)) = found {
-            let is_meant = *writer == handed.from && Some(message.peer) == model.people[handed.to].account;
+            let is_meant = *writer == handed.from && message.peer == model.people[handed.to].account;
             if !is_meant {
                 open.push(format!("{name} was sent by {writer} to somebody else"));
             }

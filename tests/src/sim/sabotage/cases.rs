@@ -59,7 +59,7 @@ pub const CASES: [Case; 36] = {
             .among(&[(ClockLeap, 3), (ServerRestart, 3)]),
         Case::new(Bug::LeapUnsaid, "a clock that is not obeyed is said to be held", "").among(&[(ClockLeap, 3)]),
         Case::new(Bug::ConnectionKept, "nothing is held for who is gone", ""),
-        Case::new(Bug::ClientUnsynced, IN_STEP, "").among(&[(ClientCrash, 4)]),
+        Case::new(Bug::ClientUnsynced, "no home is taken for a copy", "").among(&[(ClientCrash, 4)]),
         Case::new(Bug::HomeCut, "a home stays usable", "").among(&[(ClientCrash, 3)]),
         Case::new(Bug::ToldTwice, "nothing is delivered twice", ""),
         Case::new(Bug::GapToldTwice, "a gap is told once", "").keeping(HOUR_MS),

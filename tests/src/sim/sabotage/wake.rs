@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId};
+use gureum_proto::{AccountId, DeviceId, Notice};
 use gureum_server::node::WrapWake;
 use gureum_server::wake::{Delivery, Wake};
 
@@ -48,6 +48,10 @@ impl Wake for Spoiled {
 
     fn revoke(&self, account: AccountId, device: DeviceId) {
         self.to.revoke(account, device);
+    }
+
+    fn notice(&self, account: AccountId, device: DeviceId, notice: Notice) {
+        self.to.notice(account, device, notice);
     }
 }
 

@@ -1,10 +1,13 @@
-//! Changes of accounts: registration, KeyPackages, device logs.
+//! Changes of accounts: registration and device logs.
 
-use super::*;
-use crate::limits::KEY_PACKAGES_STORED_MAX;
-use crate::store::key::KeyPackageKind;
-use crate::store::record::{InviteRecord, KeyPackageRecord};
+use std::collections::BTreeSet;
+
 use gureum_proto::InviteId;
+
+use super::key_packages::{claim, put};
+use super::*;
+use crate::limits::ANNOUNCED_ACCOUNTS_MAX;
+use crate::store::record::InviteRecord;
 
 const INVITE: InviteId = InviteId::from_bytes([0x11; 16]);
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -15,8 +18,16 @@ fn registration(account: AccountId, handle: &str, uses: u32, expires_ms: u64) ->
         device: device(account, 1).device(),
         handle: handle.parse().unwrap(),
         root_entry: Bytes::copy_from_slice(account.as_bytes()),
+        recovery_key: recovery_key(account),
         invite: Some((INVITE, uses, expires_ms)),
     })
+}
+
+/// A recovery key of the account's own.
+fn recovery_key(account: AccountId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(account.as_bytes());
+    key
 }
 
 fn invited(account: AccountId, handle: &str) -> Change {
@@ -79,93 +90,6 @@ fn an_open_registration_needs_no_invite() {
     assert_eq!(used(&bench), 0);
 }
 
-fn package(number: u8, not_after_ms: u64) -> ([u8; 32], KeyPackageRecord) {
-    ([number; 32], KeyPackageRecord { not_after_ms, package: Bytes::copy_from_slice(&[number]) })
-}
-
-fn put(one_time: &[u8], last_resort: Option<u8>) -> Change {
-    Change::PutKeyPackages {
-        from: device(BOB, 1),
-        one_time: one_time.iter().map(|number| package(*number, START_MS + DAY_MS)).collect(),
-        last_resort: last_resort.map(|number| package(number, START_MS + DAY_MS)),
-    }
-}
-
-fn claim(devices: &[u8]) -> Change {
-    Change::ClaimKeyPackages { account: BOB, devices: devices.iter().map(|n| device(BOB, *n).device()).collect() }
-}
-
-fn claimed(number: u8) -> Changed {
-    Changed::KeyPackages(vec![(device(BOB, 1).device(), Bytes::copy_from_slice(&[number]))])
-}
-
-#[test]
-fn a_key_package_is_given_once_and_then_the_last_resort_for_ever() {
-    let mut bench = Bench::new();
-    bench.changes(put(&[1, 2], Some(9)), Changed::KeyPackagesStored(2));
-    assert!(bench.changes(claim(&[1]), claimed(1)).must_sync);
-    bench.reopen();
-    bench.changes(claim(&[1]), claimed(2));
-    bench.changes(claim(&[1]), claimed(9));
-    bench.changes(claim(&[1]), claimed(9));
-}
-
-#[test]
-fn a_new_last_resort_replaces_the_old_one() {
-    let mut bench = Bench::new();
-    bench.changes(put(&[], Some(9)), Changed::KeyPackagesStored(0));
-    bench.changes(put(&[], Some(3)), Changed::KeyPackagesStored(0));
-    bench.changes(claim(&[1]), claimed(3));
-    let range = key::key_packages(&BOB, &device(BOB, 1).device(), KeyPackageKind::LastResort);
-    assert_eq!(bench.store.scan(Family::KeyPackage, range.as_range(), 10).unwrap().len(), 1);
-}
-
-#[test]
-fn expired_key_packages_are_skipped_and_go() {
-    let mut bench = Bench::new();
-    let one_time = vec![package(1, START_MS), package(2, START_MS + 1)];
-    let change = Change::PutKeyPackages { from: device(BOB, 1), one_time, last_resort: Some(package(9, START_MS + 1)) };
-    bench.changes(change, Changed::KeyPackagesStored(2));
-    bench.changes(claim(&[1]), claimed(2));
-    let range = key::key_packages(&BOB, &device(BOB, 1).device(), KeyPackageKind::OneTime);
-    assert_eq!(bench.store.scan(Family::KeyPackage, range.as_range(), 10).unwrap(), []);
-    bench.advance(1);
-    bench.refuses(claim(&[1]), Code::KeyPackagesExhausted);
-}
-
-#[test]
-fn a_claim_that_fails_for_one_device_takes_nothing_of_the_others() {
-    let mut bench = Bench::new();
-    bench.changes(put(&[1], None), Changed::KeyPackagesStored(1));
-    bench.refuses(claim(&[1, 2]), Code::KeyPackagesExhausted);
-    bench.changes(claim(&[1]), claimed(1));
-    bench.refuses(claim(&[1]), Code::KeyPackagesExhausted);
-}
-
-#[test]
-fn a_refused_change_leaves_the_sends_of_its_batch_alone() {
-    let mut bench = Bench::talk();
-    let mut plan = bench.plan([send(device(ALICE, 1), 1)]);
-    let now_ms = bench.now_ms;
-    let refused = bench.planner.add_change(claim(&[1]), now_ms, &mut plan).unwrap();
-    assert_eq!(refused.map_err(|refusal| refusal.code), Err(Code::KeyPackagesExhausted));
-    bench.planner.finish(&mut plan);
-    bench.write(&plan).unwrap();
-    let id = is_new(&plan.sent[0].result);
-    assert_eq!(bench.inbox(BOB)[0].1.id, id);
-    assert!(bench.message(id).is_some(), "what is answered is stored");
-}
-
-#[test]
-fn the_directory_keeps_a_bounded_number_of_key_packages() {
-    let mut bench = Bench::new();
-    let max = u8::try_from(KEY_PACKAGES_STORED_MAX).unwrap();
-    let numbers: Vec<_> = (0..max).collect();
-    bench.changes(put(&numbers, None), Changed::KeyPackagesStored(u32::from(max)));
-    bench.refuses(put(&[max], None), Code::LimitReached);
-    bench.changes(put(&[], Some(9)), Changed::KeyPackagesStored(u32::from(max)));
-}
-
 fn entry(account: AccountId, index: u64, added: &[u8], revoked: &[u8]) -> Change {
     let ids = |numbers: &[u8]| numbers.iter().map(|number| device(account, *number).device()).collect();
     Change::AppendLog(LogPlan {
@@ -175,7 +99,58 @@ fn entry(account: AccountId, index: u64, added: &[u8], revoked: &[u8]) -> Change
         entry: Bytes::from(format!("entry {index}")),
         added: ids(added),
         revoked: ids(revoked),
+        recovery_keys: None,
     })
+}
+
+/// Bob's log replaces one recovery key by another.
+fn rotation(index: u64, before: [u8; 32], after: [u8; 32]) -> Change {
+    let Change::AppendLog(plan) = entry(BOB, index, &[], &[]) else { unreachable!() };
+    Change::AppendLog(LogPlan { recovery_keys: Some((before, after)), ..plan })
+}
+
+fn recovered_by(bench: &Bench, key: &[u8; 32]) -> Option<AccountId> {
+    bench.get(Family::Directory, key::recovery(key))
+}
+
+#[test]
+fn an_account_is_found_by_the_recovery_key_that_its_log_names_last() {
+    let mut bench = Bench::new();
+    bench.changes(invited(BOB, "bob"), Changed::Registered);
+    assert_eq!(recovered_by(&bench, &recovery_key(BOB)), Some(BOB));
+    bench.changes(rotation(1, recovery_key(BOB), [7; 32]), Changed::LogAppended(2));
+    assert_eq!(recovered_by(&bench, &recovery_key(BOB)), None);
+    assert_eq!(recovered_by(&bench, &[7; 32]), Some(BOB));
+}
+
+#[test]
+fn a_recovery_key_leads_to_the_first_account_that_has_it() {
+    let mut bench = Bench::new();
+    bench.changes(invited(ALICE, "alice"), Changed::Registered);
+    bench.changes(invited(BOB, "bob"), Changed::Registered);
+    bench.changes(rotation(1, recovery_key(BOB), recovery_key(ALICE)), Changed::LogAppended(2));
+    assert_eq!(recovered_by(&bench, &recovery_key(ALICE)), Some(ALICE));
+    bench.changes(rotation(2, recovery_key(ALICE), [7; 32]), Changed::LogAppended(3));
+    assert_eq!(recovered_by(&bench, &recovery_key(ALICE)), Some(ALICE), "it was never Bob's");
+    assert_eq!(recovered_by(&bench, &[7; 32]), Some(BOB));
+}
+
+#[test]
+fn a_proof_is_noted_to_the_minute_and_a_revocation_forgets_it() {
+    let mut bench = logged();
+    let second = device(BOB, 2);
+    bench.changes(entry(BOB, 1, &[2], &[]), Changed::LogAppended(2));
+    let seen = |bench: &Bench| bench.get::<u64>(Family::Cursor, key::cursor(&BOB, &second.device(), CursorTag::Seen));
+    let note = |bench: &mut Bench| {
+        let plan = bench.run([Op::Seen { from: second }]);
+        (plan.must_sync, plan.batch.len())
+    };
+    assert_eq!(note(&mut bench), (false, 1), "it need not survive a crash");
+    assert_eq!(seen(&bench), Some(START_MS - START_MS % 60_000));
+    assert_eq!(note(&mut bench), (false, 0), "in the same minute");
+    bench.changes(entry(BOB, 2, &[], &[2]), Changed::LogAppended(3));
+    assert_eq!(seen(&bench), None);
+    assert_eq!(note(&mut bench), (false, 0), "what was under way comes too late");
 }
 
 /// Alice and Bob talk, and Bob's log has its root.
@@ -249,4 +224,45 @@ fn announcing_into_a_full_inbox_does_not_bring_old_cursors_back() {
     assert_eq!(bench.cursor(device(BOB, 1)), None, "what was revoked stays so");
     bench.ack(device(BOB, 2), 9, 8);
     assert_eq!(bench.cursor(device(BOB, 2)), Some(Cursor { seq: 9, count: 8 }));
+}
+
+#[test]
+fn what_was_acked_just_before_a_log_entry_stays_acked() {
+    let mut bench = logged();
+    bench.run((1..=3).map(|counter| send(device(ALICE, 1), counter)));
+    let (mut plan, now_ms) = (Plan::default(), bench.now_ms);
+    bench.planner.add(ack(device(BOB, 1), 2, 2), now_ms, &mut plan).unwrap();
+    bench.planner.add_change(entry(BOB, 1, &[2], &[]), now_ms, &mut plan).unwrap().unwrap();
+    bench.planner.finish(&mut plan);
+    bench.write(&plan).unwrap();
+    assert_eq!(bench.cursor(device(BOB, 1)), Some(Cursor { seq: 2, count: 2 }));
+    assert_eq!(bench.ack(device(BOB, 2), 4, 3).floors, []);
+    assert_eq!(bench.ack(device(BOB, 1), 4, 3).floors, [(BOB, 4)]);
+}
+
+#[test]
+fn so_many_accounts_are_told_of_a_log_and_whom_it_talks_with_alone_before_the_members_of_its_groups() {
+    let mut bench = Bench::of(&[device(BOB, 1)]);
+    let mut batch = Batch::new();
+    let mut talk = |id: u8, kind, others: Vec<Authenticated>| {
+        let id = ConversationId::from_bytes([id; 16]);
+        let members = others.into_iter().chain([device(BOB, 1)]).map(member).collect();
+        let head = ConversationHead { epoch: 1, created_ms: START_MS, kind, members };
+        batch.put_record(Family::Conversation, key::conversation(&id, ConversationTag::Head), &head);
+        batch.put_record(Family::Directory, key::membership(&BOB, &id), &());
+    };
+    for group in 1..=3 {
+        let other = |number: u32| {
+            let mut id = [group; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            device(AccountId::from_bytes(id), 1)
+        };
+        talk(group, ConversationKind::Group, (0..9_999).map(other).collect());
+    }
+    talk(0xf0, ConversationKind::Direct, vec![device(ALICE, 1)]);
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    let plan = bench.changes(entry(BOB, 1, &[2], &[]), Changed::LogAppended(2));
+    let told: BTreeSet<_> = plan.deliveries.iter().map(|(account, _)| *account).collect();
+    assert_eq!((told.len(), plan.deliveries.len()), (ANNOUNCED_ACCOUNTS_MAX, ANNOUNCED_ACCOUNTS_MAX));
+    assert!(told.contains(&BOB) && told.contains(&ALICE));
 }

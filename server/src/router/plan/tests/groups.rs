@@ -6,7 +6,7 @@ use crate::store::record::CommitRecord;
 fn creation(from: Authenticated, peer: Authenticated, conversation: u8) -> Change {
     Change::Create(CreatePlan {
         from,
-        peer: peer.account(),
+        with: ConversationWith::Peer(peer.account()),
         conversation: ConversationId::from_bytes([conversation; 16]),
         epoch: 1,
         members: vec![member(from), member(peer)],
@@ -14,6 +14,10 @@ fn creation(from: Authenticated, peer: Authenticated, conversation: u8) -> Chang
         tree: Bytes::from_static(b"tree"),
         welcome: Bytes::from_static(b"welcome"),
     })
+}
+
+fn people() -> Bench {
+    Bench::of(&[device(ALICE, 1), device(ALICE, 2), device(BOB, 1), device(EVE, 1)])
 }
 
 fn created(conversation: u8, existed: bool, epoch: u64) -> Changed {
@@ -46,7 +50,7 @@ pub(super) fn bodies(bench: &Bench, account: AccountId) -> Vec<InboxBody> {
 #[test]
 fn a_pair_has_one_conversation_whoever_creates_it() {
     let (alice, bob) = (device(ALICE, 1), device(BOB, 1));
-    let mut bench = Bench::new();
+    let mut bench = people();
     assert!(bench.changes(creation(alice, bob, 1), created(1, false, 1)).must_sync);
     assert_eq!(bodies(&bench, BOB), [InboxBody::Welcome]);
     let welcome = key::message(&bench.inbox(BOB)[0].1.id);
@@ -65,7 +69,7 @@ fn a_pair_has_one_conversation_whoever_creates_it() {
 
 #[test]
 fn the_creators_other_devices_are_welcomed_too() {
-    let mut bench = Bench::new();
+    let mut bench = people();
     let Change::Create(mut plan) = creation(device(ALICE, 1), device(BOB, 1), 1) else { unreachable!("a creation") };
     plan.members.push(member(device(ALICE, 2)));
     bench.changes(Change::Create(plan), created(1, false, 1));
@@ -74,14 +78,14 @@ fn the_creators_other_devices_are_welcomed_too() {
 
 #[test]
 fn the_id_of_another_conversation_is_refused() {
-    let mut bench = Bench::new();
+    let mut bench = people();
     bench.changes(creation(device(ALICE, 1), device(BOB, 1), 1), created(1, false, 1));
     bench.refuses(creation(device(EVE, 1), device(BOB, 1), 1), Code::CommitInvalid);
 }
 
 #[test]
 fn a_conversation_can_be_written_to_once_created() {
-    let mut bench = Bench::new();
+    let mut bench = people();
     bench.changes(creation(device(ALICE, 1), device(BOB, 1), 0xc0), created(0xc0, false, 1));
     let sent = bench.run([send_at(device(BOB, 1), 1, 1)]).sent;
     is_new(&sent[0].result);
@@ -159,7 +163,8 @@ fn a_removed_device_reads_its_removal_and_may_not_send_after_it() {
     let ended = InboxBody::Commit { conversation: TALK, epoch: EPOCH };
     assert_eq!((bodies(&bench, ALICE), bodies(&bench, BOB)), (vec![ended], vec![ended]));
     is_refused(bench.send(device(BOB, 1), 1), Code::NotMember);
-    is_new(&bench.send(device(ALICE, 1), 2));
+    is_refused(bench.send(device(ALICE, 1), 2), Code::EpochStale);
+    is_new(&bench.run([send_at(device(ALICE, 1), 2, EPOCH + 1)]).sent[0].result);
     assert_eq!(bench.inbox(BOB).len(), 1, "the removed account reads nothing more");
     assert_eq!(bench.inbox(ALICE).len(), 2);
 }
@@ -167,6 +172,7 @@ fn a_removed_device_reads_its_removal_and_may_not_send_after_it() {
 #[test]
 fn an_added_device_is_welcomed_and_may_send() {
     let mut bench = Bench::talk();
+    bench.add_devices(&[device(BOB, 2)]);
     let mut plan = commit_plan(device(BOB, 1), 1, EPOCH, &[device(ALICE, 1), device(BOB, 1), device(BOB, 2)]);
     (plan.welcome, plan.welcomed) = (Bytes::from_static(b"welcome"), vec![BOB]);
     bench.changes(Change::Commit(plan), Changed::Committed { epoch: EPOCH + 1 });

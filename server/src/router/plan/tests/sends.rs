@@ -1,5 +1,7 @@
 //! Sends and acks: accepted once, answered always.
 
+use gureum_proto::{EnvelopeBody, SharedEnvelope};
+
 use super::*;
 use crate::limits::SENT_RESULTS_KEPT;
 
@@ -39,6 +41,31 @@ fn positions_and_numbers_are_dense_and_ids_ascend_across_batches_and_senders() {
         assert_eq!(inbox.iter().map(|(_, entry)| entry.id).collect::<Vec<_>>(), ids);
         assert_eq!(inbox.iter().map(|(_, entry)| entry.count).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_silent_message_stands_between_the_others_without_a_number_and_counts_for_nobody() {
+    let (alice, bob) = (device(ALICE, 1), device(BOB, 1));
+    let mut bench = Bench::talk();
+    let sent = bench.run([send(alice, 1), silently(send(alice, 2)), send(alice, 3), silently(send(bob, 1))]).sent;
+    let numbers: Vec<_> = sent.iter().map(|sent| sent.result.as_ref().unwrap().number).collect();
+    assert_eq!(numbers, [1, 0, 2, 0]);
+    let silent = is_new(&sent[1].result);
+    let read: Vec<_> = bench.inbox(BOB).iter().map(|(seq, entry)| (*seq, entry.count, entry.body)).collect();
+    assert_eq!(read, [(1, 1, InboxBody::Message), (2, 1, InboxBody::Silent), (3, 2, InboxBody::Message)]);
+    assert_eq!(bench.inbox(ALICE)[0].1.body, InboxBody::Silent);
+    let body = SharedEnvelope::decode(bench.message(silent).unwrap().ciphertext).unwrap().body;
+    assert_eq!(body, EnvelopeBody::Silent(Bytes::from_static(b"sealed 2")));
+    is_the_repetition_of(&sent[1].result, &bench.run([silently(send(alice, 2))]).sent[0].result);
+}
+
+#[test]
+fn a_silent_message_that_nobody_reads_is_answered_and_not_kept() {
+    let mut bench = Bench::new().with_members(&[device(ALICE, 1)]);
+    let sent = bench.run([silently(send(device(ALICE, 1), 1))]).sent;
+    let id = is_new(&sent[0].result);
+    assert!(bench.message(id).is_none() && bench.inbox(ALICE).is_empty());
+    is_the_repetition_of(&sent[0].result, &bench.run([silently(send(device(ALICE, 1), 1))]).sent[0].result);
 }
 
 #[test]
@@ -129,7 +156,8 @@ fn strangers_and_unknown_conversations_are_refused() {
     is_refused(bench.send(device(EVE, 1), 1), Code::NotMember);
     is_refused(bench.send(device(ALICE, 2), 1), Code::NotMember);
     let conversation = ConversationId::from_bytes([0xcc; 16]);
-    let unknown = Send { counter: 2, conversation, epoch: EPOCH, ciphertext: Bytes::from_static(b"x") };
+    let ciphertext = Bytes::from_static(b"x");
+    let unknown = Send { counter: 2, conversation, epoch: EPOCH, ciphertext, silent: false };
     let sent = bench.run([Op::Send { from: device(ALICE, 1), send: unknown }]).sent;
     is_refused(sent[0].result.clone(), Code::NotFound);
     assert!(bench.inbox(BOB).is_empty());

@@ -83,13 +83,11 @@ fn confuse(bug: Sabotage, read: &mut [Read]) {
     }
 }
 
-/// The second and the fifth are gone; both are told to be gone at the fifth.
+/// The second message and the fifth are gone; both are told to be gone at the fifth.
 fn misplace(read: &mut Vec<Read>) {
-    if read.len() < 6 || !read.iter().all(is_message) {
-        return;
-    }
-    read[2].entry.count -= 1;
-    read[3].entry.count -= 1;
-    read.remove(4);
-    read.remove(1);
+    let places = read.iter().enumerate().filter(|(_, read)| is_message(read)).map(|(place, _)| place);
+    let [_, second, _, _, fifth, _, ..] = places.collect::<Vec<_>>()[..] else { return };
+    read[second + 1..fifth].iter_mut().for_each(|read| read.entry.count -= 1);
+    read.remove(fifth);
+    read.remove(second);
 }

@@ -1,0 +1,120 @@
+//! Events and entries of the history as lines of JSON.
+
+use gureum_client::vault::{Event, HistoryItem, Message};
+use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle};
+
+use super::{GroupLine, Line};
+
+pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
+    Some(match event {
+        Event::Message(message) => message_json(message),
+        Event::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
+        Event::Unreadable { conversation, number, message_id, why } => Line::Unreadable {
+            conversation: conversation.to_string(),
+            message_id: message_id.to_string(),
+            number: *number,
+            why,
+        },
+        Event::Receipt { kind, conversation, message_id, by, time_ms } => Line::Receipt {
+            kind: *kind,
+            message_id: message_id.to_string(),
+            conversation: conversation.to_string(),
+            by: by.to_string(),
+            time_ms: *time_ms,
+        },
+        // A conversation shows itself by its first message.
+        Event::Joined { .. } => return None,
+        Event::Rejoined { conversation } => {
+            Line::Rejoined { conversation: conversation.to_string(), by: None, device: None }
+        }
+        Event::MemberRejoined { conversation, by, device } => Line::Rejoined {
+            conversation: conversation.to_string(),
+            by: Some(by.to_string()),
+            device: Some(device.to_string()),
+        },
+        Event::Restored { conversations } => Line::Restored { conversations: *conversations },
+        Event::Copied { conversation } => Line::Copied { conversation: conversation.to_string() },
+        Event::GoneBack { conversation, with, epoch, epoch_seen, .. } => Line::GoneBack {
+            conversation: conversation.to_string(),
+            with: with.clone(),
+            epoch: *epoch,
+            epoch_seen: *epoch_seen,
+        },
+        Event::Restarted { conversation, with } => restarted_json(*conversation, with),
+        Event::Group { conversation, name, change, by, who } => Line::Group(GroupLine {
+            change: change.word(),
+            conversation: conversation.to_string(),
+            name: name.clone(),
+            by: by.clone(),
+            who: who.clone(),
+        }),
+        Event::IntentRefused { conversation, name, what, why } => {
+            Line::GroupRefused { conversation: conversation.to_string(), name, what, why }
+        }
+        Event::DeviceAdded { account, handle, device, name } => {
+            device_json("added", *account, handle, *device, name.as_deref())
+        }
+        Event::DeviceRevoked { account, handle, device, name } => {
+            device_json("revoked", *account, handle, *device, name.as_deref())
+        }
+        Event::CommitRefused { conversation, why, stopped } => {
+            Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
+        }
+        Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
+    })
+}
+
+/// A device that was added to an account or revoked.
+pub(crate) fn device_json<'a>(
+    change: &'static str,
+    account: AccountId,
+    handle: &'a str,
+    device: DeviceId,
+    name: Option<&'a str>,
+) -> Line<'a> {
+    Line::DeviceChange { change, account: account.to_string(), handle, device: device.to_string(), name }
+}
+
+pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
+    match item {
+        HistoryItem::Message(message) => message_json(message),
+        HistoryItem::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
+        HistoryItem::Restarted { conversation, with } => restarted_json(*conversation, with),
+        HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
+            conversation: conversation.to_string(),
+            message_id: message_id.to_string(),
+            number: *number,
+            why,
+        },
+    }
+}
+
+fn message_json(message: &Message) -> Line<'_> {
+    let people = |people: &[Handle]| people.iter().map(Handle::to_string).collect();
+    let receipts = message.receipts.as_ref();
+    Line::Message {
+        conversation: message.conversation.to_string(),
+        group: message.group.as_deref(),
+        from: message.from_handle.to_string(),
+        own: message.own,
+        text: &message.text,
+        message_id: message.message_id.map(|id| id.to_string()),
+        server_time_ms: message.server_time_ms,
+        seq: message.seq,
+        delivered_to: receipts.map(|receipts| people(&receipts.delivered_to)),
+        read_by: receipts.map(|receipts| people(&receipts.read_by)),
+    }
+}
+
+fn restarted_json(conversation: ConversationId, with: &str) -> Line<'static> {
+    Line::Restarted { conversation: conversation.to_string(), with: with.to_owned() }
+}
+
+const fn gap_json(from_seq: u64, to_seq: u64, count: u64, reason: GapReason) -> Line<'static> {
+    let reason = match reason {
+        GapReason::Expired => "expired",
+        GapReason::Overflow => "overflow",
+        GapReason::Lost => "lost",
+    };
+    Line::Gap { from_seq, to_seq, count, reason }
+}

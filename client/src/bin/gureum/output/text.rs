@@ -1,0 +1,164 @@
+//! Events and entries of the history as people read them.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message, ReceiptKind};
+use gureum_proto::{DeviceId, GapReason, Handle};
+
+/// Handles shorter than this are padded, so that texts begin in one column.
+const HANDLE_COLUMN: usize = 10;
+
+pub(super) fn event_text(event: &Event) -> String {
+    match event {
+        Event::Message(message) => message_text(message),
+        Event::Gap { count, reason, .. } => gap_text(*count, *reason),
+        Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
+        Event::Receipt { kind, message_id, by, .. } => {
+            format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
+        }
+        Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
+        Event::Rejoined { .. } => {
+            "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
+        }
+        Event::MemberRejoined { by, .. } => {
+            format!(
+                "· a device of {by} joined your conversation again; what was sent while it was not in, it may not have \
+                 read"
+            )
+        }
+        Event::Restored { .. } => {
+            "· this home is an older copy of what was in use: it goes on from here and joins its conversations again, and \
+             any other copy of it stops"
+                .to_owned()
+        }
+        Event::Copied { .. } => {
+            "· a copy of this home is in use: the next connection decides which of the two goes on".to_owned()
+        }
+        Event::GoneBack { with, is_group, .. } => {
+            gone_back_text(&GoneBack { with: printable(with), is_group: *is_group })
+        }
+        Event::Group { name, change, by, who, .. } => format!("· {}", group_text(*change, name, by.as_deref(), who)),
+        Event::IntentRefused { name, what, why, .. } => {
+            let (name, what, why) = (printable(name), printable(what), printable(why));
+            format!("· in the group {name} it was not possible to {what}: {why}")
+        }
+        Event::Restarted { with, .. } => restarted_text(with),
+        Event::DeviceAdded { handle, device, name, .. } => {
+            format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
+        }
+        Event::DeviceRevoked { handle, device, name, .. } => {
+            format!("· {handle} has revoked a device: {}", device_text(*device, name.as_deref()))
+        }
+        Event::CommitRefused { why, stopped, .. } => {
+            let end = if *stopped { "; the conversation is stopped" } else { "" };
+            format!("· a change of a conversation was refused: {}{end}", printable(why))
+        }
+        Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
+    }
+}
+
+pub(super) fn history_text(item: &HistoryItem) -> String {
+    match item {
+        HistoryItem::Message(message) => message_text(message),
+        HistoryItem::Gap { count, reason, .. } => gap_text(*count, *reason),
+        HistoryItem::Restarted { with, .. } => restarted_text(with),
+        HistoryItem::Unreadable { server_time_ms, why, .. } => {
+            format!("{}  (a message that this device cannot read: {})", time_text(*server_time_ms), printable(why))
+        }
+    }
+}
+
+/// A device as people tell it from others.
+pub(crate) fn device_text(device: DeviceId, name: Option<&str>) -> String {
+    name.map_or_else(|| device.to_string(), |name| format!("{} ({device})", printable(name)))
+}
+
+/// One line for several receipts in a row that differ in their messages alone.
+pub(super) fn receipts_text(kind: ReceiptKind, by: &Handle, count: usize) -> String {
+    format!("· {by} {} {count} messages of yours", has(kind))
+}
+
+const fn has(kind: ReceiptKind) -> &'static str {
+    match kind {
+        ReceiptKind::Delivered => "has",
+        ReceiptKind::Read => "has read",
+    }
+}
+
+/// What has changed in a group, as a sentence.
+pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who: &[String]) -> String {
+    let (name, by, who) = (printable(name), printable(by.unwrap_or("somebody")), printable(&who.join(", ")));
+    match change {
+        GroupChange::Created if who.is_empty() => format!("{by} made the group {name}"),
+        GroupChange::Created => format!("{by} made the group {name} with {who}"),
+        GroupChange::Added => format!("{by} added {who} to the group {name}"),
+        GroupChange::Removed => format!("{by} removed {who} from the group {name}"),
+        GroupChange::Left => format!("{who} left the group {name}"),
+        GroupChange::Renamed => format!("{by} gave a group another name: {name}"),
+        GroupChange::Admins if who.is_empty() => format!("everybody in the group {name} is its admin now"),
+        GroupChange::Admins => format!("the admins of the group {name} are now {who}"),
+        GroupChange::Joined => format!("you are in the group {name}"),
+    }
+}
+
+fn gone_back_text(gone_back: &GoneBack) -> String {
+    let (with, compared, command) = (&gone_back.with, gone_back.to_compare(), gone_back.command());
+    format!(
+        "· the server has gone back to an older state of your conversation with {with}: its operator restored a backup, or \
+         somebody tampers with it. Nothing is sent there until you have asked the operator, compared {compared}, and run \
+         `{command}`"
+    )
+}
+
+fn restarted_text(with: &str) -> String {
+    let with = printable(with);
+    format!("· from here on the conversation with {with} goes on from an older state of the server, as decided here")
+}
+
+fn message_text(message: &Message) -> String {
+    let handle = match &message.group {
+        Some(group) => format!("{} ({})", message.from_handle, printable(group)),
+        None => message.from_handle.to_string(),
+    };
+    let mark = match &message.receipts {
+        Some(receipts) if !receipts.read_by.is_empty() => " ✓✓",
+        Some(receipts) if !receipts.delivered_to.is_empty() => " ✓",
+        _ => "",
+    };
+    format!("{}  {handle:<HANDLE_COLUMN$}  {}{mark}", time_text(message.server_time_ms), printable(&message.text))
+}
+
+fn gap_text(count: u64, reason: GapReason) -> String {
+    let why = match reason {
+        GapReason::Expired => "the server keeps messages only for a while",
+        GapReason::Overflow => "more came than the server keeps for one account",
+        GapReason::Lost => "the server lost them, and maybe more: it was damaged, or went back to a backup",
+    };
+    match count {
+        0 => format!("· messages may be missing: {why}"),
+        1 => format!("· 1 message is gone: {why}"),
+        _ => format!("· {count} messages are gone: {why}"),
+    }
+}
+
+/// A time as people read it, in UTC.
+pub(crate) fn time_text(time_ms: u64) -> String {
+    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).map_or_else(
+        || format!("{time_ms} ms"),
+        |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " "),
+    )
+}
+
+/// Text of others without what would steer a terminal or reorder what is read.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}

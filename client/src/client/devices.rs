@@ -1,0 +1,191 @@
+//! This account's devices: listed, and one added that shows a code.
+
+use gureum_proto::{DeviceId, LinkCode, check_digits};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::Client;
+use super::backoff::Backoff;
+use super::error::ClientError;
+use super::sync::{Answered, Sync};
+use crate::limits::{APPROVE_CONNECTIONS_MAX, BACKOFF_FIRST, BACKOFF_MAX};
+use crate::link::Dialer;
+use crate::vault::{DeviceError, Vault, check_device_name};
+
+/// A device of this account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Which.
+    pub device: DeviceId,
+    /// What it is called, where that is known here.
+    pub name: Option<String>,
+    /// When it was added, in milliseconds since 1970, by the clock of the device that added it.
+    pub added_ms: u64,
+    /// When it last connected, in milliseconds since 1970, by the server's clock and to the minute; `None`: not yet.
+    pub last_seen_ms: Option<u64>,
+    /// Whether it is this one.
+    pub current: bool,
+}
+
+/// A device that waits for a person's yes. Dropping it is a no.
+#[derive(Debug)]
+pub struct Approval {
+    client: Client,
+    dialer: Dialer,
+    sync: Sync,
+    code: LinkCode,
+    answered: Answered,
+    name: String,
+    digits: String,
+}
+
+impl Client {
+    /// The active devices of this account, in the order in which they were added.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or shows a device log that does not hold.
+    pub async fn devices(&self) -> Result<Vec<Device>, ClientError> {
+        let sync = self.connected(&self.dialer()?).await?;
+        let listed = async {
+            let contact = sync.learn_own().await?;
+            Ok::<_, ClientError>((contact.log, sync.list_devices().await?))
+        };
+        let listed = listed.await;
+        sync.link.close().await;
+        let (log, states) = listed?;
+        let mut names = self.vault.call(Vault::device_names).await?;
+        let seen_ms = |device: DeviceId| {
+            let state = states.iter().find(|state| state.device == device);
+            state.map(|state| state.last_seen_ms).filter(|seen| *seen > 0)
+        };
+        let mut devices: Vec<_> = log.active().map(|(device, logged)| (logged.added_at, device, *logged)).collect();
+        devices.sort_unstable_by_key(|(added_at, ..)| *added_at);
+        let devices = devices.into_iter().map(|(_, device, logged)| Device {
+            device,
+            name: names.remove(&device),
+            added_ms: logged.added_ms,
+            last_seen_ms: seen_ms(device),
+            current: device == self.identity.device,
+        });
+        Ok(devices.collect())
+    }
+
+    /// The device of this account that is called so, has this id, or an id that begins so.
+    ///
+    /// # Errors
+    /// None is, or more than one.
+    pub async fn device_named(&self, name: &str) -> Result<Device, ClientError> {
+        let devices = self.devices().await?;
+        let called = |device: &&Device| device.name.as_deref() == Some(name) || device.device.to_string() == name;
+        let begins = |device: &&Device| name.len() >= ID_DIGITS_MIN && device.device.to_string().starts_with(name);
+        let mut found: Vec<_> = devices.iter().filter(called).collect();
+        if found.is_empty() {
+            found = devices.iter().filter(begins).collect();
+        }
+        match found.as_slice() {
+            [device] => Ok((*device).clone()),
+            [] => Err(DeviceError::Unknown(name.to_owned()).into()),
+            several => {
+                let ids = several.iter().map(|device| device.device.to_string()).collect();
+                Err(DeviceError::Ambiguous { name: name.to_owned(), ids }.into())
+            }
+        }
+    }
+
+    /// Answers a device that shows a code. Nothing is added before [`Approval::finish`].
+    ///
+    /// # Errors
+    /// No device waits with this code, the account has as many as it may, or the server cannot be reached.
+    pub async fn approve(&self, code: &LinkCode) -> Result<Approval, ClientError> {
+        let dialer = self.dialer()?;
+        let sync = self.connected(&dialer).await?;
+        match sync.answer_link(code).await {
+            Ok(answered) => {
+                let digits = check_digits(code, &answered.sealed_offer, &answered.answer.sealed);
+                let name = answered.offer.device_name.clone();
+                Ok(Approval { client: self.clone(), dialer, sync, code: code.clone(), answered, name, digits })
+            }
+            Err(error) => {
+                sync.link.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection that has proven itself, with the database that it serves.
+    async fn connected(&self, dialer: &Dialer) -> Result<Sync, ClientError> {
+        let (link, _events, _ready) = self.link(dialer, false).await?;
+        Ok(self.sync(link))
+    }
+}
+
+/// Fewer digits of an id than this name no device: they may be a name mistyped.
+const ID_DIGITS_MIN: usize = 4;
+
+impl Approval {
+    /// Six digits that the new device shows as well. Other ones mean that somebody stands in between, or that another
+    /// device waits.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        &self.digits
+    }
+
+    /// What the new device is called, by its own word.
+    #[must_use]
+    pub fn device_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls the new device otherwise.
+    ///
+    /// # Errors
+    /// It is no name of a device.
+    pub fn rename(&mut self, name: String) -> Result<(), ClientError> {
+        check_device_name(&name)?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// Adds the device to the account, and hands it what it needs; connects again where that is needed. The new device
+    /// joins the conversations by itself.
+    ///
+    /// # Errors
+    /// The new device is gone, the account has as many devices as it may, or the server stays out of reach.
+    pub async fn finish(mut self) -> Result<DeviceId, ClientError> {
+        let (device, name) = (self.answered.offer.keys.device(), self.name.clone());
+        self.client.vault.call(move |vault| vault.name_device(device, &name)).await?;
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
+        for _ in 1..APPROVE_CONNECTIONS_MAX {
+            match Box::pin(self.add()).await {
+                Err(error) if error.is_temporary() => {
+                    tracing::info!(%error, "adding the device on another connection");
+                    tokio::time::sleep(backoff.wait(error.retry_after())).await;
+                }
+                result => {
+                    self.sync.link.close().await;
+                    return result;
+                }
+            }
+            match self.answer_again().await {
+                Err(error) if !error.is_temporary() => return Err(error),
+                // What is still broken shows in the next attempt.
+                Ok(()) | Err(_) => (),
+            }
+        }
+        let result = Box::pin(self.add()).await;
+        self.sync.link.close().await;
+        result
+    }
+
+    async fn answer_again(&mut self) -> Result<(), ClientError> {
+        self.sync = self.client.connected(&self.dialer).await?;
+        self.sync.learn_own().await?;
+        self.sync.answer_again(&self.code, &mut self.answered).await
+    }
+
+    async fn add(&mut self) -> Result<DeviceId, ClientError> {
+        let device = self.sync.add_device(&self.code, &mut self.answered).await?;
+        self.sync.finish_link(&self.code, &self.answered, &self.name).await?;
+        Ok(device)
+    }
+}

@@ -1,0 +1,178 @@
+//! Changes of groups, carried out while a session lasts: a commit that loses against another's is made again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gureum_proto::{ConversationId, Handle};
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::{GroupReply, Session};
+use crate::client::error::ClientError;
+use crate::client::event::ClientEvent;
+use crate::client::sync::{Begun, GroupAnswer, Pursued};
+use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_TRIES_MAX};
+use crate::vault::{IntentId, IntentOutcome, Vault};
+
+/// What is to be changed in groups, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Changing {
+    /// When to go on with it.
+    pub(super) at: Option<Instant>,
+    waiting: Vec<WaitingChange>,
+    /// Where a commit lost, and in which epoch.
+    lost: BTreeMap<ConversationId, u64>,
+    /// How often in a row.
+    losses: u32,
+}
+
+/// Somebody who waits until a change is made.
+#[derive(Debug)]
+struct WaitingChange {
+    conversation: ConversationId,
+    open: Vec<(Option<Handle>, IntentId)>,
+    done: Vec<Handle>,
+    failed: Vec<(Handle, String)>,
+    refused: Option<String>,
+    reply: GroupReply,
+}
+
+impl Changing {
+    pub(super) fn wait_for(&mut self, begun: Begun, reply: GroupReply) {
+        let Begun { conversation, intents, failed } = begun;
+        let (done, refused) = (Vec::new(), None);
+        self.waiting.push(WaitingChange { conversation, open: intents, done, failed, refused, reply });
+    }
+
+    /// Tells everybody who waits that the change is kept.
+    pub(super) fn keep_all(&mut self, why: impl Fn() -> ClientError) {
+        for WaitingChange { reply, .. } in std::mem::take(&mut self.waiting) {
+            let _ = reply.send(Err(ClientError::ChangeKept(Box::new(why()))));
+        }
+    }
+
+    /// Tells those who wait for a change in one group that it is kept.
+    fn keep(&mut self, conversation: ConversationId, why: &str) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.conversation == conversation {
+                let error = ClientError::Stuck(why.to_owned());
+                let _ = waiting.reply.send(Err(ClientError::ChangeKept(Box::new(error))));
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+    }
+
+    /// Where somebody waits and nothing is planned, what is needed for it may come in a while: a KeyPackage in the place
+    /// of one that is too old, an answer that frees a counter, a Welcome.
+    fn go_on_or_keep(&mut self) {
+        if self.at.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        if self.losses < CHANGE_TRIES_MAX {
+            self.at = Some(Instant::now() + self.after_loss());
+        } else {
+            self.losses = 0;
+            self.keep_all(|| ClientError::Stuck("the group cannot be changed now".to_owned()));
+        }
+    }
+
+    /// When to try again after another loss: the more of them, the later, and never together with who lost as well.
+    fn after_loss(&mut self) -> Duration {
+        let longest = CHANGE_AGAIN_FIRST.saturating_mul(1_u32 << self.losses.min(16)).min(CHANGE_AGAIN_MAX);
+        self.losses = self.losses.saturating_add(1);
+        longest.mul_f64(rand::rng().random_range(0.5..1.5))
+    }
+}
+
+impl WaitingChange {
+    fn note(&mut self, id: IntentId, outcome: IntentOutcome) {
+        let index = self.open.iter().position(|(_, open)| *open == id);
+        let (Some(index), true) = (index, outcome != IntentOutcome::Open) else { return };
+        match (outcome, self.open.remove(index).0) {
+            (IntentOutcome::Done, Some(handle)) => self.done.push(handle),
+            (IntentOutcome::Refused(why), Some(handle)) => self.failed.push((handle, why)),
+            (IntentOutcome::Refused(why), None) => self.refused = Some(why),
+            (IntentOutcome::Done | IntentOutcome::Open, _) => (),
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Whether something is to be changed that an earlier connection, or process, did not come to.
+    pub(super) async fn expect_changes(&mut self) -> Result<(), ClientError> {
+        if self.changing.at.is_none() && !self.sync.vault.call(Vault::intents_due).await?.is_empty() {
+            self.changing.at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes one commit in each group that is to be changed.
+    pub(super) async fn change_groups(&mut self) -> Result<(), ClientError> {
+        self.changing.at = None;
+        let (mut has_lost, mut goes_on, mut failed) = (false, false, Vec::new());
+        for conversation in self.sync.vault.call(Vault::intents_due).await? {
+            match self.change_group(conversation).await {
+                Ok(Pursued::Idle) => (),
+                Ok(Pursued::Accepted) => goes_on = true,
+                Ok(Pursued::Lost { epoch }) => {
+                    self.changing.lost.insert(conversation, epoch);
+                    has_lost = true;
+                }
+                Err(error) => {
+                    let error = error.confined()?;
+                    tracing::warn!(%error, %conversation, "cannot change a group");
+                    self.mend_later(error.retry_after());
+                    failed.push((conversation, error.to_string()));
+                }
+            }
+        }
+        if goes_on {
+            self.changing.losses = 0;
+        }
+        if has_lost {
+            self.changing.at = Some(Instant::now() + self.changing.after_loss());
+        } else if goes_on {
+            self.changing.at = Some(Instant::now());
+        }
+        self.outbox_due = true;
+        // What was refused for good has its answer; the rest stays.
+        self.answer_changes().await?;
+        for (conversation, why) in failed {
+            self.changing.keep(conversation, &why);
+        }
+        self.changing.go_on_or_keep();
+        Ok(())
+    }
+
+    async fn change_group(&mut self, conversation: ConversationId) -> Result<Pursued, ClientError> {
+        if let Some(lost) = self.changing.lost.remove(&conversation) {
+            let held = self.sync.vault.call(move |vault| vault.conversation(conversation)).await?;
+            // The inbox brings whoever was faster, mostly: from elsewhere it is fetched only where it does not.
+            if held.is_some_and(|held| held.epoch <= lost) {
+                self.sync.fetch_commits(conversation, lost).await?;
+                self.tell(ClientEvent::News).await;
+            }
+        }
+        self.sync.pursue(conversation).await
+    }
+
+    /// Answers those whose change is made, or never will be.
+    async fn answer_changes(&mut self) -> Result<(), ClientError> {
+        for mut waiting in std::mem::take(&mut self.changing.waiting) {
+            let ids: Vec<_> = waiting.open.iter().map(|(_, id)| *id).collect();
+            for (id, outcome) in self.sync.vault.call(move |vault| vault.take_outcomes(&ids)).await? {
+                waiting.note(id, outcome);
+            }
+            if !waiting.open.is_empty() {
+                self.changing.waiting.push(waiting);
+                continue;
+            }
+            let WaitingChange { conversation, done, failed, refused, reply, .. } = waiting;
+            let group = self.sync.vault.call(move |vault| vault.group(conversation)).await;
+            let answer = group.map(|group| GroupAnswer { conversation, name: group.name, done, failed, refused });
+            let _ = reply.send(answer);
+        }
+        Ok(())
+    }
+}

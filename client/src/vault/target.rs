@@ -1,0 +1,149 @@
+//! Whom or what somebody means by what they type: a handle, a group's name, or a conversation's id.
+
+use std::fmt;
+use std::str::FromStr;
+
+use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
+use gureum_proto::{ConversationId, Handle};
+use rusqlite::params;
+
+use super::conversations::shown;
+use super::work::{ROW, read_row};
+use super::{Contact, Conversation, ConversationStatus, TargetError, Vault, VaultError};
+
+/// Whom or what a message or a command is for, as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target(String);
+
+/// Text that can be neither a handle, nor a group's name, nor an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("that is neither a handle, nor the name of a group (1 to 128 bytes on one line), nor an id")]
+pub struct NoTarget;
+
+impl FromStr for Target {
+    type Err = NoTarget;
+
+    fn from_str(text: &str) -> Result<Self, NoTarget> {
+        let fits = !text.is_empty() && text.len() <= GROUP_NAME_BYTES_MAX && !text.chars().any(char::is_control);
+        if fits { Ok(Self(text.to_owned())) } else { Err(NoTarget) }
+    }
+}
+
+impl From<Handle> for Target {
+    fn from(handle: Handle) -> Self {
+        Self(handle.to_string())
+    }
+}
+
+impl From<ConversationId> for Target {
+    fn from(id: ConversationId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Target {
+    /// As it was typed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The handle that it may be.
+    #[must_use]
+    pub fn handle(&self) -> Option<Handle> {
+        self.0.parse().ok()
+    }
+
+    fn id(&self) -> Option<ConversationId> {
+        self.0.parse().ok()
+    }
+}
+
+/// What a target stands for, as far as it is known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// The conversation of this id.
+    Id(Conversation),
+    /// Somebody who is known here.
+    Contact(Box<Contact>),
+    /// A group by its name. Where the name could be a handle as well, it may be that of somebody who is not known here.
+    Group(Conversation),
+    /// Nothing that is known here.
+    Unknown,
+}
+
+impl Vault {
+    /// Finds what a target stands for: an id that is known, the handle of somebody known, or the name of a group,
+    /// exactly or else whatever its case. Handles come first: anybody may give a group anybody's name.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub fn resolve(&mut self, target: &Target) -> Result<Resolved, TargetError> {
+        if let Some(id) = target.id()
+            && let Some(known) = self.conversation(id)?
+        {
+            return Ok(Resolved::Id(known));
+        }
+        if let Some(handle) = target.handle() {
+            if let Some(contact) = self.contact_by_handle(&handle)? {
+                return Ok(Resolved::Contact(Box::new(contact)));
+            }
+            // Another device has told of somebody of that name, whose log is yet to be learned.
+            if self.has_heard_of(&handle)? {
+                return Ok(Resolved::Unknown);
+            }
+        }
+        let groups = self.named_groups()?;
+        let named = |is_named: &dyn Fn(&str) -> bool| -> Vec<_> {
+            groups.iter().filter(|group| group.name.as_deref().is_some_and(is_named)).cloned().collect()
+        };
+        let lower = target.as_str().to_lowercase();
+        let exact = named(&|name| name == target.as_str());
+        let found = if exact.is_empty() { named(&|name| name.to_lowercase() == lower) } else { exact };
+        // One that was left gives way to one of the same name that was not.
+        let present: Vec<_> = found.iter().filter(|group| group.state != ConversationStatus::Left).cloned().collect();
+        let named = if present.is_empty() { found } else { present };
+        match named.as_slice() {
+            [] => Ok(Resolved::Unknown),
+            [group] => Ok(Resolved::Group(group.clone())),
+            several => Err(TargetError::Ambiguous {
+                name: target.to_string(),
+                ids: several.iter().map(|group| group.id.to_string()).collect(),
+            }),
+        }
+    }
+
+    fn has_heard_of(&mut self, handle: &Handle) -> Result<bool, VaultError> {
+        self.read(|connection, _| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM contact WHERE handle = ?1)";
+            Ok(connection.prepare_cached(sql)?.query_row(params![handle.as_str()], |row| row.get(0))?)
+        })
+    }
+
+    fn named_groups(&mut self) -> Result<Vec<Conversation>, VaultError> {
+        self.read(|connection, _| {
+            let sql = format!("{ROW} FROM conversation WHERE name IS NOT NULL ORDER BY id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([], read_row)?;
+            rows.map(|row| Ok(shown(row?))).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_one_line_of_some_length() {
+        let fits = |text: &str| text.parse::<Target>().is_ok();
+        assert!(fits("bob") && fits("Book club") && fits("구름") && fits(&"x".repeat(GROUP_NAME_BYTES_MAX)));
+        assert!(!fits("") && !fits("a\nb") && !fits(&"x".repeat(GROUP_NAME_BYTES_MAX + 1)));
+    }
+}

@@ -1,0 +1,139 @@
+//! Leaving a group: a signed word is enough, whoever carries it out.
+
+use gureum_proto::{ConversationId, EnvelopeBody, Leave, MessageId, SharedEnvelope, SignedLeave};
+
+use super::groups::{of, three, told};
+use super::*;
+
+impl Person {
+    fn statement(&mut self, talk: ConversationId) -> SignedLeave {
+        match self.vault.leave(talk).unwrap() {
+            Leaving::By(signed) => signed,
+            Leaving::After(commit) => panic!("{commit:?} is pending"),
+        }
+    }
+}
+
+impl Relay {
+    /// Tells everybody that somebody leaves, and gives that account nothing more.
+    fn leave(&mut self, from: &Person, talk: ConversationId, signed: &SignedLeave) {
+        let shared = SharedEnvelope {
+            message_id: MessageId::new(1_700_000_000_000, 7),
+            conversation: talk,
+            sender_account: from.account,
+            sender_device: from.device,
+            body: EnvelopeBody::Leave(signed.clone()),
+        };
+        let accounts = std::mem::take(&mut self.conversations.get_mut(&talk).unwrap().accounts);
+        let has_others = self.accounts[&from.account].log.len() > 1;
+        for account in accounts.iter().filter(|account| **account != from.account || has_others) {
+            self.push_to(*account, shared.clone());
+        }
+        let stay = accounts.into_iter().filter(|account| *account != from.account).collect();
+        self.conversations.get_mut(&talk).unwrap().accounts = stay;
+    }
+}
+
+#[test]
+fn who_leaves_is_removed_by_another_while_away_and_nothing_is_said_before() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    c.vault.left(talk).unwrap();
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    let events = b.take(&mut relay);
+    assert_eq!(told(&events), [of(GroupChange::Left, &["carol"])]);
+    b.queue(talk, "without carol");
+    assert_eq!(b.vault.next_sends(0, 9).unwrap(), []);
+    assert!(b.vault.removals_hold_up_messages().unwrap());
+    let submit = b.vault.commit_removals(talk).unwrap().unwrap();
+    assert!(relay.submit(&mut b, &submit), "Bob is no admin, and needs not be one for this");
+    b.flush(&mut relay);
+    let events = a.take(&mut relay);
+    assert_eq!(told(&events), [of(GroupChange::Left, &["carol"])], "once");
+    assert_eq!((a.accounts(talk).len(), a.history()), (2, vec!["without carol".to_owned()]));
+    assert_eq!((a.vault.removals_due().unwrap(), b.vault.removals_due().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn the_statement_comes_with_the_commit_for_who_has_not_seen_it() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    relay.accounts.get_mut(&a.account).unwrap().inbox.pop();
+    b.take(&mut relay);
+    let submit = b.vault.commit_removals(talk).unwrap().unwrap();
+    assert!(relay.submit(&mut b, &submit));
+    let events = a.take(&mut relay);
+    assert_eq!((told(&events), a.accounts(talk).len()), (vec![of(GroupChange::Left, &["carol"])], 2));
+}
+
+#[test]
+fn whoever_did_not_get_it_gets_it_with_the_members_logs() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    let signed = c.statement(talk);
+    let mut member = relay.member_logs(talk).into_iter().find(|member| member.account == c.account).unwrap();
+    member.leave = Some(signed);
+    a.vault.learn_member(talk, &member).unwrap();
+    assert_eq!(a.vault.removals_due().unwrap(), [talk]);
+    a.remove_revoked(&mut relay, talk);
+    assert_eq!(a.accounts(talk).len(), 2);
+}
+
+#[test]
+fn the_last_admin_may_leave_and_then_everybody_is_one() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let signed = a.statement(talk);
+    relay.leave(&a, talk, &signed);
+    b.take(&mut relay);
+    let submit = b.vault.commit_removals(talk).unwrap().unwrap();
+    assert!(relay.submit(&mut b, &submit));
+    c.take(&mut relay);
+    c.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
+    b.take(&mut relay);
+    assert_eq!(b.vault.group(talk).unwrap().name, "ours");
+}
+
+#[test]
+fn a_statement_that_nobody_has_signed_or_that_is_void_removes_nobody() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let genuine = c.statement(talk);
+    let forged = SignedLeave::sign(genuine.leave().clone(), &b.vault.identity().proof);
+    let void = Leave { leaf_key: vec![7; 32].into(), ..genuine.leave().clone() };
+    let void = SignedLeave::sign(void, &c.vault.identity().proof);
+    for signed in [&forged, &void] {
+        relay.push(c.account, c.device, talk, EnvelopeBody::Leave(signed.clone()));
+    }
+    let events = a.take(&mut relay);
+    let refused = |event: &Event| matches!(event, Event::CommitRefused { stopped: false, .. });
+    assert!(events.len() == 1 && events.iter().all(refused), "{events:?}");
+    assert_eq!(a.vault.removals_due().unwrap(), []);
+    // A statement of before says nothing about who has come back.
+    relay.leave(&c, talk, &genuine);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    c.vault.left(talk).unwrap();
+    relay.conversations.get_mut(&talk).unwrap().accounts.retain(|account| *account != c.account);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    relay.push(c.account, c.device, talk, EnvelopeBody::Leave(genuine));
+    b.take(&mut relay);
+    assert_eq!((b.accounts(talk).len(), b.vault.removals_due().unwrap()), (3, vec![]));
+}
+
+#[test]
+fn what_one_device_leaves_its_siblings_have_left() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let mut second = Person::link(&mut relay, &c);
+    second.rejoin(&mut relay, talk);
+    for person in [&mut a, &mut b, &mut c] {
+        person.take(&mut relay);
+    }
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    let events = second.take(&mut relay);
+    assert_eq!(told(&events), [of(GroupChange::Left, &["carol"])]);
+    assert_eq!(second.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    assert_eq!(a.view(talk).leaves.len(), 2, "both of Carol's are gone");
+}

@@ -1,0 +1,327 @@
+//! A device before its account has it, what it is told when it comes in, and what it then believes.
+
+use gureum_proto::{DeliveryFrame, Link, LinkBundle, LinkConsent, LinkProposal, LogHead};
+
+use super::groups::three;
+use super::relay::profile;
+use super::*;
+use crate::e2ee::seal;
+
+fn draft(home: &Path) -> Draft {
+    Draft::begin(system_clock(), home, &KeySource::File, &profile()).unwrap()
+}
+
+impl Person {
+    fn answers(&mut self, draft: &Draft) -> Answer {
+        let Link { link, offer, .. } = draft.link().unwrap();
+        assert_eq!(link, draft.code().id());
+        let offer = open_offer(draft.code(), &offer).unwrap();
+        self.vault.answer(draft.code(), &offer.keys).unwrap()
+    }
+
+    /// Has the account's log add a device that has consented.
+    fn adds(&mut self, relay: &mut Relay, draft: &mut Draft, answer: &Answer) {
+        let consent = draft.consent(&answer.sealed).unwrap();
+        let entry = self.vault.added(draft.code(), answer, &consent).unwrap();
+        relay.accounts.get_mut(&self.account).unwrap().log.push(entry);
+        self.learn(relay, self.account);
+    }
+
+    fn hands_over(&mut self, draft: &Draft, answer: &Answer) -> LinkBundle {
+        let device = draft.link().unwrap().device;
+        let sealed = self.vault.bundle(draft.code(), answer, (device, "tablet")).unwrap();
+        draft.open_bundle(&sealed).expect("it is for this device")
+    }
+}
+
+/// A new device of an account, with all that it is handed.
+fn linked(relay: &mut Relay, first: &mut Person) -> Person {
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let device = draft.link().unwrap().device;
+    let answer = first.answers(&draft);
+    first.adds(relay, &mut draft, &answer);
+    let bundle = first.hands_over(&draft, &answer);
+    let vault = draft.finish(Some(&bundle)).unwrap();
+    Person { home, vault, account: first.account, device }
+}
+
+#[test]
+fn a_draft_has_the_same_code_after_a_restart_and_is_no_account_yet() {
+    let home = tempfile::tempdir().unwrap();
+    let first = draft(home.path());
+    let (code, device) = (first.code().clone(), first.link().unwrap().device);
+    drop(first);
+    assert!(matches!(Vault::open(home.path(), &KeySource::File), Err(OpenError::Unlinked(_))));
+    assert!(matches!(Vault::create(home.path(), &KeySource::File, &profile()), Err(OpenError::Unlinked(_))));
+    let second = draft(home.path());
+    assert!(*second.code() == code);
+    assert_eq!(second.link().unwrap().device, device);
+    let other = tempfile::tempdir().unwrap();
+    assert!(*draft(other.path()).code() != code);
+}
+
+#[test]
+fn a_linked_device_is_one_of_its_accounts_and_its_draft_is_gone() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let mut tablet = linked(&mut relay, &mut a);
+    tablet.learn(&relay, a.account);
+    let identity = tablet.vault.identity().clone();
+    assert_eq!((identity.account, identity.handle.as_str(), identity.log_entry), (a.account, "alice", 1));
+    assert_eq!(identity.device_name, "tablet", "as who added it calls it");
+    let names = tablet.vault.device_names().unwrap();
+    assert_eq!(names.get(&a.device).map(String::as_str), Some("laptop"));
+    tablet.reopen();
+    assert_eq!(tablet.vault.identity().device, tablet.device);
+    let again = Draft::begin(system_clock(), tablet.home.path(), &KeySource::File, &profile()).map(drop);
+    assert!(matches!(again, Err(OpenError::Exists(_))), "{again:?}");
+}
+
+#[test]
+fn a_log_that_has_grown_meanwhile_is_answered_for_again() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let early = a.answers(&draft);
+    draft.consent(&early.sealed).unwrap();
+    let before = draft.joining().unwrap().clone();
+    let _other = Person::link(&mut relay, &a);
+    a.learn(&relay, a.account);
+    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
+    let anew = a.answers(&draft);
+    draft.consent(&anew.sealed).unwrap();
+    assert!(!draft.joining().unwrap().continues(&before), "another approval has other digits");
+    let answer = a.vault.answer_again(draft.code(), &keys, &early).unwrap();
+    draft.consent(&answer.sealed).unwrap();
+    assert!(draft.joining().unwrap().continues(&before));
+    a.adds(&mut relay, &mut draft, &answer);
+    let bundle = a.hands_over(&draft, &answer);
+    assert_eq!(draft.finish(Some(&bundle)).unwrap().identity().log_entry, 2);
+}
+
+#[test]
+fn a_device_that_one_account_has_answered_listens_to_no_other() {
+    let mut relay = Relay::default();
+    let (mut a, mut b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let (first, second) = (a.answers(&draft), b.answers(&draft));
+    draft.consent(&first.sealed).unwrap();
+    let refused = draft.consent(&second.sealed).map(drop);
+    assert!(matches!(refused, Err(DeviceError::OtherAccount)), "{refused:?}");
+    drop(draft);
+    let mut draft = self::draft(home.path());
+    assert!(matches!(draft.consent(&second.sealed), Err(DeviceError::OtherAccount)), "also after a restart");
+    draft.consent(&first.sealed).unwrap();
+}
+
+#[test]
+fn an_answer_that_is_for_another_device_is_refused() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [mut one, other] = [draft(homes[0].path()), draft(homes[1].path())];
+    let elsewhere = a.answers(&other);
+    assert!(matches!(one.consent(&elsewhere.sealed), Err(DeviceError::Answer(_))), "it is sealed for the other");
+    let keys = open_offer(other.code(), &other.link().unwrap().offer).unwrap().keys;
+    let swapped = a.vault.answer(one.code(), &keys).unwrap();
+    assert!(matches!(one.consent(&swapped.sealed), Err(DeviceError::Answer(_))), "it adds the other's keys");
+    assert!(one.joining().is_none());
+}
+
+/// Somebody who has seen the code, and sits where all frames pass, puts a device of their own in the place of the new one.
+#[test]
+fn who_has_seen_the_code_cannot_consent_in_the_place_of_the_device() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [shown, theirs] = [draft(homes[0].path()), draft(homes[1].path())];
+    let keys = open_offer(theirs.code(), &theirs.link().unwrap().offer).unwrap().keys;
+    let code = shown.code();
+    let answer = a.vault.answer(code, &keys).unwrap();
+    // They know the code and can guess the entry, but not the key that only the code's owner can read.
+    let consent = LinkConsent { countersignature: [7; 64] };
+    let guessed = LinkProposal {
+        account: a.account,
+        handle: "alice".parse().unwrap(),
+        entry: bytes::Bytes::from_static(b"x"),
+        bundle_key: Zeroizing::new([0; 32]),
+    };
+    let forged = seal::seal(&guessed.consent_key(code), code.id(), &consent.encode()).unwrap();
+    let refused = a.vault.added(code, &answer, &forged).map(drop);
+    assert!(matches!(refused, Err(DeviceError::Consent)), "{refused:?}");
+}
+
+#[test]
+fn a_device_is_added_once_and_does_not_come_back() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
+    let answer = a.answers(&draft);
+    a.adds(&mut relay, &mut draft, &answer);
+    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Added)));
+    a.revoke(&mut relay, keys.device());
+    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Revoked)));
+    assert!(matches!(a.vault.revocation(keys.device()), Ok(None)), "it is revoked");
+    assert!(matches!(a.vault.revocation(a.device), Err(DeviceError::Last)));
+}
+
+#[test]
+fn an_account_has_ten_devices_at_most() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    for _ in 1..gureum_proto::limits::DEVICES_MAX {
+        Person::link(&mut relay, &a);
+    }
+    a.learn(&relay, a.account);
+    let home = tempfile::tempdir().unwrap();
+    let draft = draft(home.path());
+    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
+    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Full)));
+}
+
+#[test]
+fn a_linked_device_believes_no_other_past_than_the_first_has_seen() {
+    let (mut relay, mut a, b, _) = Relay::with_a_pair();
+    let second = Person::link(&mut relay, &b);
+    a.learn(&relay, b.account);
+    let mut tablet = linked(&mut relay, &mut a);
+    let mut shorter = relay.found(b.account, 0);
+    shorter.log_entries.pop();
+    shorter.log_length = 1;
+    let refused = tablet.vault.learn_account(&shorter, 0);
+    assert!(matches!(refused, Err(TrustError::Shorter { seen: 2, shown: 1, .. })), "{refused:?}");
+
+    let mut forked = relay.clone();
+    forked.accounts.get_mut(&b.account).unwrap().log.pop();
+    let _third = Person::link(&mut forked, &b);
+    let refused = tablet.vault.learn_account(&forked.found(b.account, 0), 0);
+    assert!(matches!(refused, Err(TrustError::Forked(_))), "{refused:?}");
+
+    let mut half = relay.found(b.account, 0);
+    half.log_entries.pop();
+    assert!(tablet.vault.learn_account(&half, 0).unwrap().more);
+    assert!(tablet.vault.contact(b.account).unwrap().is_none(), "the rest may be who was revoked");
+    let learned = tablet.vault.learn_account(&relay.found(b.account, 0), 0).unwrap();
+    assert!(tablet.vault.contact(b.account).unwrap().is_some());
+    assert!(learned.contact.log.is_active(second.device));
+    let impostor = Person::register(&mut relay, "mallory");
+    let mut moved = relay.found(impostor.account, 0);
+    moved.handle = "bob".parse().unwrap();
+    let refused = tablet.vault.learn_account(&moved, 0);
+    assert!(matches!(refused, Err(TrustError::HandleMoved { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_linked_device_joins_no_epoch_before_the_one_that_the_first_has_seen() {
+    let (mut relay, mut a, b, talk) = Relay::with_a_pair();
+    let old = relay.conversations[&talk].group.clone();
+    a.renew(&mut relay, talk);
+    let mut tablet = linked(&mut relay, &mut a);
+    for account in [a.account, b.account] {
+        tablet.learn(&relay, account);
+    }
+    let refused = tablet.vault.rejoin(talk, &old);
+    assert!(matches!(refused, Err(RejoinError::Older { shown: 1, seen: 2 })), "{refused:?}");
+    tablet.rejoin(&mut relay, talk);
+    assert_eq!(tablet.vault.conversation(talk).unwrap().unwrap().epoch, 3);
+    assert!(tablet.vault.unreported_events(9).unwrap().is_empty(), "to come in is no news");
+}
+
+#[test]
+fn conversations_are_joined_newest_first() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let mut talks = Vec::new();
+    for name in ["bob", "carol", "dave"] {
+        let mut other = Person::register(&mut relay, name);
+        talks.push(relay.begin(&mut a, other.account));
+        other.take(&mut relay);
+    }
+    for talk in [talks[1], talks[2], talks[0]] {
+        a.say(&mut relay, talk, "hello");
+    }
+    let mut tablet = linked(&mut relay, &mut a);
+    for talk in &talks {
+        let accounts = relay.conversations[talk].accounts.to_vec();
+        let state = gureum_proto::ConversationState { conversation: *talk, epoch: 1, accounts, kind: DIRECT };
+        assert_eq!(tablet.vault.note_conversation(&state).unwrap(), Some(Need::Rejoin { conversation: *talk }));
+    }
+    assert_eq!(tablet.vault.absent().unwrap(), [talks[0], talks[2], talks[1]]);
+}
+
+#[test]
+fn the_inbox_of_a_linked_device_begins_where_its_account_stood() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    let mut tablet = linked(&mut relay, &mut a);
+    b.say(&mut relay, talk, "to nobody's loss");
+    let frames = relay.frames(&mut a);
+    let Some(DeliveryFrame::Envelope(envelope)) = frames.last() else { panic!("{frames:?}") };
+    let far = gureum_proto::Position { seq: 50, count: 40 };
+    let first = DeliveryFrame::Envelope(gureum_proto::Envelope { position: far, ..envelope.clone() });
+    for account in [a.account, b.account] {
+        tablet.learn(&relay, account);
+    }
+    tablet.rejoin(&mut relay, talk);
+    let taken = tablet.vault.take(std::slice::from_ref(&first)).unwrap();
+    assert_eq!((taken.frames, taken.ack), (1, Some(far)));
+    let hole = gureum_proto::Position { seq: 52, count: 41 };
+    let next = DeliveryFrame::Envelope(gureum_proto::Envelope { position: hole, ..envelope.clone() });
+    assert!(matches!(tablet.vault.take(&[next]), Err(VaultError::Hole { expected: 51, got: 52 })));
+}
+
+#[test]
+fn what_is_handed_over_without_the_draft_of_its_account_is_none() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let answer = a.answers(&draft);
+    let device = draft.link().unwrap().device;
+    let sealed = a.vault.bundle(draft.code(), &answer, (device, "tablet")).unwrap();
+    assert_eq!(draft.open_bundle(&sealed), None, "nobody has been answered");
+    a.adds(&mut relay, &mut draft, &answer);
+    assert_eq!(draft.open_bundle(b""), None);
+    let bundle = a.hands_over(&draft, &answer);
+    let LogHead { length, .. } = bundle.log;
+    assert_eq!(length, 2);
+    let vault = draft.finish(None).unwrap();
+    assert_eq!(vault.identity().account, a.account, "without it all the same");
+}
+
+/// An account that was brought back: its new device comes in, and only then can the lost one be removed.
+#[test]
+fn nobody_leaves_an_account_without_a_device() {
+    let (mut relay, a, mut b, talk) = Relay::with_a_pair();
+    let mut second = Person::link(&mut relay, &a);
+    second.revoke(&mut relay, a.device);
+    b.take(&mut relay);
+    assert_eq!(b.vault.removals_due().unwrap(), [talk]);
+    assert_eq!(b.vault.commit_removals(talk).unwrap(), None);
+    second.learn(&relay, b.account);
+    second.rejoin(&mut relay, talk);
+    assert_eq!(second.vault.removals_due().unwrap(), [talk]);
+    b.take(&mut relay);
+    b.remove_revoked(&mut relay, talk);
+    second.take(&mut relay);
+    second.say(&mut relay, talk, "only the new one");
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["only the new one"]);
+}
+
+#[test]
+fn not_even_an_admin_leaves_an_account_without_a_device_unasked() {
+    let (mut relay, mut a, b, _, talk) = three();
+    let mut second = Person::link(&mut relay, &b);
+    second.revoke(&mut relay, b.device);
+    a.take(&mut relay);
+    assert_eq!((a.vault.removals_due().unwrap(), a.vault.commit_removals(talk).unwrap()), (vec![talk], None));
+    second.rejoin(&mut relay, talk);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    assert_eq!((a.accounts(talk).len(), a.view(talk).leaves.len()), (3, 3));
+}

@@ -1,0 +1,166 @@
+//! A code is read as it was shown, and what is sealed keeps its bounds.
+
+use super::*;
+use crate::limits::LINK_BUNDLE_BYTES_MAX;
+
+fn code() -> LinkCode {
+    LinkCode::new([0x11; 32], [0x22; 16])
+}
+
+fn keys() -> DeviceKeys {
+    let key = |seed| ed25519_dalek::SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
+    DeviceKeys::new(&key(1), &key(2)).unwrap()
+}
+
+fn head() -> LogHead {
+    LogHead { length: 3, hash: [9; 32] }
+}
+
+#[test]
+fn a_code_is_read_as_people_copy_it() {
+    let text = code().to_text();
+    assert_eq!(text.len(), 81);
+    let in_groups = text.as_bytes().chunks(5).map(|group| std::str::from_utf8(group).unwrap()).collect::<Vec<_>>();
+    for typed in [text.to_string(), text.to_lowercase(), in_groups.join("-"), format!(" {} \n", in_groups.join(" "))] {
+        assert_eq!(typed.parse(), Ok(code()), "{typed:?}");
+    }
+}
+
+#[test]
+fn text_that_is_no_code_is_refused() {
+    let text = code().to_text();
+    let version_two = format!("GL{}", data_encoding::BASE32_NOPAD.encode(&[&[2][..], &[1; 48]].concat()));
+    for (typed, error) in [
+        (String::new(), LinkCodeError::Text),
+        ("GL".to_owned(), LinkCodeError::Text),
+        (text[2..].to_owned(), LinkCodeError::Text),
+        (text[..80].to_owned(), LinkCodeError::Text),
+        (format!("{}A", *text), LinkCodeError::Text),
+        (format!("{}{}", *text, "A".repeat(1000)), LinkCodeError::Text),
+        (text.replace('A', "1"), LinkCodeError::Text),
+        (version_two, LinkCodeError::Version),
+    ] {
+        assert_eq!(typed.parse::<LinkCode>(), Err(error), "{typed:?}");
+    }
+}
+
+#[test]
+fn whatever_follows_from_a_code_differs_with_each_part_of_it() {
+    let codes = [code(), LinkCode::new([0x12; 32], [0x22; 16]), LinkCode::new([0x11; 32], [0x23; 16])];
+    for (at, one) in codes.iter().enumerate() {
+        for other in &codes[at + 1..] {
+            assert_ne!(one.id(), other.id());
+            assert_ne!(one.offer_key(), other.offer_key());
+            assert_ne!(one.reply_key(), other.reply_key());
+            assert_ne!(one.answer_info(), other.answer_info());
+        }
+        assert_ne!(one.offer_key(), one.reply_key());
+    }
+}
+
+#[test]
+fn the_digits_tell_apart_what_travelled() {
+    let digits = check_digits(&code(), b"offer", b"answer");
+    assert_eq!(digits.len(), 7);
+    let is_digits = |part: &str| part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(digits.split(' ').all(is_digits), "{digits}");
+    for (offer, answer) in [("Offer", "answer"), ("offer", "Answer"), ("offera", "nswer"), ("offe", "ranswer")] {
+        assert_ne!(check_digits(&code(), offer.as_bytes(), answer.as_bytes()), digits, "{offer} {answer}");
+    }
+    assert_ne!(check_digits(&LinkCode::new([0x11; 32], [0x23; 16]), b"offer", b"answer"), digits);
+}
+
+#[track_caller]
+fn written(bytes: &[u8], expected: &str) {
+    assert_eq!(data_encoding::HEXLOWER.encode(bytes), expected);
+}
+
+#[test]
+fn what_is_sealed_comes_back_and_has_these_bytes() {
+    let offer = LinkOffer { keys: keys(), device_name: "tablet".to_owned() };
+    written(
+        &offer.encode(),
+        "0a440a208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c12208139770ea87d175f56a3\
+         5466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b39412067461626c6574",
+    );
+    assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer));
+    let proposal = LinkProposal {
+        account: AccountId::from_bytes([1; 16]),
+        handle: "alice".parse().unwrap(),
+        entry: Bytes::from_static(b"entry"),
+        bundle_key: Zeroizing::new([7; 32]),
+    };
+    written(
+        &proposal.encode(),
+        "0a10010101010101010101010101010101011205616c6963651a05656e74727922200707070707070707070707070707\
+         070707070707070707070707070707070707",
+    );
+    assert_eq!(LinkProposal::decode(&proposal.encode()), Ok(proposal));
+    let consent = LinkConsent { countersignature: [8; 64] };
+    written(
+        &consent.encode(),
+        "0a4008080808080808080808080808080808080808080808080808080808080808080808080808080808080808080808\
+         080808080808080808080808080808080808",
+    );
+    assert_eq!(LinkConsent::decode(&consent.encode()), Ok(consent));
+    let contact = LinkContact { account: AccountId::from_bytes([2; 16]), handle: "bob".parse().unwrap(), log: head() };
+    let bundle = LinkBundle {
+        account: AccountId::from_bytes([1; 16]),
+        log: head(),
+        contacts: vec![contact],
+        conversations: vec![(ConversationId::from_bytes([3; 16]), 5), (ConversationId::from_bytes([2; 16]), 0)],
+        devices: vec![(DeviceId::from_bytes([4; 16]), "laptop".to_owned())],
+    };
+    written(
+        &bundle.encode(),
+        "0a100101010101010101010101010101010110031a200909090909090909090909090909090909090909090909090909\
+         090909090909223b0a10020202020202020202020202020202021203626f621803222009090909090909090909090909\
+         090909090909090909090909090909090909092a140a100303030303030303030303030303030310052a120a10020202\
+         02020202020202020202020202321a0a100404040404040404040404040404040412066c6170746f70",
+    );
+    assert_eq!(LinkBundle::decode(&bundle.encode()), Ok(bundle));
+}
+
+#[test]
+fn the_names_of_devices_keep_their_bounds() {
+    let read = |name: &str| LinkOffer::decode(&LinkOffer { keys: keys(), device_name: name.to_owned() }.encode());
+    assert!(read(&"n".repeat(DEVICE_NAME_BYTES_MAX)).is_ok());
+    assert_eq!(read(&"n".repeat(DEVICE_NAME_BYTES_MAX + 1)), Err(PayloadError::TooLong("device name")));
+    for name in ["", "two\nlines", "\u{1b}[2J"] {
+        assert_eq!(read(name), Err(PayloadError::Invalid("device name")), "{name:?}");
+    }
+}
+
+#[test]
+fn the_largest_bundle_fits_and_a_larger_one_is_refused() {
+    let contact = LinkContact {
+        account: AccountId::from_bytes([0xff; 16]),
+        handle: "h".repeat(crate::limits::HANDLE_BYTES_MAX).parse().unwrap(),
+        log: LogHead { length: crate::limits::LOG_ENTRIES_MAX, hash: [0xff; 32] },
+    };
+    let mut bundle = LinkBundle {
+        account: AccountId::from_bytes([0xff; 16]),
+        log: head(),
+        contacts: vec![contact.clone(); LINK_CONTACTS_MAX],
+        conversations: vec![(ConversationId::from_bytes([0xff; 16]), u64::MAX); LINK_CONVERSATIONS_MAX],
+        devices: vec![(DeviceId::from_bytes([0xff; 16]), "n".repeat(DEVICE_NAME_BYTES_MAX)); DEVICES_MAX],
+    };
+    let bytes = bundle.encode();
+    // A nonce and a tag come with the seal.
+    assert!(bytes.len() + 28 <= LINK_BUNDLE_BYTES_MAX, "{}", bytes.len());
+    assert_eq!(LinkBundle::decode(&bytes).as_ref(), Ok(&bundle));
+    bundle.contacts.push(contact);
+    assert_eq!(LinkBundle::decode(&bundle.encode()), Err(PayloadError::TooLong("list of contacts")));
+}
+
+#[test]
+fn secrets_stay_out_of_the_log() {
+    assert_eq!(format!("{:?}", code()), "LinkCode { .. }");
+    let proposal = LinkProposal {
+        account: AccountId::from_bytes([1; 16]),
+        handle: "alice".parse().unwrap(),
+        entry: Bytes::from_static(b"entry"),
+        bundle_key: Zeroizing::new([0x77; 32]),
+    };
+    assert!(!format!("{proposal:?}").contains("119"));
+}
