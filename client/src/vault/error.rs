@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gureum_proto::{AccountId, ConversationId, LinkCodeError, LogError, PayloadError};
+use gureum_proto::{AccountId, ConversationId, Handle, LinkCodeError, LogError, PayloadError};
 
 /// The local database failed; every operation can meet this one, and none has changed anything then.
 #[derive(Debug, thiserror::Error)]

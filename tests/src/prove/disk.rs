@@ -102,13 +102,15 @@ pub fn read_only_when_idle() -> Option<String> {
     let admin = world.admin();
     eventually("ready", SOON, || (admin.ready().0 && admin.count("gureum_store_healthy") == 1).then_some(()));
     disk.find_error();
-    let said = eventually("not ready", IDLE_NOTICED, || Some(admin.ready()).filter(|(is_ready, _)| !is_ready)).1;
+    eventually("not ready", IDLE_NOTICED, || (!admin.ready().0).then_some(()));
     let is_unhealthy = || (admin.count("gureum_store_healthy") == 0).then_some(());
     eventually("the metric says so", SOON, is_unhealthy);
     assert!(world.has_ended().is_none(), "nothing was lost: it waits for the operator");
     // What was being written when it turned so has failed with another error.
     let says_so = || world.log().contains("Read-only file system").then_some(());
     eventually("the log says so", IDLE_NOTICED, says_so);
+    let names_it = || Some(admin.ready().1).filter(|said| said.contains("Read-only file system"));
+    let said = eventually("readiness says so", SOON, names_it);
     let person = world.stranger("alice");
     let registered = person.run(&["register", &world.invite(1), "--handle", "alice"]);
     assert_ne!(registered.code, Some(0), "nothing is acknowledged that is not on the disk");
