@@ -80,7 +80,6 @@ enum State {
 #[derive(Debug)]
 pub struct Installation {
     who: Who,
-    handle: Handle,
     home: PathBuf,
     address: IpAddr,
     parts: Parts,
@@ -119,11 +118,10 @@ pub enum Leave {
 
 impl Installation {
     /// A device without an account, which has a home of its own below `homes`.
-    pub(super) fn new(who: Who, handle: Handle, homes: &Path, parts: Parts) -> Self {
+    pub(super) fn new(who: Who, homes: &Path, parts: Parts) -> Self {
         let [subnet, host] = [who.device + 1, who.person + 10].map(|part| u8::try_from(part).expect("few devices"));
         Self {
             who,
-            handle,
             home: homes.join(format!("person{}-{}", who.person, who.device)),
             address: IpAddr::V4(Ipv4Addr::new(10, 0, subnet, host)),
             parts,

@@ -95,7 +95,7 @@ impl Person {
     pub fn install(&mut self) -> Who {
         let who = Who { person: self.index, device: self.devices.len() };
         self.parts.model.installed(who);
-        self.devices.push(Installation::new(who, self.handle(), &self.homes, self.parts.clone()));
+        self.devices.push(Installation::new(who, &self.homes, self.parts.clone()));
         who
     }
 

@@ -153,9 +153,9 @@ impl<'a> Losses<'a> {
                 let told_ms = self.seen.gaps.get(&gap.from_seq).map_or(u64::MAX, |seen| seen.server_ms);
                 (message.server_time_ms + self.retention_ms).saturating_sub(told_ms.saturating_add(CLOCK_SLACK_MS))
             };
-            let is_due = |gap: &&Told| gap.reason != GapReason::Expired || early_ms(*gap) == 0;
+            let is_due = |gap: &&Told| gap.reason != GapReason::Expired || early_ms(gap) == 0;
             if !holding.iter().any(is_due) {
-                self.open.push(format!("{name} went missing {} ms before its time", early_ms(*last)));
+                self.open.push(format!("{name} went missing {} ms before its time", early_ms(last)));
             }
         }
     }
