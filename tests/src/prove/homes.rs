@@ -176,12 +176,12 @@ fn read(process: &Running, reader: &Person) -> BTreeSet<String> {
     texts(&events).into_iter().collect()
 }
 
-/// A whole history, but for the places in the reader's inbox and for who has read it: each side knows one of them.
+/// A whole history, but for whose a message is, its place in the inbox and who has read it: the sides differ in these.
 fn history(person: &Person) -> Vec<Value> {
     let mut events = person.ok(&["history", "--limit", "100000"]);
     for event in &mut events {
         let event = event.as_object_mut().expect("an event");
-        for field in ["seq", "delivered_to", "read_by"] {
+        for field in ["own", "seq", "delivered_to", "read_by"] {
             event.remove(field);
         }
     }
