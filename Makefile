@@ -36,8 +36,8 @@ test: setup-fuzz lint docs
 	cargo test --workspace --doc --quiet
 	scripts/check.sh
 	target/debug/simulate --seeds 24 --days 5
-	target/debug/simulate --seeds 101..103 --days 28
-	target/debug/simulate --story devices --seeds 12 --days 7
+	target/debug/simulate --seeds 101..102 --days 28
+	target/debug/simulate --story devices --seeds 4 --days 7
 
 ## make check    the tests alone, without the set-up and the lints
 check:

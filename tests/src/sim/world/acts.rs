@@ -266,7 +266,7 @@ impl World {
         let disk = &self.server.disk;
         match kind {
             Happening::FullDisk => disk.fail_writes(Some(StoreError::Full("a simulated disk is full".to_owned()))),
-            Happening::BadDisk => disk.set_rates(FaultRates { writes: 100, syncs: 20, reads: 50 }),
+            Happening::BadDisk => disk.set_rates(FaultRates { writes: 100, syncs: 100, reads: 50 }),
             _ => disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(300)),
         }
         self.model.server_forgets();
