@@ -17,7 +17,7 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 /// branches that are ready, connection ids, jitter.
 const SEED: &str = "GUREUM_SIMULATION_SEED";
 /// In so many runs everything that can happen does.
-const ALL_HAPPENS_IN: usize = 20;
+const ALL_HAPPENS_IN: usize = 50;
 /// The stack of a run: everything is on one thread.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
