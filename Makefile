@@ -35,7 +35,7 @@ test: setup-fuzz lint docs
 	cargo build --workspace --bins
 	cargo test --workspace --doc --quiet
 	scripts/check.sh
-	target/debug/simulate --seeds 20 --days 5
+	target/debug/simulate --seeds 12 --days 5
 	target/debug/simulate --seeds 101..102 --days 28
 	target/debug/simulate --story devices --seeds 4 --days 7
 
