@@ -160,6 +160,14 @@ pub(crate) const RECEIPTS_OWED_MAX: i64 = 100_000;
 /// Accounts of a conversation in which receipts are sent: of a message to more people nobody counts who has read it, and
 /// each would send them to all.
 pub(crate) const RECEIPT_ACCOUNTS_MAX: usize = 32;
+/// Records that one message between the devices of an account holds: 40 KB.
+pub(crate) const RECORDS_MAX: usize = 256;
+/// Messages with records in the outbox; what further ones would hold waits until those are out.
+pub(crate) const RECORD_ROWS_MAX: u64 = 64;
+/// The key of a setting, and its value, in bytes each.
+pub(crate) const SETTING_BYTES_MAX: usize = 32;
+/// Settings that are kept, those included that this program does not know.
+pub(crate) const SETTINGS_MAX: u64 = 64;
 /// KeyPackages made in one transaction: as many as one upload takes.
 pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
@@ -183,6 +191,8 @@ const _: () = assert!(FIRST_RENEWAL_WITHIN_MS < SELF_UPDATE_MS);
 const _: () = assert!(ADDS_PER_COMMIT_MAX <= CLAIM_ACCOUNTS_MAX);
 const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
+const _: () = assert!(RECORDS_MAX * 160 + 4096 <= CIPHERTEXT_BYTES_MAX);
+const _: () = assert!(DEVICE_NAME_BYTES_MAX + 32 <= 160 && 2 * SETTING_BYTES_MAX + 40 <= 160);
 const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------

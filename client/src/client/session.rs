@@ -276,7 +276,7 @@ impl<'a> Session<'a> {
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
         let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, Removals::Nothing);
-        let mut asks_for_receipts = false;
+        let (mut asks_for_receipts, mut owes_records) = (false, false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -299,6 +299,7 @@ impl<'a> Session<'a> {
             self.caught_up |= taken.caught_up;
             is_unlisted |= taken.unlisted;
             removals = taken.removals;
+            owes_records = taken.owes_records;
             if taken.holes {
                 self.withheld_at.get_or_insert_with(|| Instant::now() + HOLE_AGAIN);
             }
@@ -317,7 +318,7 @@ impl<'a> Session<'a> {
         if self.caught_up {
             self.remove_later(removals);
         }
-        if self.caught_up && asks_for_receipts {
+        if self.caught_up && (asks_for_receipts || owes_records) {
             self.receipts_later();
         }
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
@@ -345,6 +346,12 @@ impl<'a> Session<'a> {
         } else {
             Err(ClientError::Stuck(format!("{need:?} was met and is asked for again")))
         };
+        let own = self.sync.identity.account;
+        if met.is_ok() && matches!(need, Need::Account { account, .. } if account == own) {
+            // It may have its second device since.
+            self.has_siblings = true;
+            self.mend_later(Duration::ZERO);
+        }
         let Err(error) = met else {
             // What was fetched may tell people something.
             self.tell(ClientEvent::News).await;

@@ -7,6 +7,7 @@ mod devices;
 mod gone_back;
 mod groups;
 mod key_packages;
+mod own;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Left {
         Ok(())
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.refused = self.refused.max(other.refused);
         self.tried |= other.tried;
     }

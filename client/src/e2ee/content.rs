@@ -1,15 +1,19 @@
 //! What an application message holds once it is decrypted: a CBOR map that leaves room for edits.
 
+pub(crate) mod record;
+
 use ciborium::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::RECEIPT_IDS_MAX;
+use record::Record;
 
 const VERSION: u64 = 1;
 const KEY_VERSION: u64 = 0;
 const KEY_ID: u64 = 1;
 const KEY_TEXT: u64 = 2;
 const KEY_RECEIPT: u64 = 3;
+const KEY_RECORDS: u64 = 4;
 /// Of the map of a receipt.
 const KEY_RECEIPT_KIND: u64 = 0;
 /// Of the map of a receipt.
@@ -38,6 +42,8 @@ pub(crate) enum Body {
     Text(String),
     /// What has become of messages of others; travels silently.
     Receipt(Receipt),
+    /// What another device of the account is to know; travels silently, and between these devices alone.
+    Records(Vec<Record>),
 }
 
 /// What has become of messages at their reader's.
@@ -92,6 +98,7 @@ impl Content {
         let body = match &self.body {
             Body::Text(text) => (Value::from(KEY_TEXT), Value::Text(text.clone())),
             Body::Receipt(receipt) => (Value::from(KEY_RECEIPT), receipt.to_value()),
+            Body::Records(records) => (Value::from(KEY_RECORDS), record::to_value(records)),
         };
         let map = Value::Map(vec![
             (Value::from(KEY_VERSION), Value::from(VERSION)),
@@ -111,13 +118,14 @@ impl Content {
         if !rest.is_empty() {
             return Err(ContentError::Malformed);
         }
-        let (mut version, mut id, mut text, mut receipt) = (None, None, None, None);
+        let (mut version, mut id, mut text, mut receipt, mut records) = (None, None, None, None, None);
         for (key, value) in entries {
             match whole(&key) {
                 Some(KEY_VERSION) => version = whole(&value),
                 Some(KEY_ID) => id = content_id(value),
                 Some(KEY_TEXT) => text = value.into_text().ok(),
                 Some(KEY_RECEIPT) => receipt = Some(value),
+                Some(KEY_RECORDS) => records = Some(value),
                 _ => {}
             }
         }
@@ -126,11 +134,12 @@ impl Content {
             (Some(VERSION), None) | (None, _) => return Err(ContentError::Malformed),
             _ => return Err(ContentError::Unknown),
         };
-        let body = match (text, receipt) {
-            (Some(text), None) => Body::Text(text),
-            (None, Some(receipt)) => Body::Receipt(Receipt::read(receipt)?),
-            (Some(_), Some(_)) => return Err(ContentError::Malformed),
-            (None, None) => return Err(ContentError::Unknown),
+        let body = match (text, receipt, records) {
+            (Some(text), None, None) => Body::Text(text),
+            (None, Some(receipt), None) => Body::Receipt(Receipt::read(receipt)?),
+            (None, None, Some(records)) => Body::Records(record::read(records)?),
+            (None, None, None) => return Err(ContentError::Unknown),
+            _ => return Err(ContentError::Malformed),
         };
         Ok(Self { id, body })
     }

@@ -124,7 +124,7 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     work.connection.execute(sql, params![row.id.as_bytes()])?;
     work.reopen_intents(row.id)?;
     work.put_row(&row)?;
-    events.extend(tell_rejoined(work, row.id, &change)?);
+    events.extend(tell_rejoined(work, &row, &change)?);
     if !stays {
         put_out(work, &row, &after)?;
     }
@@ -132,12 +132,10 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
 }
 
 /// Of a device that took the place of its own leaf.
-fn tell_rejoined(
-    work: &mut Work<'_>,
-    conversation: ConversationId,
-    change: &Change,
-) -> Result<Option<StoredEvent>, VaultError> {
+fn tell_rejoined(work: &mut Work<'_>, row: &Row, change: &Change) -> Result<Option<StoredEvent>, VaultError> {
+    let conversation = row.id;
     match rejoined(change) {
+        Some(member) if !work.is_self(member.device) && row.is_own() => Ok(None),
         Some(member) if !work.is_self(member.device) => {
             let by = work.handle(member.account)?;
             work.event(Event::MemberRejoined { conversation, by, device: member.device }).map(Some)

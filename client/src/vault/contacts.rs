@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use super::history::SAFETY_NUMBER;
 use super::work::{ACTIVE, Work, held_log, load_log};
 use super::{Contact, Event, Learned, TrustError, Vault, VaultError};
+use crate::e2ee::content::record::CONTACT;
 
 const SAFETY_CONTEXT: &str = "gureum 2026-11 safety number v1";
 const SAFETY_GROUPS: usize = 12;
@@ -29,10 +30,21 @@ impl Vault {
     /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
     /// but that the last is told once, by an event and in the history. [`Self::go_on_with_moved`] accepts it.
     pub fn learn_account(&mut self, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
-        self.write(|work| match learn(work, found, log_from) {
-            // What was noted of it stays.
-            Err(moved @ TrustError::HandleMoved { .. }) => Ok(Err(moved)),
-            learned => learned.map(Ok),
+        self.write(|work| {
+            let seen = held_log(work.connection, found.account)?.map_or(0, |log| log.length());
+            let is_told = work.pin(found.account)?.is_some();
+            match learn(work, found, log_from) {
+                // What was noted of it stays.
+                Err(moved @ TrustError::HandleMoved { .. }) => Ok(Err(moved)),
+                Ok(learned) => {
+                    // What another device of this account has told of, it knows.
+                    if learned.contact.log.length() > seen && !is_told && found.account != work.identity.account {
+                        work.owe_record(CONTACT, found.account.as_bytes())?;
+                    }
+                    Ok(Ok(learned))
+                }
+                Err(error) => Err(error),
+            }
         })?
     }
 

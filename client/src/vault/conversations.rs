@@ -12,7 +12,7 @@ use rusqlite::{OptionalExtension, params};
 use super::judge::{Judged, Judging};
 use super::key::random;
 use super::outbox::{fail_all, forget_silent};
-use super::work::{ABSENT, ACTIVE, REPLACED, ROW, Row, Work, read_row};
+use super::work::{ABSENT, ACTIVE, REPLACED, ROW, Row, Work, kind_of, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
 use crate::e2ee::{Created, KeyPackage, Mls};
 use crate::limits::EPOCH_MAX;
@@ -108,14 +108,19 @@ impl Vault {
     pub fn pending_creations(&mut self) -> Result<Vec<CreateConversation>, VaultError> {
         let own = self.identity().account;
         self.read(|connection, _| {
-            let sql = "SELECT id, peer, group_info, tree, welcome FROM conversation WHERE state = 0 ORDER BY id";
+            let sql = "SELECT id, peer, group_info, tree, welcome, kind FROM conversation WHERE state = 0 ORDER BY id";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 let peer = row.get::<_, Option<[u8; 16]>>(1)?.map(AccountId::from_bytes);
+                let with = match (kind_of(row.get(5)?), peer) {
+                    (ConversationKind::Own, _) => ConversationWith::Own,
+                    (_, Some(peer)) => ConversationWith::Peer(peer),
+                    // A group begins with its creator alone.
+                    (_, None) => ConversationWith::Group(vec![own]),
+                };
                 Ok(CreateConversation {
                     conversation: ConversationId::from_bytes(row.get(0)?),
-                    // A group begins with its creator alone.
-                    with: peer.map_or_else(|| ConversationWith::Group(vec![own]), ConversationWith::Peer),
+                    with,
                     group_info: row.get::<_, Vec<u8>>(2)?.into(),
                     tree: row.get::<_, Vec<u8>>(3)?.into(),
                     welcome: row.get::<_, Vec<u8>>(4)?.into(),
@@ -141,8 +146,8 @@ impl Vault {
         })
     }
 
-    /// The server had another conversation of this pair: ours is dropped and its outbox moves to theirs, which this
-    /// device joins by its Welcome ([`Self::take`]) or else by [`Self::rejoin`].
+    /// The server had another conversation of this pair, or of this account: ours is dropped and its outbox moves to
+    /// theirs, which this device joins by its Welcome ([`Self::take`]) or else by [`Self::rejoin`].
     ///
     /// # Errors
     /// The database failed.
@@ -152,11 +157,15 @@ impl Vault {
         }
         self.write(|work| {
             let begun = work.row(ours)?.filter(|row| row.state == ConversationStatus::Creating);
-            let Some(peer) = begun.and_then(|row| row.peer) else { return Ok(()) };
+            let existing = begun.and_then(|row| match row.peer {
+                Some(peer) => Some(Row::direct(theirs, peer)),
+                None => row.is_own().then(|| Row::own(theirs)),
+            });
+            let Some(existing) = existing else { return Ok(()) };
             move_outbox(work, ours, theirs)?;
             drop_conversation(work, ours)?;
             if work.row(theirs)?.is_none_or(|row| row.state == ConversationStatus::Replaced) {
-                work.put_row(&Row::direct(theirs, peer))?;
+                work.put_row(&existing)?;
             }
             Ok(())
         })
@@ -195,6 +204,7 @@ impl Vault {
                 _ if !state.accounts.contains(&own) => return Ok(None),
                 (None, ConversationKind::Direct, Some(peer)) => Row::direct(conversation, *peer),
                 (None, ConversationKind::Group, _) => Row::group(conversation, None),
+                (None, ConversationKind::Own, None) => Row::own(conversation),
                 (None, ..) => return Ok(None),
             };
             if row.state == ConversationStatus::Left {
@@ -226,7 +236,7 @@ pub(super) fn move_outbox(work: &Work<'_>, from: ConversationId, to: Conversatio
     Ok(())
 }
 
-fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), VaultError> {
+pub(super) fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Result<(), VaultError> {
     if let Some(group) = work.group(id)? {
         work.mls().delete(group)?;
     }

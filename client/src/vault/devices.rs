@@ -15,6 +15,7 @@ use super::key::random;
 use super::profile::check_device_name;
 use super::work::{ABSENT, ACTIVE, Work, load_log};
 use super::{DeviceError, Event, StoredEvent, Vault, VaultError};
+use crate::e2ee::content::record::DEVICE_NAME;
 use crate::e2ee::seal;
 use crate::limits::EPOCH_MAX;
 
@@ -48,9 +49,10 @@ impl Vault {
     /// The database failed.
     pub(crate) fn name_device(&mut self, device: DeviceId, name: &str) -> Result<(), VaultError> {
         self.write(|work| {
-            let sql = "INSERT OR REPLACE INTO device_name (device, name) VALUES (?1, ?2)";
+            let sql = "INSERT INTO device_name (device, name) VALUES (?1, ?2)
+                       ON CONFLICT (device) DO UPDATE SET name = ?2 WHERE stamp = 0";
             work.connection.execute(sql, params![device.as_bytes(), name])?;
-            Ok(())
+            work.owe_record(DEVICE_NAME, device.as_bytes())
         })
     }
 
@@ -247,7 +249,7 @@ impl Work<'_> {
 }
 
 /// Accounts met, those with the newest message first.
-fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<LinkContact>, VaultError> {
+pub(super) fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<LinkContact>, VaultError> {
     let sql = "SELECT a.account, a.handle FROM contact a
                LEFT JOIN conversation c ON c.peer = a.account
                LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m

@@ -62,6 +62,18 @@ pub enum Event {
         /// When the server had it.
         time_ms: u64,
     },
+    /// Another device of this account has read.
+    Read {
+        /// Where.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// Up to which number.
+        number: u64,
+        /// How many messages that are here nobody has read yet.
+        unread: u64,
+        /// What the device is called, or its id.
+        by_device: String,
+    },
     /// This device joined a conversation.
     Joined {
         /// Which.
@@ -191,6 +203,15 @@ pub enum Event {
         /// What it is called, where that is known here.
         #[serde(default)]
         name: Option<String>,
+    },
+    /// The server has shown this device another past of an account's device log than another device of this account: it
+    /// tampers with it. Told once.
+    LogForked {
+        /// Whose.
+        #[serde(with = "as_text")]
+        account: AccountId,
+        /// The account's handle.
+        handle: String,
     },
     /// A group has changed, by somebody else.
     Group {

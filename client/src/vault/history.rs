@@ -155,12 +155,15 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         Event::SafetyNumber { before, after, .. } => {
             return Ok([*before, *after].map(With::Account).contains(&with));
         }
-        Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => {
+        Event::DeviceAdded { account, .. }
+        | Event::DeviceRevoked { account, .. }
+        | Event::LogForked { account, .. } => {
             return Ok(*account == own || With::Account(*account) == with);
         }
         Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
+        | Event::Read { conversation, .. }
         | Event::Rejoined { conversation }
         | Event::MemberRejoined { conversation, .. }
         | Event::Copied { conversation }

@@ -8,11 +8,12 @@ use rusqlite::params;
 
 use super::commits::{Outcome, take_commit};
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
+use super::in_step::take_records;
 use super::judge::{Joining, Judging};
 use super::leaves::take_leave;
 use super::outbox::KIND_TEXT;
 use super::receipts::{owe_delivered, take_receipt};
-use super::work::{Commits, Row, Work};
+use super::work::{Commits, Row, Work, held_log};
 use super::{
     ConversationStatus, Event, GroupChange, Message, Need, Removals, StoredEvent, Taken, Vault, VaultError, restart,
 };
@@ -66,6 +67,7 @@ impl Vault {
             taken.removals = removals(work)?;
             let sql = "SELECT EXISTS (SELECT 1 FROM hole)";
             taken.holes = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            taken.owes_records = work.owes_records()?;
             Ok(taken)
         })
     }
@@ -88,7 +90,7 @@ impl Vault {
 
 fn removals(work: &Work<'_>) -> Result<Removals, VaultError> {
     let sql =
-        "SELECT count(*), ifnull(sum(c.kind = 0), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation";
+        "SELECT count(*), ifnull(sum(c.kind != 1), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation";
     let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     Ok(match work.connection.prepare_cached(sql)?.query_row([], count)? {
         (0_u64, _) => Removals::Nothing,
@@ -165,7 +167,7 @@ fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) ->
         EnvelopeBody::Message { number, ciphertext } => {
             take_message(work, shared, envelope.position.seq, *number, ciphertext)
         }
-        EnvelopeBody::Silent(ciphertext) => take_silent(work, shared, ciphertext),
+        EnvelopeBody::Silent(ciphertext) => take_silent(work, shared, ciphertext, taken),
         EnvelopeBody::Commit { epoch, commit } => {
             take_commit_entry(work, shared, envelope.position.seq, *epoch, commit)
         }
@@ -254,7 +256,7 @@ fn take_message(
     let (content_id, text) = match Content::parse(&plaintext) {
         Ok(Content { id, body: Body::Text(text) }) => (id, text),
         // What has a number is to be seen, and of this there is nothing to see.
-        Ok(Content { body: Body::Receipt(_), .. }) => {
+        Ok(Content { body: Body::Receipt(_) | Body::Records(_), .. }) => {
             return unreadable(work, shared, seq, number, &ContentError::Unknown.to_string());
         }
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
@@ -280,13 +282,18 @@ fn take_message(
 
 /// What is for programs alone. Nobody misses one that cannot be read, or is of a kind that is not known here; and what
 /// people are to see does not come this way.
-fn take_silent(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Result<Entry, VaultError> {
+fn take_silent(
+    work: &mut Work<'_>,
+    shared: &SharedEnvelope,
+    ciphertext: &[u8],
+    taken: &mut Taken,
+) -> Result<Entry, VaultError> {
     let id = shared.conversation;
     let done = Ok(Entry::Done(Vec::new()));
-    // It is no reason to join.
-    if work.row(id)?.is_none_or(|row| row.epoch == 0) {
-        return done;
-    }
+    let row = work.row(id)?;
+    // It is no reason to join; but that of the own devices may have been made without this one.
+    taken.unlisted |= row.is_none() && shared.sender_account == work.identity.account;
+    let Some(row) = row.filter(|row| row.epoch > 0) else { return done };
     let (sender, plaintext) = match open(work, shared, ciphertext)? {
         Opened::Said(sender, plaintext) => (sender, plaintext),
         Opened::Passed | Opened::Unreadable(_) => return done,
@@ -296,7 +303,11 @@ fn take_silent(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) 
         Ok(Content { body: Body::Receipt(receipt), .. }) => {
             take_receipt(work, id, sender.account, &receipt, shared.message_id.time_ms()).map(Entry::Done)
         }
-        Ok(Content { body: Body::Text(_), .. }) | Err(_) => done,
+        // Whoever else says such a thing has no say in it.
+        Ok(Content { body: Body::Records(records), .. }) if row.is_own() => {
+            take_records(work, sender.device, records).map(Entry::Done)
+        }
+        Ok(Content { body: Body::Text(_) | Body::Records(_), .. }) | Err(_) => done,
     }
 }
 
@@ -476,6 +487,10 @@ fn take_welcome(
         work.begin_numbers(conversation)?;
     }
     work.asked.forget_commits(conversation);
+    if row.is_own() {
+        work.come_into_own(true)?;
+        return Ok(Entry::Done(Vec::new()));
+    }
     let event = match row.peer {
         Some(peer) => {
             restart::replace(work, peer, conversation)?;
@@ -492,7 +507,8 @@ fn take_welcome(
 }
 
 fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) -> Result<Entry, VaultError> {
-    let known = work.log(account)?.map(|log| log.length());
+    // Also one of which another device has seen more.
+    let known = held_log(work.connection, account)?.map(|log| log.length());
     match known {
         Some(length) if length < log_entries => Ok(match work.asked.log(account, length) {
             Some(need) => Entry::Blocked(need),
@@ -503,6 +519,8 @@ fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) ->
 }
 
 fn take_gap(work: &Work<'_>, gap: &Gap) -> Result<Vec<StoredEvent>, VaultError> {
+    // What the other devices have said may be among it, which is not counted.
+    work.wish_for_all()?;
     // After a restore nobody knows how many are gone: none that is known may be some.
     match (gap.missed, gap.reason) {
         (_, GapReason::Lost) => work.forget_all_holes()?,

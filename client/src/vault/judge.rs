@@ -110,12 +110,16 @@ impl Work<'_> {
     ) -> Result<Joining, VaultError> {
         let (own, id) = (self.identity.account, view.conversation);
         let is_group = known.map_or(view.state.is_some(), Row::is_group);
+        let own_alone = BTreeSet::from([own]);
+        let is_own = known.map_or_else(|| view.roster().accounts() == own_alone, Row::is_own);
         let (row, accounts) = if is_group {
             if let Some(need) = self.need_members(view)? {
                 return Ok(Joining::Needs(need));
             }
             let name = view.state.as_ref().map(|state| state.name().to_owned());
             (Row::group(id, name), BTreeSet::new())
+        } else if is_own {
+            (Row::own(id), own_alone)
         } else {
             let peer = known.and_then(|row| row.peer).or_else(|| other_than(own, view));
             let Some(peer) = peer else { return Ok(Joining::Refused("nobody else is in it".into())) };

@@ -224,8 +224,11 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
                 work.keep(conversation, group);
             }
             // A linked device comes into what its account is in: that is no news, and nothing is lost by it.
-            let comes_in = work.identity.log_entry > 0 && !work.has_joined(conversation)?;
-            if row.is_ahead() {
+            let is_first = !work.has_joined(conversation)?;
+            let comes_in = work.identity.log_entry > 0 && is_first;
+            if row.is_own() {
+                work.come_into_own(is_first)?;
+            } else if row.is_ahead() {
                 event = Some(restart::restarted(work, &row, epoch)?);
             } else if !comes_in {
                 event = Some(work.event(Event::Rejoined { conversation })?);

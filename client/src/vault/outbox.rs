@@ -24,6 +24,8 @@ use crate::limits::{
 pub(super) const KIND_TEXT: i64 = 0;
 /// A row that tells others what has become of their messages.
 pub(super) const KIND_RECEIPT: i64 = 1;
+/// A row that tells the other devices of this account something.
+pub(super) const KIND_RECORDS: i64 = 2;
 
 struct OutboxRow {
     id: i64,
@@ -49,7 +51,8 @@ impl Vault {
             return Err(QueueError::Length(text.len()));
         }
         self.write(|work| {
-            let row = work.row(conversation)?.ok_or(VaultError::NoConversation(conversation))?;
+            let row = work.row(conversation)?.filter(|row| !row.is_own());
+            let row = row.ok_or(VaultError::NoConversation(conversation))?;
             match row.state {
                 ConversationStatus::Forked => return Err(QueueError::Stopped),
                 ConversationStatus::Ahead => {

@@ -9,6 +9,7 @@ use super::outbox::{KIND_RECEIPT, KIND_TEXT};
 use super::settings::receipts_on;
 use super::work::{ACTIVE, Work};
 use super::{Event, ReadMark, Receipts, StoredEvent, Vault, VaultError};
+use crate::e2ee::content::record::MARK;
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId, Receipt, ReceiptKind};
 use crate::limits::{RECEIPT_IDS_MAX, RECEIPT_ROWS_MAX, RECEIPTS_OWED_MAX};
 
@@ -28,7 +29,7 @@ impl Vault {
     /// The conversation is unknown, or the database failed.
     pub fn mark_read(&mut self, conversation: ConversationId) -> Result<ReadMark, VaultError> {
         self.write(|work| {
-            if work.row(conversation)?.is_none() {
+            if work.row(conversation)?.is_none_or(|row| row.is_own()) {
                 return Err(VaultError::NoConversation(conversation));
             }
             let before = read_number(work, conversation)?;
@@ -41,13 +42,21 @@ impl Vault {
                 statement.query_row(params![conversation.as_bytes()], |row| row.get(0)).optional()?;
             let number = newest.unwrap_or(0).max(before);
             if number > before {
-                let sql = "INSERT INTO mark (conversation, read_number) VALUES (?1, ?2)
-                           ON CONFLICT (conversation) DO UPDATE SET read_number = ?2";
-                work.connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), number])?;
+                put_mark(work, conversation, number)?;
                 owe_read(work, conversation, before, number)?;
+                work.owe_record(MARK, conversation.as_bytes())?;
             }
             Ok(ReadMark { conversation, number })
         })
+    }
+
+    /// How many messages of others in a conversation nobody has read yet, on any device of this account as far as this one
+    /// knows; those count that could not be read here.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn unread(&mut self, conversation: ConversationId) -> Result<u64, VaultError> {
+        self.read(|connection, _| unread(connection, conversation))
     }
 
     /// Puts the receipts that are owed into the outbox, each for as many messages as it can name. Returns whether there
@@ -72,10 +81,26 @@ impl Vault {
 }
 
 /// Up to where a conversation was read.
-fn read_number(work: &Work<'_>, conversation: ConversationId) -> Result<u64, VaultError> {
+pub(super) fn read_number(work: &Work<'_>, conversation: ConversationId) -> Result<u64, VaultError> {
     let sql = "SELECT read_number FROM mark WHERE conversation = ?1";
     let mut statement = work.connection.prepare_cached(sql)?;
     Ok(statement.query_row(params![conversation.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+pub(super) fn put_mark(work: &Work<'_>, conversation: ConversationId, number: u64) -> Result<(), VaultError> {
+    let sql = "INSERT INTO mark (conversation, read_number) VALUES (?1, ?2)
+               ON CONFLICT (conversation) DO UPDATE SET read_number = ?2";
+    work.connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), number])?;
+    Ok(())
+}
+
+/// What has come of others in a conversation and was not read, here or on another device.
+pub(super) fn unread(connection: &Connection, conversation: ConversationId) -> Result<u64, VaultError> {
+    let sql = format!(
+        "SELECT count(*) FROM message m WHERE m.conversation = ?1 AND m.kind IN ({TEXT}, {UNREADABLE}) AND m.own = 0
+         AND m.number > ifnull((SELECT read_number FROM mark WHERE conversation = ?1), 0)"
+    );
+    Ok(connection.prepare_cached(&sql)?.query_row(params![conversation.as_bytes()], |row| row.get(0))?)
 }
 
 /// Messages between two numbers were read, `after` not among them. Who has read has got: one receipt says both. Those

@@ -48,6 +48,9 @@ impl Vault {
                 return Ok(None);
             }
             match row.state {
+                ConversationStatus::Active | ConversationStatus::Absent if row.is_own() => {
+                    work.forget_own(conversation).map(|()| None)
+                }
                 // Whoever is not in a group any more does not see it either.
                 ConversationStatus::Active | ConversationStatus::Absent if row.is_group() && shown.is_none() => {
                     work.note_gone(&row)?;
@@ -160,6 +163,7 @@ fn unchanged(work: &Work<'_>, before: &Conversation) -> Result<Option<Row>, Vaul
 
 fn conclude(work: &mut Work<'_>, row: &Row, goes_on: bool, shown: u64) -> Result<(), VaultError> {
     match (goes_on, row.is_ahead()) {
+        (false, false) if row.is_own() => work.forget_own(row.id),
         (false, false) => stop(work, row, row.epoch, Some(shown)).map(drop),
         // The server is where it was: a newer backup was found.
         (true, true) if row.epoch > 0 => work.put_row(&Row { state: ConversationStatus::Active, ..row.clone() }),

@@ -7,7 +7,7 @@ use gureum_proto::{ConversationId, Life};
 use rusqlite::params;
 
 use super::maker::drop_pending;
-use super::work::{ACTIVE, Work};
+use super::work::{ACTIVE, OWN, Work};
 use super::{Event, StoredEvent, Vault, VaultError, life};
 use crate::limits::{COUNTERS_SKIPPED, KEY_PACKAGE_RENEW_MS, NUMBER_MAX};
 
@@ -49,8 +49,8 @@ impl Vault {
             if work.connection.execute(sql, params![generation, counter, head_seq, claimed.next.as_bytes()])? == 0 {
                 return Ok(None);
             }
-            let sql = "SELECT count(*) FROM conversation WHERE must_rejoin = 1";
-            let conversations = work.connection.query_row(sql, [], |row| row.get(0))?;
+            let sql = format!("SELECT count(*) FROM conversation WHERE must_rejoin = 1 AND kind != {OWN}");
+            let conversations = work.connection.query_row(&sql, [], |row| row.get(0))?;
             work.event(Event::Restored { conversations }).map(Some)
         })
     }

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 10;
+const FORMAT: i64 = 11;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -290,10 +290,28 @@ CREATE TABLE hole (
 ALTER TABLE foretold ADD COLUMN told INTEGER NOT NULL DEFAULT 0;  -- 1: that the server does not show it
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 10] = [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST];
+/// Since format 11: what the devices of an account tell one another. What was decided before gives way to what is decided
+/// since. The kind of a conversation may be 2 from here on, that of the account's own devices, and that of a row of the
+/// outbox 2, records for them.
+const IN_STEP: &str = "
+ALTER TABLE setting ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE setting ADD COLUMN device BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
+ALTER TABLE device_name ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE owed_record (             -- what the other devices are to be told, as it is when that goes out
+    kind INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE forked_log (              -- accounts of which it was told that another device was shown another log
+    account BLOB PRIMARY KEY
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 10 && FORMAT == 10, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 11] =
+    [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST, IN_STEP];
+
+const _: () = assert!(STEPS.len() == 11 && FORMAT == 11, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -1,14 +1,30 @@
-//! What a person has decided for this device.
+//! What a person has decided, on whichever of their devices.
 
+use gureum_proto::DeviceId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::outbox::KIND_RECEIPT;
+use super::work::Work;
 use super::{Settings, Vault, VaultError};
+use crate::e2ee::content::record::SETTING;
+use crate::limits::SETTINGS_MAX;
 
 const RECEIPTS: &str = "receipts";
 const TYPING: &str = "typing";
 const OFF: &str = "off";
 const ON: &str = "on";
+/// Far above what anybody decides, and far below what the database holds.
+const STAMP_MAX: u64 = 1 << 62;
+
+/// A setting as it is kept. Of two, the greater counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Held {
+    /// One more than what was seen when it was decided.
+    pub(super) stamp: u64,
+    /// Where it was decided.
+    pub(super) device: DeviceId,
+    pub(super) value: String,
+}
 
 impl Vault {
     /// The settings.
@@ -19,37 +35,70 @@ impl Vault {
         self.read(|connection, _| Ok(Settings { receipts: receipts_on(connection)?, typing: typing_on(connection)? }))
     }
 
-    /// Turns receipts on or off, both those that this device sends and those that it shows. What was owed is forgotten
-    /// when they are turned off.
+    /// Turns receipts on or off, both those that this account's devices send and those that they show. What was owed is
+    /// forgotten when they are turned off.
     ///
     /// # Errors
     /// The database failed.
     pub fn set_receipts(&mut self, on: bool) -> Result<(), VaultError> {
-        self.write(|work| {
-            put(work.connection, RECEIPTS, on)?;
-            if !on {
-                work.connection.execute("DELETE FROM receipt_owed", [])?;
-                // What has a counter may have gone out.
-                let sql = format!("DELETE FROM outbox WHERE kind = {KIND_RECEIPT} AND counter IS NULL");
-                work.connection.execute(&sql, [])?;
-            }
-            Ok(())
-        })
+        self.write(|work| decide(work, RECEIPTS, on))
     }
 
-    /// Turns typing indicators on or off, both those that this device sends and those that it shows.
+    /// Turns typing indicators on or off, both those that this account's devices send and those that they show.
     ///
     /// # Errors
     /// The database failed.
     pub fn set_typing(&mut self, on: bool) -> Result<(), VaultError> {
-        self.write(|work| put(work.connection, TYPING, on))
+        self.write(|work| decide(work, TYPING, on))
     }
 }
 
-fn put(connection: &Connection, key: &str, on: bool) -> Result<(), VaultError> {
-    let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
-    connection.execute(sql, params![key, if on { ON } else { OFF }])?;
+/// A person has decided something here, after all that this device has heard of.
+fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
+    let sql = "SELECT ifnull(max(stamp), 0) FROM setting";
+    let seen: u64 = work.connection.query_row(sql, [], |row| row.get(0))?;
+    let stamp = seen.saturating_add(1).min(STAMP_MAX);
+    let value = if on { ON } else { OFF }.to_owned();
+    put(work, key, &Held { stamp, device: work.identity.device, value })?;
+    work.owe_record(SETTING, key.as_bytes())
+}
+
+/// Keeps what was decided here or elsewhere, unless what is here counts more.
+pub(super) fn keep_setting(work: &Work<'_>, key: &str, told: &Held) -> Result<(), VaultError> {
+    match setting(work.connection, key)? {
+        Some(held) if held >= *told => return Ok(()),
+        Some(_) => (),
+        None => {
+            let sql = "SELECT count(*) FROM setting";
+            let kept: u64 = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            if kept >= SETTINGS_MAX {
+                return Ok(());
+            }
+        }
+    }
+    put(work, key, told)
+}
+
+fn put(work: &Work<'_>, key: &str, held: &Held) -> Result<(), VaultError> {
+    let sql = "INSERT OR REPLACE INTO setting (key, value, stamp, device) VALUES (?1, ?2, ?3, ?4)";
+    let row = params![key, held.value, held.stamp, held.device.as_bytes()];
+    work.connection.prepare_cached(sql)?.execute(row)?;
+    if key == RECEIPTS && held.value == OFF {
+        work.connection.execute("DELETE FROM receipt_owed", [])?;
+        // What has a counter may have gone out.
+        let sql = format!("DELETE FROM outbox WHERE kind = {KIND_RECEIPT} AND counter IS NULL");
+        work.connection.execute(&sql, [])?;
+    }
     Ok(())
+}
+
+/// A setting, if anybody has decided it.
+pub(super) fn setting(connection: &Connection, key: &str) -> Result<Option<Held>, VaultError> {
+    let mut statement = connection.prepare_cached("SELECT stamp, device, value FROM setting WHERE key = ?1")?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Held { stamp: row.get(0)?, device: DeviceId::from_bytes(row.get(1)?), value: row.get(2)? })
+    };
+    Ok(statement.query_row(params![key], read).optional()?)
 }
 
 /// Whether receipts are on, which they are until somebody turns them off.
@@ -63,7 +112,5 @@ pub(super) fn typing_on(connection: &Connection) -> Result<bool, VaultError> {
 }
 
 fn is_on(connection: &Connection, key: &str) -> Result<bool, VaultError> {
-    let mut statement = connection.prepare_cached("SELECT value FROM setting WHERE key = ?1")?;
-    let value: Option<String> = statement.query_row(params![key], |row| row.get(0)).optional()?;
-    Ok(value.is_none_or(|value| value != OFF))
+    Ok(setting(connection, key)?.is_none_or(|held| held.value != OFF))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
-use gureum_proto::{ConversationId, Handle};
+use gureum_proto::{ConversationId, ConversationKind, Handle};
 use rusqlite::params;
 
 use super::conversations::shown;
@@ -87,6 +87,7 @@ impl Vault {
     pub fn resolve(&mut self, target: &Target) -> Result<Resolved, TargetError> {
         if let Some(id) = target.id()
             && let Some(known) = self.conversation(id)?
+            && known.kind != ConversationKind::Own
         {
             return Ok(Resolved::Id(known));
         }

@@ -32,7 +32,7 @@ pub struct Learned {
 pub struct Conversation {
     /// Its id.
     pub id: ConversationId,
-    /// Of two accounts, or a group.
+    /// Of two accounts, a group, or that of the account's own devices.
     pub kind: ConversationKind,
     /// The other account of a direct conversation.
     pub peer: Option<AccountId>,
@@ -173,6 +173,8 @@ pub struct Taken {
     pub removals: Removals,
     /// Whether numbers of messages are missing: [`super::Vault::tell_withheld`], after a while.
     pub holes: bool,
+    /// Whether the other devices of the account are to be told something: [`super::Vault::queue_records`], after a while.
+    pub owes_records: bool,
 }
 
 /// Whether somebody is to be removed.
@@ -287,7 +289,7 @@ pub struct ReadMark {
     pub number: u64,
 }
 
-/// What a person has decided for this device.
+/// What a person has decided, for all their devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Whether receipts are sent, and those of others shown.

@@ -149,8 +149,19 @@ impl Row {
         Self { id, kind, peer: None, name, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
     }
 
+    /// That of this account's own devices, which this device is not in.
+    pub(super) const fn own(id: ConversationId) -> Self {
+        let kind = ConversationKind::Own;
+        Self { id, kind, peer: None, name: None, state: ConversationStatus::Absent, epoch: 0, epoch_seen: 0 }
+    }
+
     pub(super) const fn is_group(&self) -> bool {
         matches!(self.kind, ConversationKind::Group)
+    }
+
+    /// Whether it is that of this account's own devices, of which nobody is told anything.
+    pub(super) const fn is_own(&self) -> bool {
+        matches!(self.kind, ConversationKind::Own)
     }
 
     /// Whether the server has gone back behind this device.
@@ -239,7 +250,7 @@ impl<'a> Work<'a> {
              DO UPDATE SET kind = ?2, peer = ?3, name = ?4, state = ?5, epoch = ?6, epoch_seen = max(epoch_seen, ?7)";
         self.connection.prepare_cached(sql)?.execute(params![
             row.id.as_bytes(),
-            i64::from(row.is_group()),
+            kind_number(row.kind),
             row.peer.map(|peer| *peer.as_bytes()),
             row.name,
             state_number(row.state),
@@ -425,16 +436,35 @@ pub(super) fn held_log(connection: &Connection, account: AccountId) -> Result<Op
 pub(super) const ROW: &str = "SELECT id, kind, peer, name, state, epoch, epoch_seen";
 
 pub(super) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let is_group: bool = row.get(1)?;
     Ok(Row {
         id: ConversationId::from_bytes(row.get(0)?),
-        kind: if is_group { ConversationKind::Group } else { ConversationKind::Direct },
+        kind: kind_of(row.get(1)?),
         peer: row.get::<_, Option<[u8; 16]>>(2)?.map(AccountId::from_bytes),
         name: row.get(3)?,
         state: state_of(row.get(4)?),
         epoch: row.get(5)?,
         epoch_seen: row.get(6)?,
     })
+}
+
+pub(super) const DIRECT: i64 = 0;
+pub(super) const GROUP: i64 = 1;
+pub(super) const OWN: i64 = 2;
+
+const fn kind_number(kind: ConversationKind) -> i64 {
+    match kind {
+        ConversationKind::Direct => DIRECT,
+        ConversationKind::Group => GROUP,
+        ConversationKind::Own => OWN,
+    }
+}
+
+pub(super) const fn kind_of(number: i64) -> ConversationKind {
+    match number {
+        GROUP => ConversationKind::Group,
+        OWN => ConversationKind::Own,
+        _ => ConversationKind::Direct,
+    }
 }
 
 pub(super) const ACTIVE: i64 = 1;

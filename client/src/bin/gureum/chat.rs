@@ -219,7 +219,7 @@ enum Screen {
 impl Screen {
     /// A line as it looks there: what nobody has said does not stand out.
     fn toned(&self, event: &Event, line: String) -> String {
-        if matches!(event, Event::Receipt { .. }) { self.dim(line) } else { line }
+        if matches!(event, Event::Receipt { .. } | Event::Read { .. }) { self.dim(line) } else { line }
     }
 
     fn dim(&self, line: String) -> String {

@@ -154,9 +154,14 @@ pub(crate) enum Line<'a> {
         why: &'a str,
     },
     Read {
-        with: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<String>,
         conversation: String,
         number: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unread: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by_device: Option<&'a str>,
     },
     Typing {
         conversation: String,
@@ -190,6 +195,10 @@ pub(crate) enum Line<'a> {
     },
     ConversationHidden {
         conversation: String,
+    },
+    LogForked {
+        account: String,
+        handle: &'a str,
     },
     Withheld {
         conversation: String,
@@ -530,6 +539,28 @@ mod tests {
             &Event::Hidden { conversation },
             r#"{"event":"conversation_hidden","conversation":"01010101010101010101010101010101"}"#,
         );
+    }
+
+    #[test]
+    fn what_another_device_has_read_and_seen_is_told() {
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let read = Event::Read { conversation, number: 7, unread: 0, by_device: "phone".to_owned() };
+        check(
+            &read,
+            concat!(
+                r#"{"event":"read","conversation":"01010101010101010101010101010101","number":7,"unread":0,"#,
+                r#""by_device":"phone"}"#
+            ),
+        );
+        let said = Output::new(false).event(&read).unwrap().unwrap();
+        assert!(said.contains("phone") && said.contains("everything"), "{said}");
+        let forked = Event::LogForked { account: AccountId::from_bytes([2; 16]), handle: "bob".to_owned() };
+        check(
+            &forked,
+            r#"{"event":"log_forked","account":"02020202020202020202020202020202","handle":"bob"}"#,
+        );
+        let said = Output::new(false).event(&forked).unwrap().unwrap();
+        assert!(said.contains("bob") && said.contains("tampers"), "{said}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `gureum read`: what came from somebody was read, and they are told.
+//! `gureum read`: what came from somebody was read, and they are told, and so are the other devices of this account.
 
 use gureum_client::{Inbox, SessionOptions};
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ReadArgs) -> anyhow::
     drop(commands);
     Box::pin(session.close()).await;
     let mark = marked?;
-    let line =
-        Line::Read { with: args.with.to_string(), conversation: mark.conversation.to_string(), number: mark.number };
+    let (with, conversation) = (Some(args.with.to_string()), mark.conversation.to_string());
+    let line = Line::Read { with, conversation, number: mark.number, unread: None, by_device: None };
     output.print_either(&line, &format!("all that came from {} is read", printable(args.with.as_str())))
 }

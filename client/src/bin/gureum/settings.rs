@@ -1,4 +1,4 @@
-//! `gureum settings`: what a person has decided for this device.
+//! `gureum settings`: what a person has decided, for all their devices.
 
 use gureum_client::vault::Settings;
 

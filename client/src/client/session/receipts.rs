@@ -1,4 +1,5 @@
-//! Receipts: sent together after a while, and how far a person has read.
+//! Receipts: sent together after a while, and how far a person has read. What the other devices of the account are to be
+//! told goes out with them.
 
 use std::time::Duration;
 
@@ -54,10 +55,11 @@ impl Session<'_> {
         self.receipts_at.get_or_insert_with(|| Instant::now() + RECEIPTS_TOGETHER + patience);
     }
 
-    /// Puts what is owed into the outbox.
+    /// Puts what is owed into the outbox: to others, and to the other devices of this account.
     pub(super) async fn send_receipts(&mut self) -> Result<(), ClientError> {
         self.receipts_at = None;
         self.outbox_due |= self.sync.vault.call(Vault::queue_receipts).await?;
+        self.outbox_due |= self.sync.vault.call(Vault::queue_records).await?;
         Ok(())
     }
 

@@ -24,6 +24,7 @@ impl Session<'_> {
         self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
+        self.keep_in_step().await?;
         self.expect_welcomes().await?;
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
@@ -36,6 +37,15 @@ impl Session<'_> {
             self.receipts_later();
             Ok(())
         }
+    }
+
+    /// The devices of an account have a conversation of their own as soon as there are two.
+    async fn keep_in_step(&mut self) -> Result<(), ClientError> {
+        if self.has_siblings {
+            let begun = self.sync.begin_own().await?;
+            self.mend_unless_done(begun);
+        }
+        Ok(())
     }
 
     /// Compares with what the server lists, if anything may differ.
@@ -80,6 +90,8 @@ impl Session<'_> {
             }
         }
         self.expect_changes().await?;
+        // Who comes into the conversation of the own devices has something to ask there.
+        self.receipts_later();
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())
@@ -131,8 +143,12 @@ impl Session<'_> {
         }
         // A Welcome may be on its way, or in an inbox that another process takes: it makes more readable than joining does.
         let joins = self.options.subscribed && self.join_at.is_none();
-        let left = self.sync.mend(joins).await?;
+        let mut left = self.sync.mend(joins).await?;
         self.answer_gone_back().await?;
+        if self.has_siblings && self.options.subscribed {
+            left.add(self.sync.begin_own().await?);
+            self.expect_welcomes().await?;
+        }
         self.expect_changes().await?;
         match left.refused {
             Some(asked) => self.mend_later(asked),

@@ -24,6 +24,13 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             by: by.to_string(),
             time_ms: *time_ms,
         },
+        Event::Read { conversation, number, unread, by_device } => Line::Read {
+            with: None,
+            conversation: conversation.to_string(),
+            number: *number,
+            unread: Some(*unread),
+            by_device: Some(by_device),
+        },
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
         Event::Rejoined { conversation } => {
@@ -67,6 +74,7 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             count: *count,
         },
         Event::Hidden { conversation } => Line::ConversationHidden { conversation: conversation.to_string() },
+        Event::LogForked { account, handle } => Line::LogForked { account: account.to_string(), handle },
         Event::DeviceAdded { account, handle, device, name } => {
             device_json("added", *account, handle, *device, name.as_deref())
         }

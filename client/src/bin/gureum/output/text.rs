@@ -16,6 +16,7 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Receipt { kind, message_id, by, .. } => {
             format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
         }
+        Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
@@ -48,6 +49,10 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::Hidden { .. } => "· the server does not show a conversation that another device of yours has told of: it hides \
                                  it, has gone back to before it began, or you have left it since"
             .to_owned(),
+        Event::LogForked { handle, .. } => format!(
+            "· the server has shown this device other devices of {handle} than it has shown another device of yours: it \
+             tampers with them. Compare `gureum safety-number {handle}`, and the devices that {handle} has"
+        ),
         Event::DeviceAdded { handle, device, name, .. } => {
             format!("· {handle} has a new device: {}", device_text(*device, name.as_deref()))
         }
@@ -126,6 +131,11 @@ fn moved_text(with: &Handle, number_before: &str, number: &str) -> String {
         "· {with} stands for another account than before: either {with} has begun anew, or somebody takes their place. \
          Compare `gureum safety-number {with}`.\n  before:  {number_before}\n  now:     {number}"
     )
+}
+
+fn read_text(unread: u64, by_device: &str) -> String {
+    let what = if unread == 0 { "everything".to_owned() } else { format!("all but {unread}") };
+    format!("· {what} of a conversation was read on {}", printable(by_device))
 }
 
 fn withheld_text(count: u64) -> String {
