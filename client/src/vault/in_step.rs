@@ -156,7 +156,7 @@ impl Work<'_> {
         Ok(statement.query_row(params![device.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 
-    fn all_records(&self) -> Result<Vec<Record>, VaultError> {
+    pub(super) fn all_records(&self) -> Result<Vec<Record>, VaultError> {
         let mut records = Vec::new();
         let sql = "SELECT conversation, read_number FROM mark ORDER BY conversation";
         let mut statement = self.connection.prepare_cached(sql)?;

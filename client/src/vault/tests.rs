@@ -8,6 +8,7 @@ mod devices;
 mod groups;
 mod holds;
 mod home;
+mod in_step;
 mod key_packages;
 mod leaves;
 mod link;

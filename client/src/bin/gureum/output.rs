@@ -555,10 +555,7 @@ mod tests {
         let said = Output::new(false).event(&read).unwrap().unwrap();
         assert!(said.contains("phone") && said.contains("everything"), "{said}");
         let forked = Event::LogForked { account: AccountId::from_bytes([2; 16]), handle: "bob".to_owned() };
-        check(
-            &forked,
-            r#"{"event":"log_forked","account":"02020202020202020202020202020202","handle":"bob"}"#,
-        );
+        check(&forked, r#"{"event":"log_forked","account":"02020202020202020202020202020202","handle":"bob"}"#);
         let said = Output::new(false).event(&forked).unwrap().unwrap();
         assert!(said.contains("bob") && said.contains("tampers"), "{said}");
     }

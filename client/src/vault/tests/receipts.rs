@@ -50,7 +50,7 @@ impl Person {
     }
 
     /// Sends anything silently.
-    fn whisper(&mut self, relay: &mut Relay, talk: ConversationId, content: &[u8]) {
+    pub(super) fn whisper(&mut self, relay: &mut Relay, talk: ConversationId, content: &[u8]) {
         let sealed = self.seal(talk, content);
         relay.push(self.account, self.device, talk, EnvelopeBody::Silent(sealed));
     }
