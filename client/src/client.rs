@@ -306,7 +306,15 @@ impl Client {
         Ok(self.vault.call(known).await?.is_some())
     }
 
-    /// What the person has decided for this device.
+    /// How many messages of others in a conversation the person has not read, on any device as far as this one knows.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn unread(&self, conversation: ConversationId) -> Result<u64, ClientError> {
+        self.vault.call(move |vault| vault.unread(conversation)).await
+    }
+
+    /// What the person has decided, for all their devices.
     ///
     /// # Errors
     /// The database failed.

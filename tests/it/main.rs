@@ -20,6 +20,7 @@ mod expiry;
 mod expiry_scale;
 mod gone_back;
 mod groups;
+mod in_step;
 mod key_packages;
 mod keys;
 mod kill;
