@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, Handle, Ready, Register, ServerUrl};
+use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, Ready, Register, ServerUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};

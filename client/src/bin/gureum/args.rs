@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Note that you have read what came from somebody, and tell them
     Read(ReadArgs),
-    /// Print what is decided for this device, or change it
+    /// Print what is decided for all devices of the account, or change it
     Settings(SettingsArgs),
     /// Make groups, change them, and see who is in them
     Group(GroupArgs),
