@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gureum_client::Dialer;
 use gureum_client::vault::{KeySource, Vault};
-use gureum_proto::{AccountId, Ready, Request, Response};
+use gureum_proto::{AccountId, ConversationKind, Ready, Request, Response};
 use serde_json::Value;
 
 use crate::child::{Running, binary};
@@ -205,11 +205,12 @@ impl Person {
         ready
     }
 
-    /// The epoch of this home's one conversation.
+    /// The epoch of this home's one conversation with others.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         let conversations = Vault::open(&self.home, &KeySource::File).unwrap().conversations().unwrap();
-        conversations.first().expect("a conversation").epoch
+        let with_others = conversations.iter().find(|conversation| conversation.kind != ConversationKind::Own);
+        with_others.expect("a conversation").epoch
     }
 
     /// The path of a file in the home.

@@ -145,7 +145,7 @@ impl Session<'_> {
         let joins = self.options.subscribed && self.join_at.is_none();
         let mut left = self.sync.mend(joins).await?;
         self.answer_gone_back().await?;
-        if self.has_siblings && self.options.subscribed {
+        if self.has_siblings && self.caught_up {
             left.add(self.sync.begin_own().await?);
             self.expect_welcomes().await?;
         }
@@ -178,6 +178,11 @@ impl Session<'_> {
     pub(super) async fn upkeep(&mut self) -> Result<(), ClientError> {
         let kept = self.sync.keep_up().await?;
         self.upkeep_at = Instant::now() + wait(kept);
+        if self.caught_up {
+            // Whoever had no KeyPackage when it was begun has not heard of it.
+            self.keep_in_step().await?;
+            self.expect_welcomes().await?;
+        }
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.outbox_due = true;
