@@ -73,8 +73,8 @@ impl Vault {
     /// Learns what the server tells of an account in a conversation: its device log, and that it leaves.
     ///
     /// # Errors
-    /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
-    /// but that the last is told once, as by [`Vault::learn_account`].
+    /// The entries do not hold, or are not those seen before; then nothing changes. Or the handle stands for another
+    /// account: then the log is kept, and that is told once, as by [`Vault::learn_account`].
     pub fn learn_member(&mut self, conversation: ConversationId, member: &MemberLog) -> Result<(), TrustError> {
         self.write(|work| {
             let MemberLog { account, handle, log_entries, leave } = member.clone();

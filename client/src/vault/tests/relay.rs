@@ -161,7 +161,7 @@ impl Person {
     pub(super) fn meet(&mut self, relay: &mut Relay, need: Need) {
         match need {
             Need::Account { account, log_from } => {
-                self.vault.learn_account(&relay.found(account, log_from), log_from).unwrap();
+                has_log(self.vault.learn_account(&relay.found(account, log_from), log_from));
             }
             Need::Commits { conversation, from_epoch } => {
                 let page = relay.commits(conversation, from_epoch);
@@ -174,7 +174,7 @@ impl Person {
             Need::Removal { conversation } => self.remove_revoked(relay, conversation),
             Need::Members { conversation } => {
                 for member in relay.member_logs(conversation) {
-                    self.vault.learn_member(conversation, &member).unwrap();
+                    has_log(self.vault.learn_member(conversation, &member));
                 }
             }
         }
@@ -394,6 +394,12 @@ impl Relay {
         }
         frames
     }
+}
+
+/// A log that something is judged by is learned also where the handle stands for another account.
+#[track_caller]
+fn has_log<T: std::fmt::Debug>(learned: Result<T, TrustError>) {
+    assert!(matches!(learned, Ok(_) | Err(TrustError::HandleMoved { .. })), "{learned:?}");
 }
 
 pub(super) fn profile() -> NewProfile {
