@@ -9,7 +9,7 @@ mod watch;
 use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, LifeToken, put_ack, put_hello,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, Gone, HelloClaim, LifeToken, put_ack, put_hello,
     put_register, put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
@@ -415,7 +415,7 @@ fn sends_are_submitted_and_answered_up_to_the_bound() {
         let actions = session.handle(send(counter), START_MS);
         assert!(matches!(actions.as_slice(), [Action::Send(send)] if send.counter == counter), "{actions:?}");
     }
-    let accepted = Accepted { message_id: None, number: 1, repeated: false };
+    let accepted = Accepted { message_id: None, number: 1, repeated: false, gone: Gone::default() };
     let sent = Sent { counter: 1, result: Ok(accepted) };
     asks(&mut session, Input::Answered(vec![sent.clone()]), &[Action::Say(ServerFrame::Sent(sent))]);
     assert_eq!(session.handle(send(65), START_MS).len(), 1);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use gureum_proto::{
     Accepted, AccountFound, AccountId, Commits, ConversationId, ConversationKind, ConversationWith, CreateConversation,
-    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MemberLog,
-    MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
+    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Gone, Group, Handle,
+    MemberLog, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
     sign_revoke,
 };
 
@@ -294,7 +294,7 @@ impl Relay {
             EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
         };
         let message_id = self.push(from.account, from.device, send.conversation, body);
-        let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
+        let accepted = Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::default() };
         self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
     }

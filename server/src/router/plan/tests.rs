@@ -15,7 +15,7 @@ mod revoked;
 mod sends;
 
 use bytes::Bytes;
-use gureum_proto::{Accepted, ConversationId, ConversationWith};
+use gureum_proto::{Accepted, ConversationId, ConversationWith, Gone};
 
 use super::*;
 use crate::store::conformance::{RETENTION_MS, START_MS, expiry};
