@@ -55,6 +55,7 @@ fn facts() -> DeviceFacts {
     DeviceFacts {
         proof_key: key().verifying_key(),
         is_revoked: false,
+        is_gone: false,
         log_entries: 2,
         head: HEAD,
         cursor: Position { seq: 4, count: 2 },
@@ -274,6 +275,13 @@ fn a_revoked_device_is_refused_only_after_its_proof() {
     let revoked = || found(DeviceFacts { is_revoked: true, ..facts() });
     refuses_proof(&claim(), &key(), &EXPORTER, revoked(), Code::DeviceRevoked);
     refuses_proof(&claim(), &key(), &[0; EXPORTER_BYTES], revoked(), Code::ProofInvalid);
+}
+
+#[test]
+fn a_device_of_an_account_that_was_deleted_is_told_so_after_its_proof() {
+    let gone = || found(DeviceFacts { is_gone: true, ..facts() });
+    refuses_proof(&claim(), &key(), &EXPORTER, gone(), Code::AccountGone);
+    refuses_proof(&claim(), &key(), &[0; EXPORTER_BYTES], gone(), Code::ProofInvalid);
 }
 
 #[test]

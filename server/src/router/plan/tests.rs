@@ -5,6 +5,7 @@
 mod bounds;
 mod changes;
 mod damage;
+mod gone;
 mod group_life;
 mod groups;
 mod key_packages;

@@ -175,7 +175,10 @@ impl Model {
             (Ok(accepted), Expected::New) => {
                 let id = accepted.message_id.unwrap();
                 let (number, what) = if silent { (0, What::Silent) } else { (self.messages + 1, What::Message) };
-                assert_eq!(*accepted, Accepted { message_id: Some(id), number, repeated: false, gone: Gone::default() });
+                assert_eq!(
+                    *accepted,
+                    Accepted { message_id: Some(id), number, repeated: false, gone: Gone::default() }
+                );
                 self.messages = self.messages.max(number);
                 self.append(id, what, &self.readers(from));
                 self.accepted[from].insert(counter, (id, number));
