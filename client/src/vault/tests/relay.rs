@@ -19,6 +19,8 @@ pub(super) const DIRECT: ConversationKind = ConversationKind::Direct;
 pub(super) struct Relay {
     pub(super) accounts: HashMap<AccountId, Directory>,
     pub(super) conversations: HashMap<ConversationId, Held>,
+    /// Accounts that were deleted.
+    pub(super) gone: Vec<AccountId>,
     clock_ms: u64,
 }
 
@@ -294,7 +296,7 @@ impl Relay {
             EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
         };
         let message_id = self.push(from.account, from.device, send.conversation, body);
-        let accepted = Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::default() };
+        let accepted = Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::new(&self.gone, 0) };
         self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
     }
