@@ -1,6 +1,6 @@
 //! Accounts of which the server says that they do not exist any more.
 
-use gureum_proto::AccountId;
+use gureum_proto::{AccountId, ConversationId};
 
 use super::groups::three;
 use super::*;
