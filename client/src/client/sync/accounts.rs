@@ -123,8 +123,9 @@ impl Sync {
             for learned in self.vault.run(learn).await? {
                 match learned {
                     Err(TrustError::Vault(error)) => return Err(error.into()),
+                    // Of a handle that stands for another account here the vault has told.
+                    Ok(()) | Err(TrustError::HandleMoved { .. }) => (),
                     Err(error) => tracing::warn!(%error, %conversation, "a member is not believed"),
-                    Ok(()) => (),
                 }
             }
             if !more || last <= after {
