@@ -155,7 +155,7 @@ fn to_delete(request: &[u8]) -> Option<Handle> {
 async fn delete(control: &Control, handle: Handle) -> Answer {
     match control.router.change(Change::Delete(handle.clone())).await {
         Ok(Changed::Deleted { account, devices }) => {
-            tracing::info!(%account, devices, "an account was deleted");
+            tracing::info!(devices, "an account was deleted");
             Answer::Deleted { account: account.to_string(), devices }
         }
         Ok(_) => Answer::Error("the server did something else".to_owned()),
