@@ -296,7 +296,8 @@ impl Relay {
             EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
         };
         let message_id = self.push(from.account, from.device, send.conversation, body);
-        let accepted = Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::new(&self.gone, 0) };
+        let accepted =
+            Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::new(&self.gone, 0) };
         self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
     }
