@@ -11,6 +11,7 @@ mod devices;
 mod draft;
 mod error;
 mod event;
+mod gone;
 mod groups;
 mod history;
 mod holes;

@@ -112,6 +112,7 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
             let facts = DeviceFacts {
                 proof_key: KEYS[0].verifying_key(),
                 is_revoked: how & 2 != 0,
+                is_gone: how & 0x82 == 0x82,
                 log_entries: 1,
                 head: at(how >> 3),
                 cursor: at(how >> 4),

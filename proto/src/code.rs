@@ -137,6 +137,8 @@ codes! {
     RemovalPending = 73, World, "who is to be removed is still in the conversation; remove them and send again";
     /// No device waits under this code, or another has answered it.
     LinkGone = 74, World, "no device waits to be linked with this code; show a new one";
+    /// The account was deleted.
+    AccountGone = 75, Client, "the account does not exist any more";
 }
 
 #[cfg(test)]

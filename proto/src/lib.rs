@@ -46,8 +46,9 @@ pub use request::{
     FindBy, Group, KeyPackages, MemberLog, Request, Response, SubmitCommit,
 };
 pub use session::{
-    Accepted, ClientFrame, FrameContentError, Link, Notice, Ready, Recover, Recovering, Refusal, Register, Registered,
-    Send, Sent, ServerFrame, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
+    Accepted, ClientFrame, FrameContentError, Gone, Link, Notice, Ready, Recover, Recovering, Refusal, Register,
+    Registered, Send, Sent, ServerFrame, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register,
+    put_send,
 };
 pub use url::{ServerUrl, UrlError};
 

@@ -55,6 +55,8 @@ pub const CONVERSATIONS_PAGE: usize = 32;
 pub const COMMITS_PAGE_BYTES: usize = 384 * 1024;
 /// The detail of an error, in bytes.
 pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
+/// Accounts that the answer to a send names because they do not exist any more: a `Sent` is a small frame.
+pub const SENT_GONE_MAX: usize = 8;
 /// The detail of the refusal of a send, in bytes: a `Sent` is a small frame.
 pub const SENT_DETAIL_BYTES_MAX: usize = 128;
 /// An invite token, in bytes.
@@ -110,5 +112,7 @@ const _: () = assert!(LOG_ENTRY_BYTES_MAX + 64 <= FrameKind::Recover.payload_byt
 // A conversation, an account, a device and an epoch, with their tags and lengths.
 const _: () = assert!(TYPING_SEALED_BYTES_MAX + 3 * 18 + 11 + 8 <= DATAGRAM_BYTES_MAX);
 const _: () = assert!(SENT_DETAIL_BYTES_MAX + 64 <= FrameKind::Sent.payload_bytes_max());
+// A counter, a message id, a number, a durability, whether it is repeated, and how many more, around the accounts.
+const _: () = assert!(SENT_GONE_MAX * 18 + 11 + 3 + 18 + 11 + 2 + 2 + 6 <= FrameKind::Sent.payload_bytes_max());
 const _: () = assert!(ERROR_DETAIL_BYTES_MAX + 64 <= FrameKind::Refused.payload_bytes_max());
 const _: () = assert!(HELLO_CLAIM_BYTES_MAX + 128 <= FrameKind::Hello.payload_bytes_max());

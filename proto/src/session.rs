@@ -10,7 +10,7 @@ use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
 use crate::hello::{Hello, Position};
 use crate::limits::{
     CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX,
-    TOKEN_BYTES_MAX,
+    SENT_GONE_MAX, TOKEN_BYTES_MAX,
 };
 use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
 pub use unproven::{Link, Recover, Recovering, put_link, put_link_reply, put_recover};
@@ -171,6 +171,49 @@ pub struct Accepted {
     pub number: u64,
     /// Whether it had been accepted before.
     pub repeated: bool,
+    /// Who in the conversation does not exist any more, and gets nothing.
+    pub gone: Gone,
+}
+
+/// Accounts that do not exist any more: the first of them, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gone {
+    named: [Option<AccountId>; SENT_GONE_MAX],
+    /// How many there are beside those named.
+    more: u32,
+}
+
+impl Gone {
+    /// Those of which some are named, and so many more.
+    #[must_use]
+    pub fn new(accounts: &[AccountId], more: u32) -> Self {
+        let mut gone = Self { more, ..Self::default() };
+        for (slot, account) in gone.named.iter_mut().zip(accounts) {
+            *slot = Some(*account);
+        }
+        let unnamed = accounts.len().saturating_sub(SENT_GONE_MAX);
+        gone.more = gone.more.saturating_add(u32::try_from(unnamed).unwrap_or(u32::MAX));
+        gone
+    }
+
+    /// Those that are named.
+    pub fn named(&self) -> impl Iterator<Item = AccountId> {
+        self.named.iter().flatten().copied()
+    }
+
+    /// How many there are beside those named.
+    #[must_use]
+    pub const fn more(&self) -> u32 {
+        self.more
+    }
+
+    fn read(gone: &[Bytes], more: u32) -> Result<Self, PayloadError> {
+        if gone.len() > SENT_GONE_MAX {
+            return Err(PayloadError::TooLong("gone"));
+        }
+        let accounts = gone.iter().map(|account| id(account, "gone")).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::new(&accounts, more))
+    }
 }
 
 /// What a request or a send is refused with.
@@ -421,6 +464,8 @@ impl Sent {
                 number: accepted.number,
                 durability: schema::Durability::Fsync.into(),
                 repeated: accepted.repeated,
+                gone: accepted.gone.named().map(raw).collect(),
+                gone_more: accepted.gone.more(),
             }),
             Err(refusal) => schema::sent::Result::Refused(refusal.clone().cut(SENT_DETAIL_BYTES_MAX).write()),
         };
@@ -438,7 +483,8 @@ impl Sent {
                     0 => None,
                     _ => Some(id(&accepted.message_id, "message id")?),
                 };
-                Ok(Accepted { message_id, number: accepted.number, repeated: accepted.repeated })
+                let gone = Gone::read(&accepted.gone, accepted.gone_more)?;
+                Ok(Accepted { message_id, number: accepted.number, repeated: accepted.repeated, gone })
             }
             schema::sent::Result::Refused(error) => Err(Refusal::read(error).cut(SENT_DETAIL_BYTES_MAX)),
         };

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
     Accepted, AccountId, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
-    EnvelopeBody, Gap, GapReason, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
+    EnvelopeBody, Gap, GapReason, Gone, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
     LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, Typing,
     check_digits, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
@@ -162,7 +162,7 @@ fn frames_are_those_published() {
     let (_, alive) = hello_with(Some(Life { generation: 3, token, next }));
     let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone(), silent: false };
     let silent = Send { silent: true, ..send.clone() };
-    let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false };
+    let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false, gone: Gone::default() };
     let envelope = |body| {
         DeliveryFrame::Envelope(Envelope {
             position: Position { seq: 9, count: 4 },

@@ -5,14 +5,12 @@ mod copy;
 mod manifest;
 mod restore;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::control::{Answer, CHECKPOINT, SOCKET};
+use crate::control::{self, Answer, CHECKPOINT, SOCKET};
 use crate::files::{make_private_dir, read_small};
-use crate::limits::CHECKPOINT_MS_MAX;
 use crate::store::StoreError;
 use crate::store::rocks::format;
 pub use manifest::{BackedFile, Manifest};
@@ -124,18 +122,10 @@ impl Source {
 
     fn ask(data_dir: &Path) -> Result<Self, BackupError> {
         let path = data_dir.join(SOCKET);
-        let ask = || -> io::Result<(UnixStream, Answer)> {
-            let mut connection = UnixStream::connect(&path)?;
-            connection.set_read_timeout(Some(Duration::from_millis(CHECKPOINT_MS_MAX)))?;
-            connection.write_all(CHECKPOINT.as_bytes())?;
-            let mut line = String::new();
-            BufReader::new(&connection).read_line(&mut line)?;
-            let answer = serde_json::from_str(&line)?;
-            Ok((connection, answer))
-        };
-        match ask().map_err(BackupError::at(&path))? {
+        match control::ask(data_dir, CHECKPOINT).map_err(BackupError::at(&path))? {
             (connection, Answer::Path(copy)) => Ok(Self::Running { copy, connection }),
             (_, Answer::Error(why)) => Err(BackupError::Server(why)),
+            (_, Answer::Deleted { .. }) => Err(BackupError::Server("it did something else".to_owned())),
         }
     }
 

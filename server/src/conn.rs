@@ -400,13 +400,19 @@ impl Shell {
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
         let (account, device) = (from.account(), from.device());
         self.attached = Some(self.shared.hub.attach(account, device, subscribes, listener));
-        // A revocation or a copy that took over between the look-up and this moment found no session to end: look again,
+        // A revocation, a deletion or a copy that took over between the look-up and this moment found no session to end: look again,
         // now that any later one does.
         let directory = Arc::clone(&self.shared.directory);
-        let look = move || Ok::<_, StoreError>((directory.log(account)?, directory.life(account, device)?));
-        let Some(Ok((Some(log), known))) = self.shared.work.run(look).await else {
+        let look = move || {
+            let is_gone = directory.is_gone(account)?;
+            Ok::<_, StoreError>((directory.log(account)?, directory.life(account, device)?, is_gone))
+        };
+        let Some(Ok((Some(log), known, is_gone))) = self.shared.work.run(look).await else {
             return Err(Closing(Code::Unavailable, String::new()));
         };
+        if is_gone {
+            return Err(Closing(Code::AccountGone, String::new()));
+        }
         if !log.is_active(device) {
             return Err(Closing(Code::DeviceRevoked, String::new()));
         }

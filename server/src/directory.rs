@@ -47,6 +47,7 @@ impl Directory {
         Ok(Some(DeviceFacts {
             proof_key: *logged.keys.proof(),
             is_revoked: logged.revoked_at.is_some(),
+            is_gone: self.is_gone(account)?,
             log_entries: log.length(),
             head: Position { seq: head.seq, count: head.count },
             cursor: Position { seq: cursor.seq, count: cursor.count },
@@ -97,20 +98,32 @@ impl Directory {
         Ok(Some(log))
     }
 
-    /// An account with its log from an entry on; `None` when there is no such account.
+    /// An account with its log from an entry on; `None` when there is no such account. One that was deleted is found by
+    /// its id alone: groups that it was in are judged by its log.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn find(&self, by: &FindBy, log_from: u64) -> Result<Option<AccountFound>, StoreError> {
         let account = match by {
             FindBy::Account(account) => Some(*account),
-            FindBy::Handle(handle) => self.read(Family::Directory, key::handle(handle.as_str()))?,
+            FindBy::Handle(handle) => match self.read::<AccountId>(Family::Directory, key::handle(handle.as_str()))? {
+                Some(account) if self.is_gone(account)? => None,
+                found => found,
+            },
         };
         let Some(account) = account else { return Ok(None) };
         let Some(handle) = self.handle(account)? else { return Ok(None) };
         let log_entries = self.log_page(account, log_from)?;
         let log_length = self.log(account)?.map_or(0, |log| log.length());
         Ok(Some(AccountFound { account, handle, log_entries, log_length }))
+    }
+
+    /// Whether an account was deleted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn is_gone(&self, account: AccountId) -> Result<bool, StoreError> {
+        Ok(self.store.get(Family::Directory, key::gone(&account).as_ref())?.is_some())
     }
 
     /// The handle of an account; `None` when there is no such account.

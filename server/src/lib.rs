@@ -15,6 +15,8 @@ pub mod time;
 pub mod wake;
 
 #[cfg(feature = "node")]
+pub mod account;
+#[cfg(feature = "node")]
 mod admin;
 #[cfg(feature = "node")]
 pub mod backup;

@@ -141,7 +141,7 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 /// How long one of them may last, in milliseconds: whoever holds one open makes room for the others.
 pub const ADMIN_CONNECTION_MS_MAX: u64 = 10_000;
 
-/// A request on the control socket: its one word is far shorter.
+/// A request on the control socket: a word and a handle are shorter.
 pub const CONTROL_REQUEST_BYTES_MAX: usize = 64;
 
 /// How long such a request may take to arrive, in milliseconds.

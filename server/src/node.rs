@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Condition, Readiness};
 use crate::config::{Config, Registration};
 use crate::conn::Shared;
-use crate::control;
+use crate::control::{self, Control};
 use crate::directory::{Directory, index_recovery_keys};
 use crate::fault::{self, step};
 use crate::files;
@@ -211,7 +211,8 @@ impl Node {
             Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
 
         if serves_admin {
-            serve_control(&mut rest, &dir, &store, &stop_rest);
+            let control = Control { data_dir: dir.clone(), store: Arc::clone(&store), router: shared.router.clone() };
+            serve_control(&mut rest, control, &stop_rest);
         }
         rest.spawn(Arc::clone(&maintenance).run(stop_rest.clone()));
         rest.spawn(listen::accept(endpoint.clone(), Arc::clone(&shared), stop_accepting.clone()));
@@ -383,13 +384,15 @@ impl Base {
     }
 }
 
-fn serve_control(rest: &mut JoinSet<()>, dir: &Path, store: &Arc<dyn Store>, stop: &CancellationToken) {
-    match control::bind(dir) {
-        Ok(control) => {
-            rest.spawn(control::serve(control, dir.to_owned(), Arc::clone(store), stop.clone()));
+fn serve_control(rest: &mut JoinSet<()>, control: Control, stop: &CancellationToken) {
+    match control::bind(&control.data_dir) {
+        Ok(listener) => {
+            rest.spawn(control::serve(listener, control, stop.clone()));
         }
         // A path too long for a socket, say: nothing that anybody's messages need.
-        Err(error) => tracing::warn!(%error, "no control socket: no backup can be made while the server runs"),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: no backup can be made while the server runs, no account deleted");
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod devices;
 mod disk;
 mod expiry;
 mod expiry_scale;
+mod gone;
 mod gone_back;
 mod groups;
 mod in_step;

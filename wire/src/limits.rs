@@ -12,7 +12,7 @@ pub const READY_BYTES_MAX: usize = 4 * KIB;
 /// Most bytes of a `Send`: one application message.
 pub const SEND_BYTES_MAX: usize = MESSAGE_BYTES_MAX + HEADER_MESSAGE_BYTES_MAX;
 
-/// Most bytes of a `Sent`: a counter, an id, a time and a durability.
+/// Most bytes of a `Sent`: a counter, an id, a number and a durability, and eight accounts that are gone.
 pub const SENT_BYTES_MAX: usize = 256;
 
 /// Most bytes of an `Ack`: one or two integers.

@@ -12,7 +12,7 @@ mod own;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gureum_proto::{FindBy, Ready};
+use gureum_proto::Ready;
 
 use super::error::ClientError;
 use super::vault_handle::VaultHandle;
@@ -63,7 +63,7 @@ impl Sync {
     /// Fetches what the vault lacks.
     pub(crate) async fn meet(&self, need: Need) -> Result<(), ClientError> {
         match need {
-            Need::Account { account, log_from } => self.learn(FindBy::Account(account), log_from).await.map(drop),
+            Need::Account { account, log_from } => self.learn_needed(account, log_from).await,
             Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
             Need::Rejoin { conversation } => self.rejoin(conversation).await,
             Need::Removal { conversation } => self.remove_revoked(conversation).await,

@@ -37,7 +37,7 @@ fn within(number: u64, what: &str) -> Result<(), LinkError> {
 
 #[cfg(test)]
 mod tests {
-    use gureum_proto::{Accepted, AccountId, ConversationId, DeviceId, Envelope, Gap, GapReason, MessageId};
+    use gureum_proto::{Accepted, AccountId, ConversationId, DeviceId, Envelope, Gap, GapReason, Gone, MessageId};
     use gureum_proto::{Code, Refusal, SharedEnvelope};
 
     use super::*;
@@ -74,7 +74,7 @@ mod tests {
         ] {
             assert!(matches!(delivery(frame.clone()), Err(LinkError::Malformed(_))), "{frame:?}");
         }
-        let accepted = |number| Ok(Accepted { message_id: None, number, repeated: false });
+        let accepted = |number| Ok(Accepted { message_id: None, number, repeated: false, gone: Gone::default() });
         assert!(sent(Sent { counter: 1, result: accepted(1) }).is_ok());
         assert!(sent(Sent { counter: 1, result: accepted(too_high) }).is_err());
         assert!(sent(Sent { counter: too_high, result: Err(Refusal::new(Code::LimitReached)) }).is_err());

@@ -196,6 +196,7 @@ mod tests {
         check(Code::DeviceRevoked, false);
         check(Code::DeviceCopied, false);
         check(Code::DeviceUnknown, false);
+        check(Code::AccountGone, false);
         check(Code::VersionUnsupported, false);
         check(Code::ProofInvalid, false);
     }

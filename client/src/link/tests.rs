@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
+    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
     Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing, exporter_context,
 };
 use gureum_wire::Decoder;
@@ -194,7 +194,7 @@ async fn sends_acks_and_deliveries_pass_in_order() {
         for counter in 1..=3 {
             let ClientFrame::Send(sent) = peer.next().await else { panic!("no send") };
             assert_eq!(sent.counter, counter);
-            let accepted = Accepted { message_id: None, number: counter, repeated: false };
+            let accepted = Accepted { message_id: None, number: counter, repeated: false, gone: Gone::default() };
             results.push(ServerFrame::Sent(Sent { counter, result: Ok(accepted) }));
         }
         peer.say(&results).await;

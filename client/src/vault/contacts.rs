@@ -12,6 +12,11 @@ const SAFETY_CONTEXT: &str = "gureum 2026-11 safety number v1";
 const SAFETY_GROUPS: usize = 12;
 const SAFETY_GROUP_BYTES: usize = 5;
 
+/// An account whose handle stands for another one here: it has given way to none, and stands for the handle when a person
+/// has agreed to it.
+const KNOWN_BY_ITS_LOG: &str =
+    "INSERT INTO contact (account, handle, former) VALUES (?1, ?2, 1) ON CONFLICT (account) DO NOTHING";
+
 impl Vault {
     /// The first log entry of an account to ask the server for.
     ///
@@ -27,8 +32,9 @@ impl Vault {
     /// Verifies and keeps what the server told of an account; `log_from` is the entry that was asked for.
     ///
     /// # Errors
-    /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
-    /// but that the last is told once, by an event and in the history. [`Self::go_on_with_moved`] accepts it.
+    /// The entries do not hold, or are not those seen before; then nothing changes. Or the handle stands for another
+    /// account: that is told once, by an event and in the history, and the log is kept all the same, for groups are judged
+    /// by it. [`Self::go_on_with_moved`] accepts the account for the handle.
     pub fn learn_account(&mut self, found: &AccountFound, log_from: u64) -> Result<Learned, TrustError> {
         self.write(|work| {
             let seen = held_log(work.connection, found.account)?.map_or(0, |log| log.length());
@@ -122,7 +128,11 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
     }
-    check_handle(work, found, log_from)?;
+    let moved = match check_handle(work, found, log_from) {
+        // The account is judged by its log, whoever has its handle here.
+        Err(moved @ TrustError::HandleMoved { .. }) if account != work.identity.account => Some(moved),
+        checked => checked.map(|()| None)?,
+    };
     let (mut log, mut revoked) = (known, Vec::new());
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
@@ -155,9 +165,14 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
         work.note_revoked(account, &revoked)?;
     }
     let log = log.filter(|log| log.account() == account).ok_or(TrustError::Incomplete(account))?;
-    // One that has been given up for another, and stands for its handle again, is as it was.
-    let sql = "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE
-               SET handle = ?2, replaced_by = CASE former WHEN 1 THEN NULL ELSE replaced_by END, former = 0";
+    let sql = match moved {
+        Some(_) => KNOWN_BY_ITS_LOG,
+        // One that has been given up for another, and stands for its handle again, is as it was.
+        None => {
+            "INSERT INTO contact (account, handle) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE
+             SET handle = ?2, replaced_by = CASE former WHEN 1 THEN NULL ELSE replaced_by END, former = 0"
+        }
+    };
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
     if pin.is_some_and(|pin| pin.length <= log.length()) {
         work.unpin(account)?;
@@ -166,15 +181,18 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     if !more {
         work.asked.account_answered(account, log.length() > seen);
     }
-    Ok(Learned { contact: Contact { account, handle: found.handle.clone(), log }, more })
+    match moved {
+        Some(moved) => Err(moved),
+        None => Ok(Learned { contact: Contact { account, handle: found.handle.clone(), log }, more }),
+    }
 }
 
 /// A handle that moved to another account is what an impostor would look like: a person must look.
 fn check_handle(work: &Work<'_>, found: &AccountFound, log_from: u64) -> Result<(), TrustError> {
     // Also one that a person has given up for another account than this.
     let sql = "SELECT c.account, c.replaced_by FROM contact c WHERE c.handle = ?1 AND c.account != ?2
-               AND (c.former = 0 OR (c.replaced_by != ?2
-                    AND NOT EXISTS (SELECT 1 FROM contact n WHERE n.account = c.replaced_by)))
+               AND (c.former = 0 OR (c.replaced_by != ?2 AND NOT EXISTS (SELECT 1 FROM contact n
+                    WHERE n.account = c.replaced_by AND (n.former = 0 OR n.replaced_by IS NOT NULL))))
                ORDER BY c.former, c.account LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| {
         let (before, shown): ([u8; 16], Option<[u8; 16]>) = (row.get(0)?, row.get(1)?);
@@ -228,6 +246,13 @@ impl Work<'_> {
             return Ok(None);
         }
         self.handle(peer).map(Some)
+    }
+
+    /// Whether an account is known by its log alone: the handle that the server shows for it stands for another account
+    /// here, and no person has agreed to it.
+    pub(super) fn is_known_by_its_log(&self, account: AccountId) -> Result<bool, VaultError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM contact WHERE account = ?1 AND former = 1 AND replaced_by IS NULL)";
+        Ok(self.connection.prepare_cached(sql)?.query_row(params![account.as_bytes()], |row| row.get(0))?)
     }
 }
 

@@ -239,6 +239,18 @@ pub enum Event {
         /// Why not.
         why: String,
     },
+    /// Accounts in a group do not exist any more, says the server. Told once of each.
+    AccountsGone {
+        /// Which group.
+        #[serde(with = "as_text")]
+        conversation: ConversationId,
+        /// What it is called.
+        name: String,
+        /// Their handles.
+        who: Vec<String>,
+        /// Whether this account may remove them.
+        is_admin: bool,
+    },
     /// A commit was refused.
     CommitRefused {
         /// Where.

@@ -173,6 +173,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::IntentRefused { conversation, .. }
         | Event::Withheld { conversation, .. }
         | Event::Hidden { conversation }
+        | Event::AccountsGone { conversation, .. }
         | Event::CommitRefused { conversation, .. }
         | Event::SendFailed { conversation, .. } => conversation,
     };

@@ -123,6 +123,11 @@ impl Work<'_> {
         } else {
             let peer = known.and_then(|row| row.peer).or_else(|| other_than(own, view));
             let Some(peer) = peer else { return Ok(Joining::Refused("nobody else is in it".into())) };
+            if self.is_known_by_its_log(peer)? {
+                // A person must look first.
+                let why = format!("{} stands for another account here", self.handle(peer)?);
+                return Ok(Joining::Refused(why));
+            }
             (Row::direct(id, peer), BTreeSet::from([own, peer]))
         };
         let expected = if is_group { Expected::Group(own) } else { Expected::Accounts(&accounts) };

@@ -73,19 +73,20 @@ impl Vault {
     /// Learns what the server tells of an account in a conversation: its device log, and that it leaves.
     ///
     /// # Errors
-    /// The entries do not hold, are not those seen before, or the handle stands for another account; then nothing changes,
-    /// but that the last is told once, as by [`Vault::learn_account`].
+    /// The entries do not hold, or are not those seen before; then nothing changes. Or the handle stands for another
+    /// account: then the log is kept, and that is told once, as by [`Vault::learn_account`].
     pub fn learn_member(&mut self, conversation: ConversationId, member: &MemberLog) -> Result<(), TrustError> {
         self.write(|work| {
             let MemberLog { account, handle, log_entries, leave } = member.clone();
             let log_length = u64::try_from(log_entries.len()).unwrap_or(u64::MAX);
             let seen = held_log(work.connection, account)?.map_or(0, |log| log.length());
             let least = work.pin(account)?.map_or(seen, |pin| pin.length.max(seen));
+            let mut moved = None;
             // As many entries come as fit: fewer than were seen say nothing.
             if log_length >= least {
                 match learn(work, &AccountFound { account, handle, log_entries, log_length }, 0) {
-                    // What was noted of it stays.
-                    Err(moved @ TrustError::HandleMoved { .. }) => return Ok(Err(moved)),
+                    // What was noted of it stays; and who leaves does so under any handle.
+                    Err(error @ TrustError::HandleMoved { .. }) => moved = Some(error),
                     learned => learned.map(drop)?,
                 }
             }
@@ -96,7 +97,7 @@ impl Vault {
             {
                 note_statement(work, &row, &signed)?;
             }
-            Ok::<_, TrustError>(Ok(()))
+            Ok::<_, TrustError>(moved.map_or(Ok(()), Err))
         })?
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use gureum_proto::{Code, ConversationId, Fault, Refusal, Send, Sent};
+use gureum_proto::{Accepted, Code, ConversationId, Fault, Refusal, Send, Sent};
 use rusqlite::{OptionalExtension, params};
 
 use super::conversations::shown;
@@ -239,7 +239,7 @@ fn forget(work: &Work<'_>, row: i64) -> Result<(), VaultError> {
     Ok(())
 }
 
-fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -> Result<SentMessage, VaultError> {
+fn accept(work: &mut Work<'_>, row: &OutboxRow, accepted: &Accepted) -> Result<SentMessage, VaultError> {
     let conversation = work.row(row.conversation)?.ok_or(VaultError::NoConversation(row.conversation))?;
     let server_time_ms = match accepted.message_id {
         Some(id) => id.time_ms(),
@@ -269,12 +269,14 @@ fn accept(work: &Work<'_>, row: &OutboxRow, accepted: &gureum_proto::Accepted) -
     if let Some(message_id) = accepted.message_id {
         tell_early(work, row.conversation, &row.content_id, message_id)?;
     }
+    let gone = work.tell_accounts_gone(&conversation, &accepted.gone)?;
     Ok(SentMessage {
         outbox: OutboxId(row.id),
         to: shown(conversation).with(),
         conversation: row.conversation,
         message_id: accepted.message_id,
         server_time_ms,
+        gone,
     })
 }
 

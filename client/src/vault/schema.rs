@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 11;
+const FORMAT: i64 = 12;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -307,11 +307,20 @@ CREATE TABLE forked_log (              -- accounts of which it was told that ano
 ) WITHOUT ROWID;
 ";
 
-/// What leads from each format to the next.
-const STEPS: [&str; 11] =
-    [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST, IN_STEP];
+/// Since format 12: of whom the server has said that they do not exist any more.
+const ACCOUNTS_GONE: &str = "
+CREATE TABLE gone (
+    conversation BLOB NOT NULL,
+    account BLOB NOT NULL,
+    PRIMARY KEY (conversation, account)
+) WITHOUT ROWID;
+";
 
-const _: () = assert!(STEPS.len() == 11 && FORMAT == 11, "a step for each format");
+/// What leads from each format to the next.
+const STEPS: [&str; 12] =
+    [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST, IN_STEP, ACCOUNTS_GONE];
+
+const _: () = assert!(STEPS.len() == 12 && FORMAT == 12, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -5,6 +5,7 @@
 mod attacks;
 mod copies;
 mod devices;
+mod gone;
 mod groups;
 mod holds;
 mod home;

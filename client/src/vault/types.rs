@@ -151,6 +151,8 @@ pub struct SentMessage {
     pub message_id: Option<MessageId>,
     /// The server's time, or this device's where the id is missing.
     pub server_time_ms: u64,
+    /// Who in the conversation does not exist any more and gets nothing: the handles of the first, as far as they are known.
+    pub gone: Vec<String>,
 }
 
 /// What [`super::Vault::take`] did.

@@ -9,7 +9,7 @@ use crate::limits::{CLAIM_ACCOUNTS_MAX, DEVICES_MAX, SENT_DETAIL_BYTES_MAX};
 use crate::{
     Accepted, AccountFound, AccountId, AddDraft, ClientFrame, Code, CommitAttachment, Commits, ConversationId,
     ConversationKind, ConversationState, ConversationWith, CreateConversation, DeliveryFrame, DeviceId,
-    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Group, GroupState,
+    DeviceKeyPackage, DeviceLog, DeviceState, Envelope, EnvelopeBody, FindBy, Gap, GapReason, Gone, Group, GroupState,
     Handle, Hello, HelloClaim, KeyPackages, LeafIdentity, Leave, Life, LifeToken, Link, LinkBundle, LinkCode,
     LinkConsent, LinkId, LinkOffer, LinkProposal, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover,
     Recovering, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope,
@@ -70,11 +70,12 @@ fn refusal(detail_chars_max: usize) -> impl Strategy<Value = Refusal> {
 }
 
 fn accepted() -> impl Strategy<Value = Accepted> {
-    (option::of(message_id()), any::<u64>(), any::<bool>()).prop_map(|(message_id, number, repeated)| Accepted {
-        message_id,
-        number,
-        repeated,
-    })
+    let gone = (vec(any::<[u8; 16]>(), 0..12), any::<u16>()).prop_map(|(accounts, more)| {
+        let accounts: Vec<_> = accounts.into_iter().map(AccountId::from_bytes).collect();
+        Gone::new(&accounts, u32::from(more))
+    });
+    (option::of(message_id()), any::<u64>(), any::<bool>(), gone)
+        .prop_map(|(message_id, number, repeated, gone)| Accepted { message_id, number, repeated, gone })
 }
 
 fn ready() -> impl Strategy<Value = Ready> {

@@ -6,8 +6,8 @@ use crate::limits::{
     CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, CONVERSATIONS_PAGE, DATAGRAM_BYTES_MAX,
     DEVICES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELLO_CLAIM_BYTES_MAX,
     KEY_PACKAGE_BYTES_MAX, KEY_PACKAGES_MAX, LINK_ANSWER_BYTES_MAX, LINK_BUNDLE_BYTES_MAX, LINK_OFFER_BYTES_MAX,
-    LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SERVER_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
-    TYPING_SEALED_BYTES_MAX,
+    LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SENT_GONE_MAX, SERVER_NAME_BYTES_MAX,
+    TOKEN_BYTES_MAX, TYPING_SEALED_BYTES_MAX,
 };
 use crate::{
     ClientFrame, Code, DeliveryFrame, FrameContentError, Hello, PayloadError, Refusal, Request, Response, Sent,
@@ -191,9 +191,16 @@ fn answers_on_the_session_stream_keep_their_bounds() {
     let sent = |result| server(FrameKind::Sent, &schema::Sent { counter: 1, result });
     assert_eq!(sent(None), Err(PayloadError::Missing("result")));
     let accepted = |message_id, durability| {
-        let accepted = schema::Accepted { message_id, number: 1, durability, repeated: false };
+        let accepted = schema::Accepted { message_id, number: 1, durability, ..Default::default() };
         sent(Some(schema::sent::Result::Accepted(accepted)))
     };
+    let gone = |gone: Vec<Bytes>| {
+        let accepted = schema::Accepted { number: 1, durability: 1, gone, ..Default::default() };
+        sent(Some(schema::sent::Result::Accepted(accepted)))
+    };
+    assert_eq!(gone(vec![id(); SENT_GONE_MAX]), Ok(()));
+    assert_eq!(gone(vec![id(); SENT_GONE_MAX + 1]), Err(PayloadError::TooLong("gone")));
+    an_id("gone", |account| gone(vec![account]));
     assert_eq!(accepted(id(), 1), Ok(()));
     assert_eq!(accepted(Bytes::new(), 1), Ok(()), "one that was accepted long ago has no id any more");
     assert_eq!(accepted(long(15), 1), Err(PayloadError::Invalid("message id")));

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
     ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
-    EnvelopeBody, FindBy, Gap, GapReason, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link, LinkId,
-    LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
+    EnvelopeBody, FindBy, Gap, GapReason, Gone, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link,
+    LinkId, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
     Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, Typing, put_ack, put_hello,
     put_link, put_link_reply, put_recover, put_register, put_send,
 };
@@ -191,12 +191,17 @@ fn server_frames_have_these_bytes() {
         ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
         "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",
     );
-    let accepted = Accepted { message_id: Some(message_id()), number: 9, repeated: false };
+    let accepted = Accepted { message_id: Some(message_id()), number: 9, repeated: false, gone: Gone::default() };
     server(
         ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }),
         "041a080712160a100123456789ab7000800000000000000510091801",
     );
-    let long_ago = Accepted { message_id: None, number: 0, repeated: true };
+    let some_gone = Accepted { gone: Gone::new(&[ACCOUNT], 2), ..accepted };
+    server(
+        ServerFrame::Sent(Sent { counter: 7, result: Ok(some_gone) }),
+        "042e0807122a0a100123456789ab70008000000000000005100918012a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a13002",
+    );
+    let long_ago = Accepted { message_id: None, number: 0, repeated: true, gone: Gone::default() };
     server(ServerFrame::Sent(Sent { counter: 7, result: Ok(long_ago) }), "04080807120418012001");
     server(ServerFrame::Sent(Sent { counter: 7, result: Err(refusal()) }), "040f08071a0b080410ac021a04736c6f77");
     server(ServerFrame::Refused(refusal()), "080d0a0b080410ac021a04736c6f77");

@@ -1,4 +1,4 @@
-//! The server's command: `gureumd serve`, `invite`, `check`, `backup` and `restore`.
+//! The server's command: `gureumd serve`, `invite`, `account`, `check`, `backup` and `restore`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use gureum_server::check::CheckError;
 use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
 use gureum_server::time::{SystemClock, WallClock};
-use gureum_server::{backup, check, invite, node};
+use gureum_server::{account, backup, check, invite, node};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -34,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   gureumd serve --data-dir ./data
   gureumd invite --data-dir ./data                one person may register with the URL printed
   gureumd invite --data-dir ./data --uses 20 --expires 2d
+  gureumd account delete bob --data-dir ./data    for good, while the server runs
   gureumd backup --data-dir ./data --to ./backup  while the server runs, or while it does not
   gureumd check ./backup
   gureumd restore --from ./backup --data-dir ./data";
@@ -46,6 +47,9 @@ enum Command {
     /// Print a URL by which somebody may register; works while the server runs
     #[command(after_help = INVITE_HELP)]
     Invite(Invite),
+    /// Do something with one account of the running server
+    #[command(subcommand)]
+    Account(Account),
     /// Audit a data directory that no server uses, or a backup; changes nothing
     #[command(after_help = CHECK_HELP)]
     Check(Check),
@@ -74,6 +78,13 @@ const INVITE_HELP: &str = "Examples:
   gureumd invite --data-dir ./data
   gureumd invite --data-dir ./data --uses 20 --expires 2d";
 
+const DELETE_HELP: &str = "The account's devices are cut off at once, and nothing is stored for it any more. Its \
+handle stays taken, so that nobody else is taken for it. Whoever sends to a group that it is in is told that it is \
+gone; it stays in the list of members until somebody removes it.
+
+Examples:
+  gureumd account delete bob --data-dir ./data";
+
 const CHECK_HELP: &str =
     "The exit code is 0 when all is in order, 1 when something was found, 2 when there is nothing to \
 audit. Of a server that runs, audit a backup.
@@ -96,6 +107,23 @@ there are delivered; for the others devices are told of gaps.
 Examples:
   gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./data
   gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./new --keys ./old/keys";
+
+#[derive(Debug, Subcommand)]
+enum Account {
+    /// Delete an account for good
+    #[command(after_help = DELETE_HELP)]
+    Delete(Delete),
+}
+
+#[derive(Debug, clap::Args)]
+struct Delete {
+    /// Its handle
+    #[arg(value_name = "HANDLE")]
+    handle: String,
+    /// The data directory of the server
+    #[arg(long, value_name = "DIR", env = "GUREUM_DATA_DIR")]
+    data_dir: PathBuf,
+}
 
 #[derive(Debug, clap::Args)]
 struct Check {
@@ -165,6 +193,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(serve) => run_serve(&serve).map(|()| ExitCode::SUCCESS),
         Command::Invite(invite) => run_invite(&invite).map(|()| ExitCode::SUCCESS),
+        Command::Account(Account::Delete(delete)) => run_delete(&delete).map(|()| ExitCode::SUCCESS),
         Command::Check(check) => run_check(&check),
         Command::Backup(backup) => run_backup(&backup).map(|()| ExitCode::SUCCESS),
         Command::Restore(restore) => run_restore(&restore).map(|()| ExitCode::SUCCESS),
@@ -200,6 +229,11 @@ fn run_invite(invite: &Invite) -> Result<()> {
     };
     let url = invite::mint(&invite.data_dir, invite.uses, expires_ms)?;
     Ok(writeln!(std::io::stdout(), "{url}")?)
+}
+
+fn run_delete(delete: &Delete) -> Result<()> {
+    let deleted = account::delete(&delete.data_dir, &delete.handle)?;
+    Ok(writeln!(std::io::stdout(), "{deleted}")?)
 }
 
 fn run_check(check: &Check) -> Result<ExitCode> {

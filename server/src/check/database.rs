@@ -433,7 +433,7 @@ impl Audit<'_> {
                 // Whether it is the account's key stands in its log, which is read elsewhere.
                 Some((b'r', recovery_key)) => record::<AccountId>("directory", record_key, value, report)
                     .is_none_or(|account| recovery_key.len() == 32 && self.has_log(&account)),
-                Some((b'l', account)) => AccountId::try_from(account).is_ok_and(|account| {
+                Some((b'l' | b'x', account)) => AccountId::try_from(account).is_ok_and(|account| {
                     record::<u64>("directory", record_key, value, report).is_none() || self.has_log(&account)
                 }),
                 Some((b'p', _)) => record::<gureum_proto::ConversationId>("directory", record_key, value, report)

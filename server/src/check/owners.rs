@@ -33,7 +33,7 @@ impl Audit<'_> {
     }
 
     /// What belongs to an account and to the devices of its log: a head, a handle, a cursor of each active device, and
-    /// nothing of any other device.
+    /// nothing of any other device. One that was deleted has neither cursors nor KeyPackages.
     pub(super) fn devices(&self, log: &DeviceLog, report: &mut Report) {
         let account = log.account();
         let head = key::inbox_head(&account);
@@ -48,10 +48,17 @@ impl Audit<'_> {
         if self.has(Family::Meta, &key::meta(RECOVERY_INDEX)) && !self.has(Family::Directory, &recovery) {
             report.find(Kind::Orphan, "directory", &recovery, "the account's recovery key leads to no account");
         }
+        let is_gone = self.has(Family::Directory, &key::gone(&account));
         for (device, _) in log.active() {
             let cursor = key::cursor(&account, &device, CursorTag::Cursor);
-            if !self.has(Family::Cursor, &cursor) {
-                report.find(Kind::Cursor, "cursor", &cursor, "the device is active and has no cursor");
+            match (self.has(Family::Cursor, &cursor), is_gone) {
+                (false, false) => {
+                    report.find(Kind::Cursor, "cursor", &cursor, "the device is active and has no cursor");
+                }
+                (true, true) => {
+                    report.find(Kind::Cursor, "cursor", &cursor, "the account was deleted and its device has a cursor");
+                }
+                _ => {}
             }
         }
         let what = "the device is in no entry of its account's log";
@@ -62,7 +69,9 @@ impl Audit<'_> {
             true
         });
         self.scan(Family::KeyPackage, &key::account_key_packages(&account), |record_key, _| {
-            if key::parse_key_package(record_key).is_some_and(|(_, device, _)| log.device(device).is_none()) {
+            if is_gone {
+                report.find(Kind::Orphan, "key_package", record_key, "its account was deleted");
+            } else if key::parse_key_package(record_key).is_some_and(|(_, device, _)| log.device(device).is_none()) {
                 report.find(Kind::Orphan, "key_package", record_key, what);
             }
             true

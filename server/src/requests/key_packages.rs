@@ -78,6 +78,9 @@ impl Requests {
 
     /// The devices of an account that a claim is about: all active ones but the asker; `None` when there is no such account.
     fn devices_claimed(&self, from: Authenticated, account: AccountId) -> Result<Option<Vec<DeviceId>>, StoreError> {
+        if self.directory.is_gone(account)? {
+            return Ok(None);
+        }
         let Some(log) = self.directory.log(account)? else { return Ok(None) };
         let is_own = account == from.account();
         let devices = log.active().map(|(device, _)| device).filter(|device| !is_own || *device != from.device());

@@ -36,6 +36,9 @@ impl Requests {
     fn plan_recovery(&self, recover: Recover) -> Result<Planned, Failure> {
         let unknown = || Failure::Refused(Refusal::new(Code::RecoveryUnknown));
         let account = self.directory.by_recovery_key(&recover.recovery_key)?.ok_or_else(unknown)?;
+        if self.directory.is_gone(account)? {
+            return Err(Failure::Refused(Refusal::new(Code::AccountGone)));
+        }
         let log = self.directory.log(account)?.ok_or_else(unknown)?;
         if log.recovery_key().as_bytes() != &recover.recovery_key {
             return Err(unknown());

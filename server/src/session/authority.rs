@@ -20,6 +20,8 @@ pub struct DeviceFacts {
     pub proof_key: VerifyingKey,
     /// Whether the log has revoked it.
     pub is_revoked: bool,
+    /// Whether its account was deleted.
+    pub is_gone: bool,
     /// Entries of the account's log.
     pub log_entries: u64,
     /// The newest entry of the inbox.
@@ -42,12 +44,15 @@ impl Authenticated {
     /// Confirms a Hello: the one way to authority.
     ///
     /// # Errors
-    /// The code that the client is told: revoked, or the proof does not hold.
+    /// The code that the client is told: revoked, its account is gone, or the proof does not hold.
     pub(super) fn prove(hello: &Hello, facts: &DeviceFacts, exporter: &[u8; EXPORTER_BYTES]) -> Result<Self, Code> {
         let claim = hello.verify(&facts.proof_key, exporter).map_err(|error| match error {
             ProofError::Version => Code::VersionUnsupported,
             ProofError::Signature => Code::ProofInvalid,
         })?;
+        if facts.is_gone {
+            return Err(Code::AccountGone);
+        }
         if facts.is_revoked {
             return Err(Code::DeviceRevoked);
         }

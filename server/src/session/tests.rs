@@ -9,7 +9,7 @@ mod watch;
 use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, HelloClaim, LifeToken, put_ack, put_hello,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, Gone, HelloClaim, LifeToken, put_ack, put_hello,
     put_register, put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
@@ -55,6 +55,7 @@ fn facts() -> DeviceFacts {
     DeviceFacts {
         proof_key: key().verifying_key(),
         is_revoked: false,
+        is_gone: false,
         log_entries: 2,
         head: HEAD,
         cursor: Position { seq: 4, count: 2 },
@@ -277,6 +278,13 @@ fn a_revoked_device_is_refused_only_after_its_proof() {
 }
 
 #[test]
+fn a_device_of_an_account_that_was_deleted_is_told_so_after_its_proof() {
+    let gone = || found(DeviceFacts { is_gone: true, ..facts() });
+    refuses_proof(&claim(), &key(), &EXPORTER, gone(), Code::AccountGone);
+    refuses_proof(&claim(), &key(), &[0; EXPORTER_BYTES], gone(), Code::ProofInvalid);
+}
+
+#[test]
 fn an_unknown_device_is_told_so() {
     let unknown = Input::Facts { facts: None, exporter: EXPORTER };
     refuses_proof(&claim(), &key(), &EXPORTER, unknown, Code::DeviceUnknown);
@@ -415,7 +423,7 @@ fn sends_are_submitted_and_answered_up_to_the_bound() {
         let actions = session.handle(send(counter), START_MS);
         assert!(matches!(actions.as_slice(), [Action::Send(send)] if send.counter == counter), "{actions:?}");
     }
-    let accepted = Accepted { message_id: None, number: 1, repeated: false };
+    let accepted = Accepted { message_id: None, number: 1, repeated: false, gone: Gone::default() };
     let sent = Sent { counter: 1, result: Ok(accepted) };
     asks(&mut session, Input::Answered(vec![sent.clone()]), &[Action::Say(ServerFrame::Sent(sent))]);
     assert_eq!(session.handle(send(65), START_MS).len(), 1);

@@ -121,6 +121,11 @@ pub enum Violation {
         /// Of which device.
         device: DeviceId,
     },
+    /// An account that was deleted got an entry, a cursor or a KeyPackage.
+    AccountGone {
+        /// Which.
+        account: AccountId,
+    },
     /// Something has a time that has not come yet.
     FromTheFuture {
         /// In which family.
@@ -151,6 +156,7 @@ pub fn batch(before: &dyn Store, batch: &Batch, expiry: &Expiry) -> Result<Vec<V
     audit.cursors()?;
     audit.conversations()?;
     audit.messages()?;
+    audit.gone()?;
     Ok(audit.found)
 }
 
@@ -418,6 +424,29 @@ impl Audit<'_> {
         }
         if numbers != Some(messages) {
             self.found.push(Violation::NumbersWrong { numbers, messages });
+        }
+        Ok(())
+    }
+
+    /// An account that does not exist any more gets nothing, and has no device.
+    fn gone(&mut self) -> Result<(), StoreError> {
+        let mut accounts = BTreeSet::new();
+        for (entry_key, _) in self.puts(Family::Inbox) {
+            accounts.extend(key::parse_inbox(&entry_key).map(|(account, _)| account));
+        }
+        for (cursor_key, _) in self.puts(Family::Cursor) {
+            if let Some((account, _, CursorTag::Cursor)) = key::parse_cursor(&cursor_key) {
+                accounts.insert(account);
+            }
+        }
+        for (package_key, _) in self.puts(Family::KeyPackage) {
+            accounts.extend(key::parse_key_package(&package_key).map(|(account, _, _)| account));
+        }
+        for account in accounts {
+            // What came before the deletion may stand in one batch with it.
+            if self.before.get(Family::Directory, &key::gone(&account))?.is_some() {
+                self.found.push(Violation::AccountGone { account });
+            }
         }
         Ok(())
     }

@@ -342,6 +342,12 @@ pub fn left(account: &AccountId) -> Key {
     Key::of(&[b"l", account.as_bytes()])
 }
 
+/// An account that was deleted → when.
+#[must_use]
+pub fn gone(account: &AccountId) -> Key {
+    Key::of(&[b"x", account.as_bytes()])
+}
+
 /// The two accounts of a direct conversation, in either order → the conversation. An account and itself: that of its own
 /// devices.
 #[must_use]
@@ -422,6 +428,7 @@ mod tests {
         check(membership(&ACCOUNT, &CONVERSATION), &format!("63 {a} {c}"));
         check(recovery(&[0xe1; 32]), &format!("72 {}", "e1".repeat(32)));
         check(left(&ACCOUNT), &format!("6c {a}"));
+        check(gone(&ACCOUNT), &format!("78 {a}"));
         check(registration(&InviteId::from_bytes([3; 16])), &"03".repeat(16));
     }
 

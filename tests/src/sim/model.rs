@@ -383,6 +383,7 @@ impl Model {
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
             | Event::Receipt { .. }
+            | Event::AccountsGone { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}
         }

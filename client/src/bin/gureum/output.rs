@@ -34,6 +34,8 @@ pub(crate) enum Line<'a> {
         message_id: Option<String>,
         server_time_ms: u64,
         durability: &'static str,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        gone: Vec<String>,
     },
     Message {
         conversation: String,
@@ -143,6 +145,12 @@ pub(crate) enum Line<'a> {
         device: String,
         handle: String,
         device_name: &'a str,
+    },
+    AccountsGone {
+        conversation: String,
+        name: &'a str,
+        who: &'a [String],
+        admin: bool,
     },
     CommitRefused {
         conversation: String,
@@ -558,6 +566,27 @@ mod tests {
         check(&forked, r#"{"event":"log_forked","account":"02020202020202020202020202020202","handle":"bob"}"#);
         let said = Output::new(false).event(&forked).unwrap().unwrap();
         assert!(said.contains("bob") && said.contains("tampers"), "{said}");
+    }
+
+    #[test]
+    fn who_does_not_exist_any_more_is_named_with_what_an_admin_can_do() {
+        let gone = |is_admin| Event::AccountsGone {
+            conversation: ConversationId::from_bytes([1; 16]),
+            name: "Book club".to_owned(),
+            who: vec!["bob".to_owned(), "carol".to_owned()],
+            is_admin,
+        };
+        check(
+            &gone(true),
+            concat!(
+                r#"{"event":"accounts_gone","conversation":"01010101010101010101010101010101","name":"Book club","#,
+                r#""who":["bob","carol"],"admin":true}"#
+            ),
+        );
+        let said = |is_admin| Output::new(false).event(&gone(is_admin)).unwrap().unwrap();
+        let command = "gureum group remove 01010101010101010101010101010101 bob carol";
+        assert!(said(true).contains(command) && said(true).contains("Book club"), "{}", said(true));
+        assert!(!said(false).contains("gureum") && said(false).contains("admin"), "{}", said(false));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use gureum_client::{Inbox, SessionOptions, TEXT_BYTES_MAX};
 
 use crate::args::SendArgs;
 use crate::home::Home;
-use crate::output::{Line, Output, time_text};
+use crate::output::{Line, Output, printable, time_text};
 
 pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::Result<()> {
     let text = if args.text == "-" { read_text()? } else { args.text };
@@ -32,8 +32,13 @@ pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::
         message_id: sent.message_id.map(|id| id.to_string()),
         server_time_ms: sent.server_time_ms,
         durability: "fsync",
+        gone: sent.gone.clone(),
     };
-    output.print_either(&line, &format!("{}  sent to {}", time_text(sent.server_time_ms), args.to))
+    let gone = match printable(&sent.gone.join(", ")) {
+        nobody if nobody.is_empty() => nobody,
+        who => format!(" (not to {who}: deleted from the server)"),
+    };
+    output.print_either(&line, &format!("{}  sent to {}{gone}", time_text(sent.server_time_ms), args.to))
 }
 
 fn read_text() -> anyhow::Result<String> {

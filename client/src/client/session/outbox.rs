@@ -60,7 +60,11 @@ impl Session<'_> {
                     if let Some(waiting) = self.waiting.remove(&message.outbox) {
                         let _ = waiting.reply.send(Ok(message.clone()));
                     }
+                    let has_news = !message.gone.is_empty();
                     self.tell(ClientEvent::Sent(message)).await;
+                    if has_news {
+                        self.tell(ClientEvent::News).await;
+                    }
                 }
                 Settled::Again { conversation, epoch } => {
                     if behind.contains(&conversation) {
@@ -124,6 +128,7 @@ impl Session<'_> {
                     conversation: message.conversation,
                     message_id: message.message_id,
                     server_time_ms: message.server_time_ms,
+                    gone: Vec::new(),
                 }),
                 _ => None,
             });

@@ -84,6 +84,15 @@ impl Sync {
         }
     }
 
+    /// Learns the log of an account by which something is judged. That its handle stands for another account here has been
+    /// told by the vault, which has the log all the same.
+    pub(super) async fn learn_needed(&self, account: AccountId, log_from: u64) -> Result<(), ClientError> {
+        match self.learn(FindBy::Account(account), log_from).await {
+            Err(ClientError::Trust(TrustError::HandleMoved { .. })) => Ok(()),
+            learned => learned.map(drop),
+        }
+    }
+
     pub(super) async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {
         let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
         self.learn(FindBy::Account(account), log_from).await
@@ -114,8 +123,9 @@ impl Sync {
             for learned in self.vault.run(learn).await? {
                 match learned {
                     Err(TrustError::Vault(error)) => return Err(error.into()),
+                    // Of a handle that stands for another account here the vault has told.
+                    Ok(()) | Err(TrustError::HandleMoved { .. }) => (),
                     Err(error) => tracing::warn!(%error, %conversation, "a member is not believed"),
-                    Ok(()) => (),
                 }
             }
             if !more || last <= after {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gureum_proto::{Code, ConversationId, FindBy, Group, Request, Response, SubmitCommit};
+use gureum_proto::{Code, ConversationId, Group, Request, Response, SubmitCommit};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
@@ -39,9 +39,7 @@ impl Sync {
             match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
                 Applied::UpToDate | Applied::Stopped => return Ok(()),
                 Applied::More { from_epoch: next } => from_epoch = next,
-                Applied::Needs(Need::Account { account, log_from }) => {
-                    self.learn(FindBy::Account(account), log_from).await?;
-                }
+                Applied::Needs(Need::Account { account, log_from }) => self.learn_needed(account, log_from).await?,
                 Applied::Needs(Need::Rejoin { conversation }) => return self.rejoin(conversation).await,
                 Applied::Needs(Need::Commits { from_epoch: next, .. }) => from_epoch = next,
                 Applied::Needs(Need::Members { .. }) => self.learn_members(conversation).await?,
@@ -92,7 +90,10 @@ impl Sync {
             let state = Arc::clone(&group);
             match self.vault.run(move |vault| how(vault, conversation, &state)).await? {
                 Ok(submit) => return Ok(submit),
-                Err(RejoinError::NeedsAccount(account)) => drop(self.learn_account(account).await?),
+                Err(RejoinError::NeedsAccount(account)) => {
+                    let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
+                    self.learn_needed(account, log_from).await?;
+                }
                 Err(RejoinError::NeedsMembers) => self.learn_members(conversation).await?,
                 Err(error) => return Err(error.into()),
             }

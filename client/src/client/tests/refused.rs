@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use gureum_proto::{
-    Accepted, AccountFound, ClientFrame, Code, Commits, ConversationState, DeliveryFrame, Position, Ready, Refusal,
-    Request, Response, Sent, ServerFrame,
+    Accepted, AccountFound, ClientFrame, Code, Commits, ConversationState, DeliveryFrame, Gone, Position, Ready,
+    Refusal, Request, Response, Sent, ServerFrame,
 };
 use quinn::VarInt;
 use tokio::sync::oneshot;
@@ -78,7 +78,7 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: C
             frame = peer.next_unless_closed() => {
                 let Some(frame) = frame else { return };
                 let ClientFrame::Send(sent) = frame else { continue };
-                let accepted = Accepted { message_id: None, number: 1, repeated: false };
+                let accepted = Accepted { message_id: None, number: 1, repeated: false, gone: Gone::default() };
                 let result = match gone_back_to {
                     Some(epoch) if epoch < sent.epoch && sent.counter > 1 => Err(Refusal::new(Code::EpochStale)),
                     _ => Ok(accepted),

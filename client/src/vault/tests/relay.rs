@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use gureum_proto::{
     Accepted, AccountFound, AccountId, Commits, ConversationId, ConversationKind, ConversationWith, CreateConversation,
-    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Group, Handle, MemberLog,
-    MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
+    DeliveryFrame, DeviceId, DeviceKeys, DeviceLog, Envelope, EnvelopeBody, Gap, GapReason, Gone, Group, Handle,
+    MemberLog, MessageId, Position, Refusal, Registered, Send, Sent, ServerUrl, SharedEnvelope, SubmitCommit, sign_add,
     sign_revoke,
 };
 
@@ -19,6 +19,8 @@ pub(super) const DIRECT: ConversationKind = ConversationKind::Direct;
 pub(super) struct Relay {
     pub(super) accounts: HashMap<AccountId, Directory>,
     pub(super) conversations: HashMap<ConversationId, Held>,
+    /// Accounts that were deleted.
+    pub(super) gone: Vec<AccountId>,
     clock_ms: u64,
 }
 
@@ -161,7 +163,7 @@ impl Person {
     pub(super) fn meet(&mut self, relay: &mut Relay, need: Need) {
         match need {
             Need::Account { account, log_from } => {
-                self.vault.learn_account(&relay.found(account, log_from), log_from).unwrap();
+                has_log(self.vault.learn_account(&relay.found(account, log_from), log_from));
             }
             Need::Commits { conversation, from_epoch } => {
                 let page = relay.commits(conversation, from_epoch);
@@ -174,7 +176,7 @@ impl Person {
             Need::Removal { conversation } => self.remove_revoked(relay, conversation),
             Need::Members { conversation } => {
                 for member in relay.member_logs(conversation) {
-                    self.vault.learn_member(conversation, &member).unwrap();
+                    has_log(self.vault.learn_member(conversation, &member));
                 }
             }
         }
@@ -294,7 +296,8 @@ impl Relay {
             EnvelopeBody::Message { number, ciphertext: send.ciphertext.clone() }
         };
         let message_id = self.push(from.account, from.device, send.conversation, body);
-        let accepted = Accepted { message_id: Some(message_id), number, repeated: false };
+        let accepted =
+            Accepted { message_id: Some(message_id), number, repeated: false, gone: Gone::new(&self.gone, 0) };
         self.accounts.get_mut(&from.account).unwrap().results.insert((from.device, send.counter), accepted);
         Sent { counter: send.counter, result: Ok(accepted) }
     }
@@ -394,6 +397,12 @@ impl Relay {
         }
         frames
     }
+}
+
+/// A log that something is judged by is learned also where the handle stands for another account.
+#[track_caller]
+fn has_log<T: std::fmt::Debug>(learned: Result<T, TrustError>) {
+    assert!(matches!(learned, Ok(_) | Err(TrustError::HandleMoved { .. })), "{learned:?}");
 }
 
 pub(super) fn profile() -> NewProfile {

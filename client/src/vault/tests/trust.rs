@@ -80,6 +80,49 @@ fn a_handle_that_has_moved_is_told_as_well_where_the_members_of_a_group_are_list
 }
 
 #[test]
+fn a_group_goes_on_with_somebody_whose_handle_stands_for_another_account_and_that_is_told_once() {
+    let mut relay = Relay::default();
+    let [mut a, b, mut c] = ["alice", "bob", "carol"].map(|handle| Person::register(&mut relay, handle));
+    c.learn(&relay, b.account);
+    let talk = relay.begin_group(&mut a, "club");
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    c.take(&mut relay);
+    // Alice knows but the second Bob, Carol the first.
+    let mut other = Person::register(&mut relay, "bob");
+    a.change(&mut relay, talk, &[Intent::Add(other.account)]);
+    c.take(&mut relay);
+    assert_eq!(c.numbers_told(), [(b.account, other.account)]);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
+    assert_eq!(c.known_as("bob"), Some(b.account), "nobody has asked for it since");
+    other.take(&mut relay);
+    other.say(&mut relay, talk, "the other Bob");
+    c.take(&mut relay);
+    c.say(&mut relay, talk, "hello, all");
+    other.take(&mut relay);
+    for person in [&mut c, &mut other] {
+        assert_eq!(person.history(), ["the other Bob", "hello, all"]);
+    }
+    assert_eq!(c.numbers_told().len(), 1, "never twice");
+
+    c.vault.go_on_with_moved(&"bob".parse().unwrap()).unwrap();
+    c.learn(&relay, other.account);
+    assert_eq!(c.known_as("bob"), Some(other.account));
+}
+
+#[test]
+fn nobody_whose_handle_stands_for_another_account_begins_a_conversation_of_two_unasked() {
+    let mut relay = Relay::default();
+    let [mut a, b] = ["alice", "bob"].map(|handle| Person::register(&mut relay, handle));
+    a.learn(&relay, b.account);
+    let mut other = Person::register(&mut relay, "bob");
+    relay.begin(&mut other, a.account);
+    let events = a.take(&mut relay);
+    let refused = |event: &Event| matches!(event, Event::CommitRefused { why, .. } if why.contains("another account"));
+    assert!(events.iter().any(refused), "{events:?}");
+    assert_eq!((a.numbers_told(), a.vault.conversations().unwrap()), (vec![(b.account, other.account)], vec![]));
+}
+
+#[test]
 fn who_asks_for_a_handle_that_has_moved_goes_on_when_they_ask_again() {
     let (mut relay, mut a, b, _) = Relay::with_a_pair();
     let other = Person::register(&mut relay, "mallory");

@@ -123,7 +123,9 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("an account without a handle", |m, c| c.delete(Names, key::handle_of(&m.alice.account)), |m| vec![found(Orphan, "directory", key::handle_of(&m.alice.account)), found(Directory, "directory", key::handle("alice"))]),
     ("a handle of another's that an account has", |_, c| c.put(Names, key::handle_of(&STRANGER), &"alice".to_owned()), |_| vec![found(Directory, "directory", key::handle_of(&STRANGER))]),
     ("an account that has left somewhere and does not exist", |_, c| c.put(Names, key::left(&STRANGER), &1_u64), |_| vec![found(Directory, "directory", key::left(&STRANGER))]),
-    ("a name of no kind", |_, c| c.raw(Names, b"x", b"?"), |_| vec![found(Directory, "directory", b"x")]),
+    ("a name of no kind", |_, c| c.raw(Names, b"y", b"?"), |_| vec![found(Directory, "directory", b"y")]),
+    ("an account that was deleted and does not exist", |_, c| c.put(Names, key::gone(&STRANGER), &1_u64), |_| vec![found(Directory, "directory", key::gone(&STRANGER))]),
+    ("a deleted account with a device", |m, c| c.put(Names, key::gone(&m.bob.account), &START_MS), |m| vec![found(Kind::Cursor, "cursor", m.bob.cursor()), found(Orphan, "key_package", package_key(&m.bob.account, &m.bob.device))]),
     ("a handle that leads to another's account", |m, c| c.put(Names, key::handle("mallory"), &m.alice.account), |_| vec![found(Directory, "directory", key::handle("mallory"))]),
     ("an account that its recovery key does not lead to", |m, c| c.delete(Names, m.alice.recovery()), |m| vec![found(Orphan, "directory", m.alice.recovery())]),
     ("a recovery key of no account", |_, c| c.put(Names, key::recovery(&[9; 32]), &STRANGER), |_| vec![found(Directory, "directory", key::recovery(&[9; 32]))]),
@@ -316,6 +318,7 @@ const SOUND: &[(&str, Harm, u64)] = &[
     ("a commit and a Welcome have expired, and are to be dropped next", |_, c| { c.edit(Commit, key::commit(&TALK, 1), |commit: &mut CommitRecord| commit.time_ms = NOW_MS - 12 * RETENTION_MS); c.raw(Welcome, message(&old(NOW_MS - 12 * RETENTION_MS)), b"\x01a Welcome"); }, NOW_MS),
     ("no commit has been made since epochs stand by themselves", |_, c| c.delete(Conversation, epoch_key()), NOW_MS),
     ("somebody who is no longer in some conversation", |m, c| c.put(Names, key::left(&m.bob.account), &START_MS), NOW_MS),
+    ("somebody who was deleted while messages waited", |m, c| { c.put(Names, key::gone(&m.bob.account), &START_MS); c.delete(Cursors, m.bob.cursor()); c.delete(KeyPackage, package_key(&m.bob.account, &m.bob.device)); }, NOW_MS),
     ("the use of an invite that has not ended", |_, c| c.edit(Registration, INVITE.as_bytes(), |invite: &mut InviteRecord| invite.expires_ms = NOW_MS - DAY_MS), NOW_MS),
 ];
 

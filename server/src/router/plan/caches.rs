@@ -19,25 +19,41 @@ pub(super) struct Conversation {
     devices: HashMap<DeviceId, AccountId>,
     pub(super) removals: Removals,
     pub(super) last_number: u64,
+    /// Those of the accounts that do not exist any more.
+    pub(super) gone: Vec<AccountId>,
 }
 
 impl Conversation {
-    pub(super) fn new(head: ConversationHead, removals: Removals, last_number: u64) -> Self {
+    fn new(head: ConversationHead, removals: Removals, last_number: u64) -> Self {
         let mut accounts = BTreeMap::new();
         for member in &head.members {
             *accounts.entry(member.account).or_default() += 1;
         }
         let devices = head.members.iter().map(|member| (member.device, member.account)).collect();
-        Self { head, accounts: accounts.into_iter().collect(), devices, removals, last_number }
+        Self { head, accounts: accounts.into_iter().collect(), devices, removals, last_number, gone: Vec::new() }
     }
 
     pub(super) fn has(&self, account: AccountId, device: DeviceId) -> bool {
         self.devices.get(&device) == Some(&account)
     }
 
-    /// Whether nothing more is taken from a device, although it has a leaf: it is revoked, or its account has left.
+    /// Whether nothing more is taken from a device, although it has a leaf: it is revoked, or its account has left or does
+    /// not exist any more.
     pub(super) fn is_going(&self, account: AccountId, device: DeviceId) -> bool {
-        self.removals.pending.contains(&device) || self.removals.is_leaving(account)
+        self.removals.pending.contains(&device) || self.removals.is_leaving(account) || self.is_gone(account)
+    }
+
+    /// Whether an account does not exist any more: it gets nothing.
+    pub(super) fn is_gone(&self, account: AccountId) -> bool {
+        self.gone.contains(&account)
+    }
+
+    /// Of these accounts, those that are in it.
+    fn with_gone(mut self, gone: Vec<AccountId>) -> Self {
+        self.gone = gone;
+        let accounts = &self.accounts;
+        self.gone.retain(|gone| accounts.iter().any(|(account, _)| account == gone));
+        self
     }
 }
 
@@ -172,6 +188,8 @@ impl Caches {
             let number = key::conversation(&conversation, ConversationTag::Number);
             let last = read(store, Family::Conversation, number.as_ref())?.unwrap_or_default();
             let new = Conversation::new(head, removals, last);
+            let gone = gone_among(store, &new.accounts)?;
+            let new = new.with_gone(gone);
             self.make_room(new.head.members.len());
             self.conversations.insert(conversation, new);
         }
@@ -204,8 +222,19 @@ impl Caches {
     /// The roster or epoch has changed; the numbers go on.
     pub(super) fn replace_head(&mut self, id: ConversationId, head: &ConversationHead) {
         if let Some(conversation) = self.conversations.find(&id) {
-            let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number);
+            let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number)
+                .with_gone(conversation.gone.clone());
             self.leaves = self.leaves.saturating_add(new.head.members.len());
+            self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
+        }
+    }
+
+    /// An account does not exist any more.
+    pub(super) fn note_gone(&mut self, id: ConversationId, account: AccountId) {
+        if let Some(conversation) = self.conversations.find(&id) {
+            let mut gone = conversation.gone.clone();
+            gone.push(account);
+            let new = conversation.clone().with_gone(gone);
             self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
         }
     }
@@ -259,6 +288,17 @@ impl Caches {
         }
         self.cursors.flush(|_, _| ());
     }
+}
+
+/// Those of some accounts that do not exist any more.
+fn gone_among(store: &dyn Store, accounts: &[(AccountId, usize)]) -> Result<Vec<AccountId>, StoreError> {
+    let mut gone = Vec::new();
+    for (account, _) in accounts {
+        if store.get(Family::Directory, key::gone(account).as_ref())?.is_some() {
+            gone.push(*account);
+        }
+    }
+    Ok(gone)
 }
 
 /// A bounded map with a list of what has changed.

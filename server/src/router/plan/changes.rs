@@ -3,12 +3,13 @@
 
 mod commits;
 mod conversations;
+mod delete;
 mod key_packages;
 mod leave;
 mod logs;
 mod register;
 
-use gureum_proto::{ConversationId, KeyPackages, LifeToken, Refusal};
+use gureum_proto::{AccountId, ConversationId, Handle, KeyPackages, LifeToken, Refusal};
 
 use super::{Plan, Planner};
 use crate::session::Authenticated;
@@ -37,6 +38,8 @@ pub enum Change {
     Leave(LeavePlan),
     /// An entry of a device log.
     AppendLog(LogPlan),
+    /// The end of the account of a handle, as its operator wants it.
+    Delete(Handle),
     /// A device goes on from another copy of its state.
     TakeOver {
         /// Whose.
@@ -73,6 +76,13 @@ pub enum Changed {
     Left,
     /// The log's new length.
     LogAppended(u64),
+    /// The account does not exist any more.
+    Deleted {
+        /// Which.
+        account: AccountId,
+        /// How many devices were cut off.
+        devices: usize,
+    },
     /// The device goes on from this copy.
     TakenOver {
         /// The generation that its next connection claims.
@@ -98,6 +108,7 @@ impl Planner {
             Change::Commit(commit) => planner.commit(commit, now_ms, plan),
             Change::Leave(leave) => planner.leave(leave, now_ms, plan),
             Change::AppendLog(log) => planner.append_log(&log, now_ms, plan),
+            Change::Delete(handle) => planner.delete(&handle, now_ms, plan),
             Change::TakeOver { from, next } => planner.take_over(from, next, plan),
         })
     }

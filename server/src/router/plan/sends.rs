@@ -1,12 +1,12 @@
 //! Sends and acks: the hot path of the plan.
 
-use gureum_proto::{Accepted, Code, EnvelopeBody, Position, Send, Sent, SharedEnvelope};
+use gureum_proto::{Accepted, Code, EnvelopeBody, Gone, Position, Send, Sent, SharedEnvelope};
 
 use super::{Plan, Planner, refuse};
 use crate::limits::EPOCHS_BEHIND_MAX;
 use crate::session::Authenticated;
 use crate::store::key::{self, CursorTag};
-use crate::store::record::{Cursor, InboxBody, SenderWindow, SentResult};
+use crate::store::record::{ConversationKind, Cursor, InboxBody, SenderWindow, SentResult};
 use crate::store::{Family, StoreError};
 
 /// How exactly it is noted when a device was seen: less would tell more of a person than anybody needs.
@@ -35,8 +35,12 @@ impl Planner {
             return Ok(());
         }
         if conversation.is_going(from.account(), from.device()) {
-            // It was queued before the revocation, or before its account has left.
+            // It was queued before the revocation, or before its account has left or was deleted.
             plan.sent.push(refuse(counter, Code::NotMember));
+            return Ok(());
+        }
+        if conversation.head.kind == ConversationKind::Direct && !conversation.gone.is_empty() {
+            plan.sent.push(refuse(counter, Code::AccountGone));
             return Ok(());
         }
         let removals = &conversation.removals;
@@ -57,7 +61,9 @@ impl Planner {
             .iter()
             .filter(|(account, devices)| *account != from.account() || *devices > 1)
             .map(|(account, _)| *account)
+            .filter(|account| !conversation.is_gone(*account))
             .collect();
+        let gone = Gone::new(&conversation.gone, 0);
         if !send.silent {
             self.caches.give_number(send.conversation, number);
         }
@@ -86,7 +92,7 @@ impl Planner {
         }
         self.remember(from, SentResult { counter, id, number })?;
         plan.must_sync = true;
-        let accepted = Accepted { message_id: Some(id), number, repeated: false };
+        let accepted = Accepted { message_id: Some(id), number, repeated: false, gone };
         plan.sent.push(Sent { counter, result: Ok(accepted) });
         Ok(())
     }
@@ -139,10 +145,16 @@ impl Planner {
 }
 
 /// The answer to a counter that has been accepted before. A counter that is remembered neither as accepted nor
-/// as too old was refused: it may be tried again.
+/// as too old was refused: it may be tried again. Who is gone, the next one tells.
 pub(super) fn answered_before(window: &SenderWindow, counter: u64) -> Option<Accepted> {
     if let Some(result) = window.find(counter) {
-        return Some(Accepted { message_id: Some(result.id), number: result.number, repeated: true });
+        return Some(Accepted {
+            message_id: Some(result.id),
+            number: result.number,
+            repeated: true,
+            gone: Gone::default(),
+        });
     }
-    (counter < window.oldest_kept()).then_some(Accepted { message_id: None, number: 0, repeated: true })
+    let long_ago = Accepted { message_id: None, number: 0, repeated: true, gone: Gone::default() };
+    (counter < window.oldest_kept()).then_some(long_ago)
 }

@@ -5,6 +5,7 @@
 mod bounds;
 mod changes;
 mod damage;
+mod gone;
 mod group_life;
 mod groups;
 mod key_packages;
@@ -15,7 +16,7 @@ mod revoked;
 mod sends;
 
 use bytes::Bytes;
-use gureum_proto::{Accepted, ConversationId, ConversationWith};
+use gureum_proto::{Accepted, ConversationId, ConversationWith, Gone};
 
 use super::*;
 use crate::store::conformance::{RETENTION_MS, START_MS, expiry};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::conformance::{ACCOUNT, OTHER, START_MS, expiry};
+use crate::store::key::KeyPackageKind;
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationKind, Leaving, Mark, Member, SealedMessage, SentResult};
+use crate::store::record::{ConversationKind, KeyPackageRecord, Leaving, Mark, Member, SealedMessage, SentResult};
 use crate::store::{Durability, Expiry};
 use crate::time::ManualClock;
 
@@ -281,6 +282,24 @@ fn an_epoch_by_itself_is_that_of_the_roster() {
     ends(&mut batch);
     epoch(&mut batch, 2);
     desk.accept(&batch);
+}
+
+#[test]
+fn an_account_that_was_deleted_gets_nothing_and_has_no_device() {
+    let desk = Desk::new();
+    let gone = [Violation::AccountGone { account: ACCOUNT }];
+    // What came before it in the same batch it got in time.
+    let mut deletion = message(2);
+    deletion.put_record(Family::Directory, key::gone(&ACCOUNT), &START_MS);
+    desk.accept(&deletion);
+    let mut late = message(3);
+    assert_eq!(batch(&desk.store, &late, &desk.expiry).unwrap(), gone);
+    late.clear();
+    put_cursor(&mut late, 2);
+    assert_eq!(batch(&desk.store, &late, &desk.expiry).unwrap(), gone);
+    let package = KeyPackageRecord { not_after_ms: u64::MAX, package: Bytes::from_static(b"package") };
+    let package_key = key::key_package(&ACCOUNT, &DEVICE, KeyPackageKind::OneTime, &[1; 32]);
+    desk.refuse(|batch| batch.put_record(Family::KeyPackage, package_key, &package), &gone);
 }
 
 #[test]

@@ -219,6 +219,7 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
     let facts = DeviceFacts {
         proof_key: KEY.verifying_key(),
         is_revoked: false,
+        is_gone: false,
         log_entries: 0,
         head: Position::default(),
         cursor: Position::default(),

@@ -81,6 +81,9 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         Event::DeviceRevoked { account, handle, device, name } => {
             device_json("revoked", *account, handle, *device, name.as_deref())
         }
+        Event::AccountsGone { conversation, name, who, is_admin } => {
+            Line::AccountsGone { conversation: conversation.to_string(), name, who, admin: *is_admin }
+        }
         Event::CommitRefused { conversation, why, stopped } => {
             Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
         }

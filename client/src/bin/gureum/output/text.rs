@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message, ReceiptKind};
-use gureum_proto::{DeviceId, GapReason, Handle};
+use gureum_proto::{ConversationId, DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
 const HANDLE_COLUMN: usize = 10;
@@ -59,6 +59,7 @@ pub(super) fn event_text(event: &Event) -> String {
         Event::DeviceRevoked { handle, device, name, .. } => {
             format!("· {handle} has revoked a device: {}", device_text(*device, name.as_deref()))
         }
+        Event::AccountsGone { conversation, name, who, is_admin } => gone_text(*conversation, name, who, *is_admin),
         Event::CommitRefused { why, stopped, .. } => {
             let end = if *stopped { "; the conversation is stopped" } else { "" };
             format!("· a change of a conversation was refused: {}{end}", printable(why))
@@ -110,6 +111,17 @@ pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who:
         GroupChange::Admins => format!("the admins of the group {name} are now {who}"),
         GroupChange::Joined => format!("you are in the group {name}"),
     }
+}
+
+/// The group by its id: a name could be anything in a command.
+fn gone_text(conversation: ConversationId, name: &str, who: &[String], is_admin: bool) -> String {
+    let (name, people) = (printable(name), printable(&who.join(", ")));
+    let end = if is_admin {
+        format!("`gureum group remove {conversation} {}` takes them out of it", printable(&who.join(" ")))
+    } else {
+        "an admin of the group can take them out of it".to_owned()
+    };
+    format!("· deleted from the server, and still in the group {name}: {people}. They get nothing any more; {end}")
 }
 
 fn gone_back_text(gone_back: &GoneBack) -> String {

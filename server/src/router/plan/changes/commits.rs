@@ -60,10 +60,11 @@ impl Planner {
             head.members.iter().filter(|member| !conversation.has(member.account, member.device)).copied().collect();
         let accounts = AccountsChange::new(&conversation.removals, &conversation.head, &head);
         // Whoever was in it reads the commit, the removed included, and the committer's other devices; not who has left,
-        // unless this brings them back.
+        // unless this brings them back, nor who does not exist any more.
         let mut readers = accounts_but(&conversation.head.members, from.device());
         let is_told = |account: &AccountId| accounts.returned.contains(account);
         readers.retain(|account| is_told(account) || !conversation.removals.is_leaving(*account));
+        readers.retain(|account| !conversation.is_gone(*account));
         let before = conversation.removals.clone();
         let removals = after_commit(&before, &conversation.head, &head, &accounts);
         if let Some(member) = self.revoked_among(&joined)? {

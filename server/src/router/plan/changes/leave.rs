@@ -28,7 +28,8 @@ impl Planner {
         let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? else {
             return Ok(Err(Refusal::new(Code::NotFound)));
         };
-        if !conversation.has(from.account(), from.device()) || conversation.removals.pending.contains(&from.device()) {
+        let is_cut_off = conversation.removals.pending.contains(&from.device()) || conversation.is_gone(from.account());
+        if !conversation.has(from.account(), from.device()) || is_cut_off {
             return Ok(Err(Refusal::new(Code::NotMember)));
         }
         if conversation.removals.is_leaving(from.account()) {
@@ -47,7 +48,7 @@ impl Planner {
             .iter()
             .filter(|(account, devices)| *account != from.account() || *devices > 1)
             .map(|(account, _)| *account)
-            .filter(|account| !conversation.removals.is_leaving(*account))
+            .filter(|account| !conversation.removals.is_leaving(*account) && !conversation.is_gone(*account))
             .collect();
         let mut removals = conversation.removals.clone();
         let statement = leave.leave.encode();

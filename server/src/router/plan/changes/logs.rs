@@ -60,6 +60,9 @@ impl LogPlan {
 impl Planner {
     pub(super) fn append_log(&mut self, log: &LogPlan, now_ms: u64, plan: &mut Plan) -> Answer {
         let account = log.account;
+        if self.is_gone(account)? {
+            return Ok(Err(Refusal::new(Code::AccountGone)));
+        }
         let entry_key = key::device_log(&account, log.index);
         if self.store.get(Family::DeviceLog, entry_key.as_ref())?.is_some() {
             let detail = "another entry came first; read the log and try again";
@@ -75,16 +78,7 @@ impl Planner {
             self.find_by_recovery_key(account, Some(before), after, plan)?;
         }
         for device in &log.revoked {
-            for tag in [CursorTag::Cursor, CursorTag::Seen, CursorTag::LastResort] {
-                plan.batch.delete(Family::Cursor, key::cursor(&account, device, tag));
-            }
-            for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
-                let range = key::key_packages(&account, device, kind);
-                for (old, _) in self.store.scan(Family::KeyPackage, range.as_range(), KEY_PACKAGES_STORED_MAX)? {
-                    plan.batch.delete(Family::KeyPackage, old);
-                }
-            }
-            plan.revoked.push((account, *device));
+            self.cut_off(account, *device, plan)?;
         }
         self.await_removals(log, plan)?;
         self.announce_log(log, now_ms, plan)?;
@@ -93,6 +87,21 @@ impl Planner {
         self.caches.change_devices(account, added, &log.revoked);
         plan.must_sync = true;
         Ok(Ok(Changed::LogAppended(log.index + 1)))
+    }
+
+    /// Ends what a device could still do: it has no cursor and no KeyPackages, and its sessions end.
+    pub(super) fn cut_off(&self, account: AccountId, device: DeviceId, plan: &mut Plan) -> Result<(), StoreError> {
+        for tag in [CursorTag::Cursor, CursorTag::Seen, CursorTag::LastResort] {
+            plan.batch.delete(Family::Cursor, key::cursor(&account, &device, tag));
+        }
+        for kind in [KeyPackageKind::OneTime, KeyPackageKind::LastResort] {
+            let range = key::key_packages(&account, &device, kind);
+            for (old, _) in self.store.scan(Family::KeyPackage, range.as_range(), KEY_PACKAGES_STORED_MAX)? {
+                plan.batch.delete(Family::KeyPackage, old);
+            }
+        }
+        plan.revoked.push((account, device));
+        Ok(())
     }
 
     /// Lets an account be found by a recovery key. A key that leads to another account goes on to do so: who holds it
@@ -179,6 +188,8 @@ fn add_some(accounts: &mut BTreeSet<AccountId>, conversation: &Conversation) {
         if accounts.len() >= ANNOUNCED_ACCOUNTS_MAX {
             return;
         }
-        accounts.insert(*account);
+        if !conversation.is_gone(*account) {
+            accounts.insert(*account);
+        }
     }
 }

@@ -30,8 +30,13 @@ impl Planner {
     pub(super) fn register(&self, register: &RegisterPlan, now_ms: u64, plan: &mut Plan) -> Answer {
         let handle = key::handle(register.handle.as_str());
         if let Some(owner) = self.read::<AccountId>(Family::Directory, &handle)? {
-            let same = owner == register.account;
-            return Ok(if same { Ok(Changed::Registered) } else { Err(Refusal::new(Code::HandleTaken)) });
+            return Ok(if owner != register.account {
+                Err(Refusal::new(Code::HandleTaken))
+            } else if self.is_gone(owner)? {
+                Err(Refusal::new(Code::AccountGone))
+            } else {
+                Ok(Changed::Registered)
+            });
         }
         let account = &register.account;
         if let Some(other) = self.read::<String>(Family::Directory, key::handle_of(account))? {

@@ -147,10 +147,10 @@ impl Model {
         let accepted = &self.accepted[from];
         let highest = accepted.last_key_value().map_or(0, |(counter, _)| *counter);
         if counter + u64::try_from(SENT_RESULTS_KEPT).unwrap() <= highest {
-            return Some(Accepted { message_id: None, number: 0, repeated: true });
+            return Some(Accepted { message_id: None, number: 0, repeated: true, gone: Gone::default() });
         }
         let (id, number) = accepted.get(&counter)?;
-        Some(Accepted { message_id: Some(*id), number: *number, repeated: true })
+        Some(Accepted { message_id: Some(*id), number: *number, repeated: true, gone: Gone::default() })
     }
 
     fn expect_send(&self, from: usize, counter: u64, epoch: u64) -> Expected {
@@ -175,7 +175,10 @@ impl Model {
             (Ok(accepted), Expected::New) => {
                 let id = accepted.message_id.unwrap();
                 let (number, what) = if silent { (0, What::Silent) } else { (self.messages + 1, What::Message) };
-                assert_eq!(*accepted, Accepted { message_id: Some(id), number, repeated: false });
+                assert_eq!(
+                    *accepted,
+                    Accepted { message_id: Some(id), number, repeated: false, gone: Gone::default() }
+                );
                 self.messages = self.messages.max(number);
                 self.append(id, what, &self.readers(from));
                 self.accepted[from].insert(counter, (id, number));

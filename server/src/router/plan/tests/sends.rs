@@ -131,7 +131,7 @@ fn counters_may_come_in_any_order_within_the_window() {
     let oldest = top - kept + 1;
     is_new(&bench.send(alice, oldest));
     let forgotten = bench.send(alice, oldest - 1);
-    assert_eq!(forgotten, Ok(Accepted { message_id: None, number: 0, repeated: true }));
+    assert_eq!(forgotten, Ok(Accepted { message_id: None, number: 0, repeated: true, gone: Gone::default() }));
     is_the_repetition_of(&first, &bench.send(alice, top));
     assert_eq!(bench.head(BOB).seq, 2);
 }

@@ -1,0 +1,172 @@
+//! Accounts that were deleted: cut off at once, given nothing, named to whoever sends, and removed by members.
+
+use super::groups::{bodies, commit_plan};
+use super::leaving::{leave, removals};
+use super::*;
+use crate::store::record::KeyPackageRecord;
+
+fn deletion() -> Change {
+    Change::Delete("bob".parse().unwrap())
+}
+
+/// Bob has a handle, as after his registration.
+fn named(bench: &Bench) {
+    let mut batch = Batch::new();
+    batch.put_record(Family::Directory, key::handle("bob"), &BOB);
+    batch.put_record(Family::Directory, key::handle_of(&BOB), &"bob".to_owned());
+    bench.store.write(&batch, Durability::Synced).unwrap();
+}
+
+fn everybody() -> [Authenticated; 4] {
+    [device(ALICE, 1), device(BOB, 1), device(BOB, 2), device(EVE, 1)]
+}
+
+/// A group of Alice, Bob with two devices and Eve, of whom Bob is deleted.
+fn group_without_bob() -> Bench {
+    let mut bench = Bench::new().with_group(&everybody());
+    named(&bench);
+    bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 2 });
+    bench
+}
+
+#[test]
+fn its_devices_are_cut_off_and_have_nothing_left() {
+    let mut bench = Bench::new().with_group(&everybody());
+    named(&bench);
+    let put = || {
+        let package = ([1; 32], KeyPackageRecord { not_after_ms: u64::MAX, package: Bytes::from_static(b"package") });
+        let one_time = vec![package];
+        Change::PutKeyPackages(KeyPackagesPlan { from: device(BOB, 2), one_time, last_resort: None, replace: false })
+    };
+    bench.changes(put(), Changed::KeyPackagesStored(1));
+    let plan = bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 2 });
+    assert!(plan.must_sync);
+    assert_eq!(plan.revoked, [(BOB, device(BOB, 1).device()), (BOB, device(BOB, 2).device())]);
+    assert_eq!((bench.cursor(device(BOB, 1)), bench.cursor(device(BOB, 2))), (None, None));
+    let packages = key::account_key_packages(&BOB);
+    assert!(bench.store.scan(Family::KeyPackage, packages.as_range(), usize::MAX).unwrap().is_empty());
+    bench.refuses(put(), Code::DeviceRevoked);
+    assert_eq!(bench.get(Family::Directory, key::gone(&BOB)), Some(START_MS));
+    assert_eq!(bench.get(Family::Directory, key::membership(&BOB, &TALK)), Some(()), "its leaves are to be removed");
+}
+
+#[test]
+fn nobody_gets_its_handle_and_it_is_not_deleted_twice() {
+    let mut bench = group_without_bob();
+    bench.refuses(deletion(), Code::AccountGone);
+    bench.refuses(Change::Delete("trudy".parse().unwrap()), Code::NotFound);
+    let register = |account| {
+        Change::Register(RegisterPlan {
+            account,
+            device: device(account, 1).device(),
+            handle: "bob".parse().unwrap(),
+            root_entry: Bytes::from_static(b"root"),
+            recovery_key: [7; 32],
+            invite: None,
+        })
+    };
+    bench.refuses(register(EVE), Code::HandleTaken);
+    bench.refuses(register(BOB), Code::AccountGone);
+}
+
+#[test]
+fn whoever_sends_to_a_group_is_told_who_is_gone_until_it_is_removed() {
+    let mut bench = group_without_bob();
+    for counter in 1..=2 {
+        let accepted = bench.send(device(ALICE, 1), counter).unwrap();
+        assert_eq!((accepted.gone.named().collect::<Vec<_>>(), accepted.gone.more()), (vec![BOB], 0));
+        bench.reopen();
+    }
+    assert_eq!((bench.head(EVE).count, bench.head(BOB).seq), (2, 0));
+    let rest = [device(ALICE, 1), device(EVE, 1)];
+    let plan = commit_plan(device(ALICE, 1), 3, EPOCH, &rest);
+    bench.changes(Change::Commit(plan), Changed::Committed { epoch: EPOCH + 1 });
+    assert_eq!(bench.head(BOB).seq, 0, "nor does it read that it was removed");
+    assert_eq!(bench.get::<()>(Family::Directory, key::membership(&BOB, &TALK)), None);
+    for counter in 4..=5 {
+        let sent = bench.run([send_at(device(ALICE, 1), counter, EPOCH + 1)]).sent.remove(0);
+        assert_eq!(sent.result.unwrap().gone, Gone::default());
+        bench.reopen();
+    }
+}
+
+#[test]
+fn in_a_conversation_of_two_nobody_is_left_to_send_to() {
+    let mut bench = Bench::talk();
+    named(&bench);
+    bench.send(device(ALICE, 1), 1).unwrap();
+    bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 1 });
+    for _ in 0..2 {
+        is_refused(bench.send(device(ALICE, 1), 2), Code::AccountGone);
+        bench.reopen();
+    }
+    assert!(bench.send(device(ALICE, 1), 1).unwrap().repeated, "what was accepted before stays accepted");
+}
+
+#[test]
+fn what_it_had_in_the_queue_is_refused() {
+    let mut bench = group_without_bob();
+    is_refused(bench.send(device(BOB, 1), 1), Code::NotMember);
+    let commit = commit_plan(device(BOB, 1), 1, EPOCH, &everybody());
+    bench.refuses(Change::Commit(commit), Code::NotMember);
+    bench.refuses(leave(device(BOB, 1), EPOCH), Code::NotMember);
+    let entry = LogPlan {
+        account: BOB,
+        from: device(BOB, 1).device(),
+        index: 1,
+        entry: Bytes::from_static(b"addition"),
+        added: vec![device(BOB, 3).device()],
+        revoked: vec![],
+        recovery_keys: None,
+    };
+    bench.refuses(Change::AppendLog(entry), Code::AccountGone);
+    bench.ack(device(BOB, 1), 0, 0);
+    assert_eq!(bench.cursor(device(BOB, 1)), None);
+}
+
+#[test]
+fn nobody_begins_or_extends_a_conversation_with_it() {
+    let mut bench = group_without_bob();
+    let create = CreatePlan {
+        from: device(ALICE, 1),
+        with: ConversationWith::Peer(BOB),
+        conversation: ConversationId::from_bytes([1; 16]),
+        epoch: 1,
+        members: [device(ALICE, 1), device(BOB, 1)].map(member).to_vec(),
+        group_info: Bytes::from_static(b"info"),
+        tree: Bytes::from_static(b"tree"),
+        welcome: Bytes::from_static(b"welcome"),
+    };
+    bench.refuses(Change::Create(create), Code::CommitInvalid);
+    let rest = [device(ALICE, 1), device(EVE, 1)];
+    let removal = commit_plan(device(ALICE, 1), 1, EPOCH, &rest);
+    bench.changes(Change::Commit(removal), Changed::Committed { epoch: EPOCH + 1 });
+    let again = commit_plan(device(ALICE, 1), 2, EPOCH + 1, &everybody());
+    bench.refuses(Change::Commit(again), Code::CommitInvalid);
+}
+
+#[test]
+fn it_is_not_told_what_others_do_and_others_are() {
+    let mut bench = group_without_bob();
+    let commit = commit_plan(device(ALICE, 1), 1, EPOCH, &everybody());
+    bench.changes(Change::Commit(commit), Changed::Committed { epoch: EPOCH + 1 });
+    bench.changes(leave(device(EVE, 1), EPOCH + 1), Changed::Left);
+    assert!(removals(&bench).is_leaving(EVE));
+    assert_eq!(bodies(&bench, ALICE), [InboxBody::Leave]);
+    assert_eq!(bodies(&bench, EVE), [InboxBody::Commit { conversation: TALK, epoch: EPOCH }]);
+    assert_eq!(bodies(&bench, BOB), []);
+}
+
+#[test]
+fn a_deletion_that_was_not_written_cuts_nobody_off() {
+    let mut bench = Bench::talk();
+    named(&bench);
+    let mut plan = Plan::default();
+    let now_ms = bench.now_ms;
+    bench.planner.add_change(deletion(), now_ms, &mut plan).unwrap().unwrap();
+    bench.planner.finish(&mut plan);
+    bench.store.fail_next_write(StoreError::Full("planned".to_owned()));
+    assert!(bench.write(&plan).is_err());
+    assert_eq!(bench.send(device(ALICE, 1), 1).unwrap().gone, Gone::default());
+    bench.send(device(BOB, 1), 1).unwrap();
+}
