@@ -285,6 +285,16 @@ impl Client {
         self.vault.call(move |vault| vault.resolve(&target)).await
     }
 
+    /// The group that somebody's words stand for where nothing but a group can be meant; an id may be that of a conversation
+    /// of two.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub async fn resolve_group(&self, target: &Target) -> Result<Option<Conversation>, ClientError> {
+        let target = target.clone();
+        self.vault.call(move |vault| vault.resolve_group(&target)).await
+    }
+
     /// The groups that are known here, by name.
     ///
     /// # Errors

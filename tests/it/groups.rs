@@ -166,6 +166,46 @@ fn a_groups_name_that_is_somebodys_handle_is_nobody_until_it_is_said_which() {
     assert_eq!(bob.receive_texts(), ["to the group", "to the group again"]);
 }
 
+#[test]
+fn a_group_called_as_somebody_but_for_the_case_gets_nothing_that_may_be_meant_for_them() {
+    let world = World::start();
+    let (alice, bob) = world.pair();
+    // Whoever made it and added alice may have wanted just that.
+    let trap = string(&bob.ok(&["group", "create", "Bob", "alice"])[0]["conversation"]);
+    let _ = alice.receive();
+    let refused = alice.run(&["send", "Bob", "a secret"]);
+    let names_both = refused.said.contains(&trap) && refused.said.contains("say bob");
+    assert!(refused.code == Some(1) && names_both, "{}", refused.said);
+    alice.ok(&["send", &trap, "to the group"]);
+    alice.ok(&["send", "bob", "to bob"]);
+    assert_eq!(bob.receive_texts(), ["to the group", "to bob"]);
+
+    // Who is not known here may be known to the server.
+    let id = string(&alice.ok(&["group", "create", "Carol", "bob"])[0]["conversation"]);
+    alice.ok(&["send", "Carol", "nobody is called that"]);
+    let _carol = world.person("carol");
+    let refused = alice.run(&["send", "Carol", "to whom?"]);
+    let names_both = refused.said.contains(&id) && refused.said.contains("safety-number carol");
+    assert!(refused.code == Some(1) && names_both, "{}", refused.said);
+    assert_eq!(bob.receive_texts(), ["nobody is called that"]);
+}
+
+#[test]
+fn a_group_with_somebodys_handle_for_a_name_is_managed_by_its_name() {
+    let world = World::start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| world.person(name));
+    alice.ok(&["send", "bob", "hello"]);
+    alice.ok(&["group", "create", "bob", "carol"]);
+    assert_eq!(changes(&alice.ok(&["group", "add", "bob", "bob"])), [change("added", &["bob"])]);
+    let everybody = [("alice", "admin"), ("bob", "member"), ("carol", "member")];
+    assert_eq!(shown(&alice, "bob"), ("bob".to_owned(), people(&everybody)));
+    assert_eq!(changes(&bob.receive()), [change("joined", &["bob"])]);
+    assert_eq!(changes(&alice.ok(&["group", "rename", "bob", "alice"])), [change("renamed", &[])]);
+    assert_eq!(shown(&alice, "alice").0, "alice", "nor is one's own handle in the way");
+    let _ = carol.receive();
+    assert_eq!(changes(&carol.ok(&["group", "leave", "alice"])), [change("left", &["carol"])]);
+}
+
 async fn request(raw: &Raw, request: Request) -> Result<Response, Code> {
     match raw.request(&request).await {
         Response::Refused(refusal) => Err(refusal.code),

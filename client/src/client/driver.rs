@@ -146,7 +146,7 @@ impl Driver {
                 let queued = self.vault.call(move |vault: &mut Vault| {
                     let conversation = match vault.resolve(&to)? {
                         // Only the server knows whether somebody is called that as well.
-                        Resolved::Group(_) if to.handle().is_some() => None,
+                        Resolved::Group(_) if to.handle_meant().is_some() => None,
                         Resolved::Id(known) | Resolved::Group(known) => Some(known),
                         Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
                         Resolved::Unknown => None,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gureum_proto::{Code, ConversationId, HandleError};
+use gureum_proto::{Code, ConversationId, Handle, HandleError};
 
 use crate::link::LinkError;
 use crate::vault::{
@@ -44,14 +44,16 @@ pub enum ClientError {
     Target(#[from] TargetError),
     /// A name may be that of a group and of somebody.
     #[error(
-        "{name:?} is a group's name here ({id}), and on the server somebody is called that: name the group by its id; for \
-         the person, run `gureum safety-number {name}` first"
+        "{name:?} is a group's name here ({id}), and on the server somebody is called {handle}: name the group by its id; \
+         for the person, run `gureum safety-number {handle}` first"
     )]
     NameOfBoth {
         /// What was typed.
         name: String,
         /// The group.
         id: ConversationId,
+        /// Whom it may mean.
+        handle: Handle,
     },
     /// A text is not taken.
     #[error(transparent)]

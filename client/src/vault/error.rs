@@ -304,6 +304,18 @@ pub enum TargetError {
         /// The ids of the groups.
         ids: Vec<String>,
     },
+    /// A group is called that, and somebody has it for a handle but for the case of its letters.
+    #[error(
+        "{name:?} is a group's name here ({id}), and {handle} is somebody: name the group by its id, or say {handle}"
+    )]
+    LikeHandle {
+        /// What was typed.
+        name: String,
+        /// The group.
+        id: ConversationId,
+        /// Whom it may mean.
+        handle: Handle,
+    },
     /// The database failed.
     #[error(transparent)]
     Vault(#[from] VaultError),

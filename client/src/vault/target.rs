@@ -60,6 +60,12 @@ impl Target {
         self.0.parse().ok()
     }
 
+    /// The handle that a person may mean by it: whatever the case of its letters.
+    #[must_use]
+    pub fn handle_meant(&self) -> Option<Handle> {
+        self.0.to_lowercase().parse().ok()
+    }
+
     fn id(&self) -> Option<ConversationId> {
         self.0.parse().ok()
     }
@@ -83,12 +89,9 @@ impl Vault {
     /// exactly or else whatever its case. Handles come first: anybody may give a group anybody's name.
     ///
     /// # Errors
-    /// Several groups are called that.
+    /// Several groups are called that, or a group and, in another case, somebody.
     pub fn resolve(&mut self, target: &Target) -> Result<Resolved, TargetError> {
-        if let Some(id) = target.id()
-            && let Some(known) = self.conversation(id)?
-            && known.kind != ConversationKind::Own
-        {
+        if let Some(known) = self.conversation_of(target)? {
             return Ok(Resolved::Id(known));
         }
         if let Some(handle) = target.handle() {
@@ -101,6 +104,35 @@ impl Vault {
                 return Ok(Resolved::Unknown);
             }
         }
+        let Some(group) = self.group_called(target)? else { return Ok(Resolved::Unknown) };
+        if target.handle().is_none()
+            && let Some(handle) = target.handle_meant()
+            && self.has_heard_of(&handle)?
+        {
+            return Err(TargetError::LikeHandle { name: target.to_string(), id: group.id, handle });
+        }
+        Ok(Resolved::Group(group))
+    }
+
+    /// Finds a group where nothing else can be meant: by its id, or by its name, whoever has it for a handle. An id may be
+    /// that of a conversation of two.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub fn resolve_group(&mut self, target: &Target) -> Result<Option<Conversation>, TargetError> {
+        match self.conversation_of(target)? {
+            Some(known) => Ok(Some(known)),
+            None => self.group_called(target),
+        }
+    }
+
+    /// What the id names that a target may be.
+    fn conversation_of(&mut self, target: &Target) -> Result<Option<Conversation>, VaultError> {
+        let Some(id) = target.id() else { return Ok(None) };
+        Ok(self.conversation(id)?.filter(|known| known.kind != ConversationKind::Own))
+    }
+
+    fn group_called(&mut self, target: &Target) -> Result<Option<Conversation>, TargetError> {
         let groups = self.named_groups()?;
         let named = |is_named: &dyn Fn(&str) -> bool| -> Vec<_> {
             groups.iter().filter(|group| group.name.as_deref().is_some_and(is_named)).cloned().collect()
@@ -112,8 +144,8 @@ impl Vault {
         let present: Vec<_> = found.iter().filter(|group| group.state != ConversationStatus::Left).cloned().collect();
         let named = if present.is_empty() { found } else { present };
         match named.as_slice() {
-            [] => Ok(Resolved::Unknown),
-            [group] => Ok(Resolved::Group(group.clone())),
+            [] => Ok(None),
+            [group] => Ok(Some(group.clone())),
             several => Err(TargetError::Ambiguous {
                 name: target.to_string(),
                 ids: several.iter().map(|group| group.id.to_string()).collect(),

@@ -35,12 +35,15 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let client = home.open().await?;
     let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
     let commands = session.commands();
-    let resolved = match (client.resolve(&args.with).await?, args.with.handle()) {
+    let resolved = match client.resolve(&args.with).await? {
         // Somebody may be called that who is not known here, also where a group is.
-        (Resolved::Group(_) | Resolved::Unknown, Some(_)) => {
+        Resolved::Group(_) if args.with.handle_meant().is_some() => {
             Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
         }
-        (resolved, _) => resolved,
+        Resolved::Unknown if args.with.handle().is_some() => {
+            Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
+        }
+        resolved => resolved,
     };
     let Some(with) = whose(&resolved) else { anyhow::bail!("there is no conversation with {} here", args.with) };
     let history = client.history(Some(with), HISTORY_SHOWN).await?;

@@ -5,7 +5,7 @@ use gureum_client::vault::{ConversationStatus, GroupChange, GroupView, Target, W
 use gureum_client::{Client, GroupAnswer, GroupCommand, Inbox, SessionOptions};
 
 use crate::args::{GroupAction, GroupArgs};
-use crate::home::{Home, find};
+use crate::home::Home;
 use crate::output::{GroupLine, Line, Output, PersonLine, group_text, printable};
 
 pub(crate) async fn run(home: &Home, output: Output, args: GroupArgs) -> anyhow::Result<()> {
@@ -73,8 +73,8 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
 }
 
 async fn show(client: &Client, output: Output, target: &Target) -> anyhow::Result<()> {
-    let group = match find(client, target).await? {
-        Some(with) => view(client, with).await?,
+    let group = match client.resolve_group(target).await? {
+        Some(known) => view(client, known.with()).await?,
         None => None,
     };
     let group = group.with_context(|| format!("there is no group {target} here"))?;

@@ -59,10 +59,11 @@ impl Session<'_> {
         let sealed = self.sync.vault.call(move |vault: &mut Vault| {
             let conversation = match vault.resolve(&with) {
                 // Only the server knows whether somebody is called that as well.
-                Ok(Resolved::Group(_)) if with.handle().is_some() => None,
+                Ok(Resolved::Group(_)) if with.handle_meant().is_some() => None,
                 Ok(Resolved::Id(known) | Resolved::Group(known)) => Some(known),
                 Ok(Resolved::Contact(contact)) => vault.conversation_with(contact.account)?,
-                Ok(Resolved::Unknown) | Err(TargetError::Ambiguous { .. }) => None,
+                Ok(Resolved::Unknown) => None,
+                Err(TargetError::Ambiguous { .. } | TargetError::LikeHandle { .. }) => None,
                 Err(TargetError::Vault(error)) => return Err(error),
             };
             let Some(conversation) = conversation else { return Ok(None) };

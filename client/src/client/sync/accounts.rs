@@ -37,17 +37,21 @@ impl Sync {
     /// one may have been taken for the sake of the other.
     pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
         let name = target.clone();
-        match (self.vault.call(move |vault| vault.resolve(&name)).await?, target.handle()) {
-            (Resolved::Group(group), Some(handle)) => {
-                let request = Request::FindAccount { by: FindBy::Handle(handle), log_from: 0 };
+        match self.vault.call(move |vault| vault.resolve(&name)).await? {
+            Resolved::Group(group) => {
+                let Some(handle) = target.handle_meant() else { return Ok(Resolved::Group(group)) };
+                let request = Request::FindAccount { by: FindBy::Handle(handle.clone()), log_from: 0 };
                 match self.link.request(&request).await {
-                    Ok(_) => Err(ClientError::NameOfBoth { name: target.to_string(), id: group.id }),
+                    Ok(_) => Err(ClientError::NameOfBoth { name: target.to_string(), id: group.id, handle }),
                     Err(LinkError::Refused(refusal)) if refusal.code == Code::NotFound => Ok(Resolved::Group(group)),
                     Err(error) => Err(error.into()),
                 }
             }
-            (Resolved::Unknown, Some(handle)) => self.contact(&handle).await.map(Box::new).map(Resolved::Contact),
-            (resolved, _) => Ok(resolved),
+            Resolved::Unknown => match target.handle() {
+                Some(handle) => self.contact(&handle).await.map(Box::new).map(Resolved::Contact),
+                None => Ok(Resolved::Unknown),
+            },
+            resolved => Ok(resolved),
         }
     }
 

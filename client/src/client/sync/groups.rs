@@ -8,7 +8,7 @@ use super::commits::Submitted;
 use super::{ClientError, Sync};
 use crate::limits::REMOVAL_RACES_MAX;
 use crate::link::LinkError;
-use crate::vault::{GroupError, Intent, IntentId, Leaving, Resolved, Target, Vault};
+use crate::vault::{GroupError, Intent, IntentId, Leaving, Target, Vault};
 
 /// What a person wants of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,11 +158,9 @@ impl Sync {
     }
 
     async fn group(&self, target: &Target) -> Result<ConversationId, ClientError> {
-        match self.resolve(target).await? {
-            Resolved::Id(known) | Resolved::Group(known) => Ok(known.id),
-            Resolved::Contact(_) => Err(GroupError::NoGroup(target.to_string()).into()),
-            Resolved::Unknown => Err(ClientError::NoConversation(target.to_string())),
-        }
+        let name = target.clone();
+        let known = self.vault.call(move |vault| vault.resolve_group(&name)).await?;
+        known.map(|known| known.id).ok_or_else(|| GroupError::NoGroup(target.to_string()).into())
     }
 
     /// The accounts of some handles, and of whom there is none.

@@ -350,6 +350,21 @@ fn names_are_found_and_handles_come_first() {
 }
 
 #[test]
+fn a_group_called_as_somebody_but_for_the_case_is_not_taken_for_them() {
+    let (mut relay, mut a, ..) = three();
+    let trap = relay.begin_group(&mut a, "Bob");
+    let found = |person: &mut Person, text: &str| person.vault.resolve(&text.parse().unwrap());
+    for text in ["Bob", "BOB"] {
+        let refused = found(&mut a, text);
+        let Err(TargetError::LikeHandle { id, handle, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((id, handle.as_str()), (trap, "bob"));
+    }
+    assert!(matches!(found(&mut a, &trap.to_string()), Ok(Resolved::Id(group)) if group.id == trap));
+    relay.begin_group(&mut a, "Bobbie");
+    assert!(matches!(found(&mut a, "bobbie"), Ok(Resolved::Group(_))), "nobody is known who is called that");
+}
+
+#[test]
 fn of_a_group_that_is_listed_the_device_joins_by_itself_and_one_that_is_not_is_left() {
     let (mut relay, mut a, mut b, _, talk) = three();
     let mut second = Person::link(&mut relay, &b);
