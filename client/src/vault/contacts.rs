@@ -227,10 +227,12 @@ fn tell_moved(work: &Work<'_>, handle: &Handle, before: AccountId, after: Accoun
     let own = work.identity.account;
     let (number_before, number) = (safety_number(own, before), safety_number(own, after));
     // It stands right after what came before it, as a gap does.
+    // Without a conversation with that account alone it stands in none: the groups that one of the two is in show it.
     let sql = format!(
         "INSERT INTO message (kind, conversation, sender_account, time_ms, number, text)
-         SELECT {SAFETY_NUMBER}, v.id, ?1, (SELECT ifnull(max(time_ms), 0) FROM message), ?2, ?3
-         FROM conversation v WHERE v.peer = ?1 ORDER BY v.state != {ACTIVE}, v.id LIMIT 1"
+         VALUES ({SAFETY_NUMBER},
+                 (SELECT v.id FROM conversation v WHERE v.peer = ?1 ORDER BY v.state != {ACTIVE}, v.id LIMIT 1),
+                 ?1, (SELECT ifnull(max(time_ms), 0) FROM message), ?2, ?3)"
     );
     let numbers = format!("{number_before}\n{number}");
     work.connection.execute(&sql, params![before.as_bytes(), i64::MAX, numbers])?;

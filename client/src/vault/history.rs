@@ -18,6 +18,10 @@ pub(super) const SAFETY_NUMBER: i64 = 4;
 const WITH: &str = "WITH RECURSIVE one_of(account) AS
     (SELECT ?1 UNION SELECT c.account FROM contact c JOIN one_of o ON c.replaced_by = o.account WHERE c.former = 1) ";
 
+/// Of a mark of another account under a handle: whether it is about who is asked for, or about somebody who is in the group.
+const IS_ABOUT: &str = "(m.sender_account IN (SELECT account FROM one_of) OR EXISTS (SELECT 1 FROM roster r
+    WHERE r.conversation = ?2 AND r.account IN (m.sender_account, c.replaced_by)))";
+
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
     m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle, v.name, m.content_id
@@ -26,7 +30,8 @@ const COLUMNS: &str =
 
 impl Vault {
     /// The newest `limit` entries, oldest first; those with somebody alone, and with accounts that it has taken the place of,
-    /// or of a group, and the gaps, which may concern them.
+    /// or of a group, and the gaps, which may concern them. Of a group also that a handle stands for another account, where
+    /// one of the two is in it.
     ///
     /// # Errors
     /// The database failed.
@@ -36,7 +41,7 @@ impl Vault {
             let shows_receipts = receipts_on(connection)?;
             let sql = format!(
                 "{WITH}{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR v.peer IN (SELECT account FROM one_of)
-                 OR m.conversation = ?2 OR m.kind = {GAP}
+                 OR m.conversation = ?2 OR m.kind = {GAP} OR (m.kind = {SAFETY_NUMBER} AND {IS_ABOUT})
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?3"
             );
             let mut statement = connection.prepare(&sql)?;
@@ -152,13 +157,11 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
     let conversation = match event {
         Event::Message(message) => return Ok(is_with(message.peer, message.conversation, with)),
         Event::Joined { peer, .. } => return Ok(With::Account(*peer) == with),
-        Event::SafetyNumber { before, after, .. } => {
-            return Ok([*before, *after].map(With::Account).contains(&with));
-        }
+        Event::SafetyNumber { before, after, .. } => return is_about(connection, &[*before, *after], with),
         Event::DeviceAdded { account, .. }
         | Event::DeviceRevoked { account, .. }
         | Event::LogForked { account, .. } => {
-            return Ok(*account == own || With::Account(*account) == with);
+            return Ok(*account == own || is_about(connection, &[*account], with)?);
         }
         Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
@@ -181,6 +184,22 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
     let peer = statement.query_row(params![conversation.as_bytes()], |row| row.get::<_, Option<[u8; 16]>>(0));
     // A conversation that is not kept here may have been with anybody.
     Ok(peer.optional()?.is_none_or(|peer| is_with(peer.map(AccountId::from_bytes), *conversation, with)))
+}
+
+/// Whether somebody looks at the conversation with one of these accounts, or at a group that one of them is in.
+fn is_about(connection: &Connection, accounts: &[AccountId], with: With) -> Result<bool, VaultError> {
+    let group = match with {
+        With::Account(account) => return Ok(accounts.contains(&account)),
+        With::Group(group) => group,
+    };
+    let sql = "SELECT EXISTS (SELECT 1 FROM roster WHERE conversation = ?1 AND account = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    for account in accounts {
+        if statement.query_row(params![group.as_bytes(), account.as_bytes()], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_with(peer: Option<AccountId>, conversation: ConversationId, with: With) -> bool {
@@ -213,18 +232,19 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
             reason: reason_of(row.get(11)?),
         });
     }
-    let conversation = ConversationId::from_bytes(row.get(1)?);
     let handle = |text: String| text.parse().map_err(|_| VaultError::Damaged("handle"));
-    if kind == RESTARTED {
-        let with: Option<String> = row.get(14)?;
-        let with = with.or(row.get(15)?).unwrap_or_else(|| conversation.to_string());
-        return Ok(HistoryItem::Restarted { conversation, with });
-    }
     if kind == SAFETY_NUMBER {
+        let conversation = row.get::<_, Option<[u8; 16]>>(1)?.map(ConversationId::from_bytes);
         let (with, numbers) = (handle(row.get(14)?)?, row.get::<_, String>(12)?);
         let (number_before, number) = numbers.split_once('\n').ok_or(VaultError::Damaged("safety number"))?;
         let (number_before, number) = (number_before.to_owned(), number.to_owned());
         return Ok(HistoryItem::SafetyNumber { conversation, with, number_before, number });
+    }
+    let conversation = ConversationId::from_bytes(row.get(1)?);
+    if kind == RESTARTED {
+        let with: Option<String> = row.get(14)?;
+        let with = with.or(row.get(15)?).unwrap_or_else(|| conversation.to_string());
+        return Ok(HistoryItem::Restarted { conversation, with });
     }
     let message_id = row.get::<_, Option<[u8; 16]>>(2)?.map(MessageId::from_bytes);
     let (server_time_ms, number) = (row.get(6)?, row.get(7)?);

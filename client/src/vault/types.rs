@@ -336,10 +336,10 @@ pub enum HistoryItem {
         /// With whom, or the group's name.
         with: String,
     },
-    /// From here on the server showed another account for the handle of whom the conversation is with.
+    /// From here on the server showed another account for the handle of somebody.
     SafetyNumber {
-        /// Which conversation.
-        conversation: ConversationId,
+        /// The conversation with that account alone, if there is one.
+        conversation: Option<ConversationId>,
         /// The handle.
         with: Handle,
         /// The safety number with the account that it stood for.

@@ -521,9 +521,8 @@ mod tests {
         );
         let said = Output::new(false).event(&changed).unwrap().unwrap();
         assert!(said.contains("gureum safety-number bob") && said.contains("another account"), "{said}");
-        let conversation = ConversationId::from_bytes([1; 16]);
         let (number_before, number) = ("1".to_owned(), "2".to_owned());
-        let marked = HistoryItem::SafetyNumber { conversation, with: handle, number_before, number };
+        let marked = HistoryItem::SafetyNumber { conversation: None, with: handle, number_before, number };
         assert_eq!(
             Output::new(true).history(&marked).unwrap(),
             r#"{"event":"safety_number_changed","with":"bob","number_before":"1","number":"2"}"#

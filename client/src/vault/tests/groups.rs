@@ -356,8 +356,8 @@ fn a_group_called_as_somebody_but_for_the_case_is_not_taken_for_them() {
     let found = |person: &mut Person, text: &str| person.vault.resolve(&text.parse().unwrap());
     for text in ["Bob", "BOB"] {
         let refused = found(&mut a, text);
-        let Err(TargetError::LikeHandle { id, handle, .. }) = refused else { panic!("{refused:?}") };
-        assert_eq!((id, handle.as_str()), (trap, "bob"));
+        let Err(TargetError::LikeHandle { id, handle, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!((*id, handle.as_str()), (trap, "bob"));
     }
     assert!(matches!(found(&mut a, &trap.to_string()), Ok(Resolved::Id(group)) if group.id == trap));
     relay.begin_group(&mut a, "Bobbie");

@@ -6,6 +6,7 @@ use gureum_proto::{
 };
 
 use super::attacks::ghost_package;
+use super::groups::three;
 use super::link::linked;
 use super::*;
 
@@ -29,6 +30,10 @@ impl Person {
     fn refuses(&mut self, found: &AccountFound) {
         let refused = self.vault.learn_account(found, 0);
         assert!(matches!(refused, Err(TrustError::HandleMoved { .. })), "{refused:?}");
+    }
+
+    fn history_with(&mut self, with: With) -> Vec<String> {
+        texts(self.vault.history(Some(with), 1000).unwrap())
     }
 
     /// Whom a handle stands for here.
@@ -99,14 +104,44 @@ fn a_group_goes_on_with_somebody_whose_handle_stands_for_another_account_and_tha
     c.take(&mut relay);
     c.say(&mut relay, talk, "hello, all");
     other.take(&mut relay);
-    for person in [&mut c, &mut other] {
-        assert_eq!(person.history(), ["the other Bob", "hello, all"]);
-    }
+    assert_eq!(other.history(), ["the other Bob", "hello, all"]);
     assert_eq!(c.numbers_told().len(), 1, "never twice");
+
+    // Who looks at the group alone sees it as well, and so does who asks for the account; others do not.
+    let marked = ["<safety number>", "the other Bob", "hello, all"];
+    assert_eq!(c.history(), marked);
+    assert_eq!(c.history_with(With::Group(talk)), marked);
+    assert_eq!(c.history_with(With::Account(b.account)), ["<safety number>"]);
+    let elsewhere = relay.begin_group(&mut c, "elsewhere");
+    assert_eq!(c.history_with(With::Group(elsewhere)), Vec::<String>::new());
+    for (group, count) in [(talk, 1), (elsewhere, 0)] {
+        let events = c.vault.unreported_events_with(With::Group(group), 99).unwrap();
+        let told = events.iter().filter(|stored| matches!(stored.event, Event::SafetyNumber { .. })).count();
+        assert_eq!(told, count, "{events:?}");
+    }
 
     c.vault.go_on_with_moved(&"bob".parse().unwrap()).unwrap();
     c.learn(&relay, other.account);
     assert_eq!(c.known_as("bob"), Some(other.account));
+}
+
+#[test]
+fn what_becomes_of_a_members_devices_is_news_in_a_group_and_nowhere_else() {
+    let (mut relay, mut a, mut b, _, talk) = three();
+    let elsewhere = relay.begin_group(&mut a, "elsewhere");
+    let second = Person::link(&mut relay, &b);
+    a.learn(&relay, b.account);
+    b.revoke(&mut relay, second.device);
+    a.learn(&relay, b.account);
+    let mut news = |group| {
+        let events = a.vault.unreported_events_with(With::Group(group), 99).unwrap();
+        let is_of_bob = |event: &Event| match event {
+            Event::DeviceAdded { account, .. } | Event::DeviceRevoked { account, .. } => *account == b.account,
+            _ => false,
+        };
+        events.into_iter().filter(|stored| is_of_bob(&stored.event)).count()
+    };
+    assert_eq!((news(talk), news(elsewhere)), (2, 0));
 }
 
 #[test]
