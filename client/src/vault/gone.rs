@@ -8,12 +8,13 @@ use super::{Event, VaultError};
 
 impl Work<'_> {
     /// Tells of those of whom the answer to a send says for the first time that they do not exist any more. All of whom it
-    /// says so, as people know them; who is not in the conversation is none of them, whatever the server says.
-    pub(super) fn tell_accounts_gone(&mut self, row: &Row, gone: &Gone) -> Result<Vec<String>, VaultError> {
+    /// says so, as people know them, and how many more; who is not in the conversation is none of them, whatever the server
+    /// says.
+    pub(super) fn tell_accounts_gone(&mut self, row: &Row, gone: &Gone) -> Result<(Vec<String>, u32), VaultError> {
         if gone.named().next().is_none() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
-        let Some(group) = self.group(row.id)? else { return Ok(Vec::new()) };
+        let Some(group) = self.group(row.id)? else { return Ok((Vec::new(), 0)) };
         let view = group.view(row.id);
         self.keep(row.id, group);
         let accounts = view.roster().accounts();
@@ -32,6 +33,8 @@ impl Work<'_> {
             let name = self.title(row)?;
             self.event(Event::AccountsGone { conversation: row.id, name, who: untold, is_admin })?;
         }
-        Ok(who)
+        // This account is in it, and there.
+        let others = accounts.len().saturating_sub(who.len() + 1);
+        Ok((who, gone.more().min(u32::try_from(others).unwrap_or(u32::MAX))))
     }
 }

@@ -269,7 +269,7 @@ fn accept(work: &mut Work<'_>, row: &OutboxRow, accepted: &Accepted) -> Result<S
     if let Some(message_id) = accepted.message_id {
         tell_early(work, row.conversation, &row.content_id, message_id)?;
     }
-    let gone = work.tell_accounts_gone(&conversation, &accepted.gone)?;
+    let (gone, gone_more) = work.tell_accounts_gone(&conversation, &accepted.gone)?;
     Ok(SentMessage {
         outbox: OutboxId(row.id),
         to: shown(conversation).with(),
@@ -277,6 +277,7 @@ fn accept(work: &mut Work<'_>, row: &OutboxRow, accepted: &Accepted) -> Result<S
         message_id: accepted.message_id,
         server_time_ms,
         gone,
+        gone_more,
     })
 }
 

@@ -153,6 +153,8 @@ pub struct SentMessage {
     pub server_time_ms: u64,
     /// Who in the conversation does not exist any more and gets nothing: the handles of the first, as far as they are known.
     pub gone: Vec<String>,
+    /// How many more there are of them: the server names only the first few.
+    pub gone_more: u32,
 }
 
 /// What [`super::Vault::take`] did.

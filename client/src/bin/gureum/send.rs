@@ -33,10 +33,12 @@ pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::
         server_time_ms: sent.server_time_ms,
         durability: "fsync",
         gone: sent.gone.clone(),
+        gone_more: (sent.gone_more > 0).then_some(sent.gone_more),
     };
+    let more = if sent.gone_more > 0 { format!(" and {} more", sent.gone_more) } else { String::new() };
     let gone = match printable(&sent.gone.join(", ")) {
         nobody if nobody.is_empty() => nobody,
-        who => format!(" (not to {who}: deleted from the server)"),
+        who => format!(" (not to {who}{more}: deleted from the server)"),
     };
     output.print_either(&line, &format!("{}  sent to {}{gone}", time_text(sent.server_time_ms), args.to))
 }

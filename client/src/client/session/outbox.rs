@@ -129,6 +129,7 @@ impl Session<'_> {
                     message_id: message.message_id,
                     server_time_ms: message.server_time_ms,
                     gone: Vec::new(),
+                    gone_more: 0,
                 }),
                 _ => None,
             });

@@ -1,5 +1,6 @@
 //! Accounts of which the server says that they do not exist any more.
 
+use gureum_proto::limits::SENT_GONE_MAX;
 use gureum_proto::{AccountId, ConversationId};
 
 use super::groups::three;
@@ -7,11 +8,15 @@ use super::*;
 
 /// Sends something, and says who is said to be gone.
 fn says(person: &mut Person, relay: &mut Relay, talk: ConversationId) -> Vec<String> {
+    sends(person, relay, talk).gone
+}
+
+fn sends(person: &mut Person, relay: &mut Relay, talk: ConversationId) -> SentMessage {
     person.queue(talk, "who is there?");
     let sends = person.vault.next_sends(0, 64).unwrap();
     let sent = relay.send(person, &sends[0]);
     match person.vault.settle(&sent).unwrap() {
-        Settled::Sent(message) => message.gone,
+        Settled::Sent(message) => message,
         other => panic!("{other:?}"),
     }
 }
@@ -43,6 +48,20 @@ fn who_does_not_exist_any_more_is_named_with_each_message_and_told_once() {
     a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
     assert_eq!(says(&mut a, &mut relay, talk), [""; 0]);
     assert_eq!(told(&mut a).len(), 1);
+}
+
+#[test]
+fn of_many_who_do_not_exist_any_more_the_first_are_named_and_the_others_counted() {
+    let (mut relay, mut a, b, c, talk) = three();
+    let mut gone = vec![b.account, c.account];
+    for number in 0..SENT_GONE_MAX - 1 {
+        let other = Person::register(&mut relay, &format!("person{number}"));
+        a.change(&mut relay, talk, &[Intent::Add(other.account)]);
+        gone.push(other.account);
+    }
+    relay.gone = gone;
+    let message = sends(&mut a, &mut relay, talk);
+    assert_eq!((message.gone.len(), message.gone_more), (SENT_GONE_MAX, 1));
 }
 
 #[test]
