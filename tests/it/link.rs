@@ -1,13 +1,14 @@
 //! All of a person's devices: linked by a code, listed, revoked, and brought back by words when all of them are lost.
 
 use std::fs;
+use std::process::Command;
 
 use ed25519_dalek::SigningKey;
 use gureum_client::vault::{KeySource, Vault};
 use gureum_client::{Client, Dialer};
-use gureum_proto::{DeviceKeys, LinkCode, Request, Response, sign_add};
+use gureum_proto::{ConversationKind, DeviceKeys, LinkCode, Request, Response, sign_add};
 use gureum_tests::World;
-use gureum_tests::child::Running;
+use gureum_tests::child::{Running, binary};
 use gureum_tests::person::{Ended, Person, event, gaps, number, string, texts};
 use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
@@ -99,6 +100,7 @@ fn a_code_that_nobody_shows_or_that_has_served_adds_nothing() {
     let world = World::start();
     let alice = world.person("alice");
     check_refused(&alice.run(&["devices", "approve", NOBODY]), "no device waits");
+    check_refused(&alice.run(&["devices", "approve", NOBODY]), "see `gureum whoami`");
     assert_eq!(alice.run(&["devices", "approve", "GLAEIR"]).code, Some(2));
     let tablet = Person::new("alice", world.directory("tablet"));
     let (mut running, code) = tablet.show_code(world.url(), "tablet");
@@ -236,6 +238,29 @@ fn a_revoked_device_is_cut_off_at_once_and_told_what_to_do() {
     check_refused(&alice.run(&["devices", "revoke", "tablet"]), "no device");
     let own = string(&alice.ok(&["whoami"])[0]["device"]);
     check_refused(&alice.run(&["devices", "revoke", &own]), "last device");
+}
+
+/// Runs a command as people do, and returns what it prints.
+#[track_caller]
+fn printed(person: &Person, args: &[&str]) -> String {
+    let mut command = Command::new(binary("gureum"));
+    command.arg("--home").arg(&person.home).args(args);
+    let mut running = Running::start(&mut command);
+    running.end_input();
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    running.out.all().join("\n")
+}
+
+#[test]
+fn of_the_conversations_that_a_revoked_device_was_in_those_are_counted_that_people_know() {
+    let (_world, alice, tablet, _bob) = with_a_tablet();
+    for device in [&alice, &tablet, &alice, &tablet] {
+        let _ = device.receive();
+    }
+    let known = Vault::open(&alice.home, &KeySource::File).unwrap().conversations().unwrap();
+    assert!(known.iter().any(|known| known.kind == ConversationKind::Own), "that of the devices is there: {known:?}");
+    let said = printed(&alice, &["devices", "revoke", "tablet"]);
+    assert!(said.ends_with("removed from 1 conversation"), "{said}");
 }
 
 #[test]

@@ -173,7 +173,8 @@ pub enum DeviceError {
     Code(#[from] LinkCodeError),
     /// Nobody waits under the code.
     #[error(
-        "no device waits with this code: run `gureum link` on the new device, leave it running, and use its code once"
+        "no device waits with this code: run `gureum link` on the new device with the address of this account's server (see \
+         `gureum whoami`), leave it running, and use its code once"
     )]
     NobodyWaits,
     /// What the new device says is not what such a device says.

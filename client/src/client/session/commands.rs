@@ -1,6 +1,6 @@
 //! What callers want of a session, and how it is begun.
 
-use gureum_proto::{DeviceId, Handle};
+use gureum_proto::{ConversationKind, DeviceId, Handle};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -36,9 +36,9 @@ pub(crate) enum Command {
 /// What became of a device that was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Revoked {
-    /// Conversations from which revoked devices were removed.
+    /// Conversations with others from which revoked devices were removed.
     pub removed_from: usize,
-    /// Conversations from which this device could not remove them now: whoever comes first does.
+    /// Those from which this device could not remove them now: whoever comes first does.
     pub left_to_others: usize,
 }
 
@@ -112,11 +112,12 @@ impl Session<'_> {
             return Ok(revoked);
         }
         for conversation in self.sync.vault.call(Vault::removals_due).await? {
-            if self.remove_now(conversation).await? {
-                revoked.removed_from += 1;
-            } else {
-                revoked.left_to_others += 1;
-            }
+            let known = self.sync.vault.call(move |vault| vault.conversation(conversation)).await?;
+            // People know nothing of the conversation of their own devices.
+            let counts = known.is_none_or(|known| known.kind != ConversationKind::Own);
+            let is_removed = self.remove_now(conversation).await?;
+            let count = if is_removed { &mut revoked.removed_from } else { &mut revoked.left_to_others };
+            *count += usize::from(counts);
         }
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
