@@ -81,6 +81,8 @@ fn the_life_of_a_group() {
     let refused = carol.run(&["send", "Readers", "still there?"]);
     assert!(refused.code == Some(1) && refused.said.contains("not in the group"), "{}", refused.said);
     assert_eq!(carol.ok(&["group", "list"]), Vec::<Value>::new());
+    let left = &carol.ok(&["group", "show", "Readers"])[0];
+    assert_eq!((&left["state"], &left["members"], &left["people"]), (&"left".into(), &0.into(), &Value::Array(vec![])));
     assert_eq!(texts(&carol.ok(&["history", "Readers"])), ["before dave", "with dave"], "it stays hers");
 
     assert_eq!(changes(&dave.ok(&["group", "leave", "Readers"])), [change("left", &["dave"])]);
@@ -92,6 +94,7 @@ fn the_life_of_a_group() {
     assert_eq!(shown(&alice, "Readers").1, people(&[("alice", "admin"), ("bob", "admin")]));
     let listed = alice.ok(&["group", "list"]);
     assert_eq!((&listed[0]["members"], &listed[0]["admin"], listed.len()), (&2.into(), &true.into(), 1));
+    assert_eq!(listed[0]["state"], "active");
 }
 
 #[test]

@@ -66,7 +66,9 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
     for group in client.groups().await?.iter().filter(|group| group.state != ConversationStatus::Left) {
         let admin = group.people.iter().any(|person| person.account == me && person.is_admin);
         let role = if admin { "  admin" } else { "" };
-        let text = format!("{}  {}  {} members{role}", group.conversation, printable(&group.name), group.people.len());
+        let why = standing(group).1.map(|why| format!("  ({why})")).unwrap_or_default();
+        let (name, members) = (printable(&group.name), group.people.len());
+        let text = format!("{}  {name}  {members} members{role}{why}", group.conversation);
         output.print_either(&line(group, admin, None), &text)?;
     }
     Ok(())
@@ -92,16 +94,35 @@ async fn show(client: &Client, output: Output, target: &Target) -> anyhow::Resul
         let devices = if person.devices == 1 { "device" } else { "devices" };
         lines.push(format!("  {}  {}  {} {devices}", person.handle, role(person.is_admin), person.devices));
     }
-    if group.state == ConversationStatus::Left {
-        lines.push("  you are not in it any more".to_owned());
-    }
+    lines.extend(standing(&group).1.map(|why| format!("  {why}")));
     output.print_either(&line(&group, admin, Some(people.collect())), &lines.join("\n"))
+}
+
+/// How a group stands, in a word for programs, and for people where nobody is shown in it or nothing goes on in it.
+fn standing(group: &GroupView) -> (&'static str, Option<String>) {
+    match group.state {
+        ConversationStatus::Active => ("active", None),
+        ConversationStatus::Left => ("left", Some("you are not in it any more".to_owned())),
+        ConversationStatus::Creating | ConversationStatus::Absent => {
+            ("joining", Some("this device is not in it yet; `gureum receive` brings it in".to_owned()))
+        }
+        ConversationStatus::Forked | ConversationStatus::Replaced => {
+            let why = "it is stopped: its members' device lists were violated, and nothing is sent in it";
+            ("stopped", Some(why.to_owned()))
+        }
+        ConversationStatus::Ahead => {
+            let id = group.conversation;
+            let why = format!("the server has gone back in it; ask its operator, then run `gureum restart {id}`");
+            ("gone_back", Some(why))
+        }
+    }
 }
 
 fn line(group: &GroupView, admin: bool, people: Option<Vec<PersonLine>>) -> Line<'static> {
     Line::GroupShown {
         conversation: group.conversation.to_string(),
         name: group.name.clone(),
+        state: standing(group).0,
         members: group.people.len(),
         admin,
         people,

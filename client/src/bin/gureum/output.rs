@@ -100,6 +100,7 @@ pub(crate) enum Line<'a> {
     GroupShown {
         conversation: String,
         name: String,
+        state: &'static str,
         members: usize,
         admin: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
