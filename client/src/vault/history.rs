@@ -54,7 +54,7 @@ impl Vault {
                     && message.own
                     && shows_receipts
                 {
-                    message.receipts = Some(receipts_of(connection, own, message.conversation, row.get(16)?)?);
+                    message.receipts = receipts_of(connection, own, message.conversation, row.get(16)?)?;
                 }
                 items.push(item);
             }

@@ -11,7 +11,7 @@ use super::work::{ACTIVE, Work};
 use super::{Event, ReadMark, Receipts, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::record::MARK;
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId, Receipt, ReceiptKind};
-use crate::limits::{RECEIPT_IDS_MAX, RECEIPT_ROWS_MAX, RECEIPTS_OWED_MAX};
+use crate::limits::{RECEIPT_ACCOUNTS_MAX, RECEIPT_IDS_MAX, RECEIPT_ROWS_MAX, RECEIPTS_OWED_MAX};
 
 /// A receipt that this device owes for a message.
 struct Owed {
@@ -302,13 +302,14 @@ fn tell(
     work.event(Event::Receipt { kind, conversation, message_id, by: work.handle(account)?, time_ms })
 }
 
-/// Who has got a message of this account.
+/// Who has got a message of this account; `None` where nobody has said so and so many are in the conversation that nobody
+/// does.
 pub(super) fn receipts_of(
     connection: &Connection,
     own: AccountId,
     conversation: ConversationId,
     id: ContentId,
-) -> Result<Receipts, VaultError> {
+) -> Result<Option<Receipts>, VaultError> {
     let sql = "SELECT c.handle, r.kind FROM receipt r JOIN contact c ON c.account = r.account
                WHERE r.conversation = ?1 AND r.content_id = ?2 AND r.account != ?3 ORDER BY r.time_ms, r.account, r.kind";
     let mut statement = connection.prepare_cached(sql)?;
@@ -324,7 +325,17 @@ pub(super) fn receipts_of(
             receipts.delivered_to.push(handle);
         }
     }
-    Ok(receipts)
+    let says_nothing = receipts.delivered_to.is_empty() && is_of_many(connection, conversation)?;
+    Ok((!says_nothing).then_some(receipts))
+}
+
+/// Whether more accounts are in a conversation than send receipts to one another.
+fn is_of_many(connection: &Connection, conversation: ConversationId) -> Result<bool, VaultError> {
+    let sql = "SELECT count(*) FROM (SELECT DISTINCT account FROM roster WHERE conversation = ?1 LIMIT ?2)";
+    let limit = RECEIPT_ACCOUNTS_MAX + 1;
+    let mut statement = connection.prepare_cached(sql)?;
+    let accounts: usize = statement.query_row(params![conversation.as_bytes(), limit], |row| row.get(0))?;
+    Ok(accounts == limit)
 }
 
 fn kind_of(number: u64) -> Result<ReceiptKind, VaultError> {

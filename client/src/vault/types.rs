@@ -270,8 +270,8 @@ pub struct Message {
     pub number: u64,
     /// Its position in this account's inbox; `None` for one that this device sent.
     pub seq: Option<u64>,
-    /// Who has got it, of one that this account wrote, as the history has it; `None` in an event, and where receipts are
-    /// off.
+    /// Who has got it, of one that this account wrote, as the history has it; `None` in an event, where receipts are
+    /// off, and where too many are in the conversation for there to be any.
     pub receipts: Option<Receipts>,
 }
 

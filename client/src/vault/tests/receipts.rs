@@ -5,7 +5,7 @@ use gureum_proto::{Code, ConversationId, EnvelopeBody};
 use super::groups::three;
 use super::*;
 use crate::e2ee::content::{Body, Content, ContentId, Receipt};
-use crate::limits::RECEIPT_IDS_MAX;
+use crate::limits::{RECEIPT_ACCOUNTS_MAX, RECEIPT_IDS_MAX};
 
 const DELIVERED: ReceiptKind = ReceiptKind::Delivered;
 const READ: ReceiptKind = ReceiptKind::Read;
@@ -285,6 +285,28 @@ fn a_receipt_is_encrypted_again_like_a_text_and_given_up_in_silence() {
     let told = b.vault.unreported_events(9).unwrap();
     assert!(!told.iter().any(|stored| matches!(stored.event, Event::SendFailed { .. })), "{told:?}");
     assert!(b.vault.next_sends(sends[0].counter, 64).unwrap().is_empty());
+}
+
+#[test]
+fn in_a_group_of_many_the_history_does_not_say_that_nobody_has_got_a_message() {
+    let (mut relay, mut a, mut b, _, talk) = three();
+    a.say(&mut relay, talk, "among few");
+    b.take(&mut relay);
+    b.confirm(&mut relay);
+    a.take(&mut relay);
+    a.inside(|work| {
+        for number in 3..=u8::try_from(RECEIPT_ACCOUNTS_MAX).unwrap() {
+            let sql = "INSERT INTO roster (conversation, account, device) VALUES (?1, ?2, ?2)";
+            work.connection.execute(sql, rusqlite::params![talk.as_bytes(), [number; 16]]).unwrap();
+        }
+    });
+    a.say(&mut relay, talk, "among many");
+    let history = a.vault.history(Some(With::Group(talk)), 9).unwrap();
+    let has_receipts = history.iter().map(|item| match item {
+        HistoryItem::Message(message) => message.receipts.is_some(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(has_receipts.collect::<Vec<_>>(), [true, false], "what is known is shown");
 }
 
 #[test]

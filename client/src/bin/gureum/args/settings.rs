@@ -6,7 +6,9 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 #[command(after_help = "\
 Examples:
   gureum settings
-  gureum settings receipts off")]
+  gureum settings receipts off
+
+In a group of more than 32 people there are no receipts, and in one of more than 64 nobody sees who types.")]
 pub(crate) struct SettingsArgs {
     #[command(subcommand)]
     pub(crate) change: Option<Setting>,
