@@ -84,11 +84,12 @@ impl Vault {
         })
     }
 
-    /// Begins a conversation with all devices of both accounts, whose logs must have been learned. To be ended by
-    /// [`Self::conversation_created`], [`Self::conversation_existed`] or [`Self::abandon_conversation`].
+    /// Begins a conversation with all devices of both accounts, whose logs must have been learned; one whose KeyPackage is
+    /// not that of a device in its account's log is left out. To be ended by [`Self::conversation_created`],
+    /// [`Self::conversation_existed`] or [`Self::abandon_conversation`].
     ///
     /// # Errors
-    /// There is one already, or a KeyPackage is not that of a device in its account's log.
+    /// There is one already, or no device of the other account can be invited.
     pub fn begin_conversation(
         &mut self,
         peer: AccountId,
@@ -256,16 +257,25 @@ pub(super) fn begin(
     if peer == own {
         return Err(BeginError::Oneself);
     }
-    let mut packages = BTreeMap::new();
+    let (mut packages, mut refused) = (BTreeMap::new(), None);
     let theirs = peer_packages.iter().map(|package| (peer, package));
     for (account, (device, bytes)) in theirs.chain(own_packages.iter().map(|package| (own, package))) {
         if !work.is_self(*device) {
-            let checked = check_package(work, account, *device, bytes, |mls, bytes| mls.read_key_package(bytes))?;
-            packages.insert(*device, checked);
+            match check_package(work, account, *device, bytes, |mls, bytes| mls.read_key_package(bytes)) {
+                Ok(checked) => {
+                    packages.insert(*device, checked);
+                }
+                // The other devices are not to wait for it: it joins by itself, if it is one.
+                Err(error @ BeginError::KeyPackage { .. }) => {
+                    tracing::warn!(%error, %device, "a device is not invited");
+                    refused = refused.or((account == peer).then_some(error));
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     if !peer_packages.iter().any(|(device, _)| packages.contains_key(device)) {
-        return Err(BeginError::NoDevice(peer));
+        return Err(refused.unwrap_or(BeginError::NoDevice(peer)));
     }
     let id = ConversationId::from_bytes(*random()?);
     let created = work.mls().create(id, packages.into_values().collect(), None).map_err(VaultError::from)?;

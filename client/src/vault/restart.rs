@@ -137,7 +137,7 @@ impl Vault {
     /// waits to be sent.
     ///
     /// # Errors
-    /// A KeyPackage is not that of a device in its account's log.
+    /// No device of the other account can be invited.
     pub fn begin_anew(
         &mut self,
         conversation: ConversationId,

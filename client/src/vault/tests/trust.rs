@@ -216,6 +216,23 @@ fn a_ghost_device_in_the_directory_is_not_invited() {
     assert_eq!(a.vault.conversations().unwrap(), []);
 }
 
+#[test]
+fn a_device_whose_key_package_is_refused_does_not_keep_the_others_out() {
+    let mut relay = Relay::default();
+    let (mut a, mut b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    a.learn(&relay, b.account);
+    let (ghost, own_ghost) = (ghost_package(&b).into(), ghost_package(&a).into());
+    let device = gureum_proto::DeviceId::from_bytes([7; 16]);
+    let package = relay.accounts.get_mut(&b.account).unwrap().packages.pop().unwrap();
+    let create = a.vault.begin_conversation(b.account, &[(device, ghost), package], &[(device, own_ghost)]).unwrap();
+    let talk = relay.create(&mut a, b.account, create);
+    b.take(&mut relay);
+    a.say(&mut relay, talk, "hello");
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["hello"]);
+    assert_eq!(a.view(talk).leaves.len(), 2, "the ghosts are not in it");
+}
+
 /// A conversation of Alice's with Bob in which a device is that neither has added.
 fn with_a_ghost(a: &mut Person, b: &mut Person) -> (ConversationId, Group, Vec<u8>) {
     let talk = ConversationId::from_bytes([5; 16]);
