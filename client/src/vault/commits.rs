@@ -104,7 +104,8 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
         Judged::Needs(need) => return Ok(Outcome::Needs(need)),
         Judged::Refused(why) => {
             work.put_row(&Row { state: ConversationStatus::Forked, ..row.clone() })?;
-            let event = Event::CommitRefused { conversation: row.id, why, stopped: true };
+            let with = work.title_of(row.id)?;
+            let event = Event::CommitRefused { conversation: row.id, with, why, stopped: true };
             return work.event(event).map(Box::new).map(Outcome::Stopped);
         }
     }

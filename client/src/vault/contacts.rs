@@ -123,7 +123,8 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     let pin = work.pin(account)?;
     let least = pin.map_or(seen, |pin| pin.length.max(seen));
     if found.log_length < least {
-        return Err(TrustError::Shorter { account, seen: least, shown: found.log_length });
+        let handle = work.handle_or_id(account)?;
+        return Err(TrustError::Shorter { account, handle, seen: least, shown: found.log_length });
     }
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
@@ -137,7 +138,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
             if stored_entry(work, account, number)? != entry.as_ref() {
-                return Err(TrustError::Forked(account));
+                return Err(forked(work, account));
             }
             continue;
         }
@@ -146,7 +147,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
             None => log = Some(DeviceLog::from_root(entry).map_err(invalid)?),
             Some(log) => {
                 let change = log.append(entry).map_err(|why| match why {
-                    LogError::Fork => TrustError::Forked(account),
+                    LogError::Fork => forked(work, account),
                     why => invalid(why),
                 })?;
                 if !first_time {
@@ -156,7 +157,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
             }
         }
         if log.as_ref().is_some_and(|log| pin.is_some_and(|pin| pin.length == log.length() && pin != log.at())) {
-            return Err(TrustError::Forked(account));
+            return Err(forked(work, account));
         }
         let sql = "INSERT INTO log_entry (account, number, entry) VALUES (?1, ?2, ?3)";
         work.connection.execute(sql, params![account.as_bytes(), number, entry.as_ref()])?;
@@ -185,6 +186,10 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
         Some(moved) => Err(moved),
         None => Ok(Learned { contact: Contact { account, handle: found.handle.clone(), log }, more }),
     }
+}
+
+fn forked(work: &Work<'_>, account: AccountId) -> TrustError {
+    work.handle_or_id(account).map_or_else(TrustError::from, |handle| TrustError::Forked { account, handle })
 }
 
 /// A handle that moved to another account is what an impostor would look like: a person must look.

@@ -111,15 +111,22 @@ pub enum OpenError {
 pub enum TrustError {
     /// The server's log is not the one seen before.
     #[error(
-        "the server shows another device log for {0} than before: somebody may be trying to read your messages; \
+        "the server shows another device log for {handle} than before: somebody may be trying to read your messages; \
          compare safety numbers"
     )]
-    Forked(AccountId),
+    Forked {
+        /// Whose.
+        account: AccountId,
+        /// What the account is known by here: its handle, or else its id.
+        handle: String,
+    },
     /// The server's log is shorter than the one seen before.
-    #[error("the server hides entries of the device log of {account}: {seen} were seen, {shown} are shown")]
+    #[error("the server hides entries of the device log of {handle}: {seen} were seen, {shown} are shown")]
     Shorter {
         /// Whose.
         account: AccountId,
+        /// What the account is known by here: its handle, or else its id.
+        handle: String,
         /// Entries seen before.
         seen: u64,
         /// Entries shown now.

@@ -38,6 +38,9 @@ pub enum Event {
         /// Where.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
         /// Its number there.
         number: u64,
         /// The server's id.
@@ -88,6 +91,9 @@ pub enum Event {
         /// Which.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
     },
     /// A device of somebody joined a conversation again that it was in: it had lost its state, or was away for long.
     MemberRejoined {
@@ -113,6 +119,9 @@ pub enum Event {
         /// Where.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
     },
     /// The server has gone back in a conversation to before what this device has seen. Nothing is sent there until a
     /// person decides: see [`super::Vault::restart`].
@@ -160,6 +169,9 @@ pub enum Event {
         /// Where.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
         /// The number of the first.
         from_number: u64,
         /// The number of the last.
@@ -256,6 +268,9 @@ pub enum Event {
         /// Where.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
         /// Why.
         why: String,
         /// Whether the conversation has stopped over it.
@@ -268,6 +283,9 @@ pub enum Event {
         /// Where.
         #[serde(with = "as_text")]
         conversation: ConversationId,
+        /// With whom, or the group's name, where that is known here.
+        #[serde(default)]
+        with: Option<String>,
         /// The server's reason.
         why: String,
     },

@@ -167,9 +167,9 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
         | Event::Read { conversation, .. }
-        | Event::Rejoined { conversation }
+        | Event::Rejoined { conversation, .. }
         | Event::MemberRejoined { conversation, .. }
-        | Event::Copied { conversation }
+        | Event::Copied { conversation, .. }
         | Event::GoneBack { conversation, .. }
         | Event::Restarted { conversation, .. }
         | Event::Group { conversation, .. }

@@ -32,7 +32,8 @@ impl Vault {
                 work.connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), from_number])?;
                 if let Some(missing) = work.missing(conversation, from_number, to_number)? {
                     let Missing { from_number, to_number, count } = missing;
-                    told.push(work.event(Event::Withheld { conversation, from_number, to_number, count })?);
+                    let with = work.title_of(conversation)?;
+                    told.push(work.event(Event::Withheld { conversation, with, from_number, to_number, count })?);
                 }
             }
             Ok(told)

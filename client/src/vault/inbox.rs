@@ -400,7 +400,8 @@ fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, w
         why,
     ])?;
     let (conversation, message_id) = (shared.conversation, shared.message_id);
-    let event = work.event(Event::Unreadable { conversation, number, message_id, why: why.to_owned() })?;
+    let with = work.title_of(conversation)?;
+    let event = work.event(Event::Unreadable { conversation, with, number, message_id, why: why.to_owned() })?;
     Ok(Entry::Done(vec![event]))
 }
 
@@ -437,7 +438,8 @@ fn take_commit_entry(
             Ok(Entry::Done(copied.into_iter().collect()))
         }
         Outcome::Invalid(why) => {
-            let event = work.event(Event::CommitRefused { conversation, why, stopped: false })?;
+            let with = work.title_of(conversation)?;
+            let event = work.event(Event::CommitRefused { conversation, with, why, stopped: false })?;
             Ok(Entry::Done(vec![event]))
         }
     }
@@ -455,8 +457,8 @@ fn take_welcome(
     let current = row.as_ref().map(|row| if is_over(row) { row.epoch_seen } else { row.epoch });
     let current = current.filter(|epoch| *epoch > 0);
     let refused = |work: &Work<'_>, why: String| {
-        let event =
-            work.event(Event::CommitRefused { conversation, why: format!("a welcome: {why}"), stopped: false })?;
+        let (with, why) = (work.title_of(conversation)?, format!("a welcome: {why}"));
+        let event = work.event(Event::CommitRefused { conversation, with, why, stopped: false })?;
         Ok(Entry::Done(vec![event]))
     };
     let join = match work.mls().open_welcome(conversation, welcome, current) {

@@ -184,7 +184,8 @@ pub(super) fn take_leave(
         }),
         Checked::Forged => {
             let why = format!("{} is said to leave, and has not signed that", work.handle_or_id(account)?);
-            let event = work.event(Event::CommitRefused { conversation, why, stopped: false })?;
+            let with = work.title_of(conversation)?;
+            let event = work.event(Event::CommitRefused { conversation, with, why, stopped: false })?;
             Ok(Entry::Done(vec![event]))
         }
     }

@@ -231,7 +231,8 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             } else if row.is_ahead() {
                 event = Some(restart::restarted(work, &row, epoch)?);
             } else if !comes_in {
-                event = Some(work.event(Event::Rejoined { conversation })?);
+                let with = work.title_of(conversation)?;
+                event = Some(work.event(Event::Rejoined { conversation, with })?);
             }
         }
         None => {

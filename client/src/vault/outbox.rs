@@ -336,5 +336,6 @@ pub(super) fn fail(
     let sql = "DELETE FROM outbox WHERE failed = 1 AND id NOT IN
                (SELECT id FROM outbox WHERE failed = 1 ORDER BY id DESC LIMIT ?1)";
     work.connection.execute(sql, params![OUTBOX_FAILED_MAX])?;
-    work.event(Event::SendFailed { outbox: OutboxId(row), conversation, why: why.to_owned() })
+    let with = work.title_of(conversation)?;
+    work.event(Event::SendFailed { outbox: OutboxId(row), conversation, with, why: why.to_owned() })
 }

@@ -105,7 +105,8 @@ impl Work<'_> {
         if std::mem::replace(&mut self.asked.has_told_of_a_copy, true) {
             return Ok(None);
         }
-        self.event(Event::Copied { conversation }).map(Some)
+        let with = self.title_of(conversation)?;
+        self.event(Event::Copied { conversation, with }).map(Some)
     }
 
     /// Whether an entry of the inbox was there when this home last took over from a newer copy, which may have made it.

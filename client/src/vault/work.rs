@@ -405,6 +405,15 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// The same of a conversation that people know of.
+    pub(super) fn title_of(&self, conversation: ConversationId) -> Result<Option<String>, VaultError> {
+        let Some(row) = self.row(conversation)?.filter(|row| !row.is_own()) else { return Ok(None) };
+        match row.peer {
+            Some(peer) => self.handle_or_id(peer).map(Some),
+            None => Ok(row.name),
+        }
+    }
+
     /// Whether a device is this one.
     pub(super) fn is_self(&self, device: DeviceId) -> bool {
         device == self.identity.device

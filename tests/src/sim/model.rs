@@ -342,7 +342,7 @@ impl Model {
             }
             // Whether it may be so shows in the balance.
             Event::Unreadable { .. } => inner.counts.unreadable += 1,
-            Event::Rejoined { conversation } => {
+            Event::Rejoined { conversation, .. } => {
                 self.journal.note(format!("{who} has joined again"));
                 let may = inner.may_rejoin || inner.may_come_late(who, *conversation);
                 self.journal.check(may, "nobody has to join again", || who.to_string());

@@ -68,12 +68,16 @@ pub(crate) enum Line<'a> {
     },
     Unreadable {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
         message_id: String,
         number: u64,
         why: &'a str,
     },
     Rejoined {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +88,8 @@ pub(crate) enum Line<'a> {
     },
     Copied {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
     },
     GoneBack {
         conversation: String,
@@ -157,11 +163,15 @@ pub(crate) enum Line<'a> {
     },
     CommitRefused {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
         why: &'a str,
         stopped: bool,
     },
     SendFailed {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
         why: &'a str,
     },
     Read {
@@ -213,6 +223,8 @@ pub(crate) enum Line<'a> {
     },
     Withheld {
         conversation: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        with: Option<&'a str>,
         from_number: u64,
         to_number: u64,
         count: u64,

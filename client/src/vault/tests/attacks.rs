@@ -112,7 +112,9 @@ fn a_forked_or_shorter_log_is_not_believed() {
     let (_, stranger) = Vault::create(other.path(), &KeySource::File, &relay::profile()).unwrap();
     let mut swapped = relay.found(b.account, 0);
     swapped.log_entries = vec![stranger.root_entry];
-    assert!(matches!(a.vault.learn_account(&swapped, 0), Err(TrustError::Forked(_))));
+    let refused = a.vault.learn_account(&swapped, 0).unwrap_err();
+    assert!(matches!(&refused, TrustError::Forked { handle, .. } if handle == "bob"), "{refused:?}");
+    assert!(refused.to_string().contains("device log for bob"), "{refused}");
     let mut shorter = relay.found(b.account, 1);
     shorter.log_length = 0;
     assert!(matches!(a.vault.learn_account(&shorter, 1), Err(TrustError::Shorter { seen: 1, shown: 0, .. })));

@@ -174,7 +174,10 @@ fn what_waited_for_a_refused_conversation_fails_and_says_so() {
     let made = a.vault.begin_conversation(b.account, &[package], &[]).unwrap().conversation;
     let queued = ["one", "two"].map(|text| a.vault.queue_text(made, text).unwrap());
     let failed = a.vault.abandon_conversation(made, "no such account").unwrap();
-    let expected = queued.map(|outbox| Event::SendFailed { outbox, conversation: made, why: "no such account".into() });
+    let expected = queued.map(|outbox| {
+        let (with, why) = (Some("bob".to_owned()), "no such account".to_owned());
+        Event::SendFailed { outbox, conversation: made, with, why }
+    });
     assert_eq!(failed.iter().map(|stored| stored.event.clone()).collect::<Vec<_>>(), expected);
     assert_eq!(a.vault.unreported_events(9).unwrap(), failed);
     assert_eq!(a.vault.unreported_events_with(b.account, 9).unwrap(), failed);

@@ -200,7 +200,7 @@ fn a_linked_device_believes_no_other_past_than_the_first_has_seen() {
     forked.accounts.get_mut(&b.account).unwrap().log.pop();
     let _third = Person::link(&mut forked, &b);
     let refused = tablet.vault.learn_account(&forked.found(b.account, 0), 0);
-    assert!(matches!(refused, Err(TrustError::Forked(_))), "{refused:?}");
+    assert!(matches!(refused, Err(TrustError::Forked { .. })), "{refused:?}");
 
     let mut half = relay.found(b.account, 0);
     half.log_entries.pop();

@@ -11,8 +11,9 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
     Some(match event {
         Event::Message(message) => message_json(message),
         Event::Gap { from_seq, to_seq, count, reason } => gap_json(*from_seq, *to_seq, *count, *reason),
-        Event::Unreadable { conversation, number, message_id, why } => Line::Unreadable {
+        Event::Unreadable { conversation, with, number, message_id, why } => Line::Unreadable {
             conversation: conversation.to_string(),
+            with: with.as_deref(),
             message_id: message_id.to_string(),
             number: *number,
             why,
@@ -33,16 +34,19 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         },
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
-        Event::Rejoined { conversation } => {
-            Line::Rejoined { conversation: conversation.to_string(), by: None, device: None }
+        Event::Rejoined { conversation, with } => {
+            Line::Rejoined { conversation: conversation.to_string(), with: with.as_deref(), by: None, device: None }
         }
         Event::MemberRejoined { conversation, by, device } => Line::Rejoined {
             conversation: conversation.to_string(),
+            with: None,
             by: Some(by.to_string()),
             device: Some(device.to_string()),
         },
         Event::Restored { conversations } => Line::Restored { conversations: *conversations },
-        Event::Copied { conversation } => Line::Copied { conversation: conversation.to_string() },
+        Event::Copied { conversation, with } => {
+            Line::Copied { conversation: conversation.to_string(), with: with.as_deref() }
+        }
         Event::GoneBack { conversation, with, epoch, epoch_seen, .. } => Line::GoneBack {
             conversation: conversation.to_string(),
             with: with.clone(),
@@ -67,8 +71,9 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             number_before,
             number,
         },
-        Event::Withheld { conversation, from_number, to_number, count } => Line::Withheld {
+        Event::Withheld { conversation, with, from_number, to_number, count } => Line::Withheld {
             conversation: conversation.to_string(),
+            with: with.as_deref(),
             from_number: *from_number,
             to_number: *to_number,
             count: *count,
@@ -84,10 +89,15 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         Event::AccountsGone { conversation, name, who, is_admin } => {
             Line::AccountsGone { conversation: conversation.to_string(), name, who, admin: *is_admin }
         }
-        Event::CommitRefused { conversation, why, stopped } => {
-            Line::CommitRefused { conversation: conversation.to_string(), why, stopped: *stopped }
+        Event::CommitRefused { conversation, with, why, stopped } => Line::CommitRefused {
+            conversation: conversation.to_string(),
+            with: with.as_deref(),
+            why,
+            stopped: *stopped,
+        },
+        Event::SendFailed { conversation, with, why, .. } => {
+            Line::SendFailed { conversation: conversation.to_string(), with: with.as_deref(), why }
         }
-        Event::SendFailed { conversation, why, .. } => Line::SendFailed { conversation: conversation.to_string(), why },
     })
 }
 
@@ -125,6 +135,7 @@ pub(super) fn history_json(item: &HistoryItem) -> Line<'_> {
         },
         HistoryItem::Unreadable { conversation, number, message_id, why, .. } => Line::Unreadable {
             conversation: conversation.to_string(),
+            with: None,
             message_id: message_id.to_string(),
             number: *number,
             why,

@@ -109,17 +109,42 @@ fn events_without_a_line_of_their_own_are_silent_or_named() {
     let conversation = ConversationId::from_bytes([0; 16]);
     check(&Event::Joined { conversation, peer: AccountId::from_bytes([2; 16]) }, "");
     check(
-        &Event::SendFailed { outbox: OutboxId(1), conversation, why: "not a member".to_owned() },
+        &Event::SendFailed { outbox: OutboxId(1), conversation, with: None, why: "not a member".to_owned() },
         r#"{"event":"send_failed","conversation":"00000000000000000000000000000000","why":"not a member"}"#,
     );
+}
+
+#[test]
+fn what_has_happened_in_a_conversation_says_in_which_as_far_as_that_is_known() {
+    let (conversation, message_id) = (ConversationId::from_bytes([1; 16]), MessageId::new(1_700_000_000_000, 5));
+    let why = || "for a reason".to_owned();
+    let events = |with: Option<&str>| {
+        let with = || with.map(str::to_owned);
+        [
+            Event::Rejoined { conversation, with: with() },
+            Event::Copied { conversation, with: with() },
+            Event::Unreadable { conversation, with: with(), number: 1, message_id, why: why() },
+            Event::CommitRefused { conversation, with: with(), why: why(), stopped: true },
+            Event::Withheld { conversation, with: with(), from_number: 1, to_number: 1, count: 1 },
+            Event::SendFailed { outbox: OutboxId(1), conversation, with: with(), why: why() },
+        ]
+    };
+    for event in events(Some("Book\u{202e} club")) {
+        let said = Output::new(false).event(&event).unwrap().unwrap();
+        assert!(said.contains("Book\\u{202e} club"), "{said}");
+    }
+    for event in events(None) {
+        let line = Output::new(true).event(&event).unwrap().unwrap();
+        assert!(!line.contains(r#""with":"#), "{line}");
+    }
 }
 
 #[test]
 fn who_joined_again_is_named_and_this_device_is_not() {
     let conversation = ConversationId::from_bytes([1; 16]);
     check(
-        &Event::Rejoined { conversation },
-        r#"{"event":"rejoined","conversation":"01010101010101010101010101010101"}"#,
+        &Event::Rejoined { conversation, with: Some("bob".to_owned()) },
+        r#"{"event":"rejoined","conversation":"01010101010101010101010101010101","with":"bob"}"#,
     );
     let (by, device) = ("bob".parse().unwrap(), DeviceId::from_bytes([3; 16]));
     check(
@@ -130,7 +155,10 @@ fn who_joined_again_is_named_and_this_device_is_not() {
         ),
     );
     check(&Event::Restored { conversations: 2 }, r#"{"event":"restored","conversations":2}"#);
-    check(&Event::Copied { conversation }, r#"{"event":"copied","conversation":"01010101010101010101010101010101"}"#);
+    check(
+        &Event::Copied { conversation, with: None },
+        r#"{"event":"copied","conversation":"01010101010101010101010101010101"}"#,
+    );
 }
 
 #[test]
@@ -225,16 +253,17 @@ fn another_account_under_a_handle_is_told_with_both_numbers_and_what_to_do() {
 #[test]
 fn what_is_withheld_says_where_and_how_much() {
     let conversation = ConversationId::from_bytes([1; 16]);
-    let withheld = Event::Withheld { conversation, from_number: 3, to_number: 5, count: 2 };
+    let withheld =
+        Event::Withheld { conversation, with: Some("bob".to_owned()), from_number: 3, to_number: 5, count: 2 };
     check(
         &withheld,
         concat!(
-            r#"{"event":"withheld","conversation":"01010101010101010101010101010101","from_number":3,"#,
+            r#"{"event":"withheld","conversation":"01010101010101010101010101010101","with":"bob","from_number":3,"#,
             r#""to_number":5,"count":2}"#
         ),
     );
     let said = Output::new(false).event(&withheld).unwrap().unwrap();
-    assert!(said.contains("2 messages") && said.contains("gap"), "{said}");
+    assert!(said.contains("2 messages of your conversation with bob") && said.contains("gap"), "{said}");
     check(
         &Event::Hidden { conversation },
         r#"{"event":"conversation_hidden","conversation":"01010101010101010101010101010101"}"#,

@@ -12,15 +12,18 @@ pub(super) fn event_text(event: &Event) -> String {
     match event {
         Event::Message(message) => message_text(message),
         Event::Gap { count, reason, .. } => gap_text(*count, *reason),
-        Event::Unreadable { why, .. } => format!("· a message came that this device cannot read: {}", printable(why)),
+        Event::Unreadable { with, why, .. } => {
+            format!("· a message came in {} that this device cannot read: {}", talk_text(with.as_deref()), printable(why))
+        }
         Event::Receipt { kind, message_id, by, .. } => {
             format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
         }
         Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
-        Event::Rejoined { .. } => {
-            "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
-        }
+        Event::Rejoined { with, .. } => format!(
+            "· this device joined {} again; what was said meanwhile stays unreadable to it",
+            talk_text(with.as_deref())
+        ),
         Event::MemberRejoined { by, .. } => {
             format!(
                 "· a device of {by} joined your conversation again; what was sent while it was not in, it may not have \
@@ -32,9 +35,10 @@ pub(super) fn event_text(event: &Event) -> String {
              any other copy of it stops"
                 .to_owned()
         }
-        Event::Copied { .. } => {
-            "· a copy of this home is in use: the next connection decides which of the two goes on".to_owned()
-        }
+        Event::Copied { with, .. } => format!(
+            "· a copy of this home is in use, as {} shows: the next connection decides which of the two goes on",
+            talk_text(with.as_deref())
+        ),
         Event::GoneBack { with, is_group, .. } => {
             gone_back_text(&GoneBack { with: printable(with), is_group: *is_group })
         }
@@ -45,7 +49,7 @@ pub(super) fn event_text(event: &Event) -> String {
         }
         Event::Restarted { with, .. } => restarted_text(with),
         Event::SafetyNumber { handle, number_before, number, .. } => moved_text(handle, number_before, number),
-        Event::Withheld { count, .. } => withheld_text(*count),
+        Event::Withheld { with, count, .. } => withheld_text(with.as_deref(), *count),
         Event::Hidden { .. } => "· the server does not show a conversation that another device of yours has told of: it hides \
                                  it, has gone back to before it began, or you have left it since"
             .to_owned(),
@@ -60,11 +64,14 @@ pub(super) fn event_text(event: &Event) -> String {
             format!("· {handle} has revoked a device: {}", device_text(*device, name.as_deref()))
         }
         Event::AccountsGone { conversation, name, who, is_admin } => gone_text(*conversation, name, who, *is_admin),
-        Event::CommitRefused { why, stopped, .. } => {
+        Event::CommitRefused { with, why, stopped, .. } => {
             let end = if *stopped { "; the conversation is stopped" } else { "" };
-            format!("· a change of a conversation was refused: {}{end}", printable(why))
+            format!("· a change of {} was refused: {}{end}", talk_text(with.as_deref()), printable(why))
         }
-        Event::SendFailed { why, .. } => format!("· a message of yours was not sent: {}", printable(why)),
+        Event::SendFailed { with, why, .. } => {
+            let to = with.as_deref().map(|with| format!(" to {}", printable(with))).unwrap_or_default();
+            format!("· a message of yours{to} was not sent: {}", printable(why))
+        }
     }
 }
 
@@ -150,10 +157,16 @@ fn read_text(unread: u64, by_device: &str) -> String {
     format!("· {what} of a conversation was read on {}", printable(by_device))
 }
 
-fn withheld_text(count: u64) -> String {
+/// A conversation as people know it, where it is known with whom.
+fn talk_text(with: Option<&str>) -> String {
+    with.map_or_else(|| "a conversation".to_owned(), |with| format!("your conversation with {}", printable(with)))
+}
+
+fn withheld_text(with: Option<&str>, count: u64) -> String {
     let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    let talk = talk_text(with);
     format!(
-        "· {messages} of a conversation did not come, without a gap that says why: the server keeps them back, or a copy \
+        "· {messages} of {talk} did not come, without a gap that says why: the server keeps them back, or a copy \
          of this home has sent them"
     )
 }
