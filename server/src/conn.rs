@@ -400,8 +400,8 @@ impl Shell {
         let listener: Arc<dyn Listener> = Arc::<Mailbox>::clone(&self.mailbox);
         let (account, device) = (from.account(), from.device());
         self.attached = Some(self.shared.hub.attach(account, device, subscribes, listener));
-        // A revocation, a deletion or a copy that took over between the look-up and this moment found no session to end: look again,
-        // now that any later one does.
+        // A revocation, a deletion or a copy that took over between the look-up and this moment found no session to end:
+        // look again, now that any later one does.
         let directory = Arc::clone(&self.shared.directory);
         let look = move || {
             let is_gone = directory.is_gone(account)?;

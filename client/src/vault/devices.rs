@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::key::random;
 use super::profile::check_device_name;
-use super::work::{ABSENT, ACTIVE, Work, load_log};
+use super::work::{ABSENT, ACTIVE, OWN, Work, load_log};
 use super::{DeviceError, Event, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::record::DEVICE_NAME;
 use crate::e2ee::seal;
@@ -274,13 +274,14 @@ pub(super) fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<Li
     Ok(contacts)
 }
 
-/// Conversations with the highest epoch seen, the one with the newest message first.
+/// Conversations with the highest epoch seen, the one with the newest message first; without that of the own devices, of
+/// which a person is never told that it is missing.
 fn conversations(connection: &Connection) -> Result<Vec<(ConversationId, u64)>, VaultError> {
     let sql = format!(
         "SELECT c.id, c.epoch_seen FROM conversation c
          LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m
          ON m.conversation = c.id
-         WHERE c.state IN ({ACTIVE}, {ABSENT}) AND c.epoch_seen <= ?1
+         WHERE c.state IN ({ACTIVE}, {ABSENT}) AND c.epoch_seen <= ?1 AND c.kind != {OWN}
          ORDER BY m.said IS NULL, m.said DESC, c.id LIMIT ?2"
     );
     let most = u64::try_from(LINK_CONVERSATIONS_MAX).unwrap_or(u64::MAX);

@@ -437,6 +437,9 @@ pub enum RejoinError {
     /// The account has left the group, or was removed.
     #[error("this account is not in the group any more")]
     Left,
+    /// Whom it is with has a handle that stands for another account here, and no person has agreed to that.
+    #[error("{0} stands for another account here")]
+    HandleMoved(Handle),
     /// The state is not one that this device may believe.
     #[error("the conversation's state is refused: {0}")]
     Refused(String),

@@ -473,6 +473,7 @@ fn take_welcome(
     let joining = match work.judge_joining(Judging::Accepted(conversation), row.as_ref(), &join.view)? {
         Joining::Into(row) => row,
         Joining::Needs(need) => return Ok(Entry::Blocked(need)),
+        Joining::Moved(handle) => return refused(work, format!("{handle} stands for another account here")),
         Joining::Refused(why) => return refused(work, why),
     };
     let group = work.mls().join(join)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use gureum_proto::membership::{Expected, Logs, Verdict, judge_group};
-use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog};
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, Handle};
 use rusqlite::{Connection, params};
 
 use super::work::{Row, Work, load_log};
@@ -25,6 +25,8 @@ pub(super) enum Joining {
     /// It may: into this one, in whose row it is not in yet.
     Into(Row),
     Needs(Need),
+    /// Whom it is with has a handle that stands for another account here: a person must look first.
+    Moved(Handle),
     Refused(String),
 }
 
@@ -124,9 +126,7 @@ impl Work<'_> {
             let peer = known.and_then(|row| row.peer).or_else(|| other_than(own, view));
             let Some(peer) = peer else { return Ok(Joining::Refused("nobody else is in it".into())) };
             if self.is_known_by_its_log(peer)? {
-                // A person must look first.
-                let why = format!("{} stands for another account here", self.handle(peer)?);
-                return Ok(Joining::Refused(why));
+                return Ok(Joining::Moved(self.handle(peer)?));
             }
             (Row::direct(id, peer), BTreeSet::from([own, peer]))
         };

@@ -109,6 +109,7 @@ pub(super) fn rejoin(
         Joining::Needs(Need::Account { account, .. }) => return Err(RejoinError::NeedsAccount(account)),
         Joining::Needs(Need::Members { .. }) => return Err(RejoinError::NeedsMembers),
         Joining::Needs(_) => return Err(RejoinError::Refused("it cannot be judged".into())),
+        Joining::Moved(handle) => return Err(RejoinError::HandleMoved(handle)),
         Joining::Refused(why) => return Err(RejoinError::Refused(why)),
     };
     let counter = work.next_counter()?.ok_or(VaultError::CountersUnresolved)?;

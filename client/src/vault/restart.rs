@@ -187,7 +187,7 @@ fn gone_back(work: &Work<'_>, row: &Row) -> Result<GoneBack, VaultError> {
 /// Whether there is more to a conversation than that the server has told of it.
 fn is_known(work: &Work<'_>, row: &Row) -> Result<bool, VaultError> {
     match row.peer {
-        Some(peer) => work.knows(peer),
+        Some(peer) => Ok(work.knows(peer)? && !work.is_known_by_its_log(peer)?),
         None => work.has_joined(row.id),
     }
 }

@@ -317,8 +317,20 @@ CREATE TABLE gone (
 ";
 
 /// What leads from each format to the next.
-const STEPS: [&str; 12] =
-    [TABLES, KEY_PACKAGES, GONE_BACK, EXPELLED, REMOVAL, LIFE, LINKING, RECEIPTS, GROUPS, TRUST, IN_STEP, ACCOUNTS_GONE];
+const STEPS: [&str; 12] = [
+    TABLES,
+    KEY_PACKAGES,
+    GONE_BACK,
+    EXPELLED,
+    REMOVAL,
+    LIFE,
+    LINKING,
+    RECEIPTS,
+    GROUPS,
+    TRUST,
+    IN_STEP,
+    ACCOUNTS_GONE,
+];
 
 const _: () = assert!(STEPS.len() == 12 && FORMAT == 12, "a step for each format");
 

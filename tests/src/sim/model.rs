@@ -368,6 +368,9 @@ impl Model {
             Event::SafetyNumber { .. } => {
                 self.journal.violate("no handle moves", format!("{who}: {:?}", stored.event));
             }
+            Event::LogForked { .. } => {
+                self.journal.violate("no device log forks", format!("{who}: {:?}", stored.event));
+            }
             Event::Hidden { .. } => {
                 self.journal.violate("no conversation is hidden", format!("{who}: {:?}", stored.event));
             }
@@ -383,6 +386,7 @@ impl Model {
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
             | Event::Receipt { .. }
+            | Event::Read { .. }
             | Event::AccountsGone { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}

@@ -21,6 +21,7 @@ fn trouble_of_one_conversation_is_told_from_that_of_the_connection() {
     check(RejoinError::Older { shown: 1, seen: 2 }, true);
     check(RejoinError::Refused("it is of another epoch".to_owned()), true);
     check(RejoinError::Raced, true);
+    check(RejoinError::HandleMoved("bob".parse().unwrap()), true);
     check(RejoinError::Vault(VaultError::CountersUnresolved), true);
     check(LinkError::Refused(Refusal::new(Code::NotMember)), true);
     check(TrustError::Forked { account: AccountId::from_bytes([1; 16]), handle: "bob".to_owned() }, true);

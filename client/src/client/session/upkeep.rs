@@ -185,6 +185,8 @@ impl Session<'_> {
         }
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
+        // Another process of this home may have something to tell and no connection.
+        self.receipts_later();
         self.outbox_due = true;
         Ok(())
     }

@@ -97,6 +97,12 @@ impl Sync {
         }
     }
 
+    /// The same from where the log is known to.
+    pub(super) async fn learn_log(&self, account: AccountId) -> Result<(), ClientError> {
+        let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
+        self.learn_needed(account, log_from).await
+    }
+
     pub(super) async fn learn_account(&self, account: AccountId) -> Result<Contact, ClientError> {
         let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
         self.learn(FindBy::Account(account), log_from).await

@@ -90,10 +90,7 @@ impl Sync {
             let state = Arc::clone(&group);
             match self.vault.run(move |vault| how(vault, conversation, &state)).await? {
                 Ok(submit) => return Ok(submit),
-                Err(RejoinError::NeedsAccount(account)) => {
-                    let log_from = self.vault.call(move |vault| vault.log_from(account)).await?;
-                    self.learn_needed(account, log_from).await?;
-                }
+                Err(RejoinError::NeedsAccount(account)) => self.learn_log(account).await?,
                 Err(RejoinError::NeedsMembers) => self.learn_members(conversation).await?,
                 Err(error) => return Err(error.into()),
             }
@@ -159,7 +156,7 @@ impl Sync {
         match held.peer {
             Some(peer) => {
                 for account in [peer, self.identity.account] {
-                    self.learn_account(account).await?;
+                    self.learn_log(account).await?;
                 }
             }
             None => self.learn_pending(conversation).await?,

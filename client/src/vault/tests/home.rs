@@ -83,7 +83,8 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
              DROP TABLE log_pin; DROP TABLE foretold; DROP TABLE device_name; DROP TABLE receipt;
              DROP TABLE receipt_owed; DROP TABLE mark; DROP TABLE setting; DROP TABLE roster; DROP TABLE intent;
              DROP TABLE claimed_package; DROP TABLE leave; DROP INDEX message_by_content; DROP INDEX message_by_number;
-             DROP TABLE numbering; DROP TABLE hole; DROP TABLE owed_record; DROP TABLE forked_log; DROP INDEX contact_by_handle;
+             DROP TABLE numbering; DROP TABLE hole; DROP TABLE owed_record; DROP TABLE forked_log;
+             DROP TABLE gone; DROP INDEX contact_by_handle;
              ALTER TABLE contact DROP COLUMN replaced_by; ALTER TABLE contact DROP COLUMN former;
              ALTER TABLE conversation DROP COLUMN joined_epoch; ALTER TABLE conversation DROP COLUMN must_rejoin;
              ALTER TABLE conversation DROP COLUMN kind; ALTER TABLE conversation DROP COLUMN name;

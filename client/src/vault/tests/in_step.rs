@@ -172,7 +172,8 @@ fn a_device_with_a_key_package_comes_in_by_the_welcome() {
     let mut second = Person::link(&mut relay, &a);
     a.learn(&relay, a.account);
     let package = second.vault.make_key_packages(1).unwrap().remove(0);
-    let own = begin_own(&mut relay, &mut a, &[(second.device, package), (a.device, Bytes::new())]);
+    let itself = a.device;
+    let own = begin_own(&mut relay, &mut a, &[(second.device, package), (itself, Bytes::new())]);
     assert_eq!(second.take(&mut relay), [], "nobody is told of it");
     assert_eq!((second.own().id, second.own().state), (own, ConversationStatus::Active));
     a.vault.set_typing(false).unwrap();

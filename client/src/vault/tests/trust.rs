@@ -150,11 +150,21 @@ fn nobody_whose_handle_stands_for_another_account_begins_a_conversation_of_two_u
     let [mut a, b] = ["alice", "bob"].map(|handle| Person::register(&mut relay, handle));
     a.learn(&relay, b.account);
     let mut other = Person::register(&mut relay, "bob");
-    relay.begin(&mut other, a.account);
+    let talk = relay.begin(&mut other, a.account);
     let events = a.take(&mut relay);
     let refused = |event: &Event| matches!(event, Event::CommitRefused { why, .. } if why.contains("another account"));
     assert!(events.iter().any(refused), "{events:?}");
+    let group = relay.conversations[&talk].group.clone();
+    for _ in 0..5 {
+        let refused = a.vault.rejoin(talk, &group).map(drop);
+        assert!(matches!(refused, Err(RejoinError::HandleMoved(_))), "{refused:?}");
+    }
     assert_eq!((a.numbers_told(), a.vault.conversations().unwrap()), (vec![(b.account, other.account)], vec![]));
+    // Who goes on with that account is in at once.
+    a.vault.go_on_with_moved(&"bob".parse().unwrap()).unwrap();
+    a.learn(&relay, other.account);
+    a.rejoin(&mut relay, talk);
+    assert_eq!(a.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! What is printed of events, word by word: other programs read it.
+//! What is printed is an interface: its lines stay as they are.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 use gureum_client::vault::{GroupChange, Message, OutboxId, Receipts};
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
