@@ -170,6 +170,27 @@ fn a_groups_name_that_is_somebodys_handle_is_nobody_until_it_is_said_which() {
 }
 
 #[test]
+fn what_is_typed_to_a_group_by_its_name_while_the_server_is_away_goes_out_when_it_is_back() {
+    let mut world = World::start();
+    let (alice, bob) = world.pair();
+    alice.ok(&["group", "create", "club", "bob"]);
+    alice.ok(&["send", "club", "before"]);
+    alice.ok(&["group", "create", "unasked", "bob"]);
+    assert!(world.stop().success());
+    let refused = alice.run(&["chat", "unasked"]);
+    assert!(refused.code == Some(1) && refused.said.contains("name it by its id"), "{}", refused.said);
+    let mut chat = Running::start(&mut alice.command(&["chat", "club"]));
+    let shows = |text: &'static str| move |line: &str| line.contains(text).then_some(());
+    chat.wait_for("the history", shows("before"));
+    chat.type_line("while it was away");
+    chat.wait_for("that it is kept", shows("is kept"));
+    world.restart();
+    let mut at_bob = bob.follow();
+    at_bob.wait_for_text("while it was away");
+    assert_eq!(texts(&at_bob.interrupt()), ["before", "while it was away"]);
+}
+
+#[test]
 fn a_group_called_as_somebody_but_for_the_case_gets_nothing_that_may_be_meant_for_them() {
     let world = World::start();
     let (alice, bob) = world.pair();

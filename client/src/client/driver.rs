@@ -144,9 +144,7 @@ impl Driver {
         match command {
             Command::Send { to, text, reply } => {
                 let queued = self.vault.call(move |vault: &mut Vault| {
-                    let conversation = match vault.resolve(&to)? {
-                        // Only the server knows whether somebody is called that as well.
-                        Resolved::Group(_) if to.handle_meant().is_some() => None,
+                    let conversation = match vault.resolve_alone(&to)? {
                         Resolved::Id(known) | Resolved::Group(known) => Some(known),
                         Resolved::Contact(contact) => vault.conversation_with(contact.account)?,
                         Resolved::Unknown => None,
@@ -170,7 +168,13 @@ impl Driver {
             }
             // Nobody hears it, and later it is not true.
             Command::Typing { .. } => (),
-            Command::Resolve { reply, .. } => drop(reply.send(Err(offline()))),
+            Command::Resolve { target, reply } => {
+                let known = match self.vault.call(move |vault: &mut Vault| vault.resolve_alone(&target)).await {
+                    Ok(Resolved::Unknown) => Err(offline()),
+                    known => known,
+                };
+                drop(reply.send(known));
+            }
             Command::Restart { reply, .. } => drop(reply.send(Err(offline()))),
             Command::Group { reply, .. } => drop(reply.send(Err(offline()))),
         }

@@ -242,6 +242,7 @@ pub(super) fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Resu
         work.mls().delete(group)?;
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
+    work.connection.execute("DELETE FROM name_asked WHERE conversation = ?1", params![id.as_bytes()])?;
     work.forget_intents(id)?;
     work.forget_holes(id)?;
     work.forget_removals(id)

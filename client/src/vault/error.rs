@@ -324,6 +324,19 @@ pub enum TargetError {
         /// Whom it may mean.
         handle: Handle,
     },
+    /// A group is called that, and the server, which is away, has never been asked whether somebody is as well.
+    #[error(
+        "the server is away, and only it knows whether somebody is called {handle}: to mean the group {name:?}, name it by \
+         its id ({id})"
+    )]
+    Unasked {
+        /// What was typed.
+        name: String,
+        /// The group.
+        id: ConversationId,
+        /// Whom it may mean.
+        handle: Handle,
+    },
     /// The database failed.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 12;
+const FORMAT: i64 = 13;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -316,8 +316,16 @@ CREATE TABLE gone (
 ) WITHOUT ROWID;
 ";
 
+/// Since format 13: groups whose name could be a handle, of which the server has said that it is nobody's.
+const NAMES_ASKED: &str = "
+CREATE TABLE name_asked (
+    conversation BLOB PRIMARY KEY,
+    handle TEXT NOT NULL               -- which the name was when it was asked
+) WITHOUT ROWID;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -330,9 +338,10 @@ const STEPS: [&str; 12] = [
     TRUST,
     IN_STEP,
     ACCOUNTS_GONE,
+    NAMES_ASKED,
 ];
 
-const _: () = assert!(STEPS.len() == 12 && FORMAT == 12, "a step for each format");
+const _: () = assert!(STEPS.len() == 13 && FORMAT == 13, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -114,6 +114,53 @@ impl Vault {
         Ok(Resolved::Group(group))
     }
 
+    /// As [`Self::resolve`], where the server cannot be asked whether a group's name is somebody's handle as well: what it
+    /// has said before holds on ([`Self::note_name_asked`]).
+    ///
+    /// # Errors
+    /// As there, and where it has never been asked.
+    pub fn resolve_alone(&mut self, target: &Target) -> Result<Resolved, TargetError> {
+        let resolved = self.resolve(target)?;
+        if let (Resolved::Group(group), Some(handle)) = (&resolved, target.handle_meant())
+            && !self.is_nobodys(group.id, &handle)?
+        {
+            return Err(TargetError::Unasked { name: target.to_string(), id: group.id, handle });
+        }
+        Ok(resolved)
+    }
+
+    /// The server has said whether somebody has a group's name for a handle.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn note_name_asked(
+        &mut self,
+        group: ConversationId,
+        handle: &Handle,
+        is_somebodys: bool,
+    ) -> Result<(), VaultError> {
+        self.write(|work| {
+            if is_somebodys {
+                let sql = "DELETE FROM name_asked WHERE conversation = ?1";
+                work.connection.prepare_cached(sql)?.execute(params![group.as_bytes()])?;
+            } else {
+                // What is known is not written again: each message to the group by its name asks.
+                let sql = "INSERT INTO name_asked (conversation, handle) VALUES (?1, ?2)
+                           ON CONFLICT (conversation) DO UPDATE SET handle = ?2 WHERE handle != ?2";
+                work.connection.prepare_cached(sql)?.execute(params![group.as_bytes(), handle.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn is_nobodys(&mut self, group: ConversationId, handle: &Handle) -> Result<bool, VaultError> {
+        self.read(|connection, _| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM name_asked WHERE conversation = ?1 AND handle = ?2)";
+            let key = params![group.as_bytes(), handle.as_str()];
+            Ok(connection.prepare_cached(sql)?.query_row(key, |row| row.get(0))?)
+        })
+    }
+
     /// Finds a group where nothing else can be meant: by its id, or by its name, whoever has it for a handle. An id may be
     /// that of a conversation of two.
     ///

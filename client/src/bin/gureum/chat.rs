@@ -36,7 +36,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
     let commands = session.commands();
     let resolved = match client.resolve(&args.with).await? {
-        // Somebody may be called that who is not known here, also where a group is.
+        // Somebody may be called that who is not known here, also where a group is. Without the server it counts what it
+        // has said before.
         Resolved::Group(_) if args.with.handle_meant().is_some() => {
             Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
         }

@@ -57,14 +57,12 @@ impl Session<'_> {
             return Ok(());
         }
         let sealed = self.sync.vault.call(move |vault: &mut Vault| {
-            let conversation = match vault.resolve(&with) {
-                // Only the server knows whether somebody is called that as well.
-                Ok(Resolved::Group(_)) if with.handle_meant().is_some() => None,
+            let conversation = match vault.resolve_alone(&with) {
                 Ok(Resolved::Id(known) | Resolved::Group(known)) => Some(known),
                 Ok(Resolved::Contact(contact)) => vault.conversation_with(contact.account)?,
                 Ok(Resolved::Unknown) => None,
-                Err(TargetError::Ambiguous { .. } | TargetError::LikeHandle { .. }) => None,
                 Err(TargetError::Vault(error)) => return Err(error),
+                Err(_) => None,
             };
             let Some(conversation) = conversation else { return Ok(None) };
             vault.seal_typing(conversation.id, types)

@@ -41,10 +41,17 @@ impl Sync {
             Resolved::Group(group) => {
                 let Some(handle) = target.handle_meant() else { return Ok(Resolved::Group(group)) };
                 let request = Request::FindAccount { by: FindBy::Handle(handle.clone()), log_from: 0 };
-                match self.link.request(&request).await {
-                    Ok(_) => Err(ClientError::NameOfBoth { name: target.to_string(), id: group.id, handle }),
-                    Err(LinkError::Refused(refusal)) if refusal.code == Code::NotFound => Ok(Resolved::Group(group)),
-                    Err(error) => Err(error.into()),
+                let is_somebodys = match self.link.request(&request).await {
+                    Ok(_) => true,
+                    Err(LinkError::Refused(refusal)) if refusal.code == Code::NotFound => false,
+                    Err(error) => return Err(error.into()),
+                };
+                let (id, asked) = (group.id, handle.clone());
+                self.vault.call(move |vault| vault.note_name_asked(id, &asked, is_somebodys)).await?;
+                if is_somebodys {
+                    Err(ClientError::NameOfBoth { name: target.to_string(), id, handle })
+                } else {
+                    Ok(Resolved::Group(group))
                 }
             }
             Resolved::Unknown => match target.handle() {

@@ -365,6 +365,28 @@ fn a_group_called_as_somebody_but_for_the_case_is_not_taken_for_them() {
 }
 
 #[test]
+fn without_the_server_a_groups_name_that_may_be_a_handle_stands_for_the_group_if_that_was_asked_before() {
+    let (mut relay, mut a, ..) = three();
+    let book = relay.begin_group(&mut a, "Book");
+    let alone = |person: &mut Person, text: &str| person.vault.resolve_alone(&text.parse().unwrap());
+    let refused = alone(&mut a, "Book");
+    assert!(matches!(&refused, Err(TargetError::Unasked { id, .. }) if *id == book), "{refused:?}");
+    a.vault.note_name_asked(book, &"book".parse().unwrap(), false).unwrap();
+    a.reopen();
+    for text in ["Book", "book"] {
+        assert!(matches!(alone(&mut a, text), Ok(Resolved::Group(group)) if group.id == book), "{text}");
+    }
+    // It has another name since, or somebody else has the handle.
+    a.change(&mut relay, book, &[Intent::Rename("Books".to_owned())]);
+    assert!(matches!(alone(&mut a, "Books"), Err(TargetError::Unasked { .. })));
+    a.vault.note_name_asked(book, &"books".parse().unwrap(), false).unwrap();
+    a.vault.note_name_asked(book, &"books".parse().unwrap(), true).unwrap();
+    assert!(matches!(alone(&mut a, "Books"), Err(TargetError::Unasked { .. })));
+    relay.begin_group(&mut a, "Book club");
+    assert!(matches!(alone(&mut a, "Book club"), Ok(Resolved::Group(_))), "which can be nobody's handle");
+}
+
+#[test]
 fn of_a_group_that_is_listed_the_device_joins_by_itself_and_one_that_is_not_is_left() {
     let (mut relay, mut a, mut b, _, talk) = three();
     let mut second = Person::link(&mut relay, &b);
