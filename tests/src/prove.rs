@@ -2,13 +2,16 @@
 //! program `prove` runs them as large as one likes.
 
 pub mod books;
+pub mod contention;
 pub mod cost;
 pub mod crash;
+pub mod crowd;
 pub mod devices;
 pub mod disk;
 pub mod expiry;
 pub mod fleet;
 mod good;
+pub mod groups;
 pub mod homes;
 pub mod keys;
 pub mod kill;

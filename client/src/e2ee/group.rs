@@ -310,6 +310,11 @@ impl Group {
         self.0.epoch().as_u64()
     }
 
+    /// What all members of its epoch have in common, and nobody else (RFC 9420 §8.7).
+    pub(crate) fn authenticator(&self) -> Vec<u8> {
+        self.0.epoch_authenticator().as_slice().to_vec()
+    }
+
     /// Its leaves.
     pub(crate) fn leaves(&self) -> Vec<Leaf> {
         self.0.members().map(|member| leaf_of_member(&member)).collect()

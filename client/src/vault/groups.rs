@@ -110,6 +110,22 @@ impl Vault {
             None => Err(VaultError::NoConversation(conversation).into()),
         })
     }
+
+    /// The epoch that this device is in, and what all who are in it have in common and nobody else (RFC 9420 §8.7): two
+    /// devices that show the same have the same tree, roster, state and keys. `None` where this device is not in.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn epoch_authenticator(&mut self, conversation: ConversationId) -> Result<Option<(u64, Vec<u8>)>, VaultError> {
+        self.write(|work| {
+            let is_in = work.row(conversation)?.is_some_and(|row| row.state == ConversationStatus::Active);
+            let group = if is_in { work.group(conversation)? } else { None };
+            let Some(group) = group else { return Ok(None) };
+            let shared = (group.epoch(), group.authenticator());
+            work.keep(conversation, group);
+            Ok(Some(shared))
+        })
+    }
 }
 
 fn shown(work: &mut Work<'_>, row: &Row) -> Result<GroupView, VaultError> {

@@ -22,7 +22,7 @@ use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
 /// The epoch in which a conversation begins.
-const FIRST_EPOCH: u64 = 1;
+pub(super) const FIRST_EPOCH: u64 = 1;
 
 /// What became of one entry.
 pub(super) enum Entry {
@@ -217,7 +217,7 @@ fn open(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Resu
             Ok(need.map_or(Opened::Unreadable(why), Opened::Blocked))
         }
         Err(MessageError::Unreadable { why, epoch }) => Ok(match epoch {
-            Some(epoch) if work.was_for_siblings(id, epoch)? => Opened::Passed,
+            Some(epoch) if work.was_for_others(id, epoch)? => Opened::Passed,
             _ => Opened::Unreadable(why),
         }),
         Err(MessageError::Ahead) => {
@@ -456,6 +456,7 @@ fn take_welcome(
     let is_over = |row: &Row| row.is_ahead() || row.state == ConversationStatus::Left;
     let current = row.as_ref().map(|row| if is_over(row) { row.epoch_seen } else { row.epoch });
     let current = current.filter(|epoch| *epoch > 0);
+    let comes_back = row.as_ref().is_some_and(|row| row.state == ConversationStatus::Left);
     let refused = |work: &Work<'_>, why: String| {
         let (with, why) = (work.title_of(conversation)?, format!("a welcome: {why}"));
         let event = work.event(Event::CommitRefused { conversation, with, why, stopped: false })?;
@@ -483,6 +484,9 @@ fn take_welcome(
     work.keep(conversation, group);
     let row = Row { state: ConversationStatus::Active, epoch, epoch_seen: epoch, ..joining };
     work.put_row(&row)?;
+    if comes_back {
+        work.forget_joined(conversation)?;
+    }
     work.note_joined(conversation, epoch)?;
     work.note_fresh_keys(conversation)?;
     work.forget_numbers(conversation)?;

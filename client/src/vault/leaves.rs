@@ -76,30 +76,60 @@ impl Vault {
     /// The entries do not hold, or are not those seen before; then nothing changes. Or the handle stands for another
     /// account: then the log is kept, and that is told once, as by [`Vault::learn_account`].
     pub fn learn_member(&mut self, conversation: ConversationId, member: &MemberLog) -> Result<(), TrustError> {
-        self.write(|work| {
-            let MemberLog { account, handle, log_entries, leave } = member.clone();
-            let log_length = u64::try_from(log_entries.len()).unwrap_or(u64::MAX);
-            let seen = held_log(work.connection, account)?.map_or(0, |log| log.length());
-            let least = work.pin(account)?.map_or(seen, |pin| pin.length.max(seen));
-            let mut moved = None;
-            // As many entries come as fit: fewer than were seen say nothing.
-            if log_length >= least {
-                match learn(work, &AccountFound { account, handle, log_entries, log_length }, 0) {
-                    // What was noted of it stays; and who leaves does so under any handle.
-                    Err(error @ TrustError::HandleMoved { .. }) => moved = Some(error),
-                    learned => learned.map(drop)?,
-                }
-            }
-            let row = work.row(conversation)?.filter(is_in_group);
-            if let (Some(row), Some(signed)) = (row, leave)
-                && signed.leave().account == account
-                && check(work, &signed)? == Checked::Holds
-            {
-                note_statement(work, &row, &signed)?;
-            }
-            Ok::<_, TrustError>(moved.map_or(Ok(()), Err))
-        })?
+        self.write(|work| learn_member(work, conversation, member))?
     }
+
+    /// As [`Self::learn_member`], of many in one transaction: one that does not hold costs no other.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn learn_members(
+        &mut self,
+        conversation: ConversationId,
+        members: &[MemberLog],
+    ) -> Result<Vec<Result<(), TrustError>>, VaultError> {
+        self.write(|work| {
+            let mut learned = Vec::with_capacity(members.len());
+            for member in members {
+                let step = work.step(|work| learn_member(work, conversation, member).map(|told| (told, true)));
+                learned.push(match step {
+                    Ok(told) => told,
+                    Err(TrustError::Vault(error)) => return Err(error),
+                    Err(error) => Err(error),
+                });
+            }
+            Ok(learned)
+        })
+    }
+}
+
+/// What the outer error has begun is to be undone; after the inner one it stays.
+fn learn_member(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    member: &MemberLog,
+) -> Result<Result<(), TrustError>, TrustError> {
+    let MemberLog { account, handle, log_entries, leave } = member.clone();
+    let log_length = u64::try_from(log_entries.len()).unwrap_or(u64::MAX);
+    let seen = held_log(work.connection, account)?.map_or(0, |log| log.length());
+    let least = work.pin(account)?.map_or(seen, |pin| pin.length.max(seen));
+    let mut moved = None;
+    // As many entries come as fit: fewer than were seen say nothing.
+    if log_length >= least {
+        match learn(work, &AccountFound { account, handle, log_entries, log_length }, 0) {
+            // What was noted of it stays; and who leaves does so under any handle.
+            Err(error @ TrustError::HandleMoved { .. }) => moved = Some(error),
+            learned => learned.map(drop)?,
+        }
+    }
+    let row = work.row(conversation)?.filter(is_in_group);
+    if let (Some(row), Some(signed)) = (row, leave)
+        && signed.leave().account == account
+        && check(work, &signed)? == Checked::Holds
+    {
+        note_statement(work, &row, &signed)?;
+    }
+    Ok(moved.map_or(Ok(()), Err))
 }
 
 impl Work<'_> {

@@ -3,6 +3,7 @@
 use gureum_proto::{ConversationId, SubmitCommit};
 use rusqlite::{OptionalExtension, params};
 
+use super::inbox::FIRST_EPOCH;
 use super::plan::{Planned, plan};
 use super::work::{Row, Work};
 use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
@@ -247,11 +248,13 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             name = after.state.map(|state| state.name().to_owned());
         }
     }
-    let (peer, epoch_seen) = (row.peer, if row.is_ahead() { epoch } else { row.epoch_seen });
+    let (peer, is_group, epoch_seen) = (row.peer, row.is_group(), if row.is_ahead() { epoch } else { row.epoch_seen });
     work.put_row(&Row { epoch, state: ConversationStatus::Active, epoch_seen, name, ..row })?;
     work.note_renewed(conversation)?;
     if own.rejoined.is_some() {
-        work.note_joined(conversation, epoch)?;
+        // An account's first device that comes in without a Welcome had one: what was sent since then it has missed.
+        let since = if is_group && work.identity.log_entry == 0 { FIRST_EPOCH } else { epoch };
+        work.note_joined(conversation, since)?;
         work.note_fresh_keys(conversation)?;
         if let Some(peer) = peer {
             restart::replace(work, peer, conversation)?;

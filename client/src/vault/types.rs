@@ -220,7 +220,7 @@ pub enum Need {
         /// Of this conversation.
         conversation: ConversationId,
     },
-    /// `ReadMemberLogs`, each of which [`super::Vault::learn_member`] takes: more than one log is missing.
+    /// `ReadMemberLogs`, pages of which [`super::Vault::learn_members`] takes: more than one log is missing.
     Members {
         /// Of this conversation.
         conversation: ConversationId,

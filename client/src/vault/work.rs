@@ -275,13 +275,21 @@ impl<'a> Work<'a> {
         Ok(self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0))?)
     }
 
-    /// Whether a message of an epoch was sent before this device came into the conversation, to the devices that the
-    /// account had then.
-    pub(super) fn was_for_siblings(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
-        let sql = "SELECT joined_epoch FROM conversation WHERE id = ?1";
-        let joined: Option<u64> =
-            self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], |row| row.get(0)).optional()?;
-        Ok(self.identity.log_entry > 0 && joined.is_some_and(|joined| epoch < joined))
+    /// The account was out of a group: from its next coming on it is in it anew.
+    pub(super) fn forget_joined(&self, id: ConversationId) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET joined_epoch = 0 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![id.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Whether a message of an epoch was encrypted before this device came into the conversation: for the devices that the
+    /// account had then, or for a group in which it was not.
+    pub(super) fn was_for_others(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
+        let sql = "SELECT joined_epoch, kind = 1 FROM conversation WHERE id = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, bool>(1)?));
+        let found = self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], read).optional()?;
+        let is_linked = self.identity.log_entry > 0;
+        Ok(found.is_some_and(|(joined, is_group)| (is_linked || is_group) && epoch < joined))
     }
 
     pub(super) fn note_renewed(&self, id: ConversationId) -> Result<(), VaultError> {

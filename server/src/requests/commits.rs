@@ -39,6 +39,11 @@ impl Requests {
         if let Some(result) = window.find(submit.counter) {
             return Ok(Planned::Before(result.number));
         }
+        // Of several that are made at once all but one come too late: no tree is read and verified for those.
+        let current = self.member_conversation(from, submit.conversation)?.epoch;
+        if submit.epoch != current {
+            return Err(epoch_conflict(current).into());
+        }
         let (_, group_info, tree) = self.member_group(from, submit.conversation)?;
         let log = self.own_log(from)?;
         let log_entry = log.device(from.device()).ok_or_else(|| Refusal::new(Code::DeviceUnknown))?.added_at;
@@ -51,9 +56,7 @@ impl Requests {
         let applied =
             self.by_logs(|logs| mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, logs))?;
         let next = applied.map_err(|error| match error {
-            CommitError::Epoch { current } => {
-                Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
-            }
+            CommitError::Epoch { current } => epoch_conflict(current),
             CommitError::Invalid(why) => invalid(why),
             CommitError::Stored(error) => {
                 tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
@@ -120,4 +123,8 @@ impl Requests {
         })
         .await
     }
+}
+
+fn epoch_conflict(current: u64) -> Refusal {
+    Refusal::with_detail(Code::EpochConflict, format!("the conversation is at epoch {current}"))
 }

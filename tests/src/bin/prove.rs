@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gureum_tests::disk::FileSystem;
-use gureum_tests::prove::{devices, disk, expiry, homes, keys, kill, network, peers, power, reclaim, soak};
+use gureum_tests::prove::{
+    contention, devices, disk, expiry, groups, homes, keys, kill, network, peers, power, reclaim, soak,
+};
 
 /// Proves what Gureum promises, against the real programs and a real disk.
 #[derive(Debug, Parser)]
@@ -43,6 +45,11 @@ enum What {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Many groups on one server, and a large one: how fast they are made, talked in and changed; and every member has what
+    /// was said while it was one, once, in one order, and nothing else.
+    Groups(Groups),
+    /// One conversation that all its admins change at once while they talk: it converges, nobody is stuck, nothing is lost.
+    Contention(Contention),
     /// Bad peers of every kind at scale: good users talk on, memory and descriptors stay within their bounds.
     Peers(Peers),
     /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
@@ -108,6 +115,47 @@ struct Network {
     /// Messages of each of the two in each case.
     #[arg(long, default_value_t = 400)]
     messages: usize,
+}
+
+#[derive(Debug, Args)]
+struct Groups {
+    /// Groups.
+    #[arg(long, default_value_t = 100)]
+    groups: usize,
+    /// Accounts in each.
+    #[arg(long, default_value_t = 100)]
+    members: usize,
+    /// Accounts in the large one; 0 for none.
+    #[arg(long, default_value_t = 1_000)]
+    large: usize,
+    /// Accounts in all, of which the groups are drawn.
+    #[arg(long, default_value_t = 1_000)]
+    accounts: usize,
+    /// Accounts that are connected all along; a tenth of each group, and of the large one, with the defaults.
+    #[arg(long, default_value_t = 100)]
+    connected: usize,
+    /// Accounts that come at the end and take what has waited.
+    #[arg(long, default_value_t = 20)]
+    late: usize,
+    /// Messages in each group one by one, and as many at once.
+    #[arg(long, default_value_t = 20)]
+    messages: usize,
+    /// Who is in which group, and who speaks.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct Contention {
+    /// Admins, each a client of its own; at most 64.
+    #[arg(long, default_value_t = 50)]
+    clients: usize,
+    /// How long.
+    #[arg(long = "for", default_value = "60s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Who does what when.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +230,11 @@ fn main() -> anyhow::Result<()> {
             };
             serde_json::to_value([half(None), half(Some("5s"))])?
         }
+        What::Groups(args) => serde_json::to_value(groups::run(&args.options()))?,
+        What::Contention(Contention { clients, duration, seed }) => {
+            let options = contention::Options { clients, duration, changes: None, seed, tells: true };
+            serde_json::to_value(contention::run(&options))?
+        }
         What::Peers(args) => serde_json::to_value(peers::run(&args.options()))?,
         What::Kill { rounds, short_rounds } => {
             serde_json::to_value(kill::run(&kill::Options { rounds, short_rounds, tells: true }))?
@@ -207,6 +260,13 @@ impl Expiry {
     fn options(self) -> expiry::Options {
         let Self { messages, days, accounts, body_bytes, seed, directory } = self;
         expiry::Options { messages, days, accounts, body_bytes, seed, directory, tells: true }
+    }
+}
+
+impl Groups {
+    fn options(&self) -> groups::Options {
+        let &Self { groups, members, large, accounts, connected, late, messages, seed } = self;
+        groups::Options { groups, members, large, accounts, connected, late, messages, batch: 20, seed, tells: true }
     }
 }
 

@@ -134,10 +134,8 @@ impl Sync {
                 return Err(ClientError::Mismatched);
             };
             let last = logs.last().map(|member| member.account);
-            let learn = move |vault: &mut Vault| {
-                logs.iter().map(|member| vault.learn_member(conversation, member)).collect::<Vec<_>>()
-            };
-            for learned in self.vault.run(learn).await? {
+            let learn = move |vault: &mut Vault| vault.learn_members(conversation, &logs);
+            for learned in self.vault.call(learn).await? {
                 match learned {
                     Err(TrustError::Vault(error)) => return Err(error.into()),
                     // Of a handle that stands for another account here the vault has told.

@@ -250,6 +250,27 @@ fn a_commit_that_adds_somebody_brings_the_tree_in_its_welcome_alone() {
 }
 
 #[test]
+fn who_is_added_is_not_told_of_what_was_encrypted_before_and_neither_is_who_is_added_again() {
+    let (mut relay, mut a, mut b, _, talk) = three();
+    let mut d = Person::register(&mut relay, "dave");
+    a.change(&mut relay, talk, &[Intent::Add(d.account)]);
+    // Bob has not heard of it, and the server gives what he says to all who are in the group.
+    b.say(&mut relay, talk, "to those of before");
+    a.say(&mut relay, talk, "to all");
+    d.take(&mut relay);
+    assert_eq!(d.history(), ["to all"]);
+    a.change(&mut relay, talk, &[Intent::Remove(d.account)]);
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "without dave");
+    a.change(&mut relay, talk, &[Intent::Add(d.account)]);
+    b.say(&mut relay, talk, "still without");
+    a.say(&mut relay, talk, "to all again");
+    d.take(&mut relay);
+    assert_eq!(d.history(), ["to all", "to all again"]);
+    assert_eq!(a.vault.epoch_authenticator(talk).unwrap(), d.vault.epoch_authenticator(talk).unwrap());
+}
+
+#[test]
 fn only_admins_change_a_group_and_the_last_one_stays() {
     let (mut relay, mut a, mut b, mut c, talk) = three();
     let refused = b.vault.intend(talk, &[Intent::Remove(c.account)]);

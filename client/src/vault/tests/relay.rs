@@ -175,8 +175,9 @@ impl Person {
             Need::Rejoin { conversation } => self.rejoin(relay, conversation),
             Need::Removal { conversation } => self.remove_revoked(relay, conversation),
             Need::Members { conversation } => {
-                for member in relay.member_logs(conversation) {
-                    has_log(self.vault.learn_member(conversation, &member));
+                let members = relay.member_logs(conversation);
+                for learned in self.vault.learn_members(conversation, &members).unwrap() {
+                    has_log(learned);
                 }
             }
         }
