@@ -16,7 +16,9 @@ pub enum CommitAnswer {
     Accepted,
     /// Another commit came first: what it was to do can be done by another.
     Lost,
-    /// It is not valid, and so is nothing that a person wanted by it.
+    /// Something in it is not valid; without that it may be.
+    Invalid(String),
+    /// This device may not commit there, whatever a person wants by it.
     Refused(String),
 }
 
@@ -73,7 +75,7 @@ impl Vault {
     }
 
     /// Takes the answer to a commit that was submitted under this counter, unless another process of this home has: then
-    /// another commit may be pending.
+    /// another commit may be pending. Whether there is something left of a commit that is not valid, which may be.
     ///
     /// # Errors
     /// The database failed.
@@ -82,19 +84,26 @@ impl Vault {
         conversation: ConversationId,
         counter: u64,
         answer: &CommitAnswer,
-    ) -> Result<(), VaultError> {
+    ) -> Result<bool, VaultError> {
         self.write(|work| {
             if pending(work, conversation)?.is_none_or(|own| own.submit.counter != counter) {
-                return Ok(());
+                return Ok(false);
             }
             match answer {
-                CommitAnswer::Accepted => accepted(work, conversation).map(drop),
-                CommitAnswer::Lost => drop_pending(work, conversation),
+                CommitAnswer::Accepted => drop(accepted(work, conversation)?),
+                CommitAnswer::Lost => drop_pending(work, conversation)?,
+                CommitAnswer::Invalid(why) => {
+                    let intents = work.intents_of(conversation, counter)?;
+                    drop_pending(work, conversation)?;
+                    work.divide_or_refuse(conversation, &intents, why)?;
+                    return Ok(!intents.is_empty() && !work.open_intents(conversation)?.is_empty());
+                }
                 CommitAnswer::Refused(why) => {
                     work.refuse_intents_of(conversation, counter, why)?;
-                    drop_pending(work, conversation)
+                    drop_pending(work, conversation)?;
                 }
             }
+            Ok(false)
         })
     }
 
@@ -117,7 +126,8 @@ impl Vault {
     }
 }
 
-/// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one.
+/// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one. Who cannot
+/// be added, whatever else the KeyPackage is good for, is left out.
 pub(super) fn make(
     work: &mut Work<'_>,
     conversation: ConversationId,
@@ -128,30 +138,35 @@ pub(super) fn make(
     }
     let row = work.row(conversation)?.filter(|row| row.state == ConversationStatus::Active);
     let (Some(row), false) = (row, work.must_rejoin(conversation)?) else { return Ok(None) };
-    let Some(mut group) = work.group(conversation)? else { return Ok(None) };
-    let (epoch, Planned { wanted, intents }) = (group.epoch(), plan(work, &row, &group.view(conversation))?);
-    let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
-    let counter = if is_due { work.next_counter()? } else { None };
-    let Some(counter) = counter else {
-        work.keep(conversation, group);
-        return Ok(None);
-    };
-    let adds = !wanted.added.is_empty();
-    let mut bundle = match work.mls().commit(&mut group, wanted) {
-        Ok(bundle) => bundle,
-        // Somebody's KeyPackage does not go with this group, whatever else it is good for.
-        Err(error) if adds => {
-            work.refuse_adds(&intents, &error.why)?;
-            return Ok(None);
+    let mut counter = None;
+    loop {
+        let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+        let (epoch, Planned { wanted, intents }) = (group.epoch(), plan(work, &row, &group.view(conversation))?);
+        let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
+        if is_due && counter.is_none() {
+            counter = work.next_counter()?;
         }
-        Err(error) => return Err(error.into()),
-    };
-    if adds {
-        bundle.group_info = next_group_info(work, conversation)?;
+        let Some(counter) = counter.filter(|_| is_due) else {
+            work.keep(conversation, group);
+            return Ok(None);
+        };
+        let adds = !wanted.added.is_empty();
+        let mut bundle = match work.mls().commit(&mut group, wanted) {
+            Ok(bundle) => bundle,
+            // Each time fewer are tried together, or one is given up.
+            Err(error) if adds => {
+                work.divide_or_refuse(conversation, &intents, &error.why)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if adds {
+            bundle.group_info = next_group_info(work, conversation)?;
+        }
+        work.keep(conversation, group);
+        work.put_intents_into(&intents, counter)?;
+        return put_pending(work, conversation, counter, epoch, bundle, None).map(Some);
     }
-    work.keep(conversation, group);
-    work.put_intents_into(&intents, counter)?;
-    put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
 }
 
 /// The GroupInfo of the epoch that the pending commit begins. Only a group that is there can write it, so this one goes
@@ -243,6 +258,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             work.note_leaves(conversation, &before, &after.leaves)?;
             work.forget_void_statements(&after)?;
             work.settle_intents_of(conversation, own.submit.counter)?;
+            work.asked.passed(conversation);
             name = after.state.map(|state| state.name().to_owned());
         }
     }

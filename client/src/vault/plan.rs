@@ -57,6 +57,9 @@ pub(super) fn plan(work: &mut Work<'_>, row: &Row, view: &View) -> Result<Planne
     };
     plan.let_go(work)?;
     for intent in work.open_intents(row.id)? {
+        if plan.planned.intents.len() >= work.asked.together(row.id) {
+            break;
+        }
         match plan.take(work, &intent)? {
             Step::Taken => plan.planned.intents.push(intent.id),
             Step::Done => work.settle_intent(intent.id)?,

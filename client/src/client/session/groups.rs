@@ -114,7 +114,7 @@ impl Session<'_> {
         for conversation in self.sync.vault.call(Vault::intents_due).await? {
             match self.change_group(conversation).await {
                 Ok(Pursued::Idle) => (),
-                Ok(Pursued::Accepted) => goes_on = true,
+                Ok(Pursued::Accepted | Pursued::Divided) => goes_on = true,
                 Ok(Pursued::Lost { epoch }) => {
                     self.changing.lost.insert(conversation, epoch);
                     has_lost = true;

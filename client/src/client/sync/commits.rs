@@ -17,6 +17,8 @@ pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<Submi
 pub(super) enum Submitted {
     Accepted,
     Lost,
+    /// It is not valid; another with less in it may be.
+    Divided,
 }
 
 impl Sync {
@@ -121,11 +123,17 @@ impl Sync {
         };
         let settle = |answer| self.vault.call(move |vault| vault.settle_commit(conversation, counter, &answer));
         match answered {
-            Ok((answer, submitted)) => settle(answer).await.map(|()| submitted),
+            Ok((answer, submitted)) => settle(answer).await.map(|_| submitted),
             Err(error) => {
                 // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
                 if error.is_final() {
-                    settle(CommitAnswer::Refused(error.to_string())).await?;
+                    let why = error.to_string();
+                    let answer =
+                        if is_about_content(&error) { CommitAnswer::Invalid(why) } else { CommitAnswer::Refused(why) };
+                    if settle(answer).await? {
+                        tracing::warn!(%error, %conversation, "a commit is tried again with less in it");
+                        return Ok(Submitted::Divided);
+                    }
                 }
                 Err(error.into())
             }
@@ -187,4 +195,9 @@ impl Sync {
         }
         Ok(left)
     }
+}
+
+/// Whether a refusal is about what a commit does: one of those who are added may be the reason, and not the others.
+fn is_about_content(error: &LinkError) -> bool {
+    matches!(error, LinkError::Refused(refusal) if matches!(refusal.code, Code::CommitInvalid | Code::LimitReached))
 }

@@ -97,6 +97,8 @@ pub(crate) enum Pursued {
     Idle,
     /// A commit of this device was accepted; there may be more to do.
     Accepted,
+    /// It was refused, and is tried again with less in it.
+    Divided,
     /// Somebody was faster, in this epoch.
     Lost { epoch: u64 },
 }
@@ -187,6 +189,7 @@ impl Sync {
         let epoch = commit.epoch;
         Ok(match self.submit(commit).await? {
             Submitted::Accepted => Pursued::Accepted,
+            Submitted::Divided => Pursued::Divided,
             Submitted::Lost => Pursued::Lost { epoch },
         })
     }
