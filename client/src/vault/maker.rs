@@ -3,11 +3,12 @@
 use gureum_proto::{ConversationId, SubmitCommit};
 use rusqlite::{OptionalExtension, params};
 
+use super::outbox::KIND_TEXT;
 use super::plan::{Planned, plan};
-use super::work::{Row, Work};
+use super::work::{ACTIVE, GROUP, Row, Work};
 use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::{CommitBundle, Snapshot};
-use crate::limits::SELF_UPDATE_MS;
+use crate::limits::{FIRST_RENEWAL_WITHIN_MS, RENEWED_BEFORE_SENDING_MAX, SELF_UPDATE_MS};
 
 /// The server's answer to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +123,52 @@ impl Vault {
             let rows =
                 statement.query_map(params![before, now_ms], |row| row.get(0).map(ConversationId::from_bytes))?;
             rows.map(|row| Ok(row?)).collect()
+        })
+    }
+}
+
+impl Vault {
+    /// Groups of a few leaves in which this device still has the keys that its KeyPackage came with, and whether messages
+    /// wait there to be encrypted: before that it is to renew them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn first_renewals(&mut self) -> Result<Vec<(ConversationId, bool)>, VaultError> {
+        self.write(|work| {
+            // Whoever came in by a Welcome is to renew its keys within so long: the others need not be loaded.
+            let before = work.now_ms.saturating_sub(SELF_UPDATE_MS - FIRST_RENEWAL_WITHIN_MS);
+            let sql = format!(
+                "SELECT c.id, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = c.id AND o.failed = 0
+                                      AND o.kind = {KIND_TEXT} AND o.ciphertext IS NULL)
+                 FROM conversation c WHERE c.kind = {GROUP} AND c.state = {ACTIVE} AND c.must_rejoin = 0
+                 AND c.renewed_ms <= ?1 ORDER BY c.id"
+            );
+            let mut statement = work.connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![before], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)))?;
+            let mut due = Vec::new();
+            for (id, waits) in rows.collect::<Result<Vec<(_, bool)>, _>>()? {
+                let id = ConversationId::from_bytes(id);
+                let Some(group) = work.group(id)? else { continue };
+                if !group.has_renewed() && group.leaves().len() <= RENEWED_BEFORE_SENDING_MAX {
+                    due.push((id, waits));
+                }
+                work.keep(id, group);
+            }
+            Ok(due)
+        })
+    }
+
+    /// Makes a commit that renews the keys that this device's KeyPackage came with, or gives the pending one; `None` where
+    /// it has others, or none can be made.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_first_renewal(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+        self.write(|work| {
+            let Some(group) = work.group(conversation)? else { return Ok(None) };
+            let has_renewed = group.has_renewed();
+            work.keep(conversation, group);
+            if has_renewed { Ok(None) } else { make(work, conversation, Purpose::Whatever) }
         })
     }
 }

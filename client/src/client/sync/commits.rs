@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gureum_proto::{Code, ConversationId, Group, Request, Response, SubmitCommit};
 
 use super::{ClientError, Left, Sync};
-use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
+use crate::limits::{FIRST_RENEWAL_RACES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
 use crate::vault::{Applied, CommitAnswer, Need, RejoinError, Vault};
 
@@ -182,6 +182,20 @@ impl Sync {
             left.note(self.submit(commit).await.map(drop))?;
         }
         Ok(left)
+    }
+
+    /// Renews the keys that this device's KeyPackage came with in a group, unless others are faster each time.
+    pub(crate) async fn renew_first(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        for _ in 0..FIRST_RENEWAL_RACES_MAX {
+            let commit = self.vault.call(move |vault| vault.commit_first_renewal(conversation)).await?;
+            let Some(commit) = commit else { return Ok(()) };
+            let epoch = commit.epoch;
+            if self.submit(commit).await? != Submitted::Lost {
+                return Ok(());
+            }
+            self.fetch_commits(conversation, epoch).await?;
+        }
+        Ok(())
     }
 
     /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.

@@ -287,6 +287,12 @@ impl Sync {
         if self.vault.call(Vault::rejoins_due).await?.contains(&conversation) {
             self.rejoin(conversation).await?;
         }
+        // A last resort may bring this device in again with the very leaf that it came in with now: a statement that names
+        // another one is void then.
+        if let Err(error) = self.renew_first(conversation).await {
+            let error = error.confined()?;
+            tracing::warn!(%error, %conversation, "leaving with the keys of a KeyPackage");
+        }
         for _ in 0..REMOVAL_RACES_MAX {
             match self.vault.call(move |vault| vault.leave(conversation)).await? {
                 Leaving::After(commit) => {

@@ -285,6 +285,25 @@ fn a_change_that_the_server_refuses_for_good_is_told_once() {
     a.say(&mut relay, talk, "and on");
 }
 
+#[test]
+fn who_was_added_renews_the_keys_of_its_key_package_before_it_says_anything_and_once() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    assert_eq!(a.vault.first_renewals().unwrap(), [], "she has made it");
+    assert_eq!(c.vault.first_renewals().unwrap(), [(talk, false)]);
+    c.queue(talk, "hello");
+    assert_eq!(c.vault.first_renewals().unwrap(), [(talk, true)]);
+    // A statement to leave would name the leaf of the KeyPackage, which may come again.
+    let named = c.statement(talk).leave().leaf_key.clone();
+    let submit = c.vault.commit_first_renewal(talk).unwrap().unwrap();
+    assert_eq!(c.vault.commit_first_renewal(talk).unwrap().as_ref(), Some(&submit), "the pending one");
+    assert!(relay.submit(&mut c, &submit));
+    assert_eq!((c.vault.first_renewals().unwrap(), c.vault.commit_first_renewal(talk).unwrap()), (vec![], None));
+    assert_ne!(c.statement(talk).leave().leaf_key, named);
+    c.flush(&mut relay);
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["hello"]);
+}
+
 /// Alice's group, and what she wants: to add Mallory, Dave and Erin, of whom `package` of Mallory's is claimed.
 fn three_to_add(
     relay: &mut Relay,

@@ -1,6 +1,7 @@
 //! Groups of any accounts: what their context says, who may change it, and who leaves.
 
 use gureum_proto::{CommitAttachment, GroupState, Leave, SignedLeave};
+use openmls::framing::ProcessedMessageContent;
 use openmls::prelude::{Extension, KeyPackageIn, RequiredCapabilitiesExtension, UnknownExtension};
 use openmls_traits::signatures::Signer;
 
@@ -161,14 +162,21 @@ fn with_leaf_key(device: &Device, key: &[u8]) -> KeyPackage {
 fn a_leaf_with_the_key_of_a_node_of_the_tree_is_not_added() {
     let mut talk = friends();
     let carol = Person::new(7);
-    let bob = &talk.bob.devices[0];
+    let (alice, bob) = (&talk.alice.devices[0], &talk.bob.devices[0]);
+    let (renewal, _) = commit!(talk.groups[0], alice, force_self_update(true));
+    let next = talk.apply(&renewal, alice).unwrap();
+    let message = read_message(&renewal.commit, "commit").unwrap().try_into_protocol_message().unwrap();
+    let processed = talk.groups[1].process_message(&bob.provider, message).unwrap();
+    let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else { panic!("no commit") };
+    talk.groups[1].merge_staged_commit(&bob.provider, *staged).unwrap();
+    talk.view = view_of(next);
     // The node above Alice's leaves, which Bob's commit leaves as it is: OpenMLS looks at leaves alone.
     let above = talk.groups[1].export_ratchet_tree().parents().next().unwrap().tls_serialize_detached().unwrap();
     let copied = with_leaf_key(&carol.devices[0], &above[1..33]);
     let (handover, _) = commit!(talk.groups[1], bob, propose_adds([copied]));
     let mut logs = talk.logs();
     logs.0.insert(carol.log.account(), Arc::new(carol.log.clone()));
-    let (epoch, sender) = (1, bob.identity);
+    let (epoch, sender) = (2, bob.identity);
     let submitted = Submitted { epoch, commit: &handover.commit, group_info: &handover.group_info, sender };
     let applied = apply_commit(talk.id, &talk.view.group_info, &talk.view.tree, &submitted, &logs);
     let refused = applied.unwrap_err();
