@@ -241,6 +241,8 @@ pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before a change of a group is tried again after another commit came first; doubled with each such loss
 /// in a row.
 pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The most turns that are waited, of as long as an attempt takes: with as many at it, one in three attempts is won.
+pub(crate) const CHANGE_TURNS_MAX: u32 = 64;
 /// The longest such wait, before jitter.
 pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.
