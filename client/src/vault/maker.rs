@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::outbox::KIND_TEXT;
 use super::plan::{Planned, plan};
+use super::removals::Brought;
 use super::work::{ACTIVE, GROUP, Row, Work};
 use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::{CommitBundle, Snapshot};
@@ -180,6 +181,16 @@ pub(super) fn make(
     conversation: ConversationId,
     purpose: Purpose,
 ) -> Result<Option<SubmitCommit>, VaultError> {
+    make_with(work, conversation, purpose, &[])
+}
+
+/// The same, with devices at hand that may come in for revoked ones.
+pub(super) fn make_with(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    purpose: Purpose,
+    mut brought: &[Brought],
+) -> Result<Option<SubmitCommit>, VaultError> {
     if let Some(pending) = pending(work, conversation)? {
         return Ok(Some(pending.submit));
     }
@@ -188,7 +199,8 @@ pub(super) fn make(
     let mut counter = None;
     loop {
         let Some(mut group) = work.group(conversation)? else { return Ok(None) };
-        let (epoch, Planned { wanted, intents }) = (group.epoch(), plan(work, &row, &group.view(conversation))?);
+        let (epoch, Planned { wanted, intents }) =
+            (group.epoch(), plan(work, &row, &group.view(conversation), brought)?);
         let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
         if is_due && counter.is_none() {
             counter = work.next_counter()?;
@@ -201,6 +213,10 @@ pub(super) fn make(
         let mut bundle = match work.mls().commit(&mut group, wanted) {
             Ok(bundle) => bundle,
             // Each time fewer are tried together, or one is given up.
+            Err(_) if !brought.is_empty() => {
+                brought = &[];
+                continue;
+            }
             Err(error) if adds => {
                 work.divide_or_refuse(conversation, &intents, &error.why)?;
                 continue;

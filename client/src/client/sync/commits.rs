@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use gureum_proto::limits::ADDS_PER_COMMIT_MAX;
 use gureum_proto::{Code, ConversationId, Group, Request, Response, SubmitCommit};
 
 use super::{ClientError, Left, Sync};
 use crate::limits::{FIRST_RENEWAL_RACES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
-use crate::vault::{Applied, CommitAnswer, Need, RejoinError, Vault};
+use crate::vault::{Applied, Brought, CommitAnswer, Need, RejoinError, Vault};
 
 /// What makes an external commit onto a group's state.
 pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
@@ -142,9 +143,11 @@ impl Sync {
 
     /// Removes the revoked devices of a conversation, and the accounts that leave it, unless somebody is faster.
     pub(crate) async fn remove_revoked(&self, conversation: ConversationId) -> Result<(), ClientError> {
-        let mut is_looked_up = false;
+        let (mut is_looked_up, mut brought) = (false, Vec::new());
         for _ in 0..REMOVAL_RACES_MAX {
-            if let Some(commit) = self.vault.call(move |vault| vault.commit_removals(conversation)).await? {
+            let with = brought.clone();
+            let made = self.vault.call(move |vault| vault.commit_removals_with(conversation, &with)).await?;
+            if let Some(commit) = made {
                 let epoch = commit.epoch;
                 if let Submitted::Lost = self.submit(commit).await? {
                     self.fetch_commits(conversation, epoch).await?;
@@ -155,9 +158,30 @@ impl Sync {
                 return Err(ClientError::Stuck("the removal of a device that this one may not remove yet".to_owned()));
             } else {
                 self.look_up_removal(conversation).await?;
+                brought = self.claim_for_stranded(conversation).await?;
             }
         }
         Err(ClientError::Stuck("others change the conversation faster than this device can".to_owned()))
+    }
+
+    /// Devices of accounts of which only revoked ones are in a conversation: nobody may leave these accounts without, and as
+    /// long as they are in nothing is said there. One that has no device to come in yet is waited for.
+    async fn claim_for_stranded(&self, conversation: ConversationId) -> Result<Vec<Brought>, ClientError> {
+        let mut brought = Vec::new();
+        let stranded = self.vault.call(move |vault| vault.stranded(conversation)).await?;
+        for account in stranded.into_iter().take(ADDS_PER_COMMIT_MAX) {
+            let claimed = match self.claim_if_any(vec![account]).await {
+                Ok(claimed) => claimed,
+                Err(error) if error.is_confined() => {
+                    tracing::warn!(%error, %account, "no other device can be brought in");
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let of = claimed.of(account);
+            brought.extend(of.map(|(device, key_package)| Brought { account, device, key_package }));
+        }
+        Ok(brought)
     }
 
     /// The server waits for a removal of which this device does not know: then a log has grown, or somebody has made it.
