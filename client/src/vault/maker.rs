@@ -129,12 +129,12 @@ impl Vault {
 }
 
 impl Vault {
-    /// Groups of a few leaves in which this device still has the keys that its KeyPackage came with, and whether messages
-    /// wait there to be encrypted: before that it is to renew them.
+    /// Groups of a few leaves in which messages wait to be encrypted, and this device still has the keys that its KeyPackage
+    /// came with: before that it is to renew them. And whether there are groups where nothing waits in which it may have.
     ///
     /// # Errors
     /// The database failed.
-    pub fn first_renewals(&mut self) -> Result<Vec<(ConversationId, bool)>, VaultError> {
+    pub fn first_renewals(&mut self) -> Result<(Vec<ConversationId>, bool), VaultError> {
         self.write(|work| {
             // Whoever came in by a Welcome is to renew its keys within so long: the others need not be loaded.
             let before = work.now_ms.saturating_sub(SELF_UPDATE_MS - FIRST_RENEWAL_WITHIN_MS);
@@ -146,16 +146,20 @@ impl Vault {
             );
             let mut statement = work.connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params![before], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)))?;
-            let mut due = Vec::new();
+            let (mut due, mut may_follow) = (Vec::new(), false);
             for (id, waits) in rows.collect::<Result<Vec<(_, bool)>, _>>()? {
+                if !waits {
+                    may_follow = true;
+                    continue;
+                }
                 let id = ConversationId::from_bytes(id);
                 let Some(group) = work.group(id)? else { continue };
                 if !group.has_renewed() && group.leaves().len() <= RENEWED_BEFORE_SENDING_MAX {
-                    due.push((id, waits));
+                    due.push(id);
                 }
                 work.keep(id, group);
             }
-            Ok(due)
+            Ok((due, may_follow))
         })
     }
 

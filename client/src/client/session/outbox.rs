@@ -56,11 +56,10 @@ impl Session<'_> {
         if !self.may_owe_renewals || (self.options.subscribed && !self.caught_up) {
             return Ok(());
         }
-        self.may_owe_renewals = false;
-        for (conversation, waits) in self.sync.vault.call(Vault::first_renewals).await? {
-            if !waits {
-                self.may_owe_renewals |= !self.renewed_first.contains(&conversation);
-            } else if self.renewed_first.insert(conversation)
+        let (due, may_follow) = self.sync.vault.call(Vault::first_renewals).await?;
+        self.may_owe_renewals = may_follow;
+        for conversation in due {
+            if self.renewed_first.insert(conversation)
                 && let Err(error) = self.sync.renew_first(conversation).await
             {
                 let error = error.confined()?;
