@@ -91,6 +91,11 @@ pub(crate) const SELF_UPDATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub(crate) const RENEWED_AT_ONCE_MAX: usize = 16;
 /// Within what time it does, in milliseconds: a day.
 pub(crate) const FIRST_RENEWAL_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
+/// In a group of up to so many leaves a device renews the keys of its KeyPackage before it says anything by them; in a larger
+/// one too many others may commit at the same time.
+pub(crate) const RENEWED_BEFORE_SENDING_MAX: usize = 64;
+/// Commits in a row by which it tries to, before it goes on with the keys that it has.
+pub(crate) const FIRST_RENEWAL_RACES_MAX: usize = 3;
 /// Sends and commits that may be without an answer: the span of their counters stays below this, because the server
 /// remembers the results of as many.
 pub(crate) const COUNTERS_UNRESOLVED_MAX: u64 = SENDS_IN_FLIGHT_MAX as u64;
@@ -236,6 +241,8 @@ pub(crate) const GROUP_REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before a change of a group is tried again after another commit came first; doubled with each such loss
 /// in a row.
 pub(crate) const CHANGE_AGAIN_FIRST: Duration = Duration::from_millis(20);
+/// The most turns that are waited, of as long as an attempt takes: with as many at it, one in three attempts is won.
+pub(crate) const CHANGE_TURNS_MAX: u32 = 64;
 /// The longest such wait, before jitter.
 pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.

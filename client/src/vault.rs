@@ -66,6 +66,7 @@ pub use leaves::Leaving;
 pub use maker::CommitAnswer;
 use profile::Profile;
 pub(crate) use profile::check_device_name;
+pub use removals::Brought;
 pub use target::{NoTarget, Resolved, Target};
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,

@@ -221,6 +221,19 @@ impl Directory {
         Ok(self.read(Family::Conversation, key)?.unwrap_or_default())
     }
 
+    /// A conversation's roster as it is for what is not kept: without who has left, and without revoked devices.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn audience(&self, conversation: ConversationId) -> Result<Option<ConversationHead>, StoreError> {
+        // In this order: a commit in between shows a roster in which they are not any more.
+        let removals = self.removals(conversation)?;
+        let Some(mut head) = self.conversation(conversation)? else { return Ok(None) };
+        head.members
+            .retain(|member| !removals.is_leaving(member.account) && !removals.pending.contains(&member.device));
+        Ok(Some(head))
+    }
+
     /// GroupInfo and tree of a conversation's current epoch.
     ///
     /// # Errors
@@ -308,4 +321,50 @@ impl std::fmt::Debug for Directory {
 
 fn corrupt(what: impl ToString) -> StoreError {
     StoreError::Corrupt { family: Family::DeviceLog, what: what.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+    use gureum_proto::ConversationKind;
+
+    use super::*;
+    use crate::store::conformance::expiry;
+    use crate::store::memory::MemoryStore;
+    use crate::store::record::{Leaving, Member};
+    use crate::store::{Batch, Durability};
+
+    const TALK: ConversationId = ConversationId::from_bytes([9; 16]);
+
+    #[test]
+    fn who_has_left_and_a_revoked_device_hear_nothing_that_is_not_kept_from_before_they_are_removed() {
+        let store = Arc::new(MemoryStore::new(expiry().1));
+        let directory = Directory::new(Arc::clone(&store) as _);
+        assert_eq!(directory.audience(TALK), Ok(None));
+        let member = |account, device| Member {
+            account: AccountId::from_bytes([account; 16]),
+            device: DeviceId::from_bytes([device; 16]),
+            leaf: 0,
+        };
+        let members = vec![member(1, 1), member(1, 2), member(2, 3), member(2, 4), member(3, 5)];
+        let head = ConversationHead { epoch: 4, created_ms: 0, kind: ConversationKind::Group, members };
+        let mut batch = Batch::new();
+        batch.put_record(Family::Conversation, key::conversation(&TALK, ConversationTag::Head), &head);
+        store.write(&batch, Durability::Synced).unwrap();
+        assert_eq!(directory.audience(TALK), Ok(Some(head.clone())));
+
+        let statement = Bytes::from_static(b"statement");
+        let gone = member(2, 3);
+        let removals = Removals {
+            floor_epoch: 0,
+            pending: vec![member(1, 2).device],
+            leaving: vec![Leaving { account: gone.account, device: gone.device, statement }],
+        };
+        let mut batch = Batch::new();
+        batch.put_record(Family::Conversation, key::conversation(&TALK, ConversationTag::Removals), &removals);
+        store.write(&batch, Durability::Synced).unwrap();
+        let stay = vec![member(1, 1), member(3, 5)];
+        assert_eq!(directory.audience(TALK), Ok(Some(ConversationHead { members: stay, ..head })));
+    }
 }

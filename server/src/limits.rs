@@ -329,8 +329,9 @@ pub const TYPING_ACCOUNTS_MAX: usize = 64;
 /// Conversations whose accounts a connection remembers for its typing indicators.
 pub const TYPING_ROSTERS_MAX: usize = 4;
 
-/// How long it does, in milliseconds. A newer epoch is looked up at once.
-pub const TYPING_ROSTER_MS: u64 = 30_000;
+/// How long it does, in milliseconds: who has left hears of it no longer than that. A newer epoch is looked up at once, and a
+/// look reads two keys.
+pub const TYPING_ROSTER_MS: u64 = 2_000;
 
 /// The most memory of one client's datagrams, coming and going. One that was not read yet holds on to its packet.
 #[must_use]

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground, Node};
 use gureum_server::store::memory::MemoryStore;
 use gureum_server::store::record::{InboxBody, InboxEntry};
-use gureum_server::store::{Batch, Durability, Entry, Family, Footprint, Reclaimed, Record, Store, StoreError, key};
+use gureum_server::store::{Entry, Family, Record, Store, StoreError, key};
+
+use crate::altered::{Alter, Altered};
 
 /// What is kept from whoever reads an inbox. What stands there instead is a word that means nothing, so that no position
 /// is missing.
@@ -60,7 +61,7 @@ pub async fn start(data_dir: &Path) -> (Node, Lies) {
     let lies = Lies::default();
     let of = lies.clone();
     let ground = Ground {
-        store: Some(Box::new(move |expiry| Ok(Arc::new(Liar { lies: of, truth: MemoryStore::new(expiry) })))),
+        store: Some(Box::new(move |expiry| Ok(Arc::new(Altered(Liar { lies: of, truth: MemoryStore::new(expiry) }))))),
         serves_admin: false,
         ..Ground::system()
     };
@@ -93,17 +94,9 @@ impl Liar {
     }
 }
 
-impl Store for Liar {
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        self.truth.write(batch, durability)
-    }
-
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.truth.get(family, key)
-    }
-
-    fn get_many(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.truth.get_many(family, keys)
+impl Alter for Liar {
+    fn store(&self) -> &dyn Store {
+        &self.truth
     }
 
     fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
@@ -112,33 +105,5 @@ impl Store for Liar {
             return Ok(entries);
         }
         Ok(entries.into_iter().map(|entry| self.shown(entry)).collect())
-    }
-
-    fn last(&self, family: Family, range: Range<&[u8]>) -> Result<Option<Entry>, StoreError> {
-        self.truth.last(family, range)
-    }
-
-    fn reclaim(&self) -> Result<Reclaimed, StoreError> {
-        self.truth.reclaim()
-    }
-
-    fn oldest_physical_ms(&self) -> Result<Option<u64>, StoreError> {
-        self.truth.oldest_physical_ms()
-    }
-
-    fn footprint(&self) -> Result<Footprint, StoreError> {
-        self.truth.footprint()
-    }
-
-    fn healthy(&self) -> Result<(), StoreError> {
-        self.truth.healthy()
-    }
-
-    fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
-        self.truth.checkpoint(to)
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        self.truth.close()
     }
 }

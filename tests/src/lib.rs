@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod alarm;
+mod altered;
 pub mod child;
 pub mod device;
 pub mod disk;

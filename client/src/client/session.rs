@@ -84,6 +84,9 @@ pub(crate) struct Session<'a> {
     outbox_again: Option<Instant>,
     /// Messages wait for the removal of a revoked device, which anything that comes may bring.
     held_up: bool,
+    /// Keys that came with a KeyPackage may be yet to be renewed before anything is said by them, and where that was tried.
+    may_owe_renewals: bool,
+    renewed_first: BTreeSet<ConversationId>,
     join_at: Option<Instant>,
     /// When to remove revoked devices, and accounts that leave.
     remove_at: Option<Instant>,
@@ -133,6 +136,8 @@ impl<'a> Session<'a> {
             outbox_due: true,
             outbox_again: None,
             held_up: false,
+            may_owe_renewals: true,
+            renewed_first: BTreeSet::new(),
             join_at: None,
             remove_at: None,
             changing: Changing::default(),
@@ -314,6 +319,7 @@ impl<'a> Session<'a> {
             }
         }
         self.outbox_due |= has_joined || self.held_up;
+        self.may_owe_renewals |= has_joined;
         self.must_compare |= is_unlisted;
         if self.caught_up {
             self.remove_later(removals);

@@ -320,6 +320,11 @@ impl Group {
         self.0.members().map(|member| leaf_of_member(&member)).collect()
     }
 
+    /// Whether this device's leaf is by a commit of its own, and not the one that it came in with.
+    pub(crate) fn has_renewed(&self) -> bool {
+        self.0.own_leaf_node().is_some_and(|leaf| leaf.parent_hash().is_some())
+    }
+
     /// Its state, if it is a group of many.
     pub(crate) fn state(&self) -> Option<GroupState> {
         // What is none of ours was not joined.

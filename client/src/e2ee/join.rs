@@ -37,6 +37,8 @@ pub(crate) struct Rejoined {
     pub(crate) epoch: u64,
     pub(crate) view: View,
     pub(crate) snapshot: Snapshot,
+    /// Whether this device had a leaf before, which this one takes the place of.
+    pub(crate) had_leaf: bool,
 }
 
 impl Mls<'_> {
@@ -107,6 +109,7 @@ impl Mls<'_> {
             return Err(JoinError::Invalid("it belongs to another conversation".into()));
         }
         let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(invalid)?;
+        let had_leaf = tree.leaves().any(|leaf| leaf.signature_key().as_slice() == self.signer.public());
         let mut aside = Connection::open_in_memory().map_err(at(STEP))?;
         migrate(&mut aside)?;
         let provider = Provider::new(self.crypto, &aside);
@@ -132,6 +135,7 @@ impl Mls<'_> {
             epoch: group.epoch(),
             view: View { conversation, leaves: group.leaves(), state },
             snapshot: Snapshot::of_only_group(&aside).map_err(at(STEP))?,
+            had_leaf,
         })
     }
 }

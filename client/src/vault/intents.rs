@@ -261,15 +261,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Refuses those of some intents that add somebody.
-    pub(super) fn refuse_adds(&self, intents: &[IntentId], why: &str) -> Result<(), VaultError> {
-        for id in intents {
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM intent WHERE id = ?1 AND kind = {ADD})");
-            if self.connection.query_row(&sql, params![id.0], |row| row.get(0))? {
-                self.refuse_intent(*id, why)?;
-            }
+    /// A commit that carries these out is not valid. One that it would be without is refused: where there are several, the
+    /// next commits carry out fewer, until it stands alone.
+    pub(super) fn divide_or_refuse(
+        &mut self,
+        conversation: ConversationId,
+        intents: &[IntentId],
+        why: &str,
+    ) -> Result<(), VaultError> {
+        if intents.len() > 1 {
+            self.asked.divide(conversation, intents.len());
+            return Ok(());
         }
-        Ok(())
+        intents.iter().try_for_each(|id| self.refuse_intent(*id, why))
     }
 
     /// The conversation is gone, or this account from it.
@@ -308,7 +312,7 @@ impl Work<'_> {
         }
     }
 
-    fn intents_of(&self, conversation: ConversationId, counter: u64) -> Result<Vec<IntentId>, VaultError> {
+    pub(super) fn intents_of(&self, conversation: ConversationId, counter: u64) -> Result<Vec<IntentId>, VaultError> {
         let sql = "SELECT id FROM intent WHERE conversation = ?1 AND counter = ?2 AND state = 0 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![conversation.as_bytes(), counter], |row| row.get(0).map(IntentId))?;

@@ -4,11 +4,13 @@ use gureum_proto::{ConversationId, SubmitCommit};
 use rusqlite::{OptionalExtension, params};
 
 use super::inbox::FIRST_EPOCH;
+use super::outbox::KIND_TEXT;
 use super::plan::{Planned, plan};
-use super::work::{Row, Work};
+use super::removals::Brought;
+use super::work::{ACTIVE, GROUP, Row, Work};
 use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, restart};
 use crate::e2ee::{CommitBundle, Snapshot};
-use crate::limits::SELF_UPDATE_MS;
+use crate::limits::{FIRST_RENEWAL_WITHIN_MS, RENEWED_BEFORE_SENDING_MAX, SELF_UPDATE_MS};
 
 /// The server's answer to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,9 @@ pub enum CommitAnswer {
     Accepted,
     /// Another commit came first: what it was to do can be done by another.
     Lost,
-    /// It is not valid, and so is nothing that a person wanted by it.
+    /// Something in it is not valid; without that it may be.
+    Invalid(String),
+    /// This device may not commit there, whatever a person wants by it.
     Refused(String),
 }
 
@@ -74,7 +78,7 @@ impl Vault {
     }
 
     /// Takes the answer to a commit that was submitted under this counter, unless another process of this home has: then
-    /// another commit may be pending.
+    /// another commit may be pending. Whether there is something left of a commit that is not valid, which may be.
     ///
     /// # Errors
     /// The database failed.
@@ -83,19 +87,26 @@ impl Vault {
         conversation: ConversationId,
         counter: u64,
         answer: &CommitAnswer,
-    ) -> Result<(), VaultError> {
+    ) -> Result<bool, VaultError> {
         self.write(|work| {
             if pending(work, conversation)?.is_none_or(|own| own.submit.counter != counter) {
-                return Ok(());
+                return Ok(false);
             }
             match answer {
-                CommitAnswer::Accepted => accepted(work, conversation).map(drop),
-                CommitAnswer::Lost => drop_pending(work, conversation),
+                CommitAnswer::Accepted => drop(accepted(work, conversation)?),
+                CommitAnswer::Lost => drop_pending(work, conversation)?,
+                CommitAnswer::Invalid(why) => {
+                    let intents = work.intents_of(conversation, counter)?;
+                    drop_pending(work, conversation)?;
+                    work.divide_or_refuse(conversation, &intents, why)?;
+                    return Ok(!intents.is_empty() && !work.open_intents(conversation)?.is_empty());
+                }
                 CommitAnswer::Refused(why) => {
                     work.refuse_intents_of(conversation, counter, why)?;
-                    drop_pending(work, conversation)
+                    drop_pending(work, conversation)?;
                 }
             }
+            Ok(false)
         })
     }
 
@@ -118,41 +129,112 @@ impl Vault {
     }
 }
 
-/// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one.
+impl Vault {
+    /// Groups of a few leaves in which messages wait to be encrypted, and this device still has the keys that its KeyPackage
+    /// came with: before that it is to renew them. And whether there are groups where nothing waits in which it may have.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn first_renewals(&mut self) -> Result<(Vec<ConversationId>, bool), VaultError> {
+        self.write(|work| {
+            // Whoever came in by a Welcome is to renew its keys within so long: the others need not be loaded.
+            let before = work.now_ms.saturating_sub(SELF_UPDATE_MS - FIRST_RENEWAL_WITHIN_MS);
+            let sql = format!(
+                "SELECT c.id, EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = c.id AND o.failed = 0
+                                      AND o.kind = {KIND_TEXT} AND o.ciphertext IS NULL)
+                 FROM conversation c WHERE c.kind = {GROUP} AND c.state = {ACTIVE} AND c.must_rejoin = 0
+                 AND c.renewed_ms <= ?1 ORDER BY c.id"
+            );
+            let mut statement = work.connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![before], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)))?;
+            let (mut due, mut may_follow) = (Vec::new(), false);
+            for (id, waits) in rows.collect::<Result<Vec<(_, bool)>, _>>()? {
+                if !waits {
+                    may_follow = true;
+                    continue;
+                }
+                let id = ConversationId::from_bytes(id);
+                let Some(group) = work.group(id)? else { continue };
+                if !group.has_renewed() && group.leaves().len() <= RENEWED_BEFORE_SENDING_MAX {
+                    due.push(id);
+                }
+                work.keep(id, group);
+            }
+            Ok((due, may_follow))
+        })
+    }
+
+    /// Makes a commit that renews the keys that this device's KeyPackage came with, or gives the pending one; `None` where
+    /// it has others, or none can be made.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_first_renewal(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+        self.write(|work| {
+            let Some(group) = work.group(conversation)? else { return Ok(None) };
+            let has_renewed = group.has_renewed();
+            work.keep(conversation, group);
+            if has_renewed { Ok(None) } else { make(work, conversation, Purpose::Whatever) }
+        })
+    }
+}
+
+/// Makes the one commit that does all that this device has to do in a conversation, or gives the pending one. Who cannot
+/// be added, whatever else the KeyPackage is good for, is left out.
 pub(super) fn make(
     work: &mut Work<'_>,
     conversation: ConversationId,
     purpose: Purpose,
+) -> Result<Option<SubmitCommit>, VaultError> {
+    make_with(work, conversation, purpose, &[])
+}
+
+/// The same, with devices at hand that may come in for revoked ones.
+pub(super) fn make_with(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    purpose: Purpose,
+    mut brought: &[Brought],
 ) -> Result<Option<SubmitCommit>, VaultError> {
     if let Some(pending) = pending(work, conversation)? {
         return Ok(Some(pending.submit));
     }
     let row = work.row(conversation)?.filter(|row| row.state == ConversationStatus::Active);
     let (Some(row), false) = (row, work.must_rejoin(conversation)?) else { return Ok(None) };
-    let Some(mut group) = work.group(conversation)? else { return Ok(None) };
-    let (epoch, Planned { wanted, intents }) = (group.epoch(), plan(work, &row, &group.view(conversation))?);
-    let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
-    let counter = if is_due { work.next_counter()? } else { None };
-    let Some(counter) = counter else {
-        work.keep(conversation, group);
-        return Ok(None);
-    };
-    let adds = !wanted.added.is_empty();
-    let mut bundle = match work.mls().commit(&mut group, wanted) {
-        Ok(bundle) => bundle,
-        // Somebody's KeyPackage does not go with this group, whatever else it is good for.
-        Err(error) if adds => {
-            work.refuse_adds(&intents, &error.why)?;
-            return Ok(None);
+    let mut counter = None;
+    loop {
+        let Some(mut group) = work.group(conversation)? else { return Ok(None) };
+        let (epoch, Planned { wanted, intents }) =
+            (group.epoch(), plan(work, &row, &group.view(conversation), brought)?);
+        let is_due = purpose == Purpose::Whatever || !wanted.is_empty();
+        if is_due && counter.is_none() {
+            counter = work.next_counter()?;
         }
-        Err(error) => return Err(error.into()),
-    };
-    if adds {
-        bundle.group_info = next_group_info(work, conversation)?;
+        let Some(counter) = counter.filter(|_| is_due) else {
+            work.keep(conversation, group);
+            return Ok(None);
+        };
+        let adds = !wanted.added.is_empty();
+        let mut bundle = match work.mls().commit(&mut group, wanted) {
+            Ok(bundle) => bundle,
+            // Each time fewer are tried together, or one is given up.
+            Err(_) if !brought.is_empty() => {
+                brought = &[];
+                continue;
+            }
+            Err(error) if adds => {
+                work.divide_or_refuse(conversation, &intents, &error.why)?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if adds {
+            bundle.group_info = next_group_info(work, conversation)?;
+        }
+        work.keep(conversation, group);
+        work.put_intents_into(&intents, counter)?;
+        return put_pending(work, conversation, counter, epoch, bundle, None).map(Some);
     }
-    work.keep(conversation, group);
-    work.put_intents_into(&intents, counter)?;
-    put_pending(work, conversation, counter, epoch, bundle, None).map(Some)
 }
 
 /// The GroupInfo of the epoch that the pending commit begins. Only a group that is there can write it, so this one goes
@@ -245,6 +327,7 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             work.note_leaves(conversation, &before, &after.leaves)?;
             work.forget_void_statements(&after)?;
             work.settle_intents_of(conversation, own.submit.counter)?;
+            work.asked.passed(conversation);
             name = after.state.map(|state| state.name().to_owned());
         }
     }

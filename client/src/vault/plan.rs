@@ -7,6 +7,7 @@ use gureum_proto::{AccountId, DeviceId, GroupState, LeafIdentity};
 
 use super::VaultError;
 use super::intents::{Intent, IntentId, OpenIntent};
+use super::removals::{Brought, stranded};
 use super::work::{Row, Work};
 use crate::e2ee::{View, Wanted};
 
@@ -44,7 +45,7 @@ enum Step {
 }
 
 /// Plans a commit to a group as it is. Intents that need none are settled.
-pub(super) fn plan(work: &mut Work<'_>, row: &Row, view: &View) -> Result<Planned, VaultError> {
+pub(super) fn plan(work: &mut Work<'_>, row: &Row, view: &View, brought: &[Brought]) -> Result<Planned, VaultError> {
     let roster = view.roster();
     let mut plan = Plan {
         row,
@@ -57,6 +58,9 @@ pub(super) fn plan(work: &mut Work<'_>, row: &Row, view: &View) -> Result<Planne
     };
     plan.let_go(work)?;
     for intent in work.open_intents(row.id)? {
+        if plan.planned.intents.len() >= work.asked.together(row.id) {
+            break;
+        }
         match plan.take(work, &intent)? {
             Step::Taken => plan.planned.intents.push(intent.id),
             Step::Done => work.settle_intent(intent.id)?,
@@ -64,7 +68,9 @@ pub(super) fn plan(work: &mut Work<'_>, row: &Row, view: &View) -> Result<Planne
             Step::Waits => {}
         }
     }
-    plan.remove(work)?;
+    let revoked = work.removals(row.id)?;
+    plan.bring_in(work, &revoked, brought)?;
+    plan.remove(work, &revoked);
     Ok(plan.planned)
 }
 
@@ -183,19 +189,38 @@ impl Plan<'_> {
         self.view.leaves.iter().any(|leaf| leaf.identity.is_some_and(|it| it.device == device))
     }
 
+    /// Who comes in for revoked devices that are all that an account has here.
+    fn bring_in(
+        &mut self,
+        work: &mut Work<'_>,
+        revoked: &BTreeSet<DeviceId>,
+        brought: &[Brought],
+    ) -> Result<(), VaultError> {
+        let mut stranded = stranded(&self.view.leaves, revoked);
+        stranded.retain(|account| !self.coming.contains(account) && !self.going.contains(account));
+        for Brought { account, device, key_package } in brought.iter().filter(|it| stranded.contains(&it.account)) {
+            if self.planned.wanted.added.len() < ADDS_PER_COMMIT_MAX
+                && !self.has_leaf(*device)
+                && let Ok(package) = work.check_group_package(*account, *device, key_package)?
+            {
+                self.coming.insert(*account);
+                self.planned.wanted.added.push(package);
+            }
+        }
+        Ok(())
+    }
+
     /// Whose leaves go: those of accounts that are removed, and of revoked devices. Those of an account that has no other
-    /// leaf stay until it has, unless an admin removes the account: one that was brought back comes in by itself, and nobody
-    /// may leave it without.
-    fn remove(&mut self, work: &Work<'_>) -> Result<(), VaultError> {
-        let revoked = work.removals(self.row.id)?;
+    /// leaf stay until it has, unless an admin removes the account: one that was brought back comes in by itself, or with
+    /// this commit, and nobody may leave it without.
+    fn remove(&mut self, work: &Work<'_>, revoked: &BTreeSet<DeviceId>) {
         let leaves = || self.view.leaves.iter().filter_map(|leaf| leaf.identity);
         let others = leaves().filter(|leaf| !revoked.contains(&leaf.device));
-        let stay: BTreeSet<_> = others.map(|leaf| leaf.account).collect();
+        let stay: BTreeSet<_> = others.map(|leaf| leaf.account).chain(self.coming.iter().copied()).collect();
         let may_go = |leaf: &LeafIdentity| {
             revoked.contains(&leaf.device) && stay.contains(&leaf.account) && !work.is_self(leaf.device)
         };
         let going = leaves().filter(|leaf| self.going.contains(&leaf.account) || may_go(leaf));
         self.planned.wanted.removed = going.map(|leaf| leaf.device).collect();
-        Ok(())
     }
 }

@@ -114,6 +114,10 @@ pub(super) fn rejoin(
     };
     let counter = work.next_counter()?.ok_or(VaultError::CountersUnresolved)?;
     work.put_row(&Row { epoch_seen: state.epoch, ..row.unwrap_or(joining) })?;
+    if made.had_leaf && work.was_restored()? {
+        // A newer copy of this home has been in it: what was said meanwhile was for this device.
+        work.note_was_in(conversation)?;
+    }
     if counts {
         work.note_rejoin_attempt(conversation)?;
     }

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
 use gureum_proto::membership::Leaf;
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, SubmitCommit};
 use rusqlite::params;
 
-use super::maker::{Purpose, make};
+use super::maker::{Purpose, make_with};
 use super::outbox::KIND_TEXT;
 use super::work::{ACTIVE, LEFT, REPLACED, Work};
 use super::{Vault, VaultError};
@@ -55,12 +56,51 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn commit_removals(&mut self, conversation: ConversationId) -> Result<Option<SubmitCommit>, VaultError> {
+        self.commit_removals_with(conversation, &[])
+    }
+
+    /// The same, which also brings in devices of accounts that would else be left without: [`Self::stranded`].
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn commit_removals_with(
+        &mut self,
+        conversation: ConversationId,
+        brought: &[Brought],
+    ) -> Result<Option<SubmitCommit>, VaultError> {
         self.write(|work| {
             // A statement to leave that is void, or was carried out, shows to be so when a commit is accepted.
             let has_statements = !work.statements(conversation)?.is_empty();
-            make(work, conversation, if has_statements { Purpose::Whatever } else { Purpose::Something })
+            let purpose = if has_statements { Purpose::Whatever } else { Purpose::Something };
+            make_with(work, conversation, purpose, brought)
         })
     }
+
+    /// Accounts all of whose leaves in a conversation are those of revoked devices. No account is left without a leaf but by
+    /// who may remove it: these go when another device of the account comes.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn stranded(&mut self, conversation: ConversationId) -> Result<Vec<AccountId>, VaultError> {
+        self.write(|work| {
+            let revoked = work.removals(conversation)?;
+            let Some(group) = work.group(conversation)? else { return Ok(Vec::new()) };
+            let accounts = stranded(&group.leaves(), &revoked);
+            work.keep(conversation, group);
+            Ok(accounts.into_iter().collect())
+        })
+    }
+}
+
+/// A KeyPackage of a device that is to come into a conversation for its account's revoked ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brought {
+    /// The account.
+    pub account: AccountId,
+    /// Its device.
+    pub device: DeviceId,
+    /// What the directory has of that device.
+    pub key_package: Bytes,
 }
 
 impl Work<'_> {
@@ -171,6 +211,14 @@ impl Work<'_> {
         };
         Ok(log.as_ref().and_then(|log| log.device(device)?.revoked_at).is_some())
     }
+}
+
+/// The accounts all of whose leaves are those of revoked devices.
+pub(super) fn stranded(leaves: &[Leaf], revoked: &BTreeSet<DeviceId>) -> BTreeSet<AccountId> {
+    let devices = devices(leaves);
+    let stay: BTreeSet<_> =
+        devices.iter().filter(|(device, _)| !revoked.contains(device)).map(|(_, account)| *account).collect();
+    devices.into_values().filter(|account| !stay.contains(account)).collect()
 }
 
 /// The devices that have a leaf, with their accounts.

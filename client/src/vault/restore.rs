@@ -116,6 +116,20 @@ impl Work<'_> {
         Ok(seq <= restored)
     }
 
+    /// Whether this home has ever taken over from a newer copy.
+    pub(super) fn was_restored(&self) -> Result<bool, VaultError> {
+        let sql = "SELECT restored_seq > 0 FROM profile";
+        Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
+    /// A newer copy of this home came into a conversation, nobody knows when: what does not open is missed, and not
+    /// what others of the account have.
+    pub(super) fn note_was_in(&self, id: ConversationId) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET joined_epoch = 1 WHERE id = ?1 AND joined_epoch = 0";
+        self.connection.execute(sql, params![id.as_bytes()])?;
+        Ok(())
+    }
+
     /// The keys are fresh.
     pub(super) fn note_fresh_keys(&self, id: ConversationId) -> Result<(), VaultError> {
         let sql = "UPDATE conversation SET must_rejoin = 0 WHERE id = ?1";

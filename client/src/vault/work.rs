@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use gureum_proto::limits::ADDS_PER_COMMIT_MAX;
 use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, Handle, LeafIdentity, Position};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
@@ -23,6 +24,8 @@ pub(super) struct Asked {
     commits: HashMap<ConversationId, Commits>,
     /// Messages in a row that a conversation's present keys do not open.
     unopened: HashMap<ConversationId, u32>,
+    /// How many intents one commit may carry out, where one of more was refused.
+    together: HashMap<ConversationId, usize>,
     /// That a copy of this home is in use has been told.
     pub(super) has_told_of_a_copy: bool,
 }
@@ -99,6 +102,29 @@ impl Asked {
         let count = self.unopened.entry(conversation).or_default();
         *count = count.saturating_add(1);
         *count >= UNOPENED_MAX
+    }
+
+    /// The most intents that the next commit of a conversation carries out.
+    pub(super) fn together(&self, conversation: ConversationId) -> usize {
+        self.together.get(&conversation).copied().unwrap_or(usize::MAX)
+    }
+
+    /// A commit with so many of them is not valid: one with half as many may be.
+    pub(super) fn divide(&mut self, conversation: ConversationId, intents: usize) {
+        if self.together.len() >= NEEDS_REMEMBERED_MAX {
+            self.together.clear();
+        }
+        self.together.insert(conversation, (intents / 2).max(1));
+    }
+
+    /// A commit was accepted: one with twice as many may be.
+    pub(super) fn passed(&mut self, conversation: ConversationId) {
+        if let Some(most) = self.together.get_mut(&conversation) {
+            *most = most.saturating_mul(2);
+            if *most >= ADDS_PER_COMMIT_MAX {
+                self.together.remove(&conversation);
+            }
+        }
     }
 
     /// The need for the logs of all members of a group, once for each entry.

@@ -66,7 +66,7 @@ impl Shell {
             Heard::Nothing => self.shared.metrics.typing_dropped.increment(1),
             Heard::LookUp(conversation) => {
                 let directory = Arc::clone(&self.shared.directory);
-                let looking = self.shared.work.start(move || directory.conversation(conversation));
+                let looking = self.shared.work.start(move || directory.audience(conversation));
                 if let Some(typings) = &mut self.typings {
                     typings.looking = Some(looking);
                 }

@@ -8,7 +8,9 @@ use gureum_proto::{CommitAttachment, ConversationId, DeviceId, LeafIdentity};
 use openmls::framing::{ContentType, MlsMessageBodyIn, ProcessedMessageContent, PublicMessageIn, Sender};
 use openmls::group::StagedCommit;
 use openmls::messages::proposals::Proposal;
+use openmls::prelude::tls_codec::{DeserializeBytes, VLBytes};
 use openmls::prelude::{LeafNodeIndex, PublicGroup};
+use openmls::treesync::RatchetTree;
 use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 
 use super::group::{ReadInfo, leaves_of, load, members_of, state_of};
@@ -157,6 +159,8 @@ fn finish(
     before: &[GroupMember],
 ) -> Result<NextGroup, CommitError> {
     ReadInfo::read(conversation, group_info)?.check_describes(group)?;
+    let ratchet_tree = group.export_ratchet_tree();
+    check_keys(&ratchet_tree)?;
     let members = members_of(group)?;
     let missing = |from: &[GroupMember], other: &[GroupMember]| -> Vec<DeviceId> {
         let other: HashSet<_> = other.iter().map(|member| member.identity.device).collect();
@@ -168,8 +172,30 @@ fn finish(
         removed: missing(before, &members),
         members,
         group_info: Bytes::copy_from_slice(group_info),
-        tree: write(&group.export_ratchet_tree())?,
+        tree: write(&ratchet_tree)?,
     })
+}
+
+/// No two nodes of a tree have the same encryption key. OpenMLS takes a commit that adds a leaf with the key of a parent
+/// node, and afterwards no such tree: nobody could commit or join any more.
+fn check_keys(tree: &RatchetTree) -> Result<(), CommitError> {
+    let mut keys = HashSet::new();
+    let mut is_new = |written: Bytes| -> Result<bool, MlsError> {
+        // It comes first in what is written of a parent node, and is all that is written here of a leaf.
+        let (key, _) = VLBytes::tls_deserialize_bytes(&written).map_err(|_| MlsError::Malformed("node of a tree"))?;
+        Ok(keys.insert(key))
+    };
+    for leaf in tree.leaves() {
+        if !is_new(write(leaf.encryption_key())?)? {
+            return Err(invalid("two nodes of the tree have the same encryption key"));
+        }
+    }
+    for parent in tree.parents() {
+        if !is_new(write(parent)?)? {
+            return Err(invalid("two nodes of the tree have the same encryption key"));
+        }
+    }
+    Ok(())
 }
 
 fn invalid(why: impl Into<String>) -> CommitError {

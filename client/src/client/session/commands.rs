@@ -2,7 +2,6 @@
 
 use gureum_proto::{ConversationKind, DeviceId, Handle};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::receipts::ReadReply;
 use super::{Session, Waiting};
@@ -86,7 +85,6 @@ impl Session<'_> {
             Command::Group { command, reply } => match self.sync.begin_command(command).await {
                 Ok(begun) => {
                     self.changing.wait_for(begun, reply);
-                    self.changing.at = Some(Instant::now());
                     self.outbox_due = true;
                 }
                 Err(error) => drop(reply.send(Err(error))),

@@ -11,7 +11,7 @@ use super::{GroupReply, Session};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::{Begun, GroupAnswer, Pursued};
-use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_TRIES_MAX};
+use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_TRIES_MAX, CHANGE_TURNS_MAX};
 use crate::vault::{IntentId, IntentOutcome, Vault};
 
 /// What is to be changed in groups, and who waits for it.
@@ -22,8 +22,12 @@ pub(super) struct Changing {
     waiting: Vec<WaitingChange>,
     /// Where a commit lost, and in which epoch.
     lost: BTreeMap<ConversationId, u64>,
-    /// How often in a row.
+    /// How often, less what was won since: how many others seem to be at it.
     losses: u32,
+    /// How long the last attempt took: so long another one can come first.
+    took: Duration,
+    /// How often in a row nothing could be done.
+    idles: u32,
 }
 
 /// Somebody who waits until a change is made.
@@ -42,6 +46,9 @@ impl Changing {
         let Begun { conversation, intents, failed } = begun;
         let (done, refused) = (Vec::new(), None);
         self.waiting.push(WaitingChange { conversation, open: intents, done, failed, refused, reply });
+        // Who has just won against others does not go before them again.
+        let at = Instant::now() + if self.losses == 0 { Duration::ZERO } else { self.again_in(self.losses) };
+        self.at = Some(self.at.map_or(at, |planned| planned.min(at)));
     }
 
     /// Tells everybody who waits that the change is kept.
@@ -69,18 +76,34 @@ impl Changing {
         if self.at.is_some() || self.waiting.is_empty() {
             return;
         }
-        if self.losses < CHANGE_TRIES_MAX {
-            self.at = Some(Instant::now() + self.after_loss());
+        if self.idles < CHANGE_TRIES_MAX {
+            self.at = Some(Instant::now() + self.again_in(self.idles));
+            self.idles = self.idles.saturating_add(1);
         } else {
-            self.losses = 0;
+            self.idles = 0;
             self.keep_all(|| ClientError::Stuck("the group cannot be changed now".to_owned()));
         }
     }
 
-    /// When to try again after another loss: the more of them, the later, and never together with who lost as well.
+    /// When to try again after another loss: the more of them, the later.
     fn after_loss(&mut self) -> Duration {
-        let longest = CHANGE_AGAIN_FIRST.saturating_mul(1_u32 << self.losses.min(16)).min(CHANGE_AGAIN_MAX);
+        let wait = self.again_in(self.losses);
         self.losses = self.losses.saturating_add(1);
+        wait
+    }
+
+    /// When to go on after a change was made: at once, unless others wait for their turn.
+    fn after_win(&mut self) -> Duration {
+        self.losses /= 2;
+        if self.losses == 0 { Duration::ZERO } else { self.again_in(self.losses) }
+    }
+
+    /// A wait that is never that of others. An attempt is lost if another one is made while it takes: with as many at it as
+    /// there can be turns within the wait, most are won, and a longer wait would leave the group idle.
+    fn again_in(&self, times: u32) -> Duration {
+        let first = self.took.max(CHANGE_AGAIN_FIRST);
+        let most = first.saturating_mul(CHANGE_TURNS_MAX).min(CHANGE_AGAIN_MAX);
+        let longest = first.saturating_mul(1_u32 << times.min(16)).min(most);
         longest.mul_f64(rand::rng().random_range(0.5..1.5))
     }
 }
@@ -112,9 +135,12 @@ impl Session<'_> {
         self.changing.at = None;
         let (mut has_lost, mut goes_on, mut failed) = (false, false, Vec::new());
         for conversation in self.sync.vault.call(Vault::intents_due).await? {
-            match self.change_group(conversation).await {
+            let began = Instant::now();
+            let pursued = self.change_group(conversation).await;
+            self.changing.took = began.elapsed();
+            match pursued {
                 Ok(Pursued::Idle) => (),
-                Ok(Pursued::Accepted) => goes_on = true,
+                Ok(Pursued::Accepted | Pursued::Divided) => goes_on = true,
                 Ok(Pursued::Lost { epoch }) => {
                     self.changing.lost.insert(conversation, epoch);
                     has_lost = true;
@@ -127,13 +153,10 @@ impl Session<'_> {
                 }
             }
         }
-        if goes_on {
-            self.changing.losses = 0;
-        }
-        if has_lost {
-            self.changing.at = Some(Instant::now() + self.changing.after_loss());
-        } else if goes_on {
-            self.changing.at = Some(Instant::now());
+        if has_lost || goes_on {
+            self.changing.idles = 0;
+            let wait = if has_lost { self.changing.after_loss() } else { self.changing.after_win() };
+            self.changing.at = Some(Instant::now() + wait);
         }
         self.outbox_due = true;
         // What was refused for good has its answer; the rest stays.
@@ -174,5 +197,39 @@ impl Session<'_> {
             let _ = reply.send(answer);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait without its jitter is between these.
+    fn is_about(wait: Duration, about: Duration) -> bool {
+        (about / 2..=about * 3 / 2).contains(&wait)
+    }
+
+    #[test]
+    fn who_loses_waits_as_long_as_so_many_others_need_and_no_longer() {
+        let mut changing = Changing::default();
+        let waits: Vec<_> = (0..40).map(|_| changing.after_loss()).collect();
+        let expected = (0..40).map(|times| CHANGE_AGAIN_FIRST * (1 << times.min(6)));
+        assert!(waits.iter().zip(expected).all(|(wait, about)| is_about(*wait, about)), "{waits:?}");
+        changing.took = Duration::from_millis(50);
+        assert!(is_about(changing.after_loss(), 64 * changing.took), "turns are as long as attempts are");
+        changing.took = Duration::from_secs(1);
+        assert!(is_about(changing.after_loss(), CHANGE_AGAIN_MAX));
+    }
+
+    #[test]
+    fn who_wins_goes_on_at_once_but_not_before_all_who_lost_as_it_did() {
+        let mut changing = Changing::default();
+        assert_eq!(changing.after_win(), Duration::ZERO);
+        for _ in 0..5 {
+            changing.after_loss();
+        }
+        assert!(is_about(changing.after_win(), CHANGE_AGAIN_FIRST * 4));
+        assert!(is_about(changing.after_win(), CHANGE_AGAIN_FIRST * 2));
+        assert_eq!(changing.after_win(), Duration::ZERO);
     }
 }

@@ -17,6 +17,7 @@ impl Session<'_> {
     /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
     pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
         while std::mem::take(&mut self.outbox_due) {
+            self.renew_before_sending().await?;
             let after = self.handed_over;
             let limit = usize::try_from(gureum_proto::limits::SENDS_IN_FLIGHT_MAX).unwrap_or(1);
             let (sends, held_up) = self
@@ -44,6 +45,27 @@ impl Session<'_> {
             self.handed_over = highest.max(self.handed_over);
             self.in_flight.extend(sends.iter().map(|send| send.counter));
             self.outbox_due = true;
+        }
+        Ok(())
+    }
+
+    /// What a KeyPackage came with lay in a directory, for weeks perhaps: it is renewed before anything is said by it. Once in
+    /// a session, for others may commit faster all the time.
+    async fn renew_before_sending(&mut self) -> Result<(), ClientError> {
+        // Taking commits from elsewhere than the inbox makes what waits in it harder to read: the inbox comes first.
+        if !self.may_owe_renewals || (self.options.subscribed && !self.caught_up) {
+            return Ok(());
+        }
+        let (due, may_follow) = self.sync.vault.call(Vault::first_renewals).await?;
+        self.may_owe_renewals = may_follow;
+        for conversation in due {
+            if self.renewed_first.insert(conversation)
+                && let Err(error) = self.sync.renew_first(conversation).await
+            {
+                let error = error.confined()?;
+                tracing::warn!(%error, %conversation, "sending by the keys of a KeyPackage");
+                self.tell(ClientEvent::News).await;
+            }
         }
         Ok(())
     }

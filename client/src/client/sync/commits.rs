@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use gureum_proto::limits::ADDS_PER_COMMIT_MAX;
 use gureum_proto::{Code, ConversationId, Group, Request, Response, SubmitCommit};
 
 use super::{ClientError, Left, Sync};
-use crate::limits::{NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
+use crate::limits::{FIRST_RENEWAL_RACES_MAX, NEED_STEPS_MAX, REJOIN_RACES_MAX, REMOVAL_RACES_MAX};
 use crate::link::LinkError;
-use crate::vault::{Applied, CommitAnswer, Need, RejoinError, Vault};
+use crate::vault::{Applied, Brought, CommitAnswer, Need, RejoinError, Vault};
 
 /// What makes an external commit onto a group's state.
 pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<SubmitCommit, RejoinError>;
@@ -17,6 +18,8 @@ pub(super) type Joining = fn(&mut Vault, ConversationId, &Group) -> Result<Submi
 pub(super) enum Submitted {
     Accepted,
     Lost,
+    /// It is not valid; another with less in it may be.
+    Divided,
 }
 
 impl Sync {
@@ -118,11 +121,17 @@ impl Sync {
         };
         let settle = |answer| self.vault.call(move |vault| vault.settle_commit(conversation, counter, &answer));
         match answered {
-            Ok((answer, submitted)) => settle(answer).await.map(|()| submitted),
+            Ok((answer, submitted)) => settle(answer).await.map(|_| submitted),
             Err(error) => {
                 // Without an answer, or with "later", it stays pending and goes out again as the same bytes.
                 if error.is_final() {
-                    settle(CommitAnswer::Refused(error.to_string())).await?;
+                    let why = error.to_string();
+                    let answer =
+                        if is_about_content(&error) { CommitAnswer::Invalid(why) } else { CommitAnswer::Refused(why) };
+                    if settle(answer).await? {
+                        tracing::warn!(%error, %conversation, "a commit is tried again with less in it");
+                        return Ok(Submitted::Divided);
+                    }
                 }
                 Err(error.into())
             }
@@ -131,9 +140,11 @@ impl Sync {
 
     /// Removes the revoked devices of a conversation, and the accounts that leave it, unless somebody is faster.
     pub(crate) async fn remove_revoked(&self, conversation: ConversationId) -> Result<(), ClientError> {
-        let mut is_looked_up = false;
+        let (mut is_looked_up, mut brought) = (false, Vec::new());
         for _ in 0..REMOVAL_RACES_MAX {
-            if let Some(commit) = self.vault.call(move |vault| vault.commit_removals(conversation)).await? {
+            let with = brought.clone();
+            let made = self.vault.call(move |vault| vault.commit_removals_with(conversation, &with)).await?;
+            if let Some(commit) = made {
                 let epoch = commit.epoch;
                 if let Submitted::Lost = self.submit(commit).await? {
                     self.fetch_commits(conversation, epoch).await?;
@@ -144,9 +155,30 @@ impl Sync {
                 return Err(ClientError::Stuck("the removal of a device that this one may not remove yet".to_owned()));
             } else {
                 self.look_up_removal(conversation).await?;
+                brought = self.claim_for_stranded(conversation).await?;
             }
         }
         Err(ClientError::Stuck("others change the conversation faster than this device can".to_owned()))
+    }
+
+    /// Devices of accounts of which only revoked ones are in a conversation: nobody may leave these accounts without, and as
+    /// long as they are in nothing is said there. One that has no device to come in yet is waited for.
+    async fn claim_for_stranded(&self, conversation: ConversationId) -> Result<Vec<Brought>, ClientError> {
+        let mut brought = Vec::new();
+        let stranded = self.vault.call(move |vault| vault.stranded(conversation)).await?;
+        for account in stranded.into_iter().take(ADDS_PER_COMMIT_MAX) {
+            let claimed = match self.claim_if_any(vec![account]).await {
+                Ok(claimed) => claimed,
+                Err(error) if error.is_confined() => {
+                    tracing::warn!(%error, %account, "no other device can be brought in");
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let of = claimed.of(account);
+            brought.extend(of.map(|(device, key_package)| Brought { account, device, key_package }));
+        }
+        Ok(brought)
     }
 
     /// The server waits for a removal of which this device does not know: then a log has grown, or somebody has made it.
@@ -173,6 +205,20 @@ impl Sync {
         Ok(left)
     }
 
+    /// Renews the keys that this device's KeyPackage came with in a group, unless others are faster each time.
+    pub(crate) async fn renew_first(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        for _ in 0..FIRST_RENEWAL_RACES_MAX {
+            let commit = self.vault.call(move |vault| vault.commit_first_renewal(conversation)).await?;
+            let Some(commit) = commit else { return Ok(()) };
+            let epoch = commit.epoch;
+            if self.submit(commit).await? != Submitted::Lost {
+                return Ok(());
+            }
+            self.fetch_commits(conversation, epoch).await?;
+        }
+        Ok(())
+    }
+
     /// Renews this device's keys where that is due. A lost race costs nothing: it stays due.
     pub(crate) async fn renew_keys(&self) -> Result<Left, ClientError> {
         let mut left = Left::default();
@@ -184,4 +230,9 @@ impl Sync {
         }
         Ok(left)
     }
+}
+
+/// Whether a refusal is about what a commit does: one of those who are added may be the reason, and not the others.
+fn is_about_content(error: &LinkError) -> bool {
+    matches!(error, LinkError::Refused(refusal) if matches!(refusal.code, Code::CommitInvalid | Code::LimitReached))
 }

@@ -8,7 +8,7 @@ use super::commits::Submitted;
 use super::{ClientError, Sync};
 use crate::limits::REMOVAL_RACES_MAX;
 use crate::link::LinkError;
-use crate::vault::{GroupError, Intent, IntentId, Leaving, Target, Vault};
+use crate::vault::{Contact, GroupError, Intent, IntentId, Leaving, Target, Vault};
 
 /// What a person wants of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub(crate) enum Pursued {
     Idle,
     /// A commit of this device was accepted; there may be more to do.
     Accepted,
+    /// It was refused, and is tried again with less in it.
+    Divided,
     /// Somebody was faster, in this epoch.
     Lost { epoch: u64 },
 }
@@ -118,16 +120,20 @@ impl Sync {
                 let intents = ids.into_iter().map(|id| (None, id)).collect();
                 Ok(Begun { conversation, intents, failed: Vec::new() })
             }
-            GroupCommand::Add { group, who } => self.begin_change(&group, who, Intent::Add).await,
-            GroupCommand::Remove { group, who } => self.begin_change(&group, who, Intent::Remove).await,
-            GroupCommand::Promote { group, who } => self.begin_change(&group, who, Intent::Promote).await,
-            GroupCommand::Demote { group, who } => self.begin_change(&group, who, Intent::Demote).await,
+            GroupCommand::Add { group, who } => {
+                let conversation = self.group(&group).await?;
+                let found = self.ask_for_all(who).await?;
+                self.begin_change(conversation, found, Intent::Add).await
+            }
+            GroupCommand::Remove { group, who } => self.begin_change_of(&group, who, Intent::Remove).await,
+            GroupCommand::Promote { group, who } => self.begin_change_of(&group, who, Intent::Promote).await,
+            GroupCommand::Demote { group, who } => self.begin_change_of(&group, who, Intent::Demote).await,
         }
     }
 
     /// The group is made with this account alone: what makes it cannot fail over anybody else.
     async fn begin_group(&self, name: String, who: Vec<Handle>) -> Result<Begun, ClientError> {
-        let (found, failed) = self.find_all(who).await?;
+        let (found, failed) = self.ask_for_all(who).await?;
         let mut wanted: Vec<_> = found.iter().map(|(_, account)| Intent::Add(*account)).collect();
         if self.has_other_devices().await? {
             wanted.push(Intent::Add(self.identity.account));
@@ -143,14 +149,28 @@ impl Sync {
         Ok(Begun { conversation, intents: handles.zip(ids).collect(), failed })
     }
 
-    async fn begin_change(
+    /// A change of people who are in the group: whoever is known here by a handle is meant by it.
+    async fn begin_change_of(
         &self,
         group: &Target,
         who: Vec<Handle>,
         intent: fn(AccountId) -> Intent,
     ) -> Result<Begun, ClientError> {
         let conversation = self.group(group).await?;
-        let (found, failed) = self.find_all(who).await?;
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        for handle in who {
+            let contact = self.contact(&handle).await;
+            sort_in(handle, contact, &mut found, &mut failed)?;
+        }
+        self.begin_change(conversation, (found, failed), intent).await
+    }
+
+    async fn begin_change(
+        &self,
+        conversation: ConversationId,
+        (found, failed): (Found, Failed),
+        intent: fn(AccountId) -> Intent,
+    ) -> Result<Begun, ClientError> {
         let wanted: Vec<_> = found.iter().map(|(_, account)| intent(*account)).collect();
         let ids = self.vault.call(move |vault| vault.intend(conversation, &wanted)).await?;
         let intents = found.into_iter().map(|(handle, _)| Some(handle)).zip(ids).collect();
@@ -163,15 +183,20 @@ impl Sync {
         known.map(|known| known.id).ok_or_else(|| GroupError::NoGroup(target.to_string()).into())
     }
 
-    /// The accounts of some handles, and of whom there is none.
-    async fn find_all(&self, who: Vec<Handle>) -> Result<(Found, Failed), ClientError> {
+    /// The accounts of some handles as the server has them now, and of whom there is none: whoever brings somebody in is told
+    /// first of a handle that has moved since it was looked up. Where the server wants to be left alone, those who are known
+    /// here are meant.
+    async fn ask_for_all(&self, who: Vec<Handle>) -> Result<(Found, Failed), ClientError> {
         let (mut found, mut failed) = (Vec::new(), Vec::new());
         for handle in who {
-            match self.contact(&handle).await {
-                Ok(contact) => found.push((handle, contact.account)),
-                Err(error) if is_about_whom(&error) => failed.push((handle, error.to_string())),
-                Err(error) => return Err(error),
-            }
+            let contact = match self.find(&handle).await {
+                Err(error) if error.is_refused_for_now() => {
+                    let known = handle.clone();
+                    self.vault.call(move |vault| vault.contact_by_handle(&known)).await?.ok_or(error)
+                }
+                contact => contact,
+            };
+            sort_in(handle, contact, &mut found, &mut failed)?;
         }
         Ok((found, failed))
     }
@@ -185,6 +210,7 @@ impl Sync {
         let epoch = commit.epoch;
         Ok(match self.submit(commit).await? {
             Submitted::Accepted => Pursued::Accepted,
+            Submitted::Divided => Pursued::Divided,
             Submitted::Lost => Pursued::Lost { epoch },
         })
     }
@@ -259,6 +285,12 @@ impl Sync {
         if self.vault.call(Vault::rejoins_due).await?.contains(&conversation) {
             self.rejoin(conversation).await?;
         }
+        // A last resort may bring this device in again with the very leaf that it came in with now: a statement that names
+        // another one is void then.
+        if let Err(error) = self.renew_first(conversation).await {
+            let error = error.confined()?;
+            tracing::warn!(%error, %conversation, "leaving with the keys of a KeyPackage");
+        }
         for _ in 0..REMOVAL_RACES_MAX {
             match self.vault.call(move |vault| vault.leave(conversation)).await? {
                 Leaving::After(commit) => {
@@ -281,6 +313,21 @@ impl Sync {
         }
         Err(ClientError::Stuck("others change the group faster than this device can".to_owned()))
     }
+}
+
+/// Puts somebody who was looked for to those who were found, or to the others.
+fn sort_in(
+    handle: Handle,
+    contact: Result<Contact, ClientError>,
+    found: &mut Found,
+    failed: &mut Failed,
+) -> Result<(), ClientError> {
+    match contact {
+        Ok(contact) => found.push((handle, contact.account)),
+        Err(error) if is_about_whom(&error) => failed.push((handle, error.to_string())),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Whether it concerns the one person who was looked for, and nobody else.

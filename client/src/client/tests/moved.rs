@@ -16,6 +16,9 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, found: Accoun
         let said = match request(&mut recv).await {
             Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
             Request::FindAccount { by: FindBy::Handle(_), .. } => Response::Account(found.clone()),
+            Request::CreateConversation(create) => {
+                Response::ConversationCreated { conversation: create.conversation, existed: false, epoch: 1 }
+            }
             other => panic!("{other:?}"),
         };
         answer(send, &said).await;
@@ -74,6 +77,22 @@ async fn who_begins_a_conversation_with_somebody_whose_handle_has_moved_is_told_
     assert_eq!(told(&client).await, [(first, second)]);
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0);
     assert_eq!(client.contact(&"bob".parse().unwrap()).await.unwrap(), None);
+    drop(commands);
+    session.abort().await;
+}
+
+#[tokio::test]
+async fn whoever_would_bring_somebody_whose_handle_has_moved_into_a_group_is_told_so_and_brings_in_neither() {
+    let home = tempfile::tempdir().unwrap();
+    let (client, first, second) = with_another_bob(home.path()).await;
+    let mut session = client.session(TAKE).unwrap();
+    let commands = session.commands();
+    let create = GroupCommand::Create { name: "club".to_owned(), who: vec!["bob".parse().unwrap()] };
+    let made = session.finish(commands.group(create)).await.unwrap();
+    assert_eq!(made.failed.len(), 1, "{made:?}");
+    assert!(made.failed.iter().all(|(_, why)| why.contains("another account")), "{made:?}");
+    assert_eq!((made.done, made.refused), (vec![], None));
+    assert_eq!(told(&client).await, [(first, second)]);
     drop(commands);
     session.abort().await;
 }

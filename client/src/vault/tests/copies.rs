@@ -247,6 +247,26 @@ fn what_the_newer_copy_has_taken_is_a_gap_for_one_that_has_taken_nothing() {
 }
 
 #[test]
+fn a_linked_device_that_goes_on_from_before_it_first_came_in_is_told_what_was_said_to_it_since() {
+    let (mut relay, a, mut b, talk) = Relay::with_a_pair();
+    let mut second = Person::link(&mut relay, &a);
+    let copy = second.copy();
+    second.rejoin(&mut relay, talk);
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "to both of Alice's");
+    second.take(&mut relay);
+    assert_eq!(second.history(), ["to both of Alice's"]);
+
+    let mut old = second.within(copy);
+    old.take_over(&relay);
+    old.take(&mut relay);
+    assert_eq!(old.history(), ["<unreadable>"]);
+    let events = old.vault.unreported_events(9).unwrap();
+    let rejoined = Event::Rejoined { conversation: talk };
+    assert_eq!(events.iter().filter(|stored| stored.event == rejoined).count(), 1, "{events:?}");
+}
+
+#[test]
 fn what_a_copy_in_use_sends_is_noticed_and_told_once() {
     let (mut relay, mut a, _, talk) = Relay::with_a_pair();
     let mut second = Person::link(&mut relay, &a);

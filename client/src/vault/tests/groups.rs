@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use gureum_proto::{
     AccountId, ConversationId, ConversationWith, EnvelopeBody, Group, GroupState, MessageId, SharedEnvelope,
     SubmitCommit,
@@ -303,6 +304,89 @@ fn a_change_that_the_server_refuses_for_good_is_told_once() {
     assert_eq!(a.vault.unreported_events(9).unwrap(), []);
     assert_eq!(a.prepare(&mut relay, talk), None);
     a.say(&mut relay, talk, "and on");
+}
+
+#[test]
+fn who_was_added_renews_the_keys_of_its_key_package_before_it_says_anything_and_once() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    assert_eq!(a.vault.first_renewals().unwrap(), (vec![], false), "she has made it");
+    assert_eq!(c.vault.first_renewals().unwrap(), (vec![], true));
+    c.queue(talk, "hello");
+    assert_eq!(c.vault.first_renewals().unwrap(), (vec![talk], false));
+    // A statement to leave would name the leaf of the KeyPackage, which may come again.
+    let named = c.statement(talk).leave().leaf_key.clone();
+    let submit = c.vault.commit_first_renewal(talk).unwrap().unwrap();
+    assert_eq!(c.vault.commit_first_renewal(talk).unwrap().as_ref(), Some(&submit), "the pending one");
+    assert!(relay.submit(&mut c, &submit));
+    assert_eq!(c.vault.first_renewals().unwrap(), (vec![], false));
+    assert_eq!(c.vault.commit_first_renewal(talk).unwrap(), None);
+    assert_ne!(c.statement(talk).leave().leaf_key, named);
+    c.flush(&mut relay);
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["hello"]);
+}
+
+/// Alice's group, and what she wants: to add Mallory, Dave and Erin, of whom `package` of Mallory's is claimed.
+fn three_to_add(
+    relay: &mut Relay,
+    a: &mut Person,
+    talk: ConversationId,
+    package: impl FnOnce(&mut Person) -> Bytes,
+) -> Vec<IntentId> {
+    let mut people = ["mallory", "dave", "erin"].map(|handle| Person::register(relay, handle));
+    let wanted: Vec<_> = people.iter().map(|person| Intent::Add(person.account)).collect();
+    let ids = a.vault.intend(talk, &wanted).unwrap();
+    people.iter().for_each(|person| a.learn(relay, person.account));
+    let mallory = &mut people[0];
+    let claimed = (mallory.device, package(mallory));
+    a.vault.put_packages(ids[0], &[claimed]).unwrap();
+    ids
+}
+
+/// How many are in it after all commits that there are to make.
+fn all_made(relay: &mut Relay, a: &mut Person, talk: ConversationId) -> usize {
+    for _ in 0..9 {
+        let Some(submit) = a.prepare(relay, talk) else { break };
+        assert!(relay.submit(a, &submit));
+    }
+    a.accounts(talk).len()
+}
+
+#[test]
+fn who_has_copied_somebodys_key_is_not_added_and_keeps_nobody_out() {
+    let (mut relay, mut a, _, _, talk) = three();
+    let copied = a.view(talk).leaves[1].leaf_key.clone();
+    let ids = three_to_add(&mut relay, &mut a, talk, |mallory| {
+        let package = mallory.vault.make_key_packages(1).unwrap().remove(0);
+        mallory.inside(|work| work.mls().with_leaf_key(&package, &copied)).into()
+    });
+    assert_eq!(all_made(&mut relay, &mut a, talk), 5);
+    let outcomes = a.vault.take_outcomes(&ids).unwrap();
+    let [(_, IntentOutcome::Refused(why)), (_, IntentOutcome::Done), (_, IntentOutcome::Done)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(why.contains("encryption key"), "{why}");
+}
+
+#[test]
+fn of_several_whom_the_server_refuses_together_those_are_added_who_can_be() {
+    let (mut relay, mut a, _, _, talk) = three();
+    let ids = three_to_add(&mut relay, &mut a, talk, |mallory| mallory.vault.make_key_packages(1).unwrap().remove(0));
+    let invalid = CommitAnswer::Invalid("the device was revoked meanwhile".to_owned());
+    let all = a.prepare(&mut relay, talk).unwrap();
+    assert!(a.vault.settle_commit(talk, all.counter, &invalid).unwrap(), "each may be the reason");
+    let first = a.prepare(&mut relay, talk).unwrap();
+    assert!(a.vault.settle_commit(talk, first.counter, &invalid).unwrap(), "Mallory was, and others are left");
+    assert_eq!(all_made(&mut relay, &mut a, talk), 5);
+    let outcomes: Vec<_> = a.vault.take_outcomes(&ids).unwrap().into_iter().map(|(_, outcome)| outcome).collect();
+    let [IntentOutcome::Refused(why), IntentOutcome::Done, IntentOutcome::Done] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(why.contains("revoked meanwhile"), "{why}");
+    let renames = a.vault.intend(talk, &[Intent::Rename("refused".into())]).unwrap();
+    let alone = a.prepare(&mut relay, talk).unwrap();
+    assert!(!a.vault.settle_commit(talk, alone.counter, &invalid).unwrap(), "nothing is left of it");
+    assert!(matches!(a.vault.take_outcomes(&renames).unwrap()[..], [(_, IntentOutcome::Refused(_))]));
 }
 
 #[track_caller]

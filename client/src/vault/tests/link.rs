@@ -1,6 +1,9 @@
 //! A device before its account has it, what it is told when it comes in, and what it then believes.
 
-use gureum_proto::{DeliveryFrame, Link, LinkBundle, LinkConsent, LinkProposal, LogHead};
+use bytes::Bytes;
+use gureum_proto::{
+    DeliveryFrame, EnvelopeBody, Link, LinkBundle, LinkConsent, LinkProposal, LogHead, MessageId, SharedEnvelope,
+};
 
 use super::groups::three;
 use super::relay::profile;
@@ -324,4 +327,39 @@ fn not_even_an_admin_leaves_an_account_without_a_device_unasked() {
     a.take(&mut relay);
     a.remove_revoked(&mut relay, talk);
     assert_eq!((a.accounts(talk).len(), a.view(talk).leaves.len()), (3, 3));
+}
+
+/// The account's other device has not come in by itself: whoever has something to say brings it in.
+#[test]
+fn whoever_removes_an_accounts_last_device_for_its_revocation_brings_another_one_in() {
+    let (mut relay, mut a, b, mut c, talk) = three();
+    let mut second = Person::link(&mut relay, &b);
+    second.revoke(&mut relay, b.device);
+    for person in [&mut a, &mut c] {
+        person.take(&mut relay);
+        assert_eq!(person.vault.stranded(talk).unwrap(), [b.account]);
+    }
+    assert_eq!(c.vault.commit_removals(talk).unwrap(), None);
+    c.queue(talk, "nobody is held up");
+    let key_package = second.vault.make_key_packages(1).unwrap().remove(0);
+    let good = Brought { account: b.account, device: second.device, key_package };
+    let bad = Brought { key_package: Bytes::from_static(b"no KeyPackage"), ..good.clone() };
+    assert_eq!(c.vault.commit_removals_with(talk, &[bad]).unwrap(), None);
+    let submit = c.vault.commit_removals_with(talk, &[good]).unwrap().unwrap();
+    assert!(relay.submit(&mut c, &submit), "she is no admin, and needs not be one for this");
+    let welcome = SharedEnvelope {
+        message_id: MessageId::new(1_700_000_000_000, 7),
+        conversation: talk,
+        sender_account: c.account,
+        sender_device: c.device,
+        body: EnvelopeBody::Welcome(submit.welcome),
+    };
+    relay.push_to(b.account, welcome);
+    c.flush(&mut relay);
+    for person in [&mut a, &mut second] {
+        person.take(&mut relay);
+        assert_eq!(person.history(), ["nobody is held up"]);
+    }
+    assert_eq!((a.accounts(talk).len(), a.view(talk).leaves.len()), (3, 3));
+    assert_eq!((a.vault.removals_due().unwrap(), a.vault.stranded(talk).unwrap()), (vec![], vec![]));
 }

@@ -102,12 +102,15 @@ fn in_a_group_all_see_it_and_nothing_is_said_while_somebody_leaves() {
     let (mut relay, mut a, mut b, mut c, talk) = three();
     let typing = b.types(talk, true);
     assert_eq!((a.sees(&typing), c.sees(&typing)), (said("bob", true), said("bob", true)));
+    let hers = c.types(talk, true);
+    assert_eq!(b.sees(&hers), said("carol", true));
     let signed = c.statement(talk);
     relay.leave(&c, talk, &signed);
     c.vault.left(talk).unwrap();
     assert_eq!((c.vault.seal_typing(talk, true).unwrap(), c.sees(&typing)), (None, None));
     b.take(&mut relay);
     assert_eq!(b.vault.seal_typing(talk, true).unwrap(), None);
+    assert_eq!(b.sees(&hers), None, "who has left is not shown");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Groups of any accounts: what their context says, who may change it, and who leaves.
 
 use gureum_proto::{CommitAttachment, GroupState, Leave, SignedLeave};
-use openmls::prelude::{Extension, RequiredCapabilitiesExtension, UnknownExtension};
+use openmls::framing::ProcessedMessageContent;
+use openmls::prelude::{Extension, KeyPackageIn, RequiredCapabilitiesExtension, UnknownExtension};
+use openmls_traits::signatures::Signer;
 
 use super::super::group::state_of;
 use super::*;
@@ -132,6 +134,53 @@ fn admins_add_people_and_others_do_not() {
     let (handover, _) = commit!(talk.groups[0], alice, propose_adds([carol.devices[0].key_package()]));
     let refused = apply(&talk, &handover, alice).unwrap_err();
     assert!(refused.to_string().contains("only an admin"), "{refused}");
+}
+
+/// A KeyPackage of a device with another key for its leaf. RFC 9420, sections 7.2 and 10: the leaf stands behind version,
+/// suite and init key and ends with its signature; then come no extensions, and another signature.
+fn with_leaf_key(device: &Device, key: &[u8]) -> KeyPackage {
+    const LEAF: usize = 4 + 33;
+    const SIGNATURE: usize = 66;
+    let sign = |label: &str, content: &[u8]| {
+        let written = |bytes: Vec<u8>| VLBytes::new(bytes).tls_serialize_detached().unwrap();
+        let signed = [written(format!("MLS 1.0 {label}").into_bytes()), written(content.to_vec())].concat();
+        device.signer.sign(&signed).unwrap()
+    };
+    let mut bytes = device.key_package().tls_serialize_detached().unwrap();
+    let end = bytes.len();
+    let leaf_end = end - SIGNATURE - 1;
+    bytes[LEAF + 1..LEAF + 33].copy_from_slice(key);
+    let of_leaf = sign("LeafNodeTBS", &bytes[LEAF..leaf_end - SIGNATURE]);
+    bytes[leaf_end - 64..leaf_end].copy_from_slice(&of_leaf);
+    let of_package = sign("KeyPackageTBS", &bytes[..end - SIGNATURE]);
+    bytes[end - 64..].copy_from_slice(&of_package);
+    let package = KeyPackageIn::tls_deserialize_exact_bytes(&bytes).unwrap();
+    package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).unwrap()
+}
+
+#[test]
+fn a_leaf_with_the_key_of_a_node_of_the_tree_is_not_added() {
+    let mut talk = friends();
+    let carol = Person::new(7);
+    let (alice, bob) = (&talk.alice.devices[0], &talk.bob.devices[0]);
+    let (renewal, _) = commit!(talk.groups[0], alice, force_self_update(true));
+    let next = talk.apply(&renewal, alice).unwrap();
+    let message = read_message(&renewal.commit, "commit").unwrap().try_into_protocol_message().unwrap();
+    let processed = talk.groups[1].process_message(&bob.provider, message).unwrap();
+    let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else { panic!("no commit") };
+    talk.groups[1].merge_staged_commit(&bob.provider, *staged).unwrap();
+    talk.view = view_of(next);
+    // The node above Alice's leaves, which Bob's commit leaves as it is: OpenMLS looks at leaves alone.
+    let above = talk.groups[1].export_ratchet_tree().parents().next().unwrap().tls_serialize_detached().unwrap();
+    let copied = with_leaf_key(&carol.devices[0], &above[1..33]);
+    let (handover, _) = commit!(talk.groups[1], bob, propose_adds([copied]));
+    let mut logs = talk.logs();
+    logs.0.insert(carol.log.account(), Arc::new(carol.log.clone()));
+    let (epoch, sender) = (2, bob.identity);
+    let submitted = Submitted { epoch, commit: &handover.commit, group_info: &handover.group_info, sender };
+    let applied = apply_commit(talk.id, &talk.view.group_info, &talk.view.tree, &submitted, &logs);
+    let refused = applied.unwrap_err();
+    assert!(matches!(&refused, CommitError::Invalid(why) if why.contains("same encryption key")), "{refused}");
 }
 
 #[test]

@@ -259,6 +259,21 @@ fn silently(op: Op) -> Op {
     }
 }
 
+/// The second entry of an account's log, by which another of its devices revokes one.
+fn revocation(of: Authenticated) -> Change {
+    let account = of.account();
+    let by = if of == device(account, 1) { 2 } else { 1 };
+    Change::AppendLog(LogPlan {
+        account,
+        from: device(account, by).device(),
+        index: 1,
+        entry: Bytes::from_static(b"revocation"),
+        added: vec![],
+        revoked: vec![of.device()],
+        recovery_keys: None,
+    })
+}
+
 fn ack(from: Authenticated, seq: u64, count: u64) -> Op {
     Op::Ack { from, position: Position { seq, count } }
 }

@@ -9,15 +9,15 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use gureum_server::node::OpenStore;
-use gureum_server::store::{Batch, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError};
+use gureum_server::store::{Batch, Durability, Entry, Expiry, Family, Store, StoreError};
 
 use super::Sabotage;
+use crate::altered::{Alter, Altered};
 use stale::Stale;
 
 /// The write at which a store panics: some that everybody needs have passed.
@@ -32,7 +32,7 @@ pub(super) fn spoiled(bug: Sabotage, open: OpenStore) -> OpenStore {
             return Err(StoreError::Damaged("what was written is refused".to_owned()));
         }
         let (stale, known) = (Stale::default(), Mutex::default());
-        Ok(Arc::new(Spoiled { bug, of, expiry, writes: AtomicU64::new(0), stale, known }))
+        Ok(Arc::new(Altered(Spoiled { bug, of, expiry, writes: AtomicU64::new(0), stale, known })))
     })
 }
 
@@ -46,7 +46,11 @@ struct Spoiled {
     known: Mutex<BTreeSet<Bytes>>,
 }
 
-impl Store for Spoiled {
+impl Alter for Spoiled {
+    fn store(&self) -> &dyn Store {
+        self.of.as_ref()
+    }
+
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         let writes = self.writes.fetch_add(1, Ordering::Relaxed);
         assert!(self.bug != Sabotage::StorePanics || writes != PANICS_AT, "a deliberate panic");
@@ -88,30 +92,6 @@ impl Store for Spoiled {
             read::spoil_inbox(self.bug, &mut entries);
         }
         Ok(entries)
-    }
-
-    fn last(&self, family: Family, range: Range<&[u8]>) -> Result<Option<Entry>, StoreError> {
-        self.of.last(family, range)
-    }
-
-    fn reclaim(&self) -> Result<Reclaimed, StoreError> {
-        self.of.reclaim()
-    }
-
-    fn oldest_physical_ms(&self) -> Result<Option<u64>, StoreError> {
-        self.of.oldest_physical_ms()
-    }
-
-    fn footprint(&self) -> Result<Footprint, StoreError> {
-        self.of.footprint()
-    }
-
-    fn healthy(&self) -> Result<(), StoreError> {
-        self.of.healthy()
-    }
-
-    fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
-        self.of.checkpoint(to)
     }
 
     fn close(&self) -> Result<(), StoreError> {

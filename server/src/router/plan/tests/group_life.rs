@@ -140,17 +140,7 @@ impl GroupLife {
         if std::mem::replace(&mut self.revoked[account], true) {
             return;
         }
-        let account = PEOPLE[account];
-        let log = LogPlan {
-            account,
-            from: device(account, 1).device(),
-            index: 1,
-            entry: Bytes::from_static(b"revocation"),
-            added: vec![],
-            revoked: vec![device(account, 2).device()],
-            recovery_keys: None,
-        };
-        self.bench.changes(Change::AppendLog(log), Changed::LogAppended(2));
+        self.bench.changes(revocation(device(PEOPLE[account], 2)), Changed::LogAppended(2));
     }
 }
 

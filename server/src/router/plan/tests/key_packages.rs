@@ -225,16 +225,7 @@ fn a_revoked_device_leaves_nothing_of_a_last_resort() {
     let mut bench = Bench::of(&[bob]);
     bench.changes(put(&[], Some(9)), Changed::KeyPackagesStored(0));
     bench.changes(claim(&[1]), claimed(9));
-    let revocation = LogPlan {
-        account: BOB,
-        from: device(BOB, 2).device(),
-        index: 1,
-        entry: Bytes::from_static(b"revocation"),
-        added: vec![],
-        revoked: vec![bob.device()],
-        recovery_keys: None,
-    };
-    bench.changes(Change::AppendLog(revocation), Changed::LogAppended(2));
+    bench.changes(revocation(bob), Changed::LogAppended(2));
     assert!(!is_given_out(&bench, bob));
     assert_eq!(stored(&bench, bob, KeyPackageKind::LastResort), [] as [Bytes; 0]);
 }

@@ -204,16 +204,7 @@ fn who_has_left_is_in_it_again_if_nobody_can_remove_them_in_their_name() {
     let mut bench = three();
     bench.changes(leave(device(BOB, 1), EPOCH), Changed::Left);
     // Bob's second device revokes the first, which has said so; somebody removes that one alone.
-    let revoked = LogPlan {
-        account: BOB,
-        from: device(BOB, 2).device(),
-        index: 1,
-        entry: Bytes::from_static(b"revocation"),
-        added: vec![],
-        revoked: vec![device(BOB, 1).device()],
-        recovery_keys: None,
-    };
-    bench.changes(Change::AppendLog(revoked), Changed::LogAppended(2));
+    bench.changes(revocation(device(BOB, 1)), Changed::LogAppended(2));
     let left = [device(ALICE, 1), device(BOB, 2), device(EVE, 1)];
     bench.changes(commit(device(EVE, 1), 1, EPOCH, &left), Changed::Committed { epoch: EPOCH + 1 });
     assert!(removals(&bench).is_settled());

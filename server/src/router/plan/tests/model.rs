@@ -353,18 +353,6 @@ impl Run {
     }
 }
 
-fn revocation(of: Authenticated) -> Change {
-    Change::AppendLog(LogPlan {
-        account: of.account(),
-        from: device(of.account(), 1).device(),
-        index: 1,
-        entry: Bytes::from_static(b"revocation"),
-        added: vec![],
-        revoked: vec![of.device()],
-        recovery_keys: None,
-    })
-}
-
 proptest! {
     #[test]
     fn the_store_says_what_the_model_says(steps in prop::collection::vec(step(), 0..100)) {

@@ -4,18 +4,6 @@ use super::groups::commit_plan;
 use super::*;
 use crate::store::record::{KeyPackageRecord, Removals};
 
-fn revocation(of: Authenticated) -> Change {
-    Change::AppendLog(LogPlan {
-        account: of.account(),
-        from: device(of.account(), 1).device(),
-        index: 1,
-        entry: Bytes::from_static(b"revocation"),
-        added: vec![],
-        revoked: vec![of.device()],
-        recovery_keys: None,
-    })
-}
-
 /// Alice and Bob with two devices each, all of them in the conversation; Bob's second is revoked.
 fn revoked() -> Bench {
     let all = [device(ALICE, 1), device(ALICE, 2), device(BOB, 1), device(BOB, 2)];
