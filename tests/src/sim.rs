@@ -22,6 +22,7 @@ pub mod clock;
 pub mod faults;
 pub mod installation;
 pub mod journal;
+pub mod ledger;
 pub mod model;
 pub mod net;
 pub mod person;

@@ -59,11 +59,19 @@ pub enum Happening {
     Recover,
     /// A device's home is copied, and the copy put in its place when the device has gone on for a while.
     RestoreCopy,
+    /// Somebody decides something for all their devices.
+    Settings,
+    /// Somebody makes a group.
+    NewGroup,
+    /// Somebody writes to a group.
+    GroupTalk,
+    /// Somebody adds, removes, leaves, renames, or makes admins, or several do so at the same time.
+    GroupChange,
 }
 
 impl Happening {
     /// All of them, with how often each happens where nothing else is said.
-    pub const ALL: [(Self, u32); 26] = [
+    pub const ALL: [(Self, u32); 30] = [
         (Self::Message, 60),
         (Self::Exchange, 40),
         (Self::Burst, 20),
@@ -90,6 +98,10 @@ impl Happening {
         (Self::Revoke, 3),
         (Self::Recover, 1),
         (Self::RestoreCopy, 2),
+        (Self::Settings, 3),
+        (Self::NewGroup, 10),
+        (Self::GroupTalk, 60),
+        (Self::GroupChange, 30),
     ];
 
     /// Whether it is what people do, and happens in every run.
@@ -105,7 +117,14 @@ impl Happening {
                 | Self::LongAbsence
                 | Self::BrinkAbsence
                 | Self::ReadMarks
+                | Self::Settings
         )
+    }
+
+    /// Whether it is of groups, which there are in runs about them alone.
+    #[must_use]
+    pub const fn is_of_groups(self) -> bool {
+        matches!(self, Self::NewGroup | Self::GroupTalk | Self::GroupChange)
     }
 
     /// Whether it changes which devices an account has, or what one of them is.
@@ -120,6 +139,8 @@ impl Happening {
 pub enum Story {
     /// Three devices of one account and two of another come and go, and send whatever they like, among faults
     Devices,
+    /// Five people, two of them with two devices, are in groups that several of them change at the same time, among faults
+    Groups,
 }
 
 /// What kind of run a seed is: small choices that make runs differ as much as they can.
@@ -150,8 +171,8 @@ pub const DAY_MS: u64 = 24 * HOUR_MS;
 impl Profile {
     /// Draws a run. Each fault is left out of half of the runs, because some hide what others would find.
     pub fn draw(random: &mut StdRng) -> Self {
-        let weights =
-            Happening::ALL.into_iter().filter(|(kind, _)| kind.is_life() || random.random_bool(0.5)).collect();
+        let all = || Happening::ALL.into_iter().filter(|(kind, _)| !kind.is_of_groups());
+        let weights = all().filter(|(kind, _)| kind.is_life() || random.random_bool(0.5)).collect();
         let devices_max = if random.random_bool(0.5) { 1 } else { 3 };
         Self {
             devices: (0..random.random_range(2..=4)).map(|_| random.random_range(1..=devices_max)).collect(),
@@ -170,6 +191,15 @@ impl Profile {
                 self.retention_ms = 3 * DAY_MS;
                 self.inbox_entries_max = None;
                 self.weights.retain(|(kind, _)| !kind.changes_devices());
+            }
+            Story::Groups => {
+                self.devices = vec![2, 1, 2, 1, 1];
+                self.retention_ms = 3 * DAY_MS;
+                self.inbox_entries_max = None;
+                // Who joins again, and why, is known as long as no clock lets commits expire.
+                let leaps = |kind| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
+                self.weights.retain(|(kind, _)| !kind.changes_devices() && !leaps(*kind));
+                self.weights.extend(Happening::ALL.into_iter().filter(|(kind, _)| kind.is_of_groups()));
             }
         }
     }

@@ -3,6 +3,8 @@
 mod acts;
 mod calm;
 mod devices;
+mod groups;
+mod homes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -61,6 +63,8 @@ pub struct Summary {
     pub devices: usize,
     /// The retention, in milliseconds.
     pub retention_ms: u64,
+    /// Groups that were made.
+    pub groups: usize,
     /// What happened, and how often.
     pub happenings: BTreeMap<Happening, u64>,
     /// Messages.
@@ -98,6 +102,8 @@ pub struct World {
     left_behind: BTreeMap<Who, Vec<HistoryItem>>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     order: u64,
+    /// Faults have ended, and everybody has written to everybody since.
+    has_begun_everything: bool,
     /// Failed syncs that have ended a server.
     poisonings: u64,
     happened: BTreeMap<Happening, u64>,
@@ -146,7 +152,8 @@ impl World {
         let wakes = WakeFaults::new(random.random());
         let mut of_disk = StdRng::seed_from_u64(random.random());
         let disk = SimDisk::new(move || of_disk.random());
-        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags).with(options.sabotage);
+        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags);
+        let server = server.with(options.sabotage).writing(model.ledger());
         let sabotage = options.sabotage;
         let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone(), sabotage };
         let count = profile.devices.len();
@@ -168,6 +175,7 @@ impl World {
             left_behind: BTreeMap::new(),
             due: BinaryHeap::new(),
             order: 0,
+            has_begun_everything: false,
             poisonings: 0,
             happened: BTreeMap::new(),
         }
@@ -360,6 +368,7 @@ impl World {
             people: self.people.len(),
             devices: self.people.iter().map(|person| person.devices().len()).sum(),
             retention_ms: self.profile.retention_ms,
+            groups: self.model.ledger().groups(),
             happenings: self.happened.clone(),
             messages: self.model.counts(),
             traffic: self.net.traffic(),

@@ -1,6 +1,6 @@
 //! The end of a run: faults end, everybody comes, and all must be in step again within a bound.
 
-use gureum_client::vault::{HistoryItem, KeySource, Vault};
+use gureum_client::vault::HistoryItem;
 
 use super::{Duration, Fates, Instant, MINUTE_MS, Who, World};
 
@@ -51,6 +51,7 @@ impl World {
         self.model.all_well();
         self.server.wakes.set(Fates { loss: 1.0, ..Fates::default() });
         self.commotion();
+        self.group_commotion().await;
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         self.server.wakes.set(Fates::default());
         if !self.settle(REMINDED_MS_MAX, "a lost wake delays for a while only").await {
@@ -60,12 +61,14 @@ impl World {
         self.server.disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(20));
         for _ in 0..COMMOTIONS {
             self.commotion();
+            self.group_commotion().await;
             self.pause(100).await;
         }
         if !self.settle(HEALTHY_MS_MAX, "a healthy system delivers").await {
             return;
         }
         self.read_everything();
+        self.read_groups().await;
         if !self.settle(HEALTHY_MS_MAX, "who wrote it learns that it was read").await {
             return;
         }
@@ -103,7 +106,9 @@ impl World {
             return false;
         }
         self.commotion();
+        self.group_commotion().await;
         tokio::time::sleep(Duration::from_millis(HEARD_MS_MAX)).await;
+        self.has_begun_everything = true;
         true
     }
 
@@ -126,7 +131,7 @@ impl World {
         open.extend(self.model.open_questions(&histories));
         open.extend(self.open_groups());
         if open.is_empty() {
-            open.extend(self.open_commits());
+            open.extend(self.open_homes());
         }
         open
     }
@@ -184,24 +189,6 @@ impl World {
             }
             if !group.removals.is_empty() {
                 open.push(format!("a removal from {id} is still pending"));
-            }
-        }
-        open
-    }
-
-    /// No commit waits for an answer, and no removal for a commit.
-    fn open_commits(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        for who in self.all().into_iter().filter(|who| self.at(*who).is_in_use()) {
-            let found = Vault::open(self.at(who).home(), &KeySource::File).map_err(|error| error.to_string());
-            let waiting = found.and_then(|mut vault| {
-                let commits = vault.pending_commits().map_err(|error| error.to_string())?.len();
-                Ok((commits, vault.removals_due().map_err(|error| error.to_string())?.len()))
-            });
-            match waiting {
-                Ok((0, 0)) => {}
-                Ok((commits, removals)) => open.push(format!("{who}: {commits} commits and {removals} removals wait")),
-                Err(error) => open.push(format!("{who}: {error}")),
             }
         }
         open
