@@ -32,6 +32,8 @@ use super::wake::{Fates, WakeFaults};
 
 /// What is to end later, and when.
 const DUE_MAX: usize = 1_000;
+/// How often a run brings about what it must: once may be while nobody is there whom it would hit.
+const MUST_TIMES: u64 = 3;
 /// How often the world is looked at while nothing happens, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10 * MINUTE_MS;
 
@@ -118,6 +120,7 @@ enum Due {
     Revoke(Who),
     Recover(Who),
     PutBack(Who),
+    BringAbout(Happening),
     StartServer,
     FineWeather,
     Reach(Who),
@@ -131,7 +134,7 @@ impl World {
     #[must_use]
     pub fn new(options: Options, journal: &Journal, directory: &Path) -> Self {
         let mut random = StdRng::seed_from_u64(options.seed);
-        let mut profile = Profile::draw(&mut random);
+        let mut profile = Profile::draw(options.seed, &mut random);
         if let Some(story) = options.story {
             profile.tell(story);
         }
@@ -197,8 +200,7 @@ impl World {
                 }
             } else if now >= next {
                 let kind = self.profile.next(&mut self.random);
-                *self.happened.entry(kind).or_default() += 1;
-                self.act(kind).await;
+                self.happen(kind).await;
                 next = self.next_happening();
             }
             self.look();
@@ -229,6 +231,23 @@ impl World {
                 self.later(after_ms, Due::Register(person));
             }
         }
+        self.plan_musts();
+    }
+
+    /// What this run must bring about is spread over its first two thirds, beginning early.
+    fn plan_musts(&mut self) {
+        let part_ms = (self.options.days * DAY_MS * 2 / 3 / MUST_TIMES).max(1);
+        for kind in self.profile.musts.clone() {
+            for time in 0..MUST_TIMES {
+                let after_ms = time * part_ms + self.random.random_range(0..part_ms);
+                self.later(after_ms, Due::BringAbout(kind));
+            }
+        }
+    }
+
+    async fn happen(&mut self, kind: Happening) {
+        *self.happened.entry(kind).or_default() += 1;
+        self.act(kind).await;
     }
 
     async fn register(&mut self, person: usize) {
@@ -267,6 +286,7 @@ impl World {
             Due::Revoke(who) => self.try_revoke(who).await,
             Due::Recover(new) => self.try_recover(new).await,
             Due::PutBack(who) => self.put_back(who).await,
+            Due::BringAbout(kind) => Box::pin(self.bring_about(kind)).await,
             Due::StartServer => self.start_server().await,
             Due::FineWeather => {
                 self.journal.note("network: fine");

@@ -132,6 +132,7 @@ impl Case {
             inbox_entries_max: None,
             pause_ms: 10 * MINUTE_MS,
             weights: LIFE.iter().chain(self.among).copied().collect(),
+            musts: Vec::new(),
         };
     }
 

@@ -87,6 +87,17 @@ impl World {
         }
     }
 
+    /// Brings about what the run must have had, and has everybody write so that it shows.
+    pub(super) async fn bring_about(&mut self, kind: Happening) {
+        self.journal.note(format!("must be: {kind:?}"));
+        self.happen(kind).await;
+        if !kind.changes_devices() {
+            self.commotion();
+            self.pause(2_000).await;
+            self.commotion();
+        }
+    }
+
     /// A device at which somebody sits, and somebody else with an account.
     pub(super) fn pair(&mut self) -> Option<(Who, usize)> {
         let online = self.online();
