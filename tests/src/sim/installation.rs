@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource, Target};
 use gureum_client::{Client, ClientError, Ground, GroupCommand, Inbox, SessionCommands, SessionOptions, Sockets, Work};
@@ -30,6 +31,12 @@ pub(crate) use moves::copy_home;
 const HISTORY_MAX: u32 = 100_000;
 /// Where homes keep their keys.
 pub const KEY: KeySource = KeySource::File;
+
+/// No translator forgets an address here, and at the pace of real networks most of a run would be keep-alives: 17,000
+/// datagrams a day for each device that is connected.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before it counts as lost.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Which device of which person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -391,5 +398,9 @@ impl Sockets for SimSockets {
     fn endpoint(&self, _remote: SocketAddr) -> io::Result<Endpoint> {
         let socket = self.net.bind(SocketAddr::new(self.address, 0));
         Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    }
+
+    fn patience(&self) -> (Duration, Duration) {
+        (KEEP_ALIVE, IDLE_TIMEOUT)
     }
 }

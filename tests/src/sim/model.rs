@@ -15,14 +15,15 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::clock::SimClock;
 use super::faults::{Happening, Profile};
-use super::installation::Who;
+use super::installation::{IDLE_TIMEOUT, KEEP_ALIVE, Who};
 use super::journal::Journal;
 use super::ledger::Ledger;
 use copies::Kept;
 
 /// How long what the server has handed to the network may take to a client while something holds it up: a connection is
-/// given up after a minute of silence, and its last bytes may come just before.
+/// given up after some silence, and its last bytes may come just before.
 const HELD_UP_MS: u64 = 120_000;
+const _: () = assert!(HELD_UP_MS > 1_000 * (KEEP_ALIVE.as_secs() + IDLE_TIMEOUT.as_secs()));
 /// The same while nothing does.
 const UNDER_WAY_MS: u64 = 2_000;
 
