@@ -1,7 +1,7 @@
 //! The whole system in one process, on a seeded network, virtual time and a faulty disk, checked against a model.
 //!
 //! Client and server are the real ones, and so is QUIC between them; simulated is what is under them: sockets ([`net`]),
-//! clocks ([`clock`]), the disk (the server's `SimDisk`, which also audits what is written), and the way from the writer to the sessions ([`wake`]). Everything runs as
+//! clocks ([`clock`]), the disk (the server's `SimDisk`, which also audits what is written), and the way from the writer to the sessions ([`wake`]). What the server writes goes into a [`ledger`], for the model. Everything runs as
 //! tasks of one thread under tokio's paused clock, which jumps to the next timer when there is nothing to do, so that a
 //! night without news costs almost nothing. All decisions come from the seed. Bytes of ciphertexts do not, and nothing
 //! depends on them.

@@ -1,5 +1,5 @@
-//! What the server has written of groups: who was in one when, and when each message was accepted. The model judges by it
-//! who must have a message, and who may not.
+//! What the server has written: who was in a group when, when each message was accepted, and how far inboxes go. The model
+//! judges by it who must have a message, and who may not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -30,6 +30,8 @@ struct Inner {
     /// Changes that were written so far: what tells before from after.
     order: u64,
     accepted: BTreeMap<MessageId, u64>,
+    /// The last position of each inbox, silent messages and commits included.
+    last_seqs: BTreeMap<AccountId, u64>,
     /// Of each group, in the order of its epochs.
     rosters: BTreeMap<ConversationId, Vec<Roster>>,
 }
@@ -72,6 +74,12 @@ impl Ledger {
     #[must_use]
     pub fn groups(&self) -> usize {
         self.inner().rosters.len()
+    }
+
+    /// The last position that an inbox has had.
+    #[must_use]
+    pub fn last_seq(&self, account: AccountId) -> u64 {
+        self.inner().last_seqs.get(&account).copied().unwrap_or(0)
     }
 
     /// Whether a conversation is a group.
@@ -164,15 +172,21 @@ impl Inner {
     /// id is given twice; what it holds of rosters is looked at then.
     fn note(&mut self, batch: &Batch, is_written: bool) {
         for change in batch.changes() {
-            let Change::Put { family, key, value } = change else { continue };
+            let Change::Put { family, key: record_key, value } = change else { continue };
             self.order += 1;
             match family {
                 Family::Message => {
-                    if let Ok(id) = MessageId::try_from(key) {
+                    if let Ok(id) = MessageId::try_from(record_key) {
                         self.accepted.insert(id, self.order);
                     }
                 }
-                Family::Conversation if is_written => self.note_head(key, value),
+                Family::Conversation if is_written => self.note_head(record_key, value),
+                Family::Inbox if is_written => {
+                    if let Some((account, seq)) = key::parse_inbox(record_key) {
+                        let last = self.last_seqs.entry(account).or_default();
+                        *last = seq.max(*last);
+                    }
+                }
                 _ => {}
             }
         }
@@ -278,7 +292,8 @@ mod tests {
         };
         let rosters = rosters.into_iter().map(roster).collect();
         let accepted = [5, 11, 15, 25, 35].map(|at| (MessageId::new(at, 1), at)).into();
-        Ledger(Arc::new(Mutex::new(Inner { order: 40, accepted, rosters: [(GROUP, rosters)].into() })))
+        let inner = Inner { order: 40, accepted, rosters: [(GROUP, rosters)].into(), ..Inner::default() };
+        Ledger(Arc::new(Mutex::new(inner)))
     }
 
     #[test]

@@ -71,7 +71,7 @@ struct Inner {
     may_overflow: bool,
     /// Commits may expire while somebody is away: a clock that has leapt is believed at a start.
     may_rejoin: bool,
-    /// So many positions are in an inbox behind what overflows: most of its room, but for commits, which nobody is told of.
+    /// So many positions are in an inbox behind what overflows: most of its room.
     kept_min: u64,
     /// Nothing is wrong any more.
     is_well: bool,

@@ -83,7 +83,7 @@ impl<'a> Losses<'a> {
     pub(super) fn check(&mut self, history: &[HistoryItem]) {
         let gaps = gaps(history);
         if self.check_sum(&gaps) {
-            self.check_gaps(&gaps, history);
+            self.check_gaps(&gaps);
             self.check_missing(&gaps, history);
         }
     }
@@ -107,10 +107,11 @@ impl<'a> Losses<'a> {
     }
 
     /// Each gap is one that can be, was told, and counts what stood there.
-    fn check_gaps(&mut self, gaps: &[Told], history: &[HistoryItem]) {
+    fn check_gaps(&mut self, gaps: &[Told]) {
         let who = self.who;
-        let last_place = history.iter().filter_map(place).map(|(seq, _)| seq).max().unwrap_or(0);
-        let last_seq = gaps.last().map_or(0, |gap| gap.to_seq).max(last_place);
+        // Much of what follows a gap is silent, and no history shows it.
+        let account = self.model.people.get(&who.person);
+        let last_seq = account.map_or(0, |account| self.model.ledger.last_seq(account.id));
         for gap in gaps {
             let Told { from_seq, to_seq, count, reason } = *gap;
             // What overflows leaves the inbox's room to what came after it.
