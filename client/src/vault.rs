@@ -61,6 +61,7 @@ pub use error::{
 };
 pub use event::{Event, GroupChange, StoredEvent};
 pub use groups::{GroupPerson, GroupView};
+pub use in_step::InCommon;
 pub use intents::{Intent, IntentId, IntentOutcome};
 pub use leaves::Leaving;
 pub use maker::CommitAnswer;

@@ -5,6 +5,7 @@ use std::process::Command;
 use clap::ValueEnum;
 use gureum_tests::child::binary;
 use gureum_tests::sim::Summary;
+use gureum_tests::sim::faults::Happening;
 use gureum_tests::sim::sabotage::{CASES, Case, Sabotage};
 
 /// Seeds within which a bug must be found.
@@ -42,6 +43,15 @@ fn in_a_week_of_three_devices_and_two_every_message_is_on_each_device_or_told_as
         assert_eq!((summary.people, summary.devices), (2, 5), "{summary:?}");
         assert!(summary.messages.of_siblings > 10 && summary.messages.missed > 0, "{summary:?}");
     }
+}
+
+#[test]
+fn in_groups_that_several_change_at_once_everybody_who_was_in_has_every_message_and_nobody_else_has_any() {
+    let (holds, summary) = simulate(1, 7, &["--story", "groups"]);
+    println!("{:?}", summary.messages);
+    assert!(holds, "{:?}", summary.violation);
+    assert_eq!((summary.people, summary.devices), (5, 7), "{summary:?}");
+    assert!(summary.groups > 0 && summary.happenings.contains_key(&Happening::GroupChange), "{summary:?}");
 }
 
 /// What is wrong with a case: its rule must find the bug in one of the seeds. Others may find it before in some.

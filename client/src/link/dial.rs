@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
@@ -20,7 +21,7 @@ use super::sockets::{Sockets, SystemSockets};
 use super::{Link, LinkEvents, read_frame, session, tls};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DATAGRAM_RECEIVE_BYTES, DATAGRAM_SEND_BYTES,
-    DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, STREAM_RECEIVE_BYTES,
+    DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, STREAM_RECEIVE_BYTES,
 };
 
 /// Dials one server, again and again; keeps its sockets and the TLS sessions that shorten the next handshake.
@@ -72,7 +73,7 @@ impl Dialer {
         let tls = tls::tls(server.pin).map_err(|error| tls_failed(error.to_string()))?;
         let crypto = QuicClientConfig::try_from(tls.config).map_err(|error| tls_failed(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport()));
+        config.transport_config(Arc::new(transport(sockets.patience())));
         Ok(Self { sockets, config, pin_failed: tls.pin_failed, server, v4: OnceLock::new(), v6: OnceLock::new() })
     }
 
@@ -283,11 +284,11 @@ fn address_text(server: &ServerUrl) -> String {
     }
 }
 
-fn transport() -> TransportConfig {
+fn transport((keep_alive, idle_timeout): (Duration, Duration)) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE_TIMEOUT).expect("a minute fits a varint")))
+        .keep_alive_interval(Some(keep_alive))
+        .max_idle_timeout(Some(IdleTimeout::try_from(idle_timeout).expect("a minute fits a varint")))
         .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_BYTES))
         .send_window(CONNECTION_SEND_BYTES)

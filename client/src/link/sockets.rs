@@ -4,11 +4,12 @@ use std::fmt;
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::time::Duration;
 
 use quinn::Endpoint;
 use tokio::net::UdpSocket;
 
-use crate::limits::ADDRESSES_MAX;
+use crate::limits::{ADDRESSES_MAX, IDLE_TIMEOUT, KEEP_ALIVE};
 
 /// What a network takes its time for.
 pub type NetworkFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -30,6 +31,12 @@ pub trait Sockets: fmt::Debug + Send + Sync {
     /// Returns when the host says that nothing listens at an address; never, where hosts do not say so.
     fn refused(&self, _address: SocketAddr) -> NetworkFuture<'_, ()> {
         Box::pin(std::future::pending())
+    }
+
+    /// After how much silence a connection is kept alive, and after how much more it counts as lost. A network in which no
+    /// translator forgets an address may have more patience.
+    fn patience(&self) -> (Duration, Duration) {
+        (KEEP_ALIVE, IDLE_TIMEOUT)
     }
 }
 

@@ -12,7 +12,7 @@ use super::outbox::KIND_RECORDS;
 use super::receipts::{put_mark, read_number, unread};
 use super::settings::{Held, keep_setting, setting};
 use super::work::{Work, held_log, load_log};
-use super::{ConversationStatus, Event, StoredEvent, Vault, VaultError, check_device_name};
+use super::{ConversationStatus, Event, ReadMark, Settings, StoredEvent, Vault, VaultError, check_device_name};
 use crate::e2ee::content::record::{ANSWERED, CONTACT, DEVICE_NAME, MARK, PLEASE, Record, SETTING};
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content};
 use crate::limits::{RECORD_ROWS_MAX, RECORDS_MAX};
@@ -20,7 +20,46 @@ use crate::limits::{RECORD_ROWS_MAX, RECORDS_MAX};
 /// What a device says of its own name, which is more than what another says of it.
 const OWN_WORD: u64 = 1;
 
+/// What the devices of an account have in common, as one of them has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InCommon {
+    /// How far conversations were read, by conversation; none of which nothing was read.
+    pub marks: Vec<ReadMark>,
+    /// What a person has decided.
+    pub settings: Settings,
+    /// Whom they have met, by account, this one aside.
+    pub contacts: Vec<(AccountId, Handle)>,
+}
+
 impl Vault {
+    /// What is to be the same on all devices of this account, once each has heard of what the others have done.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn in_common(&mut self) -> Result<InCommon, VaultError> {
+        let (own, settings) = (self.identity().account, self.settings()?);
+        self.read(|connection, _| {
+            let sql = "SELECT conversation, read_number FROM mark WHERE read_number > 0 ORDER BY conversation";
+            let mut statement = connection.prepare_cached(sql)?;
+            let marks = statement.query_map([], |row| {
+                Ok(ReadMark { conversation: ConversationId::from_bytes(row.get(0)?), number: row.get(1)? })
+            })?;
+            let marks = marks.collect::<Result<Vec<_>, _>>()?;
+            let sql = "SELECT account, handle FROM contact WHERE former = 0 AND account != ?1 ORDER BY account";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![own.as_bytes()], |row| {
+                Ok((AccountId::from_bytes(row.get(0)?), row.get::<_, String>(1)?))
+            })?;
+            let contacts = rows.map(|row| -> Result<_, VaultError> {
+                let (account, handle) = row?;
+                let handle: Handle = handle.parse().map_err(|_| VaultError::Damaged("handle"))?;
+                Ok((account, handle))
+            });
+            let contacts = contacts.collect::<Result<_, _>>()?;
+            Ok(InCommon { marks, settings, contacts })
+        })
+    }
+
     /// Puts what the account's other devices are to be told into the outbox. Returns whether there is anything to be sent.
     ///
     /// # Errors

@@ -309,7 +309,7 @@ impl Store for SimStore {
         let mut platter = self.disk.platter();
         platter.admit(self.opening)?;
         let now_ms = self.expiry.clock.now_ms();
-        if now_ms.saturating_sub(self.reclaimed_ms.load(Ordering::Relaxed)) < self.expiry.periods().round_ms {
+        if now_ms.saturating_sub(self.reclaimed_ms.load(Ordering::Relaxed)) < self.expiry.periods().flush_ms {
             return Ok(Reclaimed::default());
         }
         self.reclaimed_ms.store(now_ms, Ordering::Relaxed);

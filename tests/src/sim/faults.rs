@@ -59,11 +59,19 @@ pub enum Happening {
     Recover,
     /// A device's home is copied, and the copy put in its place when the device has gone on for a while.
     RestoreCopy,
+    /// Somebody decides something for all their devices.
+    Settings,
+    /// Somebody makes a group.
+    NewGroup,
+    /// Somebody writes to a group.
+    GroupTalk,
+    /// Somebody adds, removes, leaves, renames, or makes admins, or several do so at the same time.
+    GroupChange,
 }
 
 impl Happening {
     /// All of them, with how often each happens where nothing else is said.
-    pub const ALL: [(Self, u32); 26] = [
+    pub const ALL: [(Self, u32); 30] = [
         (Self::Message, 60),
         (Self::Exchange, 40),
         (Self::Burst, 20),
@@ -90,6 +98,10 @@ impl Happening {
         (Self::Revoke, 3),
         (Self::Recover, 1),
         (Self::RestoreCopy, 2),
+        (Self::Settings, 3),
+        (Self::NewGroup, 10),
+        (Self::GroupTalk, 60),
+        (Self::GroupChange, 30),
     ];
 
     /// Whether it is what people do, and happens in every run.
@@ -105,7 +117,28 @@ impl Happening {
                 | Self::LongAbsence
                 | Self::BrinkAbsence
                 | Self::ReadMarks
+                | Self::Settings
         )
+    }
+
+    /// Whether it is of groups, which there are in runs about them alone.
+    #[must_use]
+    pub const fn is_of_groups(self) -> bool {
+        matches!(self, Self::NewGroup | Self::GroupTalk | Self::GroupChange)
+    }
+
+    /// The faults that the run of a seed must bring about: any six in a row bring about all.
+    #[must_use]
+    pub fn musts(seed: u64) -> Vec<Self> {
+        let is_fault = |kind: &Self| !kind.is_life() && !kind.is_of_groups();
+        let faults: Vec<_> = Self::ALL.into_iter().map(|(kind, _)| kind).filter(is_fault).collect();
+        let count = u64::try_from(faults.len()).unwrap_or(u64::MAX);
+        let nth = |index: u64| usize::try_from(seed.wrapping_mul(MUSTS).wrapping_add(index) % count).ok();
+        let mut musts: Vec<_> = (0..MUSTS).filter_map(nth).filter_map(|index| faults.get(index).copied()).collect();
+        if seed.is_multiple_of(BAD_DISK_EVERY) && !musts.contains(&Self::BadDisk) {
+            musts.push(Self::BadDisk);
+        }
+        musts
     }
 
     /// Whether it changes which devices an account has, or what one of them is.
@@ -120,6 +153,8 @@ impl Happening {
 pub enum Story {
     /// Three devices of one account and two of another come and go, and send whatever they like, among faults
     Devices,
+    /// Five people, two of them with two devices, are in groups that several of them change at the same time, among faults
+    Groups,
 }
 
 /// What kind of run a seed is: small choices that make runs differ as much as they can.
@@ -135,7 +170,15 @@ pub struct Profile {
     pub pause_ms: u64,
     /// What happens, and how often.
     pub weights: Vec<(Happening, u32)>,
+    /// What happens besides whatever is drawn, early and more than once.
+    pub musts: Vec<Happening>,
 }
+
+/// So many faults a run must bring about.
+const MUSTS: u64 = 3;
+/// Every so many runs one of them is a bad disk: what a failed sync leaves is there after one crash in three only, and
+/// twelve runs are to see it.
+const BAD_DISK_EVERY: u64 = 3;
 
 /// Retentions of runs: mostly the usual one.
 const RETENTIONS_MS: [u64; 5] = [3 * DAY_MS, 3 * DAY_MS, 3 * DAY_MS, 6 * HOUR_MS, HOUR_MS];
@@ -148,10 +191,13 @@ pub const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 
 impl Profile {
-    /// Draws a run. Each fault is left out of half of the runs, because some hide what others would find.
-    pub fn draw(random: &mut StdRng) -> Self {
-        let weights =
-            Happening::ALL.into_iter().filter(|(kind, _)| kind.is_life() || random.random_bool(0.5)).collect();
+    /// Draws the run of a seed. Each fault is left out of half of the runs, because some hide what others would find; those
+    /// that the run must bring about are in it.
+    pub fn draw(seed: u64, random: &mut StdRng) -> Self {
+        let musts = Happening::musts(seed);
+        let all = || Happening::ALL.into_iter().filter(|(kind, _)| !kind.is_of_groups());
+        let mut is_in = |kind: Happening| kind.is_life() || random.random_bool(0.5) || musts.contains(&kind);
+        let weights = all().filter(|(kind, _)| is_in(*kind)).collect();
         let devices_max = if random.random_bool(0.5) { 1 } else { 3 };
         Self {
             devices: (0..random.random_range(2..=4)).map(|_| random.random_range(1..=devices_max)).collect(),
@@ -159,6 +205,7 @@ impl Profile {
             inbox_entries_max: random.random_bool(0.2).then(|| random.random_range(20..200)),
             pause_ms: random.random_range(10..=60) * MINUTE_MS,
             weights,
+            musts,
         }
     }
 
@@ -171,7 +218,18 @@ impl Profile {
                 self.inbox_entries_max = None;
                 self.weights.retain(|(kind, _)| !kind.changes_devices());
             }
+            Story::Groups => {
+                self.devices = vec![2, 1, 2, 1, 1];
+                self.retention_ms = 3 * DAY_MS;
+                self.inbox_entries_max = None;
+                // Who joins again, and why, is known as long as no clock lets commits expire.
+                let leaps = |kind| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
+                self.weights.retain(|(kind, _)| !kind.changes_devices() && !leaps(*kind));
+                self.weights.extend(Happening::ALL.into_iter().filter(|(kind, _)| kind.is_of_groups()));
+            }
         }
+        let weights = &self.weights;
+        self.musts.retain(|must| weights.iter().any(|(kind, _)| kind == must));
     }
 
     /// The next happening.
@@ -188,5 +246,21 @@ impl Profile {
         let share = -random.random_range(0.000_001_f64..1.0).ln();
         let pause = std::time::Duration::from_millis(mean_ms).mul_f64(share.min(8.0));
         u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn any_six_seeds_in_a_row_bring_every_fault_about() {
+        let faults = Happening::ALL.into_iter().filter(|(kind, _)| !kind.is_life() && !kind.is_of_groups()).count();
+        for first in [0, 1, 7, 100, 101, 12_345] {
+            let musts: BTreeSet<_> = (first..first + 6).flat_map(Happening::musts).collect();
+            assert_eq!(musts.len(), faults, "from {first}: {musts:?}");
+        }
     }
 }

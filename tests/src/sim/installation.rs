@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use gureum_client::vault::{HistoryItem, KeySource};
-use gureum_client::{Client, ClientError, Ground, Inbox, SessionCommands, SessionOptions, Sockets, Work};
-use gureum_proto::{DeviceId, Handle};
+use gureum_client::vault::{HistoryItem, KeySource, Target};
+use gureum_client::{Client, ClientError, Ground, GroupCommand, Inbox, SessionCommands, SessionOptions, Sockets, Work};
+use gureum_proto::DeviceId;
 use gureum_server::time::WallClock;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::oneshot;
@@ -20,7 +21,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::clock::SimClock;
 use super::journal::Journal;
-use super::model::Model;
+use super::model::{Model, To};
 use super::net::SimNet;
 use super::sabotage::Sabotage;
 use listener::Listener;
@@ -30,6 +31,12 @@ pub(crate) use moves::copy_home;
 const HISTORY_MAX: u32 = 100_000;
 /// Where homes keep their keys.
 pub const KEY: KeySource = KeySource::File;
+
+/// No translator forgets an address here, and at the pace of real networks most of a run would be keep-alives: 17,000
+/// datagrams a day for each device that is connected.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before it counts as lost.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Which device of which person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,8 +103,9 @@ struct Online {
     end: oneshot::Sender<Leave>,
     listener: JoinHandle<()>,
     flags: Arc<Flags>,
-    /// Who reads holds the session's commands until the receipts for it are sent.
-    readings: Vec<AbortHandle>,
+    /// Who reads holds the session's commands until the receipts for it are sent, and who changes a group until that is
+    /// done.
+    waiting: Vec<AbortHandle>,
 }
 
 /// What a session has said of itself.
@@ -105,6 +113,13 @@ struct Online {
 struct Flags {
     is_in_step: AtomicBool,
     has_stopped: AtomicBool,
+}
+
+impl Online {
+    fn wait_for(&mut self, task: AbortHandle) {
+        self.waiting.retain(|waiting| !waiting.is_finished());
+        self.waiting.push(task);
+    }
 }
 
 /// How a client ends.
@@ -261,14 +276,14 @@ impl Installation {
         let listener =
             Listener { who: self.who, parts: self.parts.clone(), client: client.clone(), flags: Arc::clone(&flags) };
         let listener = tokio::spawn(listener.run(session, ended));
-        self.online = Some(Online { client, commands, end, listener, flags, readings: Vec::new() });
+        self.online = Some(Online { client, commands, end, listener, flags, waiting: Vec::new() });
     }
 
     /// Ends the client, if it runs.
     pub async fn leave(&mut self, how: Leave) {
-        let Some(Online { client, commands, end, listener, readings, .. }) = self.online.take() else { return };
+        let Some(Online { client, commands, end, listener, waiting, .. }) = self.online.take() else { return };
         self.note(&format!("leaves: {how:?}"));
-        readings.iter().for_each(AbortHandle::abort);
+        waiting.iter().for_each(AbortHandle::abort);
         drop(commands);
         if how == Leave::Crashed {
             self.unplug();
@@ -285,7 +300,7 @@ impl Installation {
     }
 
     /// Hands a text to the client; what becomes of it goes to the model.
-    pub fn say(&self, to: (usize, Handle), text: String) {
+    pub fn say(&self, to: (To, Target), text: String) {
         let Some(online) = &self.online else { return };
         let (model, commands) = (self.parts.model.clone(), online.commands.clone());
         let sabotage = self.parts.sabotage;
@@ -312,8 +327,9 @@ impl Installation {
         });
     }
 
-    /// Reads everything that has come of somebody; how far that was goes to the model.
-    pub fn read(&mut self, with: Handle) {
+    /// Reads everything that has come of somebody, or in a group; how far that was goes to the model.
+    pub fn read(&mut self, with: impl Into<Target>) {
+        let with = with.into();
         let Some(online) = &mut self.online else { return };
         let (model, commands) = (self.parts.model.clone(), online.commands.clone());
         let (who, life, sabotage) = (self.who, model.life(self.who), self.parts.sabotage);
@@ -324,8 +340,25 @@ impl Installation {
                 model.read(who, life, sabotage.map_or(mark, |bug| bug.marked(mark)));
             }
         });
-        online.readings.retain(|reading| !reading.is_finished());
-        online.readings.push(reading.abort_handle());
+        online.wait_for(reading.abort_handle());
+    }
+
+    /// Has the client change a group.
+    pub fn change(&mut self, command: GroupCommand) {
+        let Some(online) = &mut self.online else { return };
+        let (commands, journal, who) = (online.commands.clone(), self.parts.journal.clone(), self.who);
+        let changing = tokio::spawn(async move {
+            let changed = commands.group(command).await;
+            drop(commands);
+            let what = match changed {
+                Ok(answer) if answer.refused.is_none() && answer.failed.is_empty() => "has changed a group",
+                Ok(_) => "has not changed all that it wanted of a group",
+                Err(ClientError::ChangeKept(_)) => "keeps a change of a group",
+                Err(_) => "does not change a group",
+            };
+            journal.note(format!("{who} {what}"));
+        });
+        online.wait_for(changing.abort_handle());
     }
 
     /// The whole history: of the running client, or else of the home.
@@ -365,5 +398,9 @@ impl Sockets for SimSockets {
     fn endpoint(&self, _remote: SocketAddr) -> io::Result<Endpoint> {
         let socket = self.net.bind(SocketAddr::new(self.address, 0));
         Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    }
+
+    fn patience(&self) -> (Duration, Duration) {
+        (KEEP_ALIVE, IDLE_TIMEOUT)
     }
 }

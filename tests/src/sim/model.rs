@@ -15,13 +15,15 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 
 use super::clock::SimClock;
 use super::faults::{Happening, Profile};
-use super::installation::Who;
+use super::installation::{IDLE_TIMEOUT, KEEP_ALIVE, Who};
 use super::journal::Journal;
+use super::ledger::Ledger;
 use copies::Kept;
 
 /// How long what the server has handed to the network may take to a client while something holds it up: a connection is
-/// given up after a minute of silence, and its last bytes may come just before.
+/// given up after some silence, and its last bytes may come just before.
 const HELD_UP_MS: u64 = 120_000;
+const _: () = assert!(HELD_UP_MS > 1_000 * (KEEP_ALIVE.as_secs() + IDLE_TIMEOUT.as_secs()));
 /// The same while nothing does.
 const UNDER_WAY_MS: u64 = 2_000;
 
@@ -34,8 +36,29 @@ pub struct Model {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// To whom a text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// A person.
+    Person(usize),
+    /// Whoever is in a group.
+    Group(ConversationId),
+}
+
+impl To {
+    /// The person.
+    const fn person(self) -> Option<usize> {
+        match self {
+            Self::Person(person) => Some(person),
+            Self::Group(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
+    /// Who was in which group when.
+    ledger: Ledger,
     /// Texts are never repeated, so that each is the name of its message.
     handed: BTreeMap<String, Handed>,
     people: BTreeMap<usize, Account>,
@@ -48,7 +71,7 @@ struct Inner {
     may_overflow: bool,
     /// Commits may expire while somebody is away: a clock that has leapt is believed at a start.
     may_rejoin: bool,
-    /// So many positions are in an inbox behind what overflows: most of its room, but for commits, which nobody is told of.
+    /// So many positions are in an inbox behind what overflows: most of its room.
     kept_min: u64,
     /// Nothing is wrong any more.
     is_well: bool,
@@ -85,7 +108,7 @@ pub struct Counts {
 #[derive(Debug, Clone)]
 struct Handed {
     from: Who,
-    to: usize,
+    to: To,
     /// Which of the lives of the sender's client it was handed to.
     life: u64,
     /// When, in virtual milliseconds.
@@ -133,6 +156,8 @@ struct Seen {
     numbers: BTreeMap<ConversationId, u64>,
     /// From which devices it has heard in a conversation, and since when, in virtual milliseconds.
     heard: BTreeMap<(ConversationId, DeviceId), u64>,
+    /// How far it was told that other devices of its account have read.
+    marks_told: BTreeMap<ConversationId, u64>,
     /// How far conversations were read.
     marks: BTreeMap<ConversationId, u64>,
     /// Texts that were given up, with a word to the sender.
@@ -171,6 +196,12 @@ impl Model {
         let inner =
             Inner { may_overflow, may_rejoin, kept_min, disturbed_until_ms: Some(clock.true_ms()), ..Inner::default() };
         Self { journal, clock, retention_ms: profile.retention_ms, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// What the server writes of groups goes in here.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.inner().ledger.clone()
     }
 
     /// There is a device, without an account.
@@ -238,7 +269,7 @@ impl Model {
     }
 
     /// A text is about to be handed over.
-    pub fn hands_over(&self, text: &str, from: Who, to: usize) {
+    pub fn hands_over(&self, text: &str, from: Who, to: To) {
         let at_ms = self.journal.now_ms();
         let mut inner = self.inner();
         inner.counts.handed += 1;
@@ -325,6 +356,9 @@ impl Model {
             return;
         }
         let (earliest_ms, latest_ms) = self.server_span_ms(&inner);
+        if let Some(rule) = never(&stored.event) {
+            return self.journal.violate(rule, format!("{who}: {:?}", stored.event));
+        }
         match &stored.event {
             Event::Message(message) => self.told_message(&mut inner, who, message, earliest_ms),
             Event::Gap { from_seq, count, .. } => {
@@ -348,8 +382,11 @@ impl Model {
                 self.journal.check(may, "nobody has to join again", || who.to_string());
                 inner.seen(who).rejoined.insert(*conversation);
             }
-            Event::GoneBack { .. } | Event::Restarted { .. } => {
-                self.journal.violate("the server never goes back", format!("{who}: {:?}", stored.event));
+            Event::Read { conversation, number, .. } => {
+                let before = inner.seen(who).marks_told.insert(*conversation, *number).unwrap_or(0);
+                self.journal.check(before < *number, "a read mark never goes back", || {
+                    format!("{who} was told that up to {number} is read, after {before}")
+                });
             }
             Event::Restored { .. } => {
                 inner.counts.restored += 1;
@@ -363,16 +400,8 @@ impl Model {
                 self.journal.check(is_one, "no home is taken for a copy", || format!("{who}: {:?}", stored.event));
             }
             Event::Group { .. } | Event::IntentRefused { .. } => {
-                self.journal.violate("nobody is in a group", format!("{who}: {:?}", stored.event));
-            }
-            Event::SafetyNumber { .. } => {
-                self.journal.violate("no handle moves", format!("{who}: {:?}", stored.event));
-            }
-            Event::LogForked { .. } => {
-                self.journal.violate("no device log forks", format!("{who}: {:?}", stored.event));
-            }
-            Event::Hidden { .. } => {
-                self.journal.violate("no conversation is hidden", format!("{who}: {:?}", stored.event));
+                self.journal
+                    .check(!inner.is_well, "no group changes by itself", || format!("{who}: {:?}", stored.event));
             }
             // Whether anything is missing shows in the balance.
             Event::Withheld { count, .. } => {
@@ -386,7 +415,11 @@ impl Model {
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
             | Event::Receipt { .. }
-            | Event::Read { .. }
+            | Event::GoneBack { .. }
+            | Event::Restarted { .. }
+            | Event::SafetyNumber { .. }
+            | Event::Hidden { .. }
+            | Event::LogForked { .. }
             | Event::AccountsGone { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}
@@ -402,6 +435,9 @@ impl Model {
         self.journal.check(age_ms < self.retention_ms, "nothing expired is served", || {
             format!("{who} got {} at an age of {age_ms} ms", name_of(&text))
         });
+        let is_for = inner.may_read(who, message);
+        self.journal
+            .check(is_for, "who is not in a group reads nothing of it", || format!("{who} got {}", name_of(&text)));
         let is_meant = inner.is_meant(who, message);
         self.journal.check(is_meant, "what arrives was sent, to whom it reached", || name_of(&text).to_owned());
         let handed_ms = inner.handed.get(&text).map_or(0, |handed| handed.at_ms);
@@ -449,17 +485,32 @@ impl Inner {
         let account = self.people.get(&handed.from.person).map(|account| account.id);
         let is_of = sender == Some(message.device) && account == Some(message.from);
         let is_sibling = handed.from.person == who.person && handed.from != who;
-        is_of && if message.own { is_sibling } else { handed.to == who.person }
+        let is_for = match handed.to {
+            To::Person(to) => to == who.person,
+            To::Group(group) => group == message.conversation,
+        };
+        is_of && if message.own { is_sibling && (is_for || handed.to.person().is_some()) } else { is_for }
+    }
+
+    /// Whether the account of a device was in when a message was accepted, where that is in a group.
+    fn may_read(&self, who: Who, message: &Message) -> bool {
+        if !self.ledger.is_group(message.conversation) {
+            return true;
+        }
+        let account = self.people.get(&who.person).map(|account| account.id);
+        let found = message.message_id.zip(account);
+        found.is_some_and(|(id, account)| self.ledger.is_among(message.conversation, id, account))
     }
 
     /// Whether a device may have to join a conversation by itself that its account is in: its home was put back, it had no
-    /// key in the directory when another device of the account began the conversation, or it has been removed.
+    /// key in the directory when another device of the account began the conversation or its account was added to a group,
+    /// or it has been removed.
     fn may_come_late(&self, who: Who, conversation: ConversationId) -> bool {
         let has_siblings = self.people.get(&who.person).is_some_and(|account| account.siblings_from_ms.is_some());
         let Some(seen) = self.devices.get(&who) else { return false };
         seen.may_be_revoked
             || seen.put_back_life.is_some()
-            || (has_siblings && !seen.numbers.contains_key(&conversation))
+            || (has_siblings && (self.ledger.is_group(conversation) || !seen.numbers.contains_key(&conversation)))
     }
 
     /// Whether what a device has done last may be known to nobody any more: it was revoked, or a copy has taken its place.
@@ -467,6 +518,18 @@ impl Inner {
         self.devices.get(&handed.from).is_some_and(|seen| {
             seen.may_be_revoked || seen.put_back_life.is_some_and(|put_back| handed.life <= put_back)
         })
+    }
+}
+
+/// The rule that an event breaks wherever it is told.
+const fn never(event: &Event) -> Option<&'static str> {
+    match event {
+        Event::GoneBack { .. } | Event::Restarted { .. } => Some("the server never goes back"),
+        Event::SafetyNumber { .. } => Some("no handle moves"),
+        Event::Hidden { .. } => Some("no conversation is hidden"),
+        Event::LogForked { .. } => Some("no device log forks"),
+        Event::AccountsGone { .. } => Some("no account is deleted"),
+        _ => None,
     }
 }
 

@@ -108,6 +108,16 @@ pub enum Sabotage {
     LifeUnwritten,
     /// A client does not tell that its home is an older copy
     RestoredUntold,
+    /// What is said in a group is told to somebody who may not be in it
+    OutsiderHears,
+    /// Clients do not keep some messages of groups
+    GroupForgets,
+    /// A client leaves somebody out of the groups that it shows
+    MemberUnseen,
+    /// A client keeps a change of a group and never makes it
+    ChangeKept,
+    /// What is silent is passed over by who was away: the records of other devices among it
+    RecordsLost,
 }
 
 impl Sabotage {

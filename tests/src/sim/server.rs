@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use gureum_proto::{ConversationId, DeviceId, ServerUrl};
+use gureum_proto::{ConversationId, ConversationKind, DeviceId, ServerUrl};
 use gureum_server::config::{Config, Flags};
 use gureum_server::limits::MAINTENANCE_MS_MAX;
 use gureum_server::node::{Ground, Node, OpenStore};
@@ -19,6 +19,7 @@ use gureum_server::work::Work;
 
 use super::clock::SimClock;
 use super::journal::Journal;
+use super::ledger::Ledger;
 use super::net::SimNet;
 use super::sabotage::Sabotage;
 use super::wake::WakeFaults;
@@ -44,6 +45,10 @@ type Opened = Arc<Mutex<Option<Arc<dyn Store>>>>;
 pub struct Group {
     /// Which.
     pub conversation: ConversationId,
+    /// Of two, of many, or of an account's own devices.
+    pub kind: ConversationKind,
+    /// Its epoch.
+    pub epoch: u64,
     /// Devices that have a leaf.
     pub members: Vec<DeviceId>,
     /// Revoked ones that are to be removed.
@@ -62,6 +67,7 @@ pub struct Server {
     pub wakes: WakeFaults,
     flags: Flags,
     sabotage: Option<Sabotage>,
+    ledger: Ledger,
     node: Option<Node>,
     store: Opened,
     url: Option<ServerUrl>,
@@ -92,6 +98,7 @@ impl Server {
             wakes,
             flags,
             sabotage: None,
+            ledger: Ledger::default(),
             node: None,
             store: Opened::default(),
             url: None,
@@ -105,6 +112,12 @@ impl Server {
     #[must_use]
     pub fn with(self, sabotage: Option<Sabotage>) -> Self {
         Self { sabotage, ..self }
+    }
+
+    /// The same, which writes this ledger.
+    #[must_use]
+    pub fn writing(self, ledger: Ledger) -> Self {
+        Self { ledger, ..self }
     }
 
     /// Whether it runs.
@@ -148,7 +161,7 @@ impl Server {
             None => ground,
         };
         let opened = Arc::clone(&self.store);
-        let ground = Ground { store: ground.store.map(|open| noted(open, opened)), ..ground };
+        let ground = Ground { store: ground.store.map(|open| noted(self.ledger.watch(open), opened)), ..ground };
         let node = Node::start(config, ground).await?;
         self.url = Some(node.url().parse()?);
         self.node = Some(node);
@@ -221,7 +234,8 @@ impl Server {
                 Some((conversation, ConversationTag::Head)) => {
                     let head = ConversationHead::decode(&value)?;
                     let members = head.members.iter().map(|member| member.device).collect();
-                    groups.push(Group { conversation, members, removals: Vec::new() });
+                    let (kind, epoch) = (head.kind, head.epoch);
+                    groups.push(Group { conversation, kind, epoch, members, removals: Vec::new() });
                 }
                 // It lies behind the head.
                 Some((_, ConversationTag::Removals)) => {

@@ -3,6 +3,8 @@
 mod acts;
 mod calm;
 mod devices;
+mod groups;
+mod homes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -30,6 +32,8 @@ use super::wake::{Fates, WakeFaults};
 
 /// What is to end later, and when.
 const DUE_MAX: usize = 1_000;
+/// How often a run brings about what it must: once may be while nobody is there whom it would hit.
+const MUST_TIMES: u64 = 3;
 /// How often the world is looked at while nothing happens, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10 * MINUTE_MS;
 
@@ -61,6 +65,8 @@ pub struct Summary {
     pub devices: usize,
     /// The retention, in milliseconds.
     pub retention_ms: u64,
+    /// Groups that were made.
+    pub groups: usize,
     /// What happened, and how often.
     pub happenings: BTreeMap<Happening, u64>,
     /// Messages.
@@ -98,6 +104,8 @@ pub struct World {
     left_behind: BTreeMap<Who, Vec<HistoryItem>>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     order: u64,
+    /// Faults have ended, and everybody has written to everybody since.
+    has_begun_everything: bool,
     /// Failed syncs that have ended a server.
     poisonings: u64,
     happened: BTreeMap<Happening, u64>,
@@ -112,6 +120,7 @@ enum Due {
     Revoke(Who),
     Recover(Who),
     PutBack(Who),
+    BringAbout(Happening),
     StartServer,
     FineWeather,
     Reach(Who),
@@ -125,7 +134,7 @@ impl World {
     #[must_use]
     pub fn new(options: Options, journal: &Journal, directory: &Path) -> Self {
         let mut random = StdRng::seed_from_u64(options.seed);
-        let mut profile = Profile::draw(&mut random);
+        let mut profile = Profile::draw(options.seed, &mut random);
         if let Some(story) = options.story {
             profile.tell(story);
         }
@@ -146,7 +155,8 @@ impl World {
         let wakes = WakeFaults::new(random.random());
         let mut of_disk = StdRng::seed_from_u64(random.random());
         let disk = SimDisk::new(move || of_disk.random());
-        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags).with(options.sabotage);
+        let server = Server::new(parts, disk, wakes, &directory.join("server"), flags);
+        let server = server.with(options.sabotage).writing(model.ledger());
         let sabotage = options.sabotage;
         let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone(), sabotage };
         let count = profile.devices.len();
@@ -168,6 +178,7 @@ impl World {
             left_behind: BTreeMap::new(),
             due: BinaryHeap::new(),
             order: 0,
+            has_begun_everything: false,
             poisonings: 0,
             happened: BTreeMap::new(),
         }
@@ -189,8 +200,7 @@ impl World {
                 }
             } else if now >= next {
                 let kind = self.profile.next(&mut self.random);
-                *self.happened.entry(kind).or_default() += 1;
-                self.act(kind).await;
+                self.happen(kind).await;
                 next = self.next_happening();
             }
             self.look();
@@ -221,6 +231,23 @@ impl World {
                 self.later(after_ms, Due::Register(person));
             }
         }
+        self.plan_musts();
+    }
+
+    /// What this run must bring about is spread over its first two thirds, beginning early.
+    fn plan_musts(&mut self) {
+        let part_ms = (self.options.days * DAY_MS * 2 / 3 / MUST_TIMES).max(1);
+        for kind in self.profile.musts.clone() {
+            for time in 0..MUST_TIMES {
+                let after_ms = time * part_ms + self.random.random_range(0..part_ms);
+                self.later(after_ms, Due::BringAbout(kind));
+            }
+        }
+    }
+
+    async fn happen(&mut self, kind: Happening) {
+        *self.happened.entry(kind).or_default() += 1;
+        self.act(kind).await;
     }
 
     async fn register(&mut self, person: usize) {
@@ -259,6 +286,7 @@ impl World {
             Due::Revoke(who) => self.try_revoke(who).await,
             Due::Recover(new) => self.try_recover(new).await,
             Due::PutBack(who) => self.put_back(who).await,
+            Due::BringAbout(kind) => Box::pin(self.bring_about(kind)).await,
             Due::StartServer => self.start_server().await,
             Due::FineWeather => {
                 self.journal.note("network: fine");
@@ -360,6 +388,7 @@ impl World {
             people: self.people.len(),
             devices: self.people.iter().map(|person| person.devices().len()).sum(),
             retention_ms: self.profile.retention_ms,
+            groups: self.model.ledger().groups(),
             happenings: self.happened.clone(),
             messages: self.model.counts(),
             traffic: self.net.traffic(),

@@ -90,7 +90,12 @@ impl Listener {
 
     fn tell(&self, event: &StoredEvent) {
         match self.parts.sabotage {
-            Some(bug) => bug.told(event).iter().for_each(|told| self.parts.model.told(self.who, told)),
+            Some(bug) => {
+                bug.told(event).iter().for_each(|told| self.parts.model.told(self.who, told));
+                if let Some((other, told)) = bug.overheard(event) {
+                    self.parts.model.told(other, &told);
+                }
+            }
             None => self.parts.model.told(self.who, event),
         }
     }

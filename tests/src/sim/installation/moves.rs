@@ -111,6 +111,20 @@ impl Installation {
         self.state == State::Lost
     }
 
+    /// Decides whether typing is shown, as a command would between two sessions.
+    pub async fn decide(&mut self, shows_typing: bool) {
+        self.leave(Leave::Closed).await;
+        let decided = match Client::open_on(self.ground(), self.home(), KEY).await {
+            Ok(client) => client.set_typing(shows_typing).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = decided {
+            self.parts.journal.violate("a setting can be kept", error.to_string());
+        }
+        self.note(&format!("shows typing: {shows_typing}"));
+        self.come().await;
+    }
+
     /// Copies its home, as a backup would, between two of its sessions.
     pub async fn copy(&mut self) {
         self.leave(Leave::Closed).await;

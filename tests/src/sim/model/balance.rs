@@ -1,5 +1,6 @@
 //! The balance of all histories: every message of a conversation has one number, stands once in the history of the device
-//! that sent it, and once in that of each other device of its two people, or in a gap that was told there.
+//! that sent it, and once in that of each other device of its two people, or of those who were in the group, or in a gap
+//! that was told there.
 
 mod losses;
 mod promises;
@@ -13,10 +14,10 @@ use super::{Fate, Inner, name_of};
 use crate::sim::installation::Who;
 use losses::Losses;
 
-/// One conversation's messages, as the devices of its two people have them.
+/// One conversation's messages, as the devices of its people have them.
 #[derive(Default)]
 struct Talk<'a> {
-    /// The two, by what was handed over.
+    /// The two, by what was handed over; of a group, who has written.
     people: BTreeSet<usize>,
     /// By number: which device wrote it, and what its history says.
     written: BTreeMap<u64, (Who, &'a Message)>,
@@ -75,7 +76,7 @@ impl<'a> Books<'a> {
             let number = message.number;
             let talk = self.talks.entry(message.conversation).or_default();
             if let Some(handed) = self.model.handed.get(&message.text) {
-                talk.people.extend([handed.from.person, handed.to]);
+                talk.people.extend([Some(handed.from.person), handed.to.person()].into_iter().flatten());
             }
             let is_there = if Some(message.device) == device {
                 talk.written.insert(number, (who, message)).is_some()
@@ -134,13 +135,15 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Who was always in can read everything.
+    /// Who was always in can read everything. Who leaves does not follow a group to the epoch of its last messages.
     fn check_unreadable(&mut self) {
         for (conversation, talk) in &self.talks {
             for (number, devices) in &talk.unreadable {
                 for who in devices.iter().filter(|who| self.model.is_in_use(**who)) {
                     let seen = self.model.devices.get(who);
-                    let came_late = seen.is_some_and(|seen| seen.rejoined.contains(conversation));
+                    let account = self.model.people.get(&who.person);
+                    let came_late = seen.is_some_and(|seen| seen.rejoined.contains(conversation))
+                        || account.is_some_and(|account| self.model.ledger.has_left(*conversation, account.id));
                     let is_read = talk.read.get(number).is_some_and(|readers| readers.contains_key(who));
                     if !came_late || is_read {
                         self.open.push(format!("{who} cannot read number {number}, though it was always in"));
@@ -177,7 +180,8 @@ fn check_read(talk: &Talk<'_>, number: u64, (reader, read): (Who, &Message), ope
 fn unheard_of(model: &Inner, talk: &Talk<'_>) -> u64 {
     let known: BTreeSet<&str> = talk.written.values().map(|(_, message)| message.text.as_str()).collect();
     let may_be = model.handed.iter().filter(|(text, handed)| {
-        let is_here = talk.people.contains(&handed.from.person) && talk.people.contains(&handed.to);
+        let is_to = handed.to.person().is_none_or(|to| talk.people.contains(&to));
+        let is_here = talk.people.contains(&handed.from.person) && is_to;
         let is_open = matches!(handed.fate, Fate::Unknown | Fate::Kept);
         is_here && is_open && !known.contains(text.as_str()) && model.has_departed(handed)
     });

@@ -26,8 +26,11 @@ const LIFE: [(Happening, u32); 3] = [(Happening::Message, 6), (Happening::Exchan
 const AUDIT: &str = "the store holds together";
 const IN_STEP: &str = "all come into step when faults end";
 
+/// What happens besides in those of groups.
+const GROUPS: &[(Happening, u32)] = &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::GroupChange, 2)];
+
 /// All of them.
-pub const CASES: [Case; 45] = {
+pub const CASES: [Case; 50] = {
     use Happening::{
         BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
         ServerRestart,
@@ -82,6 +85,11 @@ pub const CASES: [Case; 45] = {
         Case::new(Bug::RemovalKept, AUDIT, "RemovalsWrong").of_devices(2).among(&[(Link, 2), (Revoke, 2)]),
         Case::new(Bug::LifeUnwritten, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
         Case::new(Bug::RestoredUntold, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
+        Case::new(Bug::OutsiderHears, "who is not in a group reads nothing of it", "").of_people(4).among(GROUPS),
+        Case::new(Bug::GroupForgets, IN_STEP, "and was told of 0").of_people(3).among(GROUPS),
+        Case::new(Bug::MemberUnseen, IN_STEP, "devices in the group").of_people(3).among(GROUPS),
+        Case::new(Bug::ChangeKept, IN_STEP, "changes of").of_people(3).among(GROUPS),
+        Case::new(Bug::RecordsLost, IN_STEP, "are not in step: read marks").of_devices(2).among(&[(ReadMarks, 6)]),
     ]
 };
 
@@ -124,6 +132,7 @@ impl Case {
             inbox_entries_max: None,
             pause_ms: 10 * MINUTE_MS,
             weights: LIFE.iter().chain(self.among).copied().collect(),
+            musts: Vec::new(),
         };
     }
 

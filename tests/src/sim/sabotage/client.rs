@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gureum_client::ClientError;
-use gureum_client::vault::{Event, HistoryItem, ReadMark, SentMessage, StoredEvent};
+use gureum_client::vault::{Event, GroupView, HistoryItem, ReadMark, SentMessage, StoredEvent};
 use gureum_proto::MessageId;
 
 use super::Sabotage;
@@ -71,9 +71,39 @@ impl Sabotage {
         if self == Self::SiblingForgets && who.device > 0 {
             history.retain(|item| !matches!(item, HistoryItem::Message(message) if is_forgotten(message.seq)));
         }
+        if self == Self::GroupForgets {
+            let is_kept = |item: &HistoryItem| match item {
+                HistoryItem::Message(message) => message.group.is_none() || !is_forgotten(message.seq),
+                _ => true,
+            };
+            history.retain(is_kept);
+        }
         history
     }
+
+    /// Who else is told of an event, and what.
+    pub(crate) fn overheard(self, stored: &StoredEvent) -> Option<(Who, StoredEvent)> {
+        let Event::Message(message) = &stored.event else { return None };
+        let is_one = self == Self::OutsiderHears && message.group.is_some();
+        is_one.then(|| (OUTSIDER, again(stored)))
+    }
+
+    /// The groups that a client shows.
+    pub(crate) fn shown(self, who: Who, mut groups: Vec<GroupView>) -> Vec<GroupView> {
+        if self == Self::MemberUnseen && who.person == 0 {
+            groups.iter_mut().for_each(|group| drop(group.people.pop()));
+        }
+        groups
+    }
+
+    /// In how many groups changes wait in a home that knows so many.
+    pub(crate) fn changes_left(self, changes: usize, groups: usize) -> usize {
+        if self == Self::ChangeKept { changes.max(groups) } else { changes }
+    }
 }
+
+/// Who hears what is said in groups, whoever is in them.
+const OUTSIDER: Who = Who { person: 3, device: 0 };
 
 /// Of what the inbox has brought, some.
 fn is_forgotten(seq: Option<u64>) -> bool {

@@ -14,7 +14,11 @@ const ASTRAY_EVERY: u64 = 5;
 
 pub(super) fn before(bug: Sabotage, wrap: WrapWake) -> WrapWake {
     match bug {
-        Sabotage::WakesLost | Sabotage::CommitSpoiled | Sabotage::WrongReader | Sabotage::RevocationUnheard => {
+        Sabotage::WakesLost
+        | Sabotage::CommitSpoiled
+        | Sabotage::RecordsLost
+        | Sabotage::WrongReader
+        | Sabotage::RevocationUnheard => {
             Box::new(move |to| wrap(Arc::new(Spoiled { bug, to, before: Mutex::default() })))
         }
         _ => wrap,
@@ -40,7 +44,7 @@ impl Wake for Spoiled {
             let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
             entries.iter_mut().for_each(|(account, delivery)| before.lead_astray(*account, delivery));
         } else if self.bug != Sabotage::RevocationUnheard {
-            // Commits are spoiled where the store is read: nothing else may bring them.
+            // Commits and records are spoiled where the store is read: nothing else may bring them.
             entries.clear();
         }
         self.to.deliver(entries);

@@ -1,11 +1,13 @@
 //! What each happening does.
 
+use gureum_client::vault::Target;
 use gureum_proto::Handle;
 use gureum_server::store::StoreError;
 
 use super::{
     DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, Who, World,
 };
+use crate::sim::model::To;
 
 /// The longest text, in bytes.
 const TEXT_BYTES_MAX: usize = 3_000;
@@ -21,7 +23,10 @@ impl World {
                 let count = self.random.random_range(5..=BURST_MAX);
                 self.talk(count);
             }
-            Happening::Commotion => self.commotion(),
+            Happening::Commotion => {
+                self.commotion();
+                self.group_commotion().await;
+            }
             Happening::ShortAbsence => {
                 let for_ms = self.random.random_range(MINUTE_MS..8 * HOUR_MS);
                 self.absence(for_ms).await;
@@ -75,6 +80,21 @@ impl World {
             Happening::Revoke => self.revoke().await,
             Happening::Recover => self.recover().await,
             Happening::RestoreCopy => self.copy().await,
+            Happening::Settings => self.decide().await,
+            Happening::NewGroup => self.make_group().await,
+            Happening::GroupTalk => self.talk_in_group().await,
+            Happening::GroupChange => self.change_group().await,
+        }
+    }
+
+    /// Brings about what the run must have had, and has everybody write so that it shows.
+    pub(super) async fn bring_about(&mut self, kind: Happening) {
+        self.journal.note(format!("must be: {kind:?}"));
+        self.happen(kind).await;
+        if !kind.changes_devices() {
+            self.commotion();
+            self.pause(2_000).await;
+            self.commotion();
         }
     }
 
@@ -107,12 +127,17 @@ impl World {
     fn say(&mut self, from: Who, to: usize, count: usize) {
         self.journal.note(format!("{from} writes {count} to person{to}"));
         let handle: Handle = self.people[to].handle();
+        self.speak(from, (To::Person(to), handle.into()), count);
+    }
+
+    /// Hands texts to a device.
+    pub(super) fn speak(&mut self, from: Who, (to, target): (To, Target), count: usize) {
         for _ in 0..count {
             // Mostly short, sometimes long.
             let most = if self.random.random_bool(0.9) { 100 } else { TEXT_BYTES_MAX };
             let bytes = self.random.random_range(0..most);
             let text = self.people[from.person].next_text(bytes);
-            self.at(from).say((to, handle.clone()), text);
+            self.at(from).say((to, target.clone()), text);
         }
     }
 
@@ -121,6 +146,13 @@ impl World {
         self.journal.note(format!("{who} reads what person{with} has written"));
         let with = self.people[with].handle();
         self.at_mut(who).read(with);
+    }
+
+    /// Somebody decides something for all devices, while the client is closed.
+    async fn decide(&mut self) {
+        let Some(who) = self.someone_online() else { return };
+        let shows_typing = self.random.random_bool(0.5);
+        self.at_mut(who).decide(shows_typing).await;
     }
 
     async fn exchange(&mut self) {
@@ -195,6 +227,7 @@ impl World {
         }
         if self.random.random_bool(0.8) {
             self.commotion();
+            self.group_commotion().await;
         }
         self.pause(400).await;
         self.look();

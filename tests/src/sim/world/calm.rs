@@ -1,6 +1,6 @@
 //! The end of a run: faults end, everybody comes, and all must be in step again within a bound.
 
-use gureum_client::vault::{HistoryItem, KeySource, Vault};
+use gureum_client::vault::HistoryItem;
 
 use super::{Duration, Fates, Instant, MINUTE_MS, Who, World};
 
@@ -16,8 +16,10 @@ const HEALTHY_MS_MAX: u64 = MINUTE_MS;
 const HEARD_MS_MAX: u64 = 6 * MINUTE_MS;
 /// How often everybody writes to everybody before that.
 const COMMOTIONS: usize = 5;
-/// How often it is looked at, in milliseconds.
+/// How soon it is looked at, in milliseconds.
 const LOOK_MS: u64 = 5_000;
+/// How often it is looked at later on, in milliseconds: a look compares all histories.
+const LOOK_MS_MAX: u64 = 30_000;
 /// How often somebody without an account tries to get one.
 const REGISTRATIONS_MAX: usize = 10;
 
@@ -51,6 +53,7 @@ impl World {
         self.model.all_well();
         self.server.wakes.set(Fates { loss: 1.0, ..Fates::default() });
         self.commotion();
+        self.group_commotion().await;
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         self.server.wakes.set(Fates::default());
         if !self.settle(REMINDED_MS_MAX, "a lost wake delays for a while only").await {
@@ -60,12 +63,14 @@ impl World {
         self.server.disk.set_latency(Duration::from_millis(1)..=Duration::from_millis(20));
         for _ in 0..COMMOTIONS {
             self.commotion();
+            self.group_commotion().await;
             self.pause(100).await;
         }
         if !self.settle(HEALTHY_MS_MAX, "a healthy system delivers").await {
             return;
         }
         self.read_everything();
+        self.read_groups().await;
         if !self.settle(HEALTHY_MS_MAX, "who wrote it learns that it was read").await {
             return;
         }
@@ -80,17 +85,21 @@ impl World {
 
     async fn settle(&mut self, within_ms: u64, rule: &'static str) -> bool {
         let until = Instant::now() + Duration::from_millis(within_ms);
+        let mut pause_ms = LOOK_MS;
         loop {
-            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            let next = Instant::now() + Duration::from_millis(pause_ms);
+            tokio::time::sleep_until(next.min(until + Duration::from_millis(1))).await;
+            pause_ms = (pause_ms * 5 / 4).min(LOOK_MS_MAX);
             self.look();
             if self.journal.violation().is_some() {
                 return false;
             }
-            let open = self.open_questions().await;
+            let is_over = Instant::now() > until;
+            let open = self.open_questions(is_over).await;
             if open.is_empty() {
                 return true;
             }
-            if Instant::now() > until {
+            if is_over {
                 self.journal.violate(rule, open.join("; "));
                 return false;
             }
@@ -103,7 +112,9 @@ impl World {
             return false;
         }
         self.commotion();
+        self.group_commotion().await;
         tokio::time::sleep(Duration::from_millis(HEARD_MS_MAX)).await;
+        self.has_begun_everything = true;
         true
     }
 
@@ -117,16 +128,20 @@ impl World {
         }
     }
 
-    async fn open_questions(&mut self) -> Vec<String> {
+    /// What is not as it must be. What is asked cheaply is asked first; of the rest only where `all` is to be known.
+    async fn open_questions(&mut self, all: bool) -> Vec<String> {
         let mut open = self.open_devices();
+        open.extend(self.open_groups());
+        if !open.is_empty() && !all {
+            return open;
+        }
         let mut histories: Vec<(Who, Vec<HistoryItem>)> = Vec::new();
         for who in self.all() {
             histories.extend(self.history(who).await.map(|history| (who, history)));
         }
         open.extend(self.model.open_questions(&histories));
-        open.extend(self.open_groups());
         if open.is_empty() {
-            open.extend(self.open_commits());
+            open.extend(self.open_homes());
         }
         open
     }
@@ -184,24 +199,6 @@ impl World {
             }
             if !group.removals.is_empty() {
                 open.push(format!("a removal from {id} is still pending"));
-            }
-        }
-        open
-    }
-
-    /// No commit waits for an answer, and no removal for a commit.
-    fn open_commits(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        for who in self.all().into_iter().filter(|who| self.at(*who).is_in_use()) {
-            let found = Vault::open(self.at(who).home(), &KeySource::File).map_err(|error| error.to_string());
-            let waiting = found.and_then(|mut vault| {
-                let commits = vault.pending_commits().map_err(|error| error.to_string())?.len();
-                Ok((commits, vault.removals_due().map_err(|error| error.to_string())?.len()))
-            });
-            match waiting {
-                Ok((0, 0)) => {}
-                Ok((commits, removals)) => open.push(format!("{who}: {commits} commits and {removals} removals wait")),
-                Err(error) => open.push(format!("{who}: {error}")),
             }
         }
         open

@@ -49,19 +49,25 @@ impl<'a> Losses<'a> {
     pub(super) fn of(books: &Books<'a>, who: Who, histories: &[(Who, Vec<HistoryItem>)], retention_ms: u64) -> Self {
         let model = books.model;
         let places = Places::of(histories, who.person);
-        let has_siblings = model.people.get(&who.person).is_some_and(|account| account.siblings_from_ms.is_some());
         let (mut missing, mut own, mut unknown) = (Vec::new(), Vec::new(), 0);
-        for (conversation, talk) in books.talks.iter().filter(|(_, talk)| talk.people.contains(&who.person)) {
+        let concerns = |(conversation, talk): &(&ConversationId, &Talk<'_>)| {
+            model.ledger.is_group(**conversation) || talk.people.contains(&who.person)
+        };
+        for (conversation, talk) in books.talks.iter().filter(concerns) {
             unknown += talk.holes;
             let since = first_heard(talk, who);
             let knows_from = first_of(talk, who);
             for (number, (writer, message)) in &talk.written {
                 let (writer, message) = (*writer, *message);
                 let span = places.span(message.message_id);
+                if !has_place(model, who, *conversation, (writer, message)) {
+                    continue;
+                }
                 if writer == who {
-                    own.extend(has_siblings.then_some(span));
+                    own.push(span);
                 } else if !came(talk, who, *number) {
-                    let was_in = since.get(&writer).is_some_and(|first| first < number);
+                    let was_in =
+                        since.get(&writer).is_some_and(|first| first < number) && !model.ledger.is_group(*conversation);
                     let knows_it = knows_from.is_some_and(|first| first < *number);
                     let is_owed = (was_in || is_owed(model, who, (*conversation, knows_it), (writer, message)))
                         && !is_doubled(model, who, (writer, message));
@@ -77,7 +83,7 @@ impl<'a> Losses<'a> {
     pub(super) fn check(&mut self, history: &[HistoryItem]) {
         let gaps = gaps(history);
         if self.check_sum(&gaps) {
-            self.check_gaps(&gaps, history);
+            self.check_gaps(&gaps);
             self.check_missing(&gaps, history);
         }
     }
@@ -101,10 +107,11 @@ impl<'a> Losses<'a> {
     }
 
     /// Each gap is one that can be, was told, and counts what stood there.
-    fn check_gaps(&mut self, gaps: &[Told], history: &[HistoryItem]) {
+    fn check_gaps(&mut self, gaps: &[Told]) {
         let who = self.who;
-        let last_place = history.iter().filter_map(place).map(|(seq, _)| seq).max().unwrap_or(0);
-        let last_seq = gaps.last().map_or(0, |gap| gap.to_seq).max(last_place);
+        // Much of what follows a gap is silent, and no history shows it.
+        let account = self.model.people.get(&who.person);
+        let last_seq = account.map_or(0, |account| self.model.ledger.last_seq(account.id));
         for gap in gaps {
             let Told { from_seq, to_seq, count, reason } = *gap;
             // What overflows leaves the inbox's room to what came after it.
@@ -161,6 +168,17 @@ impl<'a> Losses<'a> {
     }
 }
 
+/// Whether a message has a position in the inbox of a device's account.
+fn has_place(model: &Inner, who: Who, conversation: ConversationId, (writer, message): (Who, &Message)) -> bool {
+    let account = |who: Who| model.people.get(&who.person);
+    if model.ledger.is_group(conversation) {
+        let accounts = account(who).zip(account(writer)).map(|(reader, writer)| (reader.id, writer.id));
+        let found = message.message_id.zip(accounts);
+        return found.is_some_and(|(id, accounts)| model.ledger.has_place(conversation, id, accounts));
+    }
+    writer != who || account(who).is_some_and(|account| account.siblings_from_ms.is_some())
+}
+
 /// The first number that a device has of each other one.
 fn first_heard(talk: &Talk<'_>, who: Who) -> BTreeMap<Who, u64> {
     let mut first = BTreeMap::new();
@@ -195,13 +213,18 @@ fn is_doubled(model: &Inner, who: Who, (writer, message): (Who, &Message)) -> bo
 /// Whether a device was in when a message was sent, so that it must have it. Who sends is past another one's joining as
 /// soon as it has read something of that one, and stays so: a device lacks no more than a beginning of what each other
 /// one has sent. A home that was put back may be older than its device's first joining, and joins as if for the first
-/// time: what it `knows` of the conversation from before then shows whether it is not.
+/// time: what it `knows` of the conversation from before then shows whether it is not. Of a group the ledger knows more.
 fn is_owed(
     model: &Inner,
     who: Who,
     (conversation, knows): (ConversationId, bool),
     (writer, message): (Who, &Message),
 ) -> bool {
+    if model.ledger.is_group(conversation) {
+        let device = model.devices.get(&who).and_then(|seen| seen.device);
+        let found = message.message_id.zip(device);
+        return found.is_some_and(|(id, device)| model.ledger.was_in(conversation, id, device));
+    }
     let siblings_from_ms = model.people.get(&who.person).and_then(|account| account.siblings_from_ms);
     let Some(siblings_from_ms) = siblings_from_ms else { return true };
     let Some(Handed { at_ms, acked_ms, when_well, .. }) = model.handed.get(&message.text) else { return true };

@@ -7,7 +7,7 @@ use gureum_proto::ConversationId;
 
 use super::{Books, Fate, Inner, Talk, name_of};
 use crate::sim::installation::Who;
-use crate::sim::model::Seen;
+use crate::sim::model::{Seen, To};
 
 /// Where a text stands.
 struct Written<'a> {
@@ -46,10 +46,13 @@ fn check_senders(model: &Inner, written: &BTreeMap<&str, Vec<Written<'_>>>, open
     for (text, handed) in &model.handed {
         let found = written.get(text.as_str()).map_or(&[][..], Vec::as_slice);
         let (name, has_departed) = (name_of(text), model.has_departed(handed));
-        let account = model.people.get(&handed.to).map(|account| account.id);
-        for Written { writer, message, .. } in found {
+        let account = handed.to.person().and_then(|to| model.people.get(&to)).map(|account| account.id);
+        for Written { writer, message, conversation, .. } in found {
             // What a reader's history says of the other one is not of whom it was sent to.
-            let is_to = !message.own || message.peer == account;
+            let is_to = match handed.to {
+                To::Person(_) => !message.own || message.peer == account,
+                To::Group(group) => group == *conversation,
+            };
             if *writer != handed.from || !is_to {
                 open.push(format!("{name} was sent by {writer} to somebody else"));
             }
@@ -78,16 +81,17 @@ fn check_senders(model: &Inner, written: &BTreeMap<&str, Vec<Written<'_>>>, open
     }
 }
 
-/// In a healthy system all devices of who wrote a message know that the other one has read it.
+/// In a healthy system all devices of who wrote a message to one person know that that one has read it.
 fn check_read(model: &Inner, talk: &Talk<'_>, found: &Written<'_>, open: &mut Vec<String>) {
     let Some(handed) = model.handed.get(&found.message.text).filter(|handed| handed.when_well) else { return };
+    let Some(to) = handed.to.person() else { return };
     let has_read = |(who, seen): (&Who, &Seen)| {
-        who.person == handed.to && seen.marks.get(&found.conversation).is_some_and(|mark| *mark >= found.number)
+        who.person == to && seen.marks.get(&found.conversation).is_some_and(|mark| *mark >= found.number)
     };
     if !model.devices.iter().any(has_read) {
         return;
     }
-    let reader = format!("person{}", handed.to);
+    let reader = format!("person{to}");
     let siblings = talk.read.get(&found.number).into_iter().flatten().map(|(who, message)| (*who, *message));
     let senders = siblings.filter(|(who, _)| who.person == found.writer.person);
     for (who, message) in senders.chain([(found.writer, found.message)]) {

@@ -36,6 +36,7 @@ pub(super) fn spoil_inbox(bug: Sabotage, entries: &mut Vec<Entry>) {
         | Sabotage::ReadTwice
         | Sabotage::Swapped
         | Sabotage::CountOff
+        | Sabotage::RecordsLost
         | Sabotage::GapMisplaced => {}
         _ => return,
     }
@@ -49,6 +50,7 @@ pub(super) fn spoil_inbox(bug: Sabotage, entries: &mut Vec<Entry>) {
     match bug {
         Sabotage::SilentLoss => lose(&mut read),
         Sabotage::GapMisplaced => misplace(&mut read),
+        Sabotage::RecordsLost => lose_silent(&mut read),
         Sabotage::CountOff => read.iter_mut().for_each(|read| read.entry.count += 1),
         _ => confuse(bug, &mut read),
     }
@@ -66,6 +68,13 @@ const fn is_message(read: &Read) -> bool {
 /// Some messages become what their reader passes over.
 fn lose(read: &mut [Read]) {
     for read in read.iter_mut().filter(|read| read.seq.is_multiple_of(5) && is_message(read)) {
+        read.entry.body = InboxBody::DeviceLog { account: read.account };
+    }
+}
+
+/// What is silent becomes what its reader passes over.
+fn lose_silent(read: &mut [Read]) {
+    for read in read.iter_mut().filter(|read| read.entry.body == InboxBody::Silent) {
         read.entry.body = InboxBody::DeviceLog { account: read.account };
     }
 }
