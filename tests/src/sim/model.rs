@@ -368,6 +368,9 @@ impl Model {
             Event::SafetyNumber { .. } => {
                 self.journal.violate("no handle moves", format!("{who}: {:?}", stored.event));
             }
+            Event::History { .. } => {
+                self.journal.violate("no history is handed over", format!("{who}: {:?}", stored.event));
+            }
             Event::Hidden { .. } => {
                 self.journal.violate("no conversation is hidden", format!("{who}: {:?}", stored.event));
             }

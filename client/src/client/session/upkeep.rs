@@ -29,6 +29,7 @@ impl Session<'_> {
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.expect_changes().await?;
+        self.hand_over_history().await?;
         self.outbox_due = true;
         // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
         if self.options.is_last {

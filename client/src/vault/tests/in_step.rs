@@ -416,7 +416,7 @@ fn check_greatest(kept: &[Record], records: &[Record]) -> Result<(), TestCaseErr
                 let told = greatest(records, of);
                 prop_assert!(told.is_none() || told == Some((*stamp, name.clone())));
             }
-            Record::Contact { .. } | Record::Please(_) | Record::Answered(_) => {}
+            Record::Contact { .. } | Record::Please(_) | Record::Answered(_) | Record::Taken(_) => {}
         }
     }
     Ok(())

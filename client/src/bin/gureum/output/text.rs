@@ -17,6 +17,9 @@ pub(super) fn event_text(event: &Event) -> String {
             format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
         }
         Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
+        Event::History { from, messages, .. } => {
+            format!("· all that was said before is here: {messages} messages from {}", printable(from))
+        }
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
             "· this device joined a conversation again; what was said meanwhile stays unreadable to it".to_owned()
