@@ -21,6 +21,7 @@ mod expiry_scale;
 mod gone;
 mod gone_back;
 mod groups;
+mod handed_over;
 mod in_step;
 mod key_packages;
 mod keys;

@@ -115,8 +115,8 @@ impl Client {
         }
     }
 
-    /// To which devices of the account this one hands over its history, as far as they have taken it. One that has all of it
-    /// is not among them, nor is one that was revoked.
+    /// To which devices of the account this one hands over its history, or has, as far as they have taken it. One that was
+    /// revoked is not among them.
     ///
     /// # Errors
     /// The database failed.

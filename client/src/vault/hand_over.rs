@@ -51,17 +51,17 @@ impl Vault {
         })
     }
 
-    /// To whom this device hands over its history, as far as they have taken it; what they have whole is not in it.
+    /// To whom this device hands over its history, or has, as far as they have taken it.
     ///
     /// # Errors
     /// The database failed.
     pub fn history_owed(&mut self) -> Result<Vec<HandOver>, VaultError> {
         self.read(|connection, _| {
-            let sql = "SELECT device, taken_messages, total FROM hand_over ORDER BY owed_ms, device";
+            let sql = "SELECT device, taken_messages, total, is_done FROM hand_over ORDER BY owed_ms, device";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| {
                 let device = DeviceId::from_bytes(row.get(0)?);
-                Ok(HandOver { device, messages: row.get(1)?, total: row.get(2)? })
+                Ok(HandOver { device, messages: row.get(1)?, total: row.get(2)?, is_done: row.get(3)? })
             })?;
             rows.map(|row| Ok(row?)).collect()
         })
@@ -98,7 +98,8 @@ impl Vault {
     /// The database failed.
     pub fn history_waits(&mut self) -> Result<bool, VaultError> {
         self.read(|connection, _| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM hand_over) OR EXISTS (SELECT 1 FROM handed_over WHERE is_done = 0)";
+            let sql = "SELECT EXISTS (SELECT 1 FROM hand_over WHERE is_done = 0)
+                       OR EXISTS (SELECT 1 FROM handed_over WHERE is_done = 0)";
             Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
         })
     }
@@ -174,8 +175,8 @@ impl Work<'_> {
 
     /// What is on its way may not arrive: it is cut once more, from where the devices have taken it.
     pub(super) fn rewind_history(&self) -> Result<(), VaultError> {
-        let sql =
-            "UPDATE hand_over SET number = taken_number, place = taken_place, messages = taken_messages, is_cut = 0";
+        let sql = "UPDATE hand_over SET number = taken_number, place = taken_place, messages = taken_messages,
+                   is_cut = 0 WHERE is_done = 0";
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
@@ -191,16 +192,14 @@ impl Work<'_> {
         if !word.asks && (word.number > number || word.number <= taken_number) {
             return Ok(());
         }
-        if is_cut && !word.asks && word.number == number {
-            let sql = "DELETE FROM hand_over WHERE device = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![from.as_bytes()])?;
-            return Ok(());
-        }
-        let sql = "UPDATE hand_over SET taken_number = ?2, taken_place = ?3, taken_messages = ?4 WHERE device = ?1";
-        let row = params![from.as_bytes(), word.number, word.after, word.messages];
+        let sql = "UPDATE hand_over SET taken_number = ?2, taken_place = ?3, taken_messages = ?4, is_done = ?5
+                   WHERE device = ?1";
+        let is_done = is_cut && !word.asks && word.number == number;
+        let row = params![from.as_bytes(), word.number, word.after, word.messages, is_done];
         self.connection.prepare_cached(sql)?.execute(row)?;
         if word.asks {
             let sql = "UPDATE hand_over SET number = ?2, place = ?3, messages = ?4, is_cut = 0 WHERE device = ?1";
+            let row = params![from.as_bytes(), word.number, word.after, word.messages];
             self.connection.prepare_cached(sql)?.execute(row)?;
         }
         Ok(())

@@ -141,11 +141,6 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
     };
     let Some(held) = held.filter(|held| held.device == from) else { return Ok(None) };
     merge(work, part)?;
-    let owed = "UPDATE handed_over SET is_owed = 1 WHERE transfer = ?1";
-    if held.is_done {
-        work.connection.prepare_cached(owed)?.execute(params![part.transfer])?;
-        return Ok(None);
-    }
     if part.after > held.place {
         // Those before it are gone, or behind it: they are asked for once, and then after a while.
         if held.asked_number != Some(held.number) {
@@ -156,11 +151,13 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         return Ok(None);
     }
     if part.until < held.place {
-        work.connection.prepare_cached(owed)?.execute(params![part.transfer])?;
+        let sql = "UPDATE handed_over SET is_owed = 1 WHERE transfer = ?1";
+        work.connection.prepare_cached(sql)?.execute(params![part.transfer])?;
         return Ok(None);
     }
-    let sql = "UPDATE handed_over SET number = max(number, ?2), place = ?3, messages = ?4, total = ?5, is_done = ?6,
-               is_owed = 1, heard_ms = ?7 WHERE transfer = ?1";
+    // Also of one that is whole: its sender may not have heard so, and have cut it anew.
+    let sql = "UPDATE handed_over SET number = max(number, ?2), place = ?3, messages = ?4, total = ?5,
+               is_done = max(is_done, ?6), is_owed = 1, heard_ms = ?7 WHERE transfer = ?1";
     work.connection.prepare_cached(sql)?.execute(params![
         part.transfer,
         part.number.saturating_add(1),
@@ -170,7 +167,7 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         part.is_last,
         work.now_ms,
     ])?;
-    if !part.is_last {
+    if !part.is_last || held.is_done {
         return Ok(None);
     }
     work.event(Event::History { from: name_of(work, from)?, messages: part.messages, of: part.total }).map(Some)

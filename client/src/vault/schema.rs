@@ -330,7 +330,8 @@ CREATE TABLE hand_over (               -- devices that are to get this one's his
     taken_place INTEGER NOT NULL DEFAULT 0,
     taken_messages INTEGER NOT NULL DEFAULT 0,
     total INTEGER NOT NULL DEFAULT 0,
-    is_cut INTEGER NOT NULL DEFAULT 0            -- 1: the last part is made
+    is_cut INTEGER NOT NULL DEFAULT 0,           -- 1: the last part is made,
+    is_done INTEGER NOT NULL DEFAULT 0           -- and 1: the device has it
 ) WITHOUT ROWID;
 CREATE TABLE handed_over (             -- what comes of other devices' histories, or has come
     transfer BLOB PRIMARY KEY,

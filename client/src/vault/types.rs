@@ -190,6 +190,8 @@ pub struct HandOver {
     pub messages: u64,
     /// How many there are; 0 before the first is on its way.
     pub total: u64,
+    /// Whether it has all of them.
+    pub is_done: bool,
 }
 
 /// A history that another device of this account hands over to this one.

@@ -368,6 +368,9 @@ impl Model {
             Event::SafetyNumber { .. } => {
                 self.journal.violate("no handle moves", format!("{who}: {:?}", stored.event));
             }
+            Event::LogForked { .. } => {
+                self.journal.violate("every device is shown the same logs", format!("{who}: {:?}", stored.event));
+            }
             Event::History { .. } => {
                 self.journal.violate("no history is handed over", format!("{who}: {:?}", stored.event));
             }
@@ -386,6 +389,7 @@ impl Model {
             Event::Joined { .. }
             | Event::MemberRejoined { .. }
             | Event::Receipt { .. }
+            | Event::Read { .. }
             | Event::AccountsGone { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}

@@ -14,13 +14,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Events among which the one is looked for that says that it is complete.
 const EVENTS_SEARCHED: usize = 256;
 
-/// How far a history has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
-    messages: u64,
-    of: u64,
-}
-
 /// Waits until this device has handed over its history to another one, unless somebody ends the wait: then later commands
 /// go on with it.
 pub(crate) async fn hand_over(client: &Client, output: Output, to: (DeviceId, &str)) -> anyhow::Result<()> {
@@ -28,18 +21,14 @@ pub(crate) async fn hand_over(client: &Client, output: Output, to: (DeviceId, &s
     let mut waiting = Waiting::begin(client, "handing over the history")?;
     let mut told = None;
     while waiting.goes_on().await {
-        let owed: Option<HandOver> = client.history_owed().await?.into_iter().find(|owed| owed.device == device);
-        let Some(owed) = owed else {
-            let Progress { of, .. } = told.unwrap_or(Progress { messages: 0, of: 0 });
-            let line = Line::History { from: None, to: Some(name), messages: of, of, done: true };
-            let text = format!("{} has what was said before.", printable(name));
+        let owed = client.history_owed().await?.into_iter().find(|owed| owed.device == device);
+        let Some(HandOver { messages, total: of, is_done, .. }) = owed else { break };
+        let line = Line::History { from: None, to: Some(name), messages, of, done: is_done };
+        if is_done {
             waiting.end().await;
-            return output.print_either(&line, &text);
-        };
-        let now = Progress { messages: owed.messages, of: owed.total };
-        if now.of > 0 && told.replace(now) != Some(now) {
-            let Progress { messages, of } = now;
-            let line = Line::History { from: None, to: Some(name), messages, of, done: false };
+            return output.print_either(&line, &format!("{} has what was said before.", printable(name)));
+        }
+        if of > 0 && told.replace(messages) != Some(messages) {
             show(output, &line, &format!("{} has {messages} of {of} messages", printable(name)))?;
         }
     }
