@@ -18,7 +18,8 @@ pub(super) fn event_text(event: &Event) -> String {
         }
         Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
         Event::History { from, messages, .. } => {
-            format!("· all that was said before is here: {messages} messages from {}", printable(from))
+            let what = if *messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
+            format!("· all that was said before is here: {what} from {}", printable(from))
         }
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { .. } => {
