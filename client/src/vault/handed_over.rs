@@ -178,7 +178,7 @@ fn name_of(work: &Work<'_>, device: DeviceId) -> Result<String, VaultError> {
 }
 
 /// Keeps what is not here yet.
-pub(super) fn merge(work: &Work<'_>, part: &Part) -> Result<(), VaultError> {
+fn merge(work: &Work<'_>, part: &Part) -> Result<(), VaultError> {
     for person in &part.people {
         keep_person(work, person)?;
     }
