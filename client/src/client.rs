@@ -295,6 +295,16 @@ impl Client {
         self.vault.call(move |vault| vault.resolve_group(&target)).await
     }
 
+    /// What somebody's words stand for in the history alone: what another device has handed over may be of conversations
+    /// that this one is not in.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn resolve_past(&self, target: &Target) -> Result<Option<With>, ClientError> {
+        let target = target.clone();
+        self.vault.call(move |vault| vault.resolve_past(&target)).await
+    }
+
     /// The groups that are known here, by name.
     ///
     /// # Errors

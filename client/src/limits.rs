@@ -169,6 +169,29 @@ pub(crate) const RECEIPT_ACCOUNTS_MAX: usize = 32;
 pub(crate) const RECORDS_MAX: usize = 256;
 /// Messages with records in the outbox; what further ones would hold waits until those are out.
 pub(crate) const RECORD_ROWS_MAX: u64 = 64;
+/// Bytes of one part of a history that is handed over, before it is padded and encrypted: few parts, and one message of
+/// any length, with all that it names, fits.
+pub(crate) const HISTORY_PART_BYTES_MAX: usize = 56 * 1024;
+/// Messages of one part, and accounts and conversations that it names.
+pub(crate) const HISTORY_PART_ENTRIES_MAX: usize = 512;
+/// Receipts that go with one message: delivered and read, of each account that sends any.
+pub(crate) const HISTORY_RECEIPTS_MAX: usize = 2 * RECEIPT_ACCOUNTS_MAX;
+/// Parts that are on their way at once, 1 MB: a small share of what an inbox holds, enough that a round trip is not waited
+/// for with each, and all that is sent again where a device stays away for longer than messages are kept.
+pub(crate) const HISTORY_WINDOW: u64 = 16;
+/// Histories that are handed over to a device at once: one of each other device of the account, and some that were begun
+/// anew.
+pub(crate) const HISTORY_TRANSFERS_MAX: u64 = 16;
+/// How long a history waits for its device to be in all conversations, in milliseconds: what is said there after that, the
+/// device gets by itself.
+pub(crate) const HISTORY_PATIENCE_MS: u64 = 10 * 60 * 1000;
+/// How long nothing of a history may come before the rest is asked for again, in milliseconds; its sender may be away for
+/// as long as it likes.
+pub(crate) const HISTORY_ASK_MS: u64 = 10 * 60 * 1000;
+/// How long a history is owed to a device that is not in the account's log, in milliseconds: adding it failed.
+pub(crate) const HISTORY_OWED_MS: u64 = 24 * 60 * 60 * 1000;
+/// How often a session looks whether a history is to go on that nothing has come of: the waits above end without a word.
+pub(crate) const HISTORY_AGAIN: Duration = Duration::from_secs(60);
 /// The key of a setting, and its value, in bytes each.
 pub(crate) const SETTING_BYTES_MAX: usize = 32;
 /// Settings that are kept, those included that this program does not know.
@@ -198,6 +221,8 @@ const _: () = assert!(KEY_PACKAGE_RENEW_MS * 2 < KEY_PACKAGE_LIFETIME_S * 1000);
 const _: () = assert!(TEXT_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(RECORDS_MAX * 160 + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(DEVICE_NAME_BYTES_MAX + 32 <= 160 && 2 * SETTING_BYTES_MAX + 40 <= 160);
+const _: () = assert!(TEXT_BYTES_MAX + RECEIPT_ACCOUNTS_MAX * 160 + 1024 <= HISTORY_PART_BYTES_MAX);
+const _: () = assert!(HISTORY_PART_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------

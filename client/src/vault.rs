@@ -13,6 +13,8 @@ mod error;
 mod event;
 mod gone;
 mod groups;
+mod hand_over;
+mod handed_over;
 mod history;
 mod holes;
 mod in_step;
@@ -70,8 +72,8 @@ pub(crate) use profile::check_device_name;
 pub use removals::Brought;
 pub use target::{NoTarget, Resolved, Target};
 pub use types::{
-    Applied, Contact, Continuity, Conversation, ConversationStatus, HistoryItem, Learned, Message, Need, OutboxId,
-    ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
+    Applied, Contact, Continuity, Conversation, ConversationStatus, HandOver, HandedOver, HistoryItem, Learned,
+    Message, Need, OutboxId, ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
 };
 use work::{Asked, Work};
 

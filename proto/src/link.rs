@@ -27,6 +27,8 @@ pub struct LinkOffer {
     pub keys: DeviceKeys,
     /// What its person calls it: 1 to 64 bytes without control characters.
     pub device_name: String,
+    /// Whether it asks to be handed what was said before.
+    pub wants_history: bool,
 }
 
 /// What a device of the account answers, sealed for the key in the code with [`LinkCode::answer_info`].
@@ -80,8 +82,8 @@ impl LinkOffer {
     /// The bytes to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let device_name = self.device_name.clone();
-        schema::LinkOffer { keys: Some(self.keys.write()), device_name }.encode_to_vec()
+        let (device_name, wants_history) = (self.device_name.clone(), self.wants_history);
+        schema::LinkOffer { keys: Some(self.keys.write()), device_name, wants_history }.encode_to_vec()
     }
 
     /// Reads what was sealed.
@@ -94,6 +96,7 @@ impl LinkOffer {
         Ok(Self {
             keys: DeviceKeys::read(&keys).map_err(|_| PayloadError::Invalid("keys"))?,
             device_name: device_name(message.device_name)?,
+            wants_history: message.wants_history,
         })
     }
 }

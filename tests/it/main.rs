@@ -23,6 +23,7 @@ mod gone;
 mod gone_back;
 mod groups;
 mod groups_scale;
+mod handed_over;
 mod in_step;
 mod key_packages;
 mod keys;

@@ -10,7 +10,7 @@ use super::error::ClientError;
 use super::sync::{Answered, Sync};
 use crate::limits::{APPROVE_CONNECTIONS_MAX, BACKOFF_FIRST, BACKOFF_MAX};
 use crate::link::Dialer;
-use crate::vault::{DeviceError, Vault, check_device_name};
+use crate::vault::{DeviceError, HandOver, HandedOver, Vault, check_device_name};
 
 /// A device of this account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct Approval {
     answered: Answered,
     name: String,
     digits: String,
+    hands_over: bool,
 }
 
 impl Client {
@@ -103,13 +104,32 @@ impl Client {
             Ok(answered) => {
                 let digits = check_digits(code, &answered.sealed_offer, &answered.answer.sealed);
                 let name = answered.offer.device_name.clone();
-                Ok(Approval { client: self.clone(), dialer, sync, code: code.clone(), answered, name, digits })
+                let hands_over = answered.offer.wants_history;
+                let (client, code) = (self.clone(), code.clone());
+                Ok(Approval { client, dialer, sync, code, answered, name, digits, hands_over })
             }
             Err(error) => {
                 sync.link.close().await;
                 Err(error)
             }
         }
+    }
+
+    /// To which devices of the account this one hands over its history, or has, as far as they have taken it. One that was
+    /// revoked is not among them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn history_owed(&self) -> Result<Vec<HandOver>, ClientError> {
+        self.vault.call(Vault::history_owed).await
+    }
+
+    /// What other devices of the account hand over to this one, or have.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn history_coming(&self) -> Result<Vec<HandedOver>, ClientError> {
+        self.vault.call(Vault::history_coming).await
     }
 
     /// A connection that has proven itself, with the database that it serves.
@@ -146,6 +166,18 @@ impl Approval {
         Ok(())
     }
 
+    /// Whether the new device is handed what was said before: it asks for that, or [`Self::hand_over_history`].
+    #[must_use]
+    pub const fn hands_over_history(&self) -> bool {
+        self.hands_over
+    }
+
+    /// Hands over what was said before, though the new device has not asked for it. That goes on by itself over any
+    /// sessions of the two devices, until the new one has all of it.
+    pub fn hand_over_history(&mut self) {
+        self.hands_over = true;
+    }
+
     /// Adds the device to the account, and hands it what it needs; connects again where that is needed. The new device
     /// joins the conversations by itself.
     ///
@@ -154,6 +186,9 @@ impl Approval {
     pub async fn finish(mut self) -> Result<DeviceId, ClientError> {
         let (device, name) = (self.answered.offer.keys.device(), self.name.clone());
         self.client.vault.call(move |vault| vault.name_device(device, &name)).await?;
+        if self.hands_over {
+            self.client.vault.call(move |vault| vault.owe_history(device)).await?;
+        }
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
         for _ in 1..APPROVE_CONNECTIONS_MAX {
             match Box::pin(self.add()).await {

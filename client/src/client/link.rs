@@ -24,6 +24,8 @@ pub struct NewDevice {
     pub server: ServerUrl,
     /// A name by which a person knows the device.
     pub device_name: String,
+    /// Whether to ask for what was said before. It comes by itself, over any sessions of the two devices.
+    pub history: bool,
 }
 
 /// A device that waits to be linked.
@@ -88,7 +90,14 @@ impl Client {
         let dialer = Dialer::over(Arc::clone(&ground.sockets), new.server.clone())?;
         let unproven = dialer.connect().await?;
         let home = NewHome::begin(ground, home, key, &new).await?;
-        let (code, link) = home.with(|draft| Ok::<_, VaultError>((draft.code().clone(), draft.link()?))).await?;
+        let history = new.history;
+        let offer = move |draft: &mut Draft| {
+            if history {
+                draft.ask_for_history();
+            }
+            Ok::<_, VaultError>((draft.code().clone(), draft.link()?))
+        };
+        let (code, link) = home.with(offer).await?;
         let backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
         let mut session = LinkSession { home, dialer, code, link, waiting: None, backoff, told: None, looks: false };
         if session.home.joining().await?.is_none() {

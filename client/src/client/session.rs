@@ -100,6 +100,8 @@ pub(crate) struct Session<'a> {
     receipts_at: Option<Instant>,
     /// When to look whether messages that are missing are withheld.
     withheld_at: Option<Instant>,
+    /// When to go on with a history that is handed over.
+    history_at: Option<Instant>,
     reads: Vec<Reading>,
     typings: Typings,
     /// The account has, or has had, other devices.
@@ -147,6 +149,7 @@ impl<'a> Session<'a> {
             refill: Refill::default(),
             receipts_at: None,
             withheld_at: None,
+            history_at: None,
             reads: Vec::new(),
             typings: Typings::default(),
             has_siblings: ready.log_entries > 1,
@@ -212,6 +215,7 @@ impl<'a> Session<'a> {
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
         let (remove_at, change_at) = (self.remove_at, self.changing.at);
         let (refill_at, receipts_at, withheld_at) = (self.refill.at(), self.receipts_at, self.withheld_at);
+        let history_at = self.history_at;
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -232,6 +236,7 @@ impl<'a> Session<'a> {
             () = at(refill_at) => self.refill().await?,
             () = at(receipts_at) => self.send_receipts().await?,
             () = at(withheld_at) => self.tell_withheld().await?,
+            () = at(history_at) => self.hand_over_history().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -281,7 +286,7 @@ impl<'a> Session<'a> {
     /// Takes everything that has come: one transaction for many, then one ack.
     async fn take(&mut self) -> Result<(), ClientError> {
         let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, Removals::Nothing);
-        let (mut asks_for_receipts, mut owes_records) = (false, false);
+        let (mut asks_for_receipts, mut owes_records, mut owes_history) = (false, false, false);
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -304,7 +309,7 @@ impl<'a> Session<'a> {
             self.caught_up |= taken.caught_up;
             is_unlisted |= taken.unlisted;
             removals = taken.removals;
-            owes_records = taken.owes_records;
+            (owes_records, owes_history) = (taken.owes_records, taken.owes_history);
             if taken.holes {
                 self.withheld_at.get_or_insert_with(|| Instant::now() + HOLE_AGAIN);
             }
@@ -326,6 +331,9 @@ impl<'a> Session<'a> {
         }
         if self.caught_up && (asks_for_receipts || owes_records) {
             self.receipts_later();
+        }
+        if self.caught_up && owes_history {
+            self.history_at = Some(Instant::now());
         }
         if self.caught_up && !std::mem::replace(&mut self.tidied, self.caught_up) {
             return self.after_catching_up().await;

@@ -1,11 +1,13 @@
 //! What an application message holds once it is decrypted: a CBOR map that leaves room for edits.
 
+pub(crate) mod history;
 pub(crate) mod record;
 
 use ciborium::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::RECEIPT_IDS_MAX;
+use history::Part;
 use record::Record;
 
 const VERSION: u64 = 1;
@@ -14,13 +16,14 @@ const KEY_ID: u64 = 1;
 const KEY_TEXT: u64 = 2;
 const KEY_RECEIPT: u64 = 3;
 const KEY_RECORDS: u64 = 4;
+const KEY_HISTORY: u64 = 5;
 /// Of the map of a receipt.
 const KEY_RECEIPT_KIND: u64 = 0;
 /// Of the map of a receipt.
 const KEY_RECEIPT_IDS: u64 = 1;
 /// The bytes of a content id.
 pub(crate) const CONTENT_ID_BYTES: usize = 16;
-/// No content nests deeper than a receipt; a hostile nesting stops here.
+/// No content nests deeper than a part of a history; a hostile nesting stops here.
 const DEPTH_MAX: usize = 8;
 
 /// Random, the sender's: by it the same message is known again if it comes twice, and receipts name it.
@@ -44,6 +47,8 @@ pub(crate) enum Body {
     Receipt(Receipt),
     /// What another device of the account is to know; travels silently, and between these devices alone.
     Records(Vec<Record>),
+    /// What was said before another device of the account came; travels as records do.
+    History(Part),
 }
 
 /// What has become of messages at their reader's.
@@ -99,6 +104,7 @@ impl Content {
             Body::Text(text) => (Value::from(KEY_TEXT), Value::Text(text.clone())),
             Body::Receipt(receipt) => (Value::from(KEY_RECEIPT), receipt.to_value()),
             Body::Records(records) => (Value::from(KEY_RECORDS), record::to_value(records)),
+            Body::History(part) => (Value::from(KEY_HISTORY), part.to_value()),
         };
         let map = Value::Map(vec![
             (Value::from(KEY_VERSION), Value::from(VERSION)),
@@ -118,7 +124,8 @@ impl Content {
         if !rest.is_empty() {
             return Err(ContentError::Malformed);
         }
-        let (mut version, mut id, mut text, mut receipt, mut records) = (None, None, None, None, None);
+        let (mut version, mut id) = (None, None);
+        let (mut text, mut receipt, mut records, mut history) = (None, None, None, None);
         for (key, value) in entries {
             match whole(&key) {
                 Some(KEY_VERSION) => version = whole(&value),
@@ -126,6 +133,7 @@ impl Content {
                 Some(KEY_TEXT) => text = value.into_text().ok(),
                 Some(KEY_RECEIPT) => receipt = Some(value),
                 Some(KEY_RECORDS) => records = Some(value),
+                Some(KEY_HISTORY) => history = Some(value),
                 _ => {}
             }
         }
@@ -134,11 +142,12 @@ impl Content {
             (Some(VERSION), None) | (None, _) => return Err(ContentError::Malformed),
             _ => return Err(ContentError::Unknown),
         };
-        let body = match (text, receipt, records) {
-            (Some(text), None, None) => Body::Text(text),
-            (None, Some(receipt), None) => Body::Receipt(Receipt::read(receipt)?),
-            (None, None, Some(records)) => Body::Records(record::read(records)?),
-            (None, None, None) => return Err(ContentError::Unknown),
+        let body = match (text, receipt, records, history) {
+            (Some(text), None, None, None) => Body::Text(text),
+            (None, Some(receipt), None, None) => Body::Receipt(Receipt::read(receipt)?),
+            (None, None, Some(records), None) => Body::Records(record::read(records)?),
+            (None, None, None, Some(part)) => Body::History(Part::read(part)?),
+            (None, None, None, None) => return Err(ContentError::Unknown),
             _ => return Err(ContentError::Malformed),
         };
         Ok(Self { id, body })

@@ -34,6 +34,7 @@ pub(crate) struct Draft {
     seal: SealKey,
     code: LinkCode,
     joining: Option<Joining>,
+    wants_history: bool,
 }
 
 /// The account that is to have the device.
@@ -109,7 +110,19 @@ impl Draft {
             _ => None,
         };
         let server = server.parse().map_err(|_| DAMAGED)?;
-        Ok(Self { connection, crypto, clock, server, device_name, proof, keys, seal, code, joining })
+        Ok(Self {
+            connection,
+            crypto,
+            clock,
+            server,
+            device_name,
+            proof,
+            keys,
+            seal,
+            code,
+            joining,
+            wants_history: false,
+        })
     }
 
     /// What the device shows.
@@ -127,9 +140,15 @@ impl Draft {
         &self.proof
     }
 
+    /// Asks whoever adds the device for what was said before.
+    pub(crate) fn ask_for_history(&mut self) {
+        self.wants_history = true;
+    }
+
     /// What the device tells whoever has its code, by way of the server.
     pub(crate) fn link(&self) -> Result<Link, VaultError> {
-        let offer = LinkOffer { keys: self.keys, device_name: self.device_name.clone() };
+        let (device_name, wants_history) = (self.device_name.clone(), self.wants_history);
+        let offer = LinkOffer { keys: self.keys, device_name, wants_history };
         let id = self.code.id();
         let offer = seal::seal(&self.code.offer_key(), id, &offer.encode())?.into();
         Ok(Link { link: id, device: self.device(), offer })

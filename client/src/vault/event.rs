@@ -77,6 +77,15 @@ pub enum Event {
         /// What the device is called, or its id.
         by_device: String,
     },
+    /// Another device of this account has handed over its history, and all of it is here.
+    History {
+        /// What the device is called, or its id.
+        from: String,
+        /// How many messages it has handed over.
+        messages: u64,
+        /// How many it has.
+        of: u64,
+    },
     /// This device joined a conversation.
     Joined {
         /// Which.

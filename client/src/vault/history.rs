@@ -24,8 +24,9 @@ const IS_ABOUT: &str = "(m.sender_account IN (SELECT account FROM one_of) OR EXI
 
 const COLUMNS: &str =
     "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
-    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, v.peer, c.handle, v.name, m.content_id
-    FROM message m LEFT JOIN conversation v ON v.id = m.conversation
+    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, ifnull(v.peer, p.peer), c.handle, ifnull(v.name, p.name),
+    m.content_id FROM message m LEFT JOIN conversation v ON v.id = m.conversation
+    LEFT JOIN past_conversation p ON p.id = m.conversation AND v.id IS NULL
     LEFT JOIN contact c ON c.account = m.sender_account";
 
 impl Vault {
@@ -40,8 +41,9 @@ impl Vault {
         self.read(|connection, _| {
             let shows_receipts = receipts_on(connection)?;
             let sql = format!(
-                "{WITH}{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR v.peer IN (SELECT account FROM one_of)
-                 OR m.conversation = ?2 OR m.kind = {GAP} OR (m.kind = {SAFETY_NUMBER} AND {IS_ABOUT})
+                "{WITH}{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR ifnull(v.peer, p.peer) IN
+                 (SELECT account FROM one_of) OR m.conversation = ?2 OR m.kind = {GAP}
+                 OR (m.kind = {SAFETY_NUMBER} AND {IS_ABOUT})
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?3"
             );
             let mut statement = connection.prepare(&sql)?;
@@ -163,7 +165,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::LogForked { account, .. } => {
             return Ok(*account == own || is_about(connection, &[*account], with)?);
         }
-        Event::Gap { .. } | Event::Restored { .. } => return Ok(true),
+        Event::Gap { .. } | Event::Restored { .. } | Event::History { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
         | Event::Read { conversation, .. }

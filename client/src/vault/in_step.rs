@@ -88,7 +88,7 @@ impl Vault {
 }
 
 /// Puts some records into the outbox, as one message.
-fn queue(work: &Work<'_>, conversation: ConversationId, records: &[Record]) -> Result<(), VaultError> {
+pub(super) fn queue(work: &Work<'_>, conversation: ConversationId, records: &[Record]) -> Result<(), VaultError> {
     let content = Content { id: *random::<CONTENT_ID_BYTES>()?, body: Body::Records(records.to_vec()) };
     let sql = format!(
         "INSERT INTO outbox (conversation, content_id, text, created_ms, kind, payload)
@@ -118,6 +118,7 @@ impl Work<'_> {
 
     /// This device may have missed something: one of the others is to tell everything.
     pub(super) fn wish_for_all(&self) -> Result<(), VaultError> {
+        self.ask_for_rest()?;
         self.connection.prepare_cached("DELETE FROM owed_record WHERE kind = ?1")?.execute(params![PLEASE])?;
         self.owe_record(PLEASE, random::<16>()?.as_slice())
     }
@@ -134,6 +135,7 @@ impl Work<'_> {
             }
             self.owe_record(DEVICE_NAME, self.identity.device.as_bytes())?;
         }
+        self.rewind_history()?;
         self.wish_for_all()
     }
 
@@ -259,13 +261,17 @@ fn take_record(work: &Work<'_>, from: DeviceId, record: Record) -> Result<Option
         }
         Record::Contact { account, handle, log } => take_contact(work, account, &handle, log),
         Record::DeviceName { device, name, stamp } => take_name(work, device, name, stamp).map(|()| None),
-        Record::Please(wish) => work.owe_record(ANSWERED, &wish).map(|()| None),
+        Record::Please(wish) => {
+            work.tell_again(from)?;
+            work.owe_record(ANSWERED, &wish).map(|()| None)
+        }
         Record::Answered(wish) => {
             // One answer is enough.
             let sql = "DELETE FROM owed_record WHERE kind = ?1 AND key = ?2";
             work.connection.prepare_cached(sql)?.execute(params![ANSWERED, wish.as_slice()])?;
             Ok(None)
         }
+        Record::Taken(word) => work.take_word(from, &word).map(|()| None),
     }
 }
 

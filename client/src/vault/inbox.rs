@@ -7,6 +7,7 @@ use gureum_proto::{
 use rusqlite::params;
 
 use super::commits::{Outcome, take_commit};
+use super::handed_over::take_part;
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
 use super::in_step::take_records;
 use super::judge::{Joining, Judging};
@@ -68,6 +69,7 @@ impl Vault {
             let sql = "SELECT EXISTS (SELECT 1 FROM hole)";
             taken.holes = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             taken.owes_records = work.owes_records()?;
+            taken.owes_history = work.owes_history()?;
             Ok(taken)
         })
     }
@@ -256,7 +258,7 @@ fn take_message(
     let (content_id, text) = match Content::parse(&plaintext) {
         Ok(Content { id, body: Body::Text(text) }) => (id, text),
         // What has a number is to be seen, and of this there is nothing to see.
-        Ok(Content { body: Body::Receipt(_) | Body::Records(_), .. }) => {
+        Ok(Content { body: Body::Receipt(_) | Body::Records(_) | Body::History(_), .. }) => {
             return unreadable(work, shared, seq, number, &ContentError::Unknown.to_string());
         }
         Err(why) => return unreadable(work, shared, seq, number, &why.to_string()),
@@ -307,7 +309,11 @@ fn take_silent(
         Ok(Content { body: Body::Records(records), .. }) if row.is_own() => {
             take_records(work, sender.device, records).map(Entry::Done)
         }
-        Ok(Content { body: Body::Text(_) | Body::Records(_), .. }) | Err(_) => done,
+        Ok(Content { body: Body::History(part), .. }) if row.is_own() && sender.account == work.identity.account => {
+            let event = take_part(work, sender.device, &part)?;
+            Ok(Entry::Done(event.into_iter().collect()))
+        }
+        Ok(Content { body: Body::Text(_) | Body::Records(_) | Body::History(_), .. }) | Err(_) => done,
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) const KIND_TEXT: i64 = 0;
 pub(super) const KIND_RECEIPT: i64 = 1;
 /// A row that tells the other devices of this account something.
 pub(super) const KIND_RECORDS: i64 = 2;
+/// A row with a part of this device's history, for another one of the account.
+pub(super) const KIND_HISTORY: i64 = 3;
 
 struct OutboxRow {
     id: i64,

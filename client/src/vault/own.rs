@@ -73,6 +73,7 @@ impl Work<'_> {
     pub(super) fn forget_own(&mut self, conversation: ConversationId) -> Result<(), VaultError> {
         drop_pending(self, conversation)?;
         forget_silent(self, conversation)?;
+        self.rewind_history()?;
         self.asked.forget_commits(conversation);
         self.connection.execute("DELETE FROM foretold WHERE conversation = ?1", params![conversation.as_bytes()])?;
         drop_conversation(self, conversation)

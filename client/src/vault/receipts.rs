@@ -94,17 +94,18 @@ pub(super) fn put_mark(work: &Work<'_>, conversation: ConversationId, number: u6
     Ok(())
 }
 
-/// What has come of others in a conversation and was not read, here or on another device.
+/// What has come of others in a conversation and was not read, here or on another device. What another device has handed
+/// over was there before.
 pub(super) fn unread(connection: &Connection, conversation: ConversationId) -> Result<u64, VaultError> {
     let sql = format!(
         "SELECT count(*) FROM message m WHERE m.conversation = ?1 AND m.kind IN ({TEXT}, {UNREADABLE}) AND m.own = 0
-         AND m.number > ifnull((SELECT read_number FROM mark WHERE conversation = ?1), 0)"
+         AND m.seq IS NOT NULL AND m.number > ifnull((SELECT read_number FROM mark WHERE conversation = ?1), 0)"
     );
     Ok(connection.prepare_cached(&sql)?.query_row(params![conversation.as_bytes()], |row| row.get(0))?)
 }
 
 /// Messages between two numbers were read, `after` not among them. Who has read has got: one receipt says both. Those
-/// of which another device has said it already need no other.
+/// of which another device has said it already need no other, and neither do those that one has handed over.
 fn owe_read(work: &Work<'_>, conversation: ConversationId, after: u64, until: u64) -> Result<(), VaultError> {
     if !receipts_on(work.connection)? {
         return Ok(());
@@ -112,7 +113,7 @@ fn owe_read(work: &Work<'_>, conversation: ConversationId, after: u64, until: u6
     let sql = format!(
         "INSERT INTO receipt_owed (message, kind) SELECT m.id, ?5 FROM message m
          WHERE m.conversation = ?1 AND m.number > ?2 AND m.number <= ?3 AND m.kind = {TEXT} AND m.own = 0
-         AND NOT EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = m.conversation AND r.content_id = m.content_id
+         AND m.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = m.conversation AND r.content_id = m.content_id
                          AND r.account = ?4 AND r.kind = ?5)
          ON CONFLICT (message) DO UPDATE SET kind = excluded.kind"
     );

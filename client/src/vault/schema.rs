@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 13;
+const FORMAT: i64 = 14;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -324,8 +324,45 @@ CREATE TABLE name_asked (
 ) WITHOUT ROWID;
 ";
 
+/// Since format 14: histories that are handed over from one device of an account to another. The kind of a row of the outbox
+/// may be 3 from here on, a part of one. A message that was handed over has no `seq`, as one that this device has sent.
+const HISTORY: &str = "
+CREATE TABLE hand_over (               -- devices that are to get this one's history
+    device BLOB PRIMARY KEY,
+    transfer BLOB NOT NULL,            -- the transfer's name
+    owed_ms INTEGER NOT NULL,          -- since when
+    number INTEGER NOT NULL DEFAULT 0,           -- of the next part,
+    place INTEGER NOT NULL DEFAULT 0,            -- the row of `message` after which that begins,
+    messages INTEGER NOT NULL DEFAULT 0,         -- and how many go before it
+    taken_number INTEGER NOT NULL DEFAULT 0,     -- the same as the device has said it last
+    taken_place INTEGER NOT NULL DEFAULT 0,
+    taken_messages INTEGER NOT NULL DEFAULT 0,
+    total INTEGER NOT NULL DEFAULT 0,
+    is_cut INTEGER NOT NULL DEFAULT 0,           -- 1: the last part is made,
+    is_done INTEGER NOT NULL DEFAULT 0           -- and 1: the device has it
+) WITHOUT ROWID;
+CREATE TABLE handed_over (             -- what comes of other devices' histories, or has come
+    transfer BLOB PRIMARY KEY,
+    device BLOB NOT NULL,
+    number INTEGER NOT NULL DEFAULT 0,           -- of the part that comes next,
+    place INTEGER NOT NULL DEFAULT 0,            -- where in the sender's history that begins,
+    messages INTEGER NOT NULL DEFAULT 0,         -- and how many came before it
+    total INTEGER NOT NULL DEFAULT 0,
+    is_done INTEGER NOT NULL DEFAULT 0,
+    is_owed INTEGER NOT NULL DEFAULT 0,          -- 1: the sender is to be told this,
+    asks INTEGER NOT NULL DEFAULT 0,             -- and 1: to go on from here
+    asked_number INTEGER,                        -- from where that was asked last
+    heard_ms INTEGER NOT NULL                    -- when something came or was asked for
+) WITHOUT ROWID;
+CREATE TABLE past_conversation (       -- of which such a history tells: this device may be in it, or never be
+    id BLOB PRIMARY KEY,
+    peer BLOB,
+    name TEXT
+) WITHOUT ROWID;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -339,9 +376,10 @@ const STEPS: [&str; 13] = [
     IN_STEP,
     ACCOUNTS_GONE,
     NAMES_ASKED,
+    HISTORY,
 ];
 
-const _: () = assert!(STEPS.len() == 13 && FORMAT == 13, "a step for each format");
+const _: () = assert!(STEPS.len() == 14 && FORMAT == 14, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
-use gureum_proto::{ConversationId, ConversationKind, Handle};
-use rusqlite::params;
+use gureum_proto::{AccountId, ConversationId, ConversationKind, Handle};
+use rusqlite::{OptionalExtension, params};
 
 use super::conversations::shown;
 use super::work::{ROW, read_row};
-use super::{Contact, Conversation, ConversationStatus, TargetError, Vault, VaultError};
+use super::{Contact, Conversation, ConversationStatus, TargetError, Vault, VaultError, With};
 
 /// Whom or what a message or a command is for, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +198,27 @@ impl Vault {
                 ids: several.iter().map(|group| group.id.to_string()).collect(),
             }),
         }
+    }
+
+    /// What a target stands for in the history alone: whoever this account has talked with, and what groups it was in, as
+    /// another device has handed it over.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn resolve_past(&mut self, target: &Target) -> Result<Option<With>, VaultError> {
+        let handle = target.handle().map(|handle| handle.to_string());
+        let id = target.id().map(|id| *id.as_bytes());
+        self.read(|connection, _| {
+            let sql = "SELECT p.id, p.peer FROM past_conversation p LEFT JOIN contact c ON c.account = p.peer
+                       AND c.former = 0 WHERE p.id = ?1 OR c.handle = ?2 OR (p.peer IS NULL AND p.name = ?3)
+                       ORDER BY p.id = ?1 DESC, c.handle = ?2 DESC, p.id LIMIT 1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let read = |row: &rusqlite::Row<'_>| {
+                let peer = row.get::<_, Option<[u8; 16]>>(1)?.map(AccountId::from_bytes);
+                Ok(peer.map_or(With::Group(ConversationId::from_bytes(row.get(0)?)), With::Account))
+            };
+            Ok(statement.query_row(params![id, handle, target.as_str()], read).optional()?)
+        })
     }
 
     fn has_heard_of(&mut self, handle: &Handle) -> Result<bool, VaultError> {

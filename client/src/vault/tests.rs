@@ -7,6 +7,7 @@ mod copies;
 mod devices;
 mod gone;
 mod groups;
+mod handed_over;
 mod holds;
 mod home;
 mod in_step;

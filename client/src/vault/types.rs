@@ -179,6 +179,34 @@ pub struct Taken {
     pub holes: bool,
     /// Whether the other devices of the account are to be told something: [`super::Vault::queue_records`], after a while.
     pub owes_records: bool,
+    /// Whether a history that is handed over goes on: [`super::Vault::queue_history`].
+    pub owes_history: bool,
+}
+
+/// A device of this account to which this one hands over its history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    /// Which.
+    pub device: DeviceId,
+    /// How many messages it has taken.
+    pub messages: u64,
+    /// How many there are; 0 before the first is on its way.
+    pub total: u64,
+    /// Whether it has all of them.
+    pub is_done: bool,
+}
+
+/// A history that another device of this account hands over to this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOver {
+    /// What that device is called, or its id.
+    pub from: String,
+    /// How many messages have come.
+    pub messages: u64,
+    /// How many there are.
+    pub total: u64,
+    /// Whether all are here.
+    pub is_done: bool,
 }
 
 /// Whether somebody is to be removed.

@@ -77,13 +77,16 @@ fn written(bytes: &[u8], expected: &str) {
 
 #[test]
 fn what_is_sealed_comes_back_and_has_these_bytes() {
-    let offer = LinkOffer { keys: keys(), device_name: "tablet".to_owned() };
+    let offer = LinkOffer { keys: keys(), device_name: "tablet".to_owned(), wants_history: false };
     written(
         &offer.encode(),
         "0a440a208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c12208139770ea87d175f56a3\
          5466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b39412067461626c6574",
     );
-    assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer));
+    assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer.clone()));
+    let asking = LinkOffer { wants_history: true, ..offer.clone() };
+    assert_eq!(asking.encode(), [offer.encode(), vec![0x18, 0x01]].concat());
+    assert_eq!(LinkOffer::decode(&asking.encode()), Ok(asking));
     let proposal = LinkProposal {
         account: AccountId::from_bytes([1; 16]),
         handle: "alice".parse().unwrap(),
@@ -123,7 +126,10 @@ fn what_is_sealed_comes_back_and_has_these_bytes() {
 
 #[test]
 fn the_names_of_devices_keep_their_bounds() {
-    let read = |name: &str| LinkOffer::decode(&LinkOffer { keys: keys(), device_name: name.to_owned() }.encode());
+    let read = |name: &str| {
+        let offer = LinkOffer { keys: keys(), device_name: name.to_owned(), wants_history: false };
+        LinkOffer::decode(&offer.encode())
+    };
     assert!(read(&"n".repeat(DEVICE_NAME_BYTES_MAX)).is_ok());
     assert_eq!(read(&"n".repeat(DEVICE_NAME_BYTES_MAX + 1)), Err(PayloadError::TooLong("device name")));
     for name in ["", "two\nlines", "\u{1b}[2J"] {

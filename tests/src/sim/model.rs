@@ -421,6 +421,7 @@ impl Model {
             | Event::Hidden { .. }
             | Event::LogForked { .. }
             | Event::AccountsGone { .. }
+            | Event::History { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}
         }
@@ -529,6 +530,7 @@ const fn never(event: &Event) -> Option<&'static str> {
         Event::Hidden { .. } => Some("no conversation is hidden"),
         Event::LogForked { .. } => Some("no device log forks"),
         Event::AccountsGone { .. } => Some("no account is deleted"),
+        Event::History { .. } => Some("no history is handed over"),
         _ => None,
     }
 }

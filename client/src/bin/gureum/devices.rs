@@ -8,6 +8,7 @@ use gureum_client::{Approval, Client, Device, Inbox, SessionOptions};
 use gureum_proto::DeviceId;
 
 use crate::args::{ApproveArgs, DevicesArgs, DevicesCommand, RevokeArgs};
+use crate::handover;
 use crate::home::Home;
 use crate::output::{Line, Output, device_json, device_text, printable, time_text};
 
@@ -47,14 +48,18 @@ async fn approve(home: &Home, output: Output, args: ApproveArgs) -> anyhow::Resu
     if let Some(name) = args.name {
         approval.rename(name)?;
     }
+    if args.history {
+        approval.hand_over_history();
+    }
     show_digits(output, &approval)?;
     if !output.json && std::io::stdin().is_terminal() && !tokio::task::spawn_blocking(ask).await?? {
         bail!("nothing was added; if the digits differed, show a new code, from a new home");
     }
-    let name = approval.device_name().to_owned();
+    let (name, hands_over) = (approval.device_name().to_owned(), approval.hands_over_history());
     let device = Box::pin(approval.finish()).await?;
     forget_news(&client, device).await?;
-    show_change(&client, output, ("added", device, &name), "it joins your conversations by itself")
+    show_change(&client, output, ("added", device, &name), "it joins your conversations by itself")?;
+    if hands_over { Box::pin(handover::hand_over(&client, output, (device, &name))).await } else { Ok(()) }
 }
 
 async fn revoke(home: &Home, output: Output, args: RevokeArgs) -> anyhow::Result<()> {
@@ -92,9 +97,10 @@ async fn forget_news(client: &Client, device: DeviceId) -> anyhow::Result<()> {
 }
 
 fn show_digits(output: Output, approval: &Approval) -> anyhow::Result<()> {
-    let (digits, name) = (approval.digits(), approval.device_name());
-    let line = Line::LinkCheck { digits, handle: None, device_name: Some(name) };
-    output.print_either(&line, &format!("Compare: {digits}\n{:?} wants to be your device.", printable(name)))
+    let (digits, name, history) = (approval.digits(), approval.device_name(), approval.hands_over_history());
+    let line = Line::LinkCheck { digits, handle: None, device_name: Some(name), history };
+    let more = if history { " It will be handed all that was said before." } else { "" };
+    output.print_either(&line, &format!("Compare: {digits}\n{:?} wants to be your device.{more}", printable(name)))
 }
 
 fn show_change(

@@ -9,7 +9,10 @@ pub(crate) async fn run(home: &Home, output: Output, args: HistoryArgs) -> anyho
     let with = match &args.with {
         None => None,
         Some(target) => {
-            let found = find(&client, target).await?;
+            let found = match find(&client, target).await? {
+                Some(found) => Some(found),
+                None => client.resolve_past(target).await?,
+            };
             Some(found.ok_or_else(|| anyhow::anyhow!("there is no conversation with {target} here"))?)
         }
     };

@@ -5,6 +5,7 @@ use gureum_client::{Client, ClientEvent, Inbox, LinkSession, LinkStep, NewDevice
 use gureum_proto::Handle;
 
 use crate::args::LinkArgs;
+use crate::handover;
 use crate::home::{Home, host_name};
 use crate::output::{Line, Output, printable};
 use crate::qr;
@@ -13,7 +14,7 @@ use crate::signal::Interrupt;
 pub(crate) async fn run(home: &Home, output: Output, args: LinkArgs) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let device_name = args.device_name.unwrap_or_else(host_name);
-    let new = NewDevice { server: args.server, device_name };
+    let new = NewDevice { server: args.server, device_name, history: args.history };
     let mut session = Box::pin(Client::link_device(&home.directory()?, home.key()?, new)).await?;
     show_code(output, &session)?;
     let client = loop {
@@ -36,7 +37,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: LinkArgs) -> anyhow::
         device_name: &identity.device_name,
     };
     let text = format!("You are {}. This device is {:?}.", identity.handle, printable(&identity.device_name));
-    output.print_either(&line, &text)
+    output.print_either(&line, &text)?;
+    if args.history { Box::pin(handover::take(&client, output)).await } else { Ok(()) }
 }
 
 /// Comes into the account's conversations, and is up to date when it returns. What fails, the next command makes up for.
@@ -73,7 +75,7 @@ fn show_code(output: Output, session: &LinkSession) -> anyhow::Result<()> {
 }
 
 fn show_digits(output: Output, digits: &str, handle: &Handle) -> anyhow::Result<()> {
-    let line = Line::LinkCheck { digits, handle: Some(handle.to_string()), device_name: None };
+    let line = Line::LinkCheck { digits, handle: Some(handle.to_string()), device_name: None, history: false };
     let text =
         format!("Compare: {digits}\n{handle} adds this device, if the other one shows the same and you agree there.");
     output.print_either(&line, &text)

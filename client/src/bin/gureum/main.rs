@@ -4,6 +4,7 @@ mod args;
 mod chat;
 mod devices;
 mod group;
+mod handover;
 mod history;
 mod home;
 mod link;

@@ -142,6 +142,8 @@ pub(crate) enum Line<'a> {
         handle: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         device_name: Option<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        history: bool,
     },
     Linked {
         account: String,
@@ -183,6 +185,15 @@ pub(crate) enum Line<'a> {
         unread: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         by_device: Option<&'a str>,
+    },
+    History {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<&'a str>,
+        messages: u64,
+        of: u64,
+        done: bool,
     },
     Typing {
         conversation: String,

@@ -19,7 +19,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: RecoverArgs) -> anyho
     let words = read_words()?;
     let mut interrupt = Interrupt::listen()?;
     let device_name = args.device_name.unwrap_or_else(host_name);
-    let new = NewDevice { server: args.server, device_name };
+    let new = NewDevice { server: args.server, device_name, history: false };
     let client = Box::pin(Client::recover(&home.directory()?, home.key()?, new, &words)).await?;
     come_in(&client, &mut interrupt).await?;
     let identity = client.identity();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Session;
 use crate::client::error::ClientError;
 use crate::client::vault_handle::VaultHandle;
-use crate::limits::{RECEIPTS_PATIENCE, RECEIPTS_TOGETHER, WAITING_MAX};
+use crate::limits::{HISTORY_AGAIN, RECEIPTS_PATIENCE, RECEIPTS_TOGETHER, WAITING_MAX};
 use crate::vault::{Event, ReadMark, Resolved, StoredEvent, Target, Vault};
 
 /// Who waits until it is known how far a conversation was read, and those who wrote in it are told.
@@ -60,6 +60,14 @@ impl Session<'_> {
         self.receipts_at = None;
         self.outbox_due |= self.sync.vault.call(Vault::queue_receipts).await?;
         self.outbox_due |= self.sync.vault.call(Vault::queue_records).await?;
+        Ok(())
+    }
+
+    /// Puts what is due of histories that are handed over into the outbox. Nobody tells when the waits for more are over.
+    pub(super) async fn hand_over_history(&mut self) -> Result<(), ClientError> {
+        self.outbox_due |= self.sync.vault.call(Vault::queue_history).await?;
+        let waits = self.sync.vault.call(Vault::history_waits).await?;
+        self.history_at = waits.then(|| Instant::now() + HISTORY_AGAIN);
         Ok(())
     }
 

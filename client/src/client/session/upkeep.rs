@@ -29,6 +29,7 @@ impl Session<'_> {
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);
         self.expect_changes().await?;
+        self.hand_over_history().await?;
         self.outbox_due = true;
         // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
         if self.options.is_last {
@@ -92,6 +93,7 @@ impl Session<'_> {
         self.expect_changes().await?;
         // Who comes into the conversation of the own devices has something to ask there.
         self.receipts_later();
+        self.hand_over_history().await?;
         self.outbox_due = true;
         self.tell(ClientEvent::News).await;
         Ok(())
@@ -155,6 +157,7 @@ impl Session<'_> {
             None => self.mend_wait.reset(),
         }
         if left.tried {
+            self.hand_over_history().await?;
             self.outbox_due = true;
             self.tell(ClientEvent::News).await;
         }
@@ -182,6 +185,7 @@ impl Session<'_> {
             // Whoever had no KeyPackage when it was begun has not heard of it.
             self.keep_in_step().await?;
             self.expect_welcomes().await?;
+            self.hand_over_history().await?;
         }
         let renewed = self.sync.renew_keys().await?;
         self.mend_unless_done(renewed);

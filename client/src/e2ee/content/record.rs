@@ -4,6 +4,7 @@
 use ciborium::Value;
 use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, LogHead};
 
+use super::history::TransferId;
 use super::{ContentError, content_id, whole};
 use crate::limits::{DEVICE_NAME_BYTES_MAX, RECORDS_MAX, SETTING_BYTES_MAX};
 
@@ -19,6 +20,8 @@ pub(crate) const DEVICE_NAME: u64 = 4;
 pub(crate) const PLEASE: u64 = 5;
 /// That one that wanted it was given it.
 pub(crate) const ANSWERED: u64 = 6;
+/// How far a device has taken a history that is handed over to it.
+pub(crate) const TAKEN: u64 = 7;
 /// Numbers are kept as signed ones.
 const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
 
@@ -68,6 +71,23 @@ pub(crate) enum Record {
     Please(WishId),
     /// Everything has been told.
     Answered(WishId),
+    /// How far the device that says it has taken a history that is handed over to it.
+    Taken(Progress),
+}
+
+/// How far a transfer has come at its receiver's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Which transfer.
+    pub(crate) transfer: TransferId,
+    /// The number of the part that it wants next.
+    pub(crate) number: u64,
+    /// Where in the sender's history that begins.
+    pub(crate) after: u64,
+    /// How many messages are handed over before it.
+    pub(crate) messages: u64,
+    /// Whether something is missing: the sender is to go on from here, whatever it has sent since.
+    pub(crate) asks: bool,
 }
 
 impl Record {
@@ -96,6 +116,14 @@ impl Record {
             }
             Self::Please(wish) => vec![PLEASE.into(), bytes(wish)],
             Self::Answered(wish) => vec![ANSWERED.into(), bytes(wish)],
+            Self::Taken(Progress { transfer, number, after, messages, asks }) => vec![
+                TAKEN.into(),
+                bytes(transfer),
+                (*number).into(),
+                (*after).into(),
+                (*messages).into(),
+                u64::from(*asks).into(),
+            ],
         })
     }
 
@@ -125,6 +153,13 @@ impl Record {
             },
             PLEASE => Self::Please(content_id(next()?)?),
             ANSWERED => Self::Answered(content_id(next()?)?),
+            TAKEN => Self::Taken(Progress {
+                transfer: content_id(next()?)?,
+                number: number(&next()?)?,
+                after: number(&next()?)?,
+                messages: number(&next()?)?,
+                asks: number(&next()?)? == 1,
+            }),
             _ => return None,
         })
     }
@@ -171,6 +206,7 @@ mod tests {
             Record::DeviceName { device, name: "phone".into(), stamp: 1 },
             Record::Please([5; 16]),
             Record::Answered([6; 16]),
+            Record::Taken(Progress { transfer: [7; 16], number: 2, after: 300, messages: 9, asks: true }),
         ]
     }
 
@@ -191,13 +227,14 @@ mod tests {
         let expected = [
             "a3000101".to_owned(),
             id("07"),
-            "0486".to_owned(),
+            "0487".to_owned(),
             format!("8301{}07", id("01")),
             format!("8502687265636569707473636f666602{}", id("03")),
             format!("8503{}63626f62015820{}", id("02"), "04".repeat(32)),
             format!("8404{}6570686f6e6501", id("03")),
             format!("8205{}", id("05")),
             format!("8206{}", id("06")),
+            format!("8607{}0219012c0901", id("07")),
         ];
         assert_eq!(data_encoding::HEXLOWER.encode(&content.to_bytes()), expected.concat());
     }

@@ -71,7 +71,7 @@ fn come_into_step(relay: &mut Relay, devices: &mut [&mut Person]) {
 }
 
 /// Alice with two devices that are in step, and Bob.
-fn with_two() -> (Relay, Person, Person, Person, ConversationId) {
+pub(super) fn with_two() -> (Relay, Person, Person, Person, ConversationId) {
     let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
     let mut second = Person::link(&mut relay, &a);
     a.learn(&relay, a.account);
@@ -417,7 +417,7 @@ fn check_greatest(kept: &[Record], records: &[Record]) -> Result<(), TestCaseErr
                 let told = greatest(records, of);
                 prop_assert!(told.is_none() || told == Some((*stamp, name.clone())));
             }
-            Record::Contact { .. } | Record::Please(_) | Record::Answered(_) => {}
+            Record::Contact { .. } | Record::Please(_) | Record::Answered(_) | Record::Taken(_) => {}
         }
     }
     Ok(())

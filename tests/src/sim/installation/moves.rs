@@ -33,7 +33,7 @@ impl Installation {
     }
 
     async fn try_link(&self, server: ServerUrl, yes: Client) -> Result<Client, ClientError> {
-        let new = NewDevice { server, device_name: format!("device {}", self.who.device) };
+        let new = NewDevice { server, device_name: format!("device {}", self.who.device), history: false };
         let mut session = Box::pin(Client::link_device_on(self.ground(), self.home(), KEY, new)).await?;
         let code = session.code().clone();
         let approve = async {
@@ -57,7 +57,7 @@ impl Installation {
 
     /// Tries once to bring its account back, which has lost all others.
     pub async fn recover(&mut self, server: ServerUrl, words: &str) {
-        let new = NewDevice { server, device_name: format!("device {}", self.who.device) };
+        let new = NewDevice { server, device_name: format!("device {}", self.who.device), history: false };
         let recovering = Client::recover_on(self.ground(), self.home(), KEY, new, words);
         match tokio::time::timeout(TRY_MAX, Box::pin(recovering)).await {
             Ok(Ok(client)) => self.is_linked_as(&client),

@@ -10,7 +10,10 @@ Example:
 
 Shows a code, as a picture and as text, and waits until `gureum devices approve CODE` is run on a device that the
 account has. Both then show the same six digits: compare them. The code serves once, and whoever sees it can offer this
-device another account. After an interruption the same command goes on with the same code.")]
+device another account. After an interruption the same command goes on with the same code.
+
+With --history the other device also hands over what was said before, encrypted. That takes as long as both are connected;
+Ctrl-C ends the wait, and later commands take the rest.")]
 pub(crate) struct LinkArgs {
     /// The account's server: gureum://HOST:PORT#PIN
     #[arg(value_name = "SERVER_URL")]
@@ -19,6 +22,10 @@ pub(crate) struct LinkArgs {
     /// A name for this device [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) device_name: Option<String>,
+
+    /// Ask for what was said before, and wait until it is here
+    #[arg(long)]
+    pub(crate) history: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -42,7 +49,10 @@ pub(crate) enum DevicesCommand {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Shows six digits, and on a terminal asks whether the new device shows the same. If it shows others, say no.")]
+Shows six digits, and on a terminal asks whether the new device shows the same. If it shows others, say no.
+
+Where the history is handed over, because the new device asks for it or by --history, this command waits until it is there;
+Ctrl-C ends the wait, and later commands of the two go on with it.")]
 pub(crate) struct ApproveArgs {
     /// What the new device shows
     pub(crate) code: LinkCode,
@@ -50,6 +60,10 @@ pub(crate) struct ApproveArgs {
     /// A name for the new device [default: the one that it has]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+
+    /// Hand over what was said before, also where the new device has not asked for it, and wait until it is there
+    #[arg(long)]
+    pub(crate) history: bool,
 }
 
 #[derive(Debug, ClapArgs)]

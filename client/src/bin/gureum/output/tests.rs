@@ -292,6 +292,25 @@ fn what_another_device_has_read_and_seen_is_told() {
 }
 
 #[test]
+fn a_history_that_is_handed_over_says_how_far_it_has_come() {
+    let handed_over = Event::History { from: "desk".to_owned(), messages: 7, of: 7 };
+    check(&handed_over, r#"{"event":"history","from":"desk","messages":7,"of":7,"done":true}"#);
+    let said = Output::new(false).event(&handed_over).unwrap().unwrap();
+    assert!(said.contains("desk") && said.contains("7 messages"), "{said}");
+    let line = Line::History { from: None, to: Some("tablet"), messages: 3, of: 7, done: false };
+    let to = r#"{"event":"history","to":"tablet","messages":3,"of":7,"done":false}"#;
+    assert_eq!(serde_json::to_string(&line).unwrap(), to);
+}
+
+#[test]
+fn a_device_that_is_to_get_the_history_is_named_with_that() {
+    let check = |history| Line::LinkCheck { digits: "123 456", handle: None, device_name: Some("tablet"), history };
+    let line = |history| serde_json::to_string(&check(history)).unwrap();
+    assert_eq!(line(false), r#"{"event":"link_check","digits":"123 456","device_name":"tablet"}"#);
+    assert_eq!(line(true), r#"{"event":"link_check","digits":"123 456","device_name":"tablet","history":true}"#);
+}
+
+#[test]
 fn who_does_not_exist_any_more_is_named_with_what_an_admin_can_do() {
     let gone = |is_admin| Event::AccountsGone {
         conversation: ConversationId::from_bytes([1; 16]),
