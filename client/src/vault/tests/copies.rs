@@ -262,7 +262,7 @@ fn a_linked_device_that_goes_on_from_before_it_first_came_in_is_told_what_was_sa
     old.take(&mut relay);
     assert_eq!(old.history(), ["<unreadable>"]);
     let events = old.vault.unreported_events(9).unwrap();
-    let rejoined = Event::Rejoined { conversation: talk };
+    let rejoined = Event::Rejoined { conversation: talk, with: Some("bob".to_owned()) };
     assert_eq!(events.iter().filter(|stored| stored.event == rejoined).count(), 1, "{events:?}");
 }
 
