@@ -447,7 +447,7 @@ impl Contender {
     fn next_change(&mut self, turn: usize) -> GroupCommand {
         let is_own = turn == 0 || self.random.random_range(0..OTHERS_EVERY) > 0;
         let (whom, adds) = if is_own {
-            (self.own[turn / 2 % self.own.len()].clone(), turn % 2 == 0)
+            (self.own[turn / 2 % self.own.len()].clone(), turn.is_multiple_of(2))
         } else {
             (self.others[self.random.random_range(0..self.others.len())].clone(), self.random.random_bool(0.5))
         };
