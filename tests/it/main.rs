@@ -26,6 +26,7 @@ mod key_packages;
 mod keys;
 mod kill;
 mod link;
+mod linking;
 mod metrics;
 mod network;
 mod papers;
