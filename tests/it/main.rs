@@ -20,6 +20,7 @@ mod expiry;
 mod expiry_scale;
 mod gone;
 mod gone_back;
+mod group_devices;
 mod groups;
 mod in_step;
 mod key_packages;
