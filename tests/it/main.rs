@@ -38,6 +38,7 @@ mod receipts;
 mod restart;
 mod retention;
 mod revoke;
+mod round_trip;
 mod secrecy;
 mod simulation;
 mod soak;
