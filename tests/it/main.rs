@@ -26,6 +26,7 @@ mod in_step;
 mod key_packages;
 mod keys;
 mod kill;
+mod late_welcome;
 mod link;
 mod linking;
 mod metrics;
