@@ -103,14 +103,14 @@ impl Place {
     async fn register(&self, host: u8, handle: &str) -> Client {
         let (invite, handle) = (self.node.url().parse().unwrap(), handle.parse().unwrap());
         let account = NewAccount { invite, handle, device_name: "desk".to_owned() };
-        let registered = Client::register_on(self.ground(host), &self.home(host), KeySource::File, account);
-        Box::pin(registered).await.unwrap().client
+        let (ground, home) = (self.ground(host), self.home(host));
+        Box::pin(Client::register_on(ground, &home, KeySource::File, account)).await.unwrap().client
     }
 
     async fn link(&self, host: u8, yes: &Client) -> Client {
         let new = NewDevice { server: self.node.url().parse().unwrap(), device_name: "tablet".to_owned() };
-        let session = Client::link_device_on(self.ground(host), &self.home(host), KeySource::File, new);
-        let mut session = Box::pin(session).await.unwrap();
+        let (ground, home) = (self.ground(host), self.home(host));
+        let mut session = Box::pin(Client::link_device_on(ground, &home, KeySource::File, new)).await.unwrap();
         let code = session.code().clone();
         let approve = async {
             let approval = Box::pin(yes.approve(&code)).await?;
