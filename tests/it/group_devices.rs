@@ -1,5 +1,5 @@
-//! A person's devices in a group, by the real programs: linked, revoked, brought back, put back from a copy; and what one
-//! of them reads, sends or leaves.
+//! A person's devices in a group, by the real programs: linked, revoked, brought back, put back from a copy; and what
+//! one of them reads, sends or leaves.
 
 use std::fs;
 

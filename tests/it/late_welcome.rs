@@ -11,8 +11,8 @@ fn forgetful() -> World {
     World::start_with(Options { retention: Some("2s"), commit_retention: Some("3s"), ..Options::default() })
 }
 
-/// Waits until what was sent then has expired, and so have the Welcomes of before: the compaction that drops them is due
-/// every second here.
+/// Waits until what was sent then has expired, and so have the Welcomes of before it. What drops them comes by every
+/// second here.
 fn until_all_is_gone(sent: &Value) {
     until_ms(number(&sent["server_time_ms"]) + 6_000);
 }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +64,10 @@ struct Place {
 
 impl Place {
     async fn start() -> Self {
-        let (net, clock, homes) = (SimNet::new(1), SimClock::new(), tempfile::tempdir().unwrap());
+        // In memory where there is such a place: a server writes down every few seconds what time it is.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let (net, clock, homes) = (SimNet::new(1), SimClock::new(), tempfile::tempdir_in(parent).unwrap());
         let way_ms = u64::try_from(WAY.as_millis()).unwrap();
         net.set_weather(Weather { delay_ms: (way_ms, way_ms), ..Weather::fine() });
         let flags = Flags {
@@ -202,7 +205,7 @@ fn a_device_that_comes_back_after_hours_is_in_step_after_one_round_trip_and_its_
         let place = Box::pin(Place::start()).await;
         let [alice, tablet, bob] = Box::pin(settled(&place)).await;
         for text in ["one", "two", "three"] {
-            tokio::time::sleep(2 * HOUR).await;
+            tokio::time::sleep(HOUR).await;
             send(&bob, "alice", text).await;
         }
         read(&alice, "bob").await;
