@@ -8,7 +8,7 @@ use gureum_tests::wait::until_ms;
 use gureum_tests::{Options, World};
 use serde_json::Value;
 
-use crate::damage::copy;
+use crate::copies::copy;
 use crate::groups::{change, changes, people, shown};
 use crate::link::{check_refused, recover};
 
