@@ -1,6 +1,6 @@
 //! A device before its account has it, what it is told when it comes in, and what it then believes.
 
-use gureum_proto::{AccountId, DeliveryFrame, Link, LinkBundle, LinkConsent, LinkProposal, LogHead};
+use gureum_proto::{DeliveryFrame, Link, LinkBundle, LinkConsent, LinkProposal, LogHead};
 
 use super::groups::three;
 use super::relay::profile;
@@ -59,6 +59,37 @@ fn a_draft_has_the_same_code_after_a_restart_and_is_no_account_yet() {
     assert_eq!(second.link().unwrap().device, device);
     let other = tempfile::tempdir().unwrap();
     assert!(*draft(other.path()).code() != code);
+}
+
+/// Where a device that waits says that it is to be found, and what it says that it is called.
+fn says(draft: &Draft, person: &Person) -> (String, String) {
+    let offer = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap();
+    (draft.hello_claim(person.account).server_name, offer.device_name)
+}
+
+#[test]
+fn a_draft_goes_to_another_server_and_keeps_its_name_once_it_was_seen() {
+    let begin = |home: &Path, server: &str, name: &str| {
+        let new = NewProfile { server: server.parse().unwrap(), device_name: name.to_owned() };
+        Draft::begin(system_clock(), home, &KeySource::File, &new).unwrap()
+    };
+    let said = |server: &str, name: &str| (server.to_owned(), name.to_owned());
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let first = begin(home.path(), "gureum://one.example:4433", "tablet");
+    let code = first.code().clone();
+    assert_eq!(says(&first, &a), said("one.example", "tablet"));
+    drop(first);
+    let mut second = begin(home.path(), "gureum://two.example:4433", "kitchen");
+    assert!(*second.code() == code, "it is the same device");
+    assert_eq!(says(&second, &a), said("two.example", "kitchen"));
+    let answer = a.answers(&second);
+    second.consent(&answer.sealed).unwrap();
+    drop(second);
+    let third = begin(home.path(), "gureum://three.example:4433", "shed");
+    assert!(*third.code() == code && third.joining().is_some());
+    assert_eq!(says(&third, &a), said("three.example", "kitchen"), "whoever has answered has seen that name");
 }
 
 #[test]
@@ -324,35 +355,4 @@ fn not_even_an_admin_leaves_an_account_without_a_device_unasked() {
     a.take(&mut relay);
     a.remove_revoked(&mut relay, talk);
     assert_eq!((a.accounts(talk).len(), a.view(talk).leaves.len()), (3, 3));
-}
-
-/// Where a device that waits says that it is to be found, and what it says that it is called.
-fn says(draft: &Draft) -> (String, String) {
-    let offer = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap();
-    (draft.hello_claim(AccountId::from_bytes([1; 16])).server_name, offer.device_name)
-}
-
-#[test]
-fn a_draft_goes_to_another_server_and_keeps_its_name_once_it_was_seen() {
-    let begin = |home: &Path, server: &str, name: &str| {
-        let new = NewProfile { server: server.parse().unwrap(), device_name: name.to_owned() };
-        Draft::begin(system_clock(), home, &KeySource::File, &new).unwrap()
-    };
-    let said = |server: &str, name: &str| (server.to_owned(), name.to_owned());
-    let mut relay = Relay::default();
-    let mut a = Person::register(&mut relay, "alice");
-    let home = tempfile::tempdir().unwrap();
-    let first = begin(home.path(), "gureum://one.example:4433", "tablet");
-    let code = first.code().clone();
-    assert_eq!(says(&first), said("one.example", "tablet"));
-    drop(first);
-    let mut second = begin(home.path(), "gureum://two.example:4433", "kitchen");
-    assert!(*second.code() == code, "it is the same device");
-    assert_eq!(says(&second), said("two.example", "kitchen"));
-    let answer = a.answers(&second);
-    second.consent(&answer.sealed).unwrap();
-    drop(second);
-    let third = begin(home.path(), "gureum://three.example:4433", "shed");
-    assert!(*third.code() == code && third.joining().is_some());
-    assert_eq!(says(&third), said("three.example", "kitchen"), "whoever has answered has seen that name");
 }
