@@ -18,7 +18,7 @@ use crate::backup::{backup, go_back};
 
 const START: Position = Position { seq: 0, count: 0 };
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

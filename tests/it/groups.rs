@@ -16,7 +16,7 @@ use crate::revoke::next_welcome;
 const START: Position = Position { seq: 0, count: 0 };
 
 /// What events tell of groups: what has changed, and whom it concerns.
-fn changes(events: &[Value]) -> Vec<(String, Vec<String>)> {
+pub(crate) fn changes(events: &[Value]) -> Vec<(String, Vec<String>)> {
     let groups = events.iter().filter(|event| event["event"] == "group" && event["change"].is_string());
     groups.map(|event| (string(&event["change"]), strings(&event["who"]))).collect()
 }
@@ -25,19 +25,19 @@ fn strings(values: &Value) -> Vec<String> {
     values.as_array().unwrap().iter().map(string).collect()
 }
 
-fn change(word: &str, who: &[&str]) -> (String, Vec<String>) {
+pub(crate) fn change(word: &str, who: &[&str]) -> (String, Vec<String>) {
     (word.to_owned(), who.iter().map(|handle| (*handle).to_owned()).collect())
 }
 
 /// A group as somebody's home has it: its name, and who is in it with which role.
 #[track_caller]
-fn shown(person: &Person, group: &str) -> (String, Vec<(String, String)>) {
+pub(crate) fn shown(person: &Person, group: &str) -> (String, Vec<(String, String)>) {
     let events = person.ok(&["group", "show", group]);
     let people = events[0]["people"].as_array().unwrap().iter();
     (string(&events[0]["name"]), people.map(|it| (string(&it["handle"]), string(&it["role"]))).collect())
 }
 
-fn people(of: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn people(of: &[(&str, &str)]) -> Vec<(String, String)> {
     of.iter().map(|(handle, role)| ((*handle).to_owned(), (*role).to_owned())).collect()
 }
 

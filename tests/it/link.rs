@@ -17,7 +17,7 @@ use serde_json::Value;
 const NOBODY: &str = "GLAEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCEIRCIRCEIRCEIRCEIRCEIRCEIRCEIQ";
 
 #[track_caller]
-fn check_refused(ended: &Ended, says: &str) {
+pub(crate) fn check_refused(ended: &Ended, says: &str) {
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     assert!(ended.said.contains(says), "{:?} does not say {says:?}", ended.said);
 }
@@ -276,7 +276,7 @@ fn a_device_may_revoke_itself_and_the_others_remove_it() {
 }
 
 /// Runs `gureum recover` with words on its standard input.
-fn recover(person: &Person, server: &str, words: &str) -> Ended {
+pub(crate) fn recover(person: &Person, server: &str, words: &str) -> Ended {
     let mut running = Running::start(&mut person.command(&["recover", server, "--device-name", "new"]));
     running.type_line(words);
     running.end_input();

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gureum_client::vault::{Event, HistoryItem, KeySource, Target};
-use gureum_client::{Client, ClientEvent, Ground, Inbox, NewAccount, SessionOptions};
+use gureum_client::vault::{BeginError, Event, HistoryItem, KeySource, Target, TrustError};
+use gureum_client::{Client, ClientError, ClientEvent, Ground, Inbox, NewAccount, SessionOptions};
 use gureum_server::node::Node;
 use gureum_tests::World;
 use gureum_tests::liar::{self, Lie};
@@ -106,11 +106,26 @@ impl Device {
     }
 
     async fn send(&self, to: &str, text: &str) {
+        Box::pin(self.try_send(to, text)).await.unwrap();
+    }
+
+    async fn try_send(&self, to: &str, text: &str) -> Result<(), ClientError> {
         let mut session = self.client.session(ONCE).unwrap();
         let commands = session.commands();
-        Box::pin(session.finish(commands.send(to.parse::<Target>().unwrap(), text.to_owned()))).await.unwrap();
+        let sent = Box::pin(session.finish(commands.send(to.parse::<Target>().unwrap(), text.to_owned()))).await;
         drop(commands);
         Box::pin(session.close()).await;
+        sent.map(drop)
+    }
+
+    /// Asks the server for somebody.
+    async fn find(&self, handle: &str) -> Result<(), ClientError> {
+        let mut session = self.client.session(ONCE).unwrap();
+        let commands = session.commands();
+        let found = Box::pin(session.finish(commands.find(handle.parse().unwrap()))).await;
+        drop(commands);
+        Box::pin(session.close()).await;
+        found.map(drop)
     }
 
     /// Takes the inbox, and returns what there is to tell.
@@ -189,5 +204,74 @@ async fn a_commit_that_a_server_passes_over_is_fetched_when_the_next_message_sho
     Box::pin(alice.send("bob", "three")).await;
     Box::pin(bob.take()).await;
     assert_eq!(bob.texts().await, ["one", "two", "three"]);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_server_repeats_changes_nothing() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    Box::pin(alice.send("bob", "one")).await;
+    // Bob joins, and renews his keys, which is a commit. Alice takes it before she sends.
+    Box::pin(bob.take()).await;
+    Box::pin(alice.send("bob", "two")).await;
+    // For which he sends a receipt.
+    Box::pin(bob.take()).await;
+    lies.tell(Lie::CommitAgain);
+    let came = Box::pin(alice.take()).await;
+    assert!(lies.times() > 0);
+    let strange: Vec<_> = came.iter().filter(|event| !matches!(event, Event::Receipt { .. })).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    Box::pin(bob.send("alice", "three")).await;
+    Box::pin(alice.take()).await;
+    Box::pin(alice.send("bob", "four")).await;
+    Box::pin(bob.take()).await;
+    for person in [&alice, &bob] {
+        assert_eq!(person.texts().await, ["one", "two", "three", "four"]);
+    }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_writes_to_a_ghost_in_the_answer_to_a_claim() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    for lie in [Lie::GhostPackages, Lie::ForgedPackages] {
+        lies.tell(lie);
+        let before = lies.times();
+        let refused = Box::pin(alice.try_send("bob", "to whom?")).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Begin(BeginError::KeyPackage { .. })), "{lie:?}: {refused:?}");
+        assert!(lies.times() > before);
+    }
+    lies.stop();
+    assert_eq!(alice.texts().await, Vec::<String>::new());
+    Box::pin(alice.send("bob", "to bob alone")).await;
+    Box::pin(bob.take()).await;
+    assert_eq!(bob.texts().await, ["to bob alone"]);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_believes_in_a_ghost_in_a_device_log() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    let is_invalid = |error: &ClientError| matches!(error, ClientError::Trust(TrustError::Invalid { .. }));
+    lies.tell(Lie::GhostEntry);
+    let refused = Box::pin(alice.try_send("bob", "to whom?")).await.unwrap_err();
+    assert!(is_invalid(&refused) && lies.times() > 0, "{refused:?}");
+    lies.stop();
+    Box::pin(alice.send("bob", "to bob alone")).await;
+    Box::pin(bob.take()).await;
+
+    // Nor of somebody whom they know.
+    lies.tell(Lie::GhostEntry);
+    let refused = Box::pin(alice.find("bob")).await.unwrap_err();
+    assert!(is_invalid(&refused), "{refused:?}");
+    Box::pin(alice.send("bob", "as before")).await;
+    lies.stop();
+    let known = alice.client.contact(&"bob".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(known.log.length(), 1);
+    Box::pin(bob.take()).await;
+    assert_eq!(bob.texts().await, ["to bob alone", "as before"]);
     node.stop().await.unwrap();
 }

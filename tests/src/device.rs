@@ -65,6 +65,19 @@ impl Device {
         Self { proof, account, device, root_entry, server_name, log_entry: 0, signer, provider, counter: 0 }
     }
 
+    /// Makes keys that nobody knows, for somebody who says to be this device of that account.
+    #[must_use]
+    pub fn posing_as(account: AccountId, device: DeviceId) -> Self {
+        Self { account, device, ..Self::new() }
+    }
+
+    /// Its public keys.
+    #[must_use]
+    pub fn keys(&self) -> DeviceKeys {
+        let mls: [u8; 32] = self.signer.public().try_into().unwrap();
+        DeviceKeys::new(self.proof.verifying_key().as_bytes(), &mls).unwrap()
+    }
+
     /// Makes keys and an account for them.
     pub async fn registered(world: &World, handle: &str) -> Self {
         let device = Self::new();
@@ -77,10 +90,8 @@ impl Device {
     /// Adds another device to this one's account, and to what is known of the account's log.
     pub async fn link(&self, raw: &Raw, log: &mut DeviceLog) -> Self {
         let new = Self::new();
-        let mls: [u8; 32] = new.signer.public().try_into().unwrap();
-        let keys = DeviceKeys::new(new.proof.verifying_key().as_bytes(), &mls).unwrap();
         let log_entry = log.length();
-        let entry = sign_add(log, (self.device, &self.proof), &keys, &new.proof, crate::wait::now_ms());
+        let entry = sign_add(log, (self.device, &self.proof), &new.keys(), &new.proof, crate::wait::now_ms());
         log.append(&entry).unwrap();
         let answer = raw.request(&Request::AppendDeviceLog { entry }).await;
         assert!(matches!(answer, Response::DeviceLogAppended { .. }), "{answer:?}");

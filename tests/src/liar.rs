@@ -1,26 +1,42 @@
-//! A server that lies: the real one, on a store that shows readers of inboxes something else than was written.
+//! A server that lies: the real one, on a store that shows readers something else than was written.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use gureum_proto::{AccountId, DeviceId, DeviceLog, sign_add};
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground, Node};
 use gureum_server::store::memory::MemoryStore;
-use gureum_server::store::record::{InboxBody, InboxEntry};
+use gureum_server::store::record::{InboxBody, InboxEntry, KeyPackageRecord};
 use gureum_server::store::{Entry, Family, Record, Store, StoreError, key};
 
 use crate::altered::{Alter, Altered};
+use crate::device::Device;
+use crate::wait::now_ms;
 
-/// What is kept from whoever reads an inbox. What stands there instead is a word that means nothing, so that no position
-/// is missing.
+/// What is not shown as it was written. Where something is kept from whoever reads an inbox, a word that means nothing
+/// stands in its place, so that no position is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// The application message with this place among those of the inbox, counted from 1.
+    /// The application message with this place among those of the inbox, counted from 1, is kept back.
     Message(u64),
-    /// Every commit.
+    /// Every commit is kept back.
     Commits,
+    /// In the place of what is for programs alone, the newest commit that the reader was shown comes once more.
+    CommitAgain,
+    /// A device log has one entry more, which adds a device that nobody of the account has signed.
+    GhostEntry,
+    /// In the place of KeyPackages stand those of a device that is not in the account's log.
+    GhostPackages,
+    /// In the place of KeyPackages stand those of somebody who says to be the same device.
+    ForgedPackages,
 }
+
+/// A device that nobody has.
+const GHOST: DeviceId = DeviceId::from_bytes([7; 16]);
 
 /// The lies of a server, told from outside.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +46,8 @@ pub struct Lies(Arc<Mutex<Told>>);
 struct Told {
     lie: Option<Lie>,
     times: u64,
+    /// The newest commit that each inbox was read with.
+    commits: BTreeMap<AccountId, InboxBody>,
 }
 
 impl Lies {
@@ -38,7 +56,12 @@ impl Lies {
         self.told(|told| told.lie = Some(lie));
     }
 
-    /// How often something was kept from a reader.
+    /// Says the truth from now on.
+    pub fn stop(&self) {
+        self.told(|told| told.lie = None);
+    }
+
+    /// How often something else was shown than was written.
     #[must_use]
     pub fn times(&self) -> u64 {
         self.told(|told| told.times)
@@ -78,19 +101,60 @@ impl Liar {
     fn shown(&self, (entry_key, value): Entry) -> Entry {
         let (account, _) = key::parse_inbox(&entry_key).expect("an inbox holds positions");
         let entry = InboxEntry::decode(&value).expect("entries are written whole");
-        let is_kept_back = self.lies.told(|told| {
-            let is_it = match (told.lie, entry.body) {
-                (Some(Lie::Message(place)), InboxBody::Message) => entry.count == place,
-                (Some(Lie::Commits), InboxBody::Commit { .. }) => true,
-                _ => false,
+        let instead = self.lies.told(|told| {
+            let instead = match (told.lie, entry.body) {
+                (Some(Lie::Message(place)), InboxBody::Message) if entry.count == place => {
+                    Some(InboxBody::DeviceLog { account })
+                }
+                (Some(Lie::Commits), InboxBody::Commit { .. }) => Some(InboxBody::DeviceLog { account }),
+                (Some(Lie::CommitAgain), InboxBody::Silent) => told.commits.get(&account).copied(),
+                _ => None,
             };
-            told.times += u64::from(is_it);
-            is_it
+            if matches!(entry.body, InboxBody::Commit { .. }) {
+                told.commits.insert(account, entry.body);
+            }
+            told.times += u64::from(instead.is_some());
+            instead
         });
-        if !is_kept_back {
-            return (entry_key, value);
+        match instead {
+            Some(body) => (entry_key, InboxEntry { body, ..entry }.encode().into()),
+            None => (entry_key, value),
         }
-        (entry_key, InboxEntry { body: InboxBody::DeviceLog { account }, ..entry }.encode().into())
+    }
+
+    /// A device log from its beginning, as it is shown.
+    fn logged(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let Some((account, index)) = entries.last().and_then(|(entry_key, _)| key::parse_device_log(entry_key)) else {
+            return entries;
+        };
+        let is_told = self.lies.told(|told| {
+            let is_told = told.lie == Some(Lie::GhostEntry);
+            told.times += u64::from(is_told);
+            is_told
+        });
+        if is_told {
+            let read: Vec<_> = entries.iter().map(|(_, value)| Bytes::decode(value).expect("written whole")).collect();
+            let log = DeviceLog::replay(read.iter().map(AsRef::as_ref)).expect("it is read from its beginning");
+            let (signer, _) = log.active().next().expect("an account has a device");
+            let ghost = Device::new();
+            let entry = sign_add(&log, (signer, &ghost.proof), &ghost.keys(), &ghost.proof, now_ms());
+            let entry_key = Bytes::copy_from_slice(&key::device_log(&account, index + 1));
+            entries.push((entry_key, entry.encode().into()));
+        }
+        entries
+    }
+
+    /// A KeyPackage as it is shown.
+    fn packed(&self, (entry_key, value): Entry) -> Entry {
+        let (account, device, _) = key::parse_key_package(&entry_key).expect("devices have KeyPackages");
+        let poses = match self.lies.told(|told| told.lie) {
+            Some(Lie::GhostPackages) => Device::posing_as(account, GHOST),
+            Some(Lie::ForgedPackages) => Device::posing_as(account, device),
+            _ => return (entry_key, value),
+        };
+        self.lies.told(|told| told.times += 1);
+        let record = KeyPackageRecord::decode(&value).expect("KeyPackages are written whole");
+        (entry_key, KeyPackageRecord { package: poses.key_package(), ..record }.encode().into())
     }
 }
 
@@ -101,9 +165,11 @@ impl Alter for Liar {
 
     fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let entries = self.truth.scan(family, range, limit)?;
-        if family != Family::Inbox {
-            return Ok(entries);
-        }
-        Ok(entries.into_iter().map(|entry| self.shown(entry)).collect())
+        Ok(match family {
+            Family::Inbox => entries.into_iter().map(|entry| self.shown(entry)).collect(),
+            Family::DeviceLog => self.logged(entries),
+            Family::KeyPackage => entries.into_iter().map(|entry| self.packed(entry)).collect(),
+            _ => entries,
+        })
     }
 }

@@ -64,6 +64,37 @@ fn a_draft_has_the_same_code_after_a_restart_and_is_no_account_yet() {
     assert!(*draft(other.path()).code() != code);
 }
 
+/// Where a device that waits says that it is to be found, and what it says that it is called.
+fn says(draft: &Draft, person: &Person) -> (String, String) {
+    let offer = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap();
+    (draft.hello_claim(person.account).server_name, offer.device_name)
+}
+
+#[test]
+fn a_draft_goes_to_another_server_and_keeps_its_name_once_it_was_seen() {
+    let begin = |home: &Path, server: &str, name: &str| {
+        let new = NewProfile { server: server.parse().unwrap(), device_name: name.to_owned() };
+        Draft::begin(system_clock(), home, &KeySource::File, &new).unwrap()
+    };
+    let said = |server: &str, name: &str| (server.to_owned(), name.to_owned());
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let first = begin(home.path(), "gureum://one.example:4433", "tablet");
+    let code = first.code().clone();
+    assert_eq!(says(&first, &a), said("one.example", "tablet"));
+    drop(first);
+    let mut second = begin(home.path(), "gureum://two.example:4433", "kitchen");
+    assert!(*second.code() == code, "it is the same device");
+    assert_eq!(says(&second, &a), said("two.example", "kitchen"));
+    let answer = a.answers(&second);
+    second.consent(&answer.sealed).unwrap();
+    drop(second);
+    let third = begin(home.path(), "gureum://three.example:4433", "shed");
+    assert!(*third.code() == code && third.joining().is_some());
+    assert_eq!(says(&third, &a), said("three.example", "kitchen"), "whoever has answered has seen that name");
+}
+
 #[test]
 fn a_linked_device_is_one_of_its_accounts_and_its_draft_is_gone() {
     let mut relay = Relay::default();

@@ -1,0 +1,134 @@
+//! Linking and naming devices where something is in the way: names that two devices have, somebody who says yes and may
+//! not, and servers that are not the right one.
+
+use std::net::UdpSocket;
+
+use gureum_client::Client;
+use gureum_client::vault::KeySource;
+use gureum_proto::{Code, LinkCode, ServerUrl};
+use gureum_tests::World;
+use gureum_tests::person::{Person, event, string};
+use gureum_tests::wait::SOON;
+
+use crate::link::check_refused;
+
+/// Alice with a desk, and two further homes of hers that are called alike.
+fn with_two_tablets() -> (World, Person, [Person; 2]) {
+    let world = World::start();
+    let alice = world.person("alice");
+    let tablets = ["first", "second"].map(|home| alice.link(world.url(), world.directory(home), "tablet"));
+    (world, alice, tablets)
+}
+
+fn id_of(person: &Person) -> String {
+    string(&person.ok(&["whoami"])[0]["device"])
+}
+
+#[test]
+fn of_two_devices_that_are_called_alike_none_is_meant_until_an_id_says_which() {
+    let (_world, alice, tablets) = with_two_tablets();
+    let [first, second] = tablets.each_ref().map(id_of);
+    let ambiguous = alice.run(&["devices", "revoke", "tablet"]);
+    check_refused(&ambiguous, "more than one device is called \"tablet\"");
+    assert!(ambiguous.said.contains(&first) && ambiguous.said.contains(&second), "{}", ambiguous.said);
+    check_refused(&alice.run(&["devices", "revoke", &first[..3]]), "no device");
+    assert_eq!(alice.ok(&["devices"]).len(), 3, "none was revoked");
+
+    // Four digits are enough where they begin one id alone.
+    let ids = [first.clone(), second.clone(), id_of(&alice)];
+    let is_one = |length: &usize| ids.iter().filter(|id| id.starts_with(&first[..*length])).count() == 1;
+    let shortest = (4..=first.len()).find(is_one).expect("ids differ");
+    let revoked = alice.ok(&["devices", "revoke", &first[..shortest]]).remove(0);
+    assert_eq!((&revoked["change"], &revoked["device"]), (&"revoked".into(), &first.as_str().into()));
+    let revoked = alice.ok(&["devices", "revoke", "tablet"]).remove(0);
+    assert_eq!(revoked["device"], second.as_str(), "the name is that of one device again");
+    for tablet in &tablets {
+        check_refused(&tablet.run(&["receive"]), "revoked");
+    }
+}
+
+#[test]
+fn a_revoked_device_adds_none() {
+    let world = World::start();
+    let alice = world.person("alice");
+    let tablet = alice.link(world.url(), world.directory("tablet"), "tablet");
+    alice.ok(&["devices", "revoke", "tablet"]);
+    let laptop = Person::new("alice", world.directory("laptop"));
+    let (mut running, code) = laptop.show_code(world.url(), "laptop");
+    let refused = tablet.run(&["devices", "approve", &code]);
+    check_refused(&refused, "revoked");
+    assert!(refused.events.is_empty(), "{:#?}", refused.events);
+    assert!(running.out.all().iter().all(|line| !line.contains("link_check")), "{:?}", running.out.all());
+    assert_eq!(alice.ok(&["devices"]).len(), 1);
+    alice.ok(&["devices", "approve", &code]);
+    event(&mut running, "linked");
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_revoked_between_its_answer_and_its_yes_adds_none() {
+    let world = World::start();
+    let alice = world.person("alice");
+    let tablet = alice.link(world.url(), world.directory("tablet"), "tablet");
+    let laptop = Person::new("alice", world.directory("laptop"));
+    let (mut running, code) = laptop.show_code(world.url(), "laptop");
+    let client = Client::open(&tablet.home, KeySource::File).await.unwrap();
+    let link_code: LinkCode = code.parse().unwrap();
+    let approval = Box::pin(client.approve(&link_code)).await.unwrap();
+    tokio::task::block_in_place(|| {
+        event(&mut running, "link_check");
+        alice.ok(&["devices", "revoke", "tablet"]);
+    });
+    let refused = Box::pin(approval.finish()).await.unwrap_err();
+    assert!(!refused.is_temporary(), "{refused:?}");
+    assert_eq!(refused.code(), Some(Code::DeviceRevoked), "{refused:?}");
+    tokio::task::block_in_place(|| {
+        assert_eq!(alice.ok(&["devices"]).len(), 1);
+        assert!(running.out.all().iter().all(|line| !line.contains("\"linked\"")), "{:?}", running.out.all());
+        // The code has served; from a new home the same device is linked by another one.
+        check_refused(&alice.run(&["devices", "approve", &code]), "no device waits");
+        let _ = alice.link(world.url(), world.directory("anew"), "laptop");
+        assert_eq!(alice.ok(&["devices"]).len(), 2);
+    });
+}
+
+/// The server's address with another port, on which nobody listens.
+fn dead_address(world: &World) -> String {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    ServerUrl { port: nobody.port(), ..world.url().parse().unwrap() }.to_string()
+}
+
+#[test]
+fn an_address_that_is_not_the_servers_leaves_nothing_behind() {
+    let world = World::start();
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let wrong_pin = ServerUrl { pin: Some([1; 32]), ..world.url().parse().unwrap() }.to_string();
+    for (address, says) in [(dead_address(&world), "cannot reach"), (wrong_pin, "key")] {
+        let refused = tablet.run(&["link", &address, "--device-name", "tablet"]);
+        check_refused(&refused, says);
+        assert!(refused.events.is_empty(), "{:#?}", refused.events);
+        assert!(!tablet.home.exists(), "{address}: no home before a server has answered");
+    }
+}
+
+#[test]
+fn a_device_that_has_shown_its_code_at_the_wrong_server_is_linked_at_the_right_one() {
+    let (world, elsewhere) = (World::start(), World::start());
+    let alice = world.person("alice");
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let (mut running, first) = tablet.show_code(elsewhere.url(), "tablet");
+    running.kill();
+    // One that does not answer changes nothing.
+    check_refused(&tablet.run(&["link", &dead_address(&world)]), "cannot reach");
+    let (mut running, again) = tablet.show_code(world.url(), "kitchen");
+    assert_eq!(first, again, "it is the same device");
+    let approved = alice.ok(&["devices", "approve", &again]);
+    assert_eq!(approved[0]["device_name"], "kitchen", "nobody had seen the other name");
+    event(&mut running, "linked");
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    let own = tablet.ok(&["whoami"]).remove(0);
+    assert_eq!((&own["device_name"], &own["server"]), (&"kitchen".into(), &world.url().into()));
+    let bob = world.person("bob");
+    tablet.send(&bob, "from the right one");
+    assert_eq!(bob.receive_texts(), ["from the right one"]);
+}
