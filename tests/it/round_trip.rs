@@ -111,7 +111,8 @@ impl Place {
     }
 
     async fn link(&self, host: u8, yes: &Client) -> Client {
-        let new = NewDevice { server: self.node.url().parse().unwrap(), device_name: "tablet".to_owned() };
+        let new =
+            NewDevice { server: self.node.url().parse().unwrap(), device_name: "tablet".to_owned(), history: false };
         let (ground, home) = (self.ground(host), self.home(host));
         let mut session = Box::pin(Client::link_device_on(ground, &home, KeySource::File, new)).await.unwrap();
         let code = session.code().clone();
