@@ -162,7 +162,7 @@ impl Client {
     }
 
     fn sync(&self, link: Link) -> Sync {
-        Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) }
+        Sync::new(link, self.vault.clone(), Arc::clone(&self.identity))
     }
 
     /// Opens a home.

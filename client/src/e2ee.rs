@@ -7,6 +7,7 @@ pub(crate) mod content;
 mod group;
 mod join;
 mod provider;
+mod read_packages;
 pub(crate) mod seal;
 mod settings;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, 
 pub(crate) use join::JoinError;
 pub(crate) use openmls::prelude::KeyPackage;
 pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, last_resorts, migrate};
+pub(crate) use read_packages::ReadPackages;
 
 /// A step of the encryption that failed where it cannot by our rules.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gureum_proto::limits::{ADDS_PER_COMMIT_MAX, CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, SENDS_IN_FLIGHT_MAX};
+use gureum_proto::limits::{
+    ADDS_PER_COMMIT_MAX, CIPHERTEXT_BYTES_MAX, CLAIM_ACCOUNTS_MAX, CONVERSATION_ACCOUNTS_MAX, DEVICES_MAX,
+    SENDS_IN_FLIGHT_MAX,
+};
 
 // ---- connection -----------------------------------------------------------------------------------------
 
@@ -108,6 +111,8 @@ pub(crate) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) const LIFE_POLL: Duration = Duration::from_millis(10);
 /// Deliveries taken in one transaction: as many share one fsync and one loading of their groups.
 pub(crate) const TAKE_FRAMES_MAX: usize = 256;
+/// KeyPackages of others that are kept as they were verified, of 2 KB each: those of one claim, of every device.
+pub(crate) const READ_PACKAGES_MAX: usize = CLAIM_ACCOUNTS_MAX * DEVICES_MAX;
 /// Events that wait to be reported; past it the oldest are dropped from the list (the history keeps its rows).
 pub(crate) const EVENTS_MAX: u64 = 100_000;
 /// Rows of one reading of the history.
@@ -272,6 +277,12 @@ pub(crate) const CHANGE_TURNS_MAX: u32 = 64;
 pub(crate) const CHANGE_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Attempts in a row to change a group in which nothing could be done, before whoever waits is told that it is kept.
 pub(crate) const CHANGE_TRIES_MAX: u32 = 10;
+/// How long an account that was looked up is not looked up again only because it is added to a group: a thousand people are
+/// added within minutes of being looked up. What has changed since shows, as the KeyPackage of a device that is not in the
+/// log; and the server holds each commit to the logs of that moment.
+pub(crate) const LOOKED_UP_FRESH: Duration = Duration::from_secs(5 * 60);
+/// Accounts of which that is remembered: two groups of the largest kind. Past it they are looked up again.
+pub(crate) const LOOKED_UP_MAX: usize = 2 * CONVERSATION_ACCOUNTS_MAX;
 /// Pages of a listing of conversations, or of who is in one.
 pub(crate) const LISTING_PAGES_MAX: usize = 4096;
 /// The least time between two answers to what the server says of this device's KeyPackages.

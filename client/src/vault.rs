@@ -51,6 +51,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
+use crate::e2ee::ReadPackages;
 pub use crate::e2ee::content::ReceiptKind;
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
@@ -103,6 +104,7 @@ pub struct Vault {
     signer: SignatureKeyPair,
     identity: Identity,
     asked: Asked,
+    packages: ReadPackages,
     clock: Clock,
 }
 
@@ -185,6 +187,7 @@ impl Vault {
             signer: profile.signer,
             identity,
             asked: Asked::default(),
+            packages: ReadPackages::default(),
             clock,
         }
     }
@@ -199,6 +202,7 @@ impl Vault {
             signer: &self.signer,
             identity: &self.identity,
             asked: &mut self.asked,
+            packages: &mut self.packages,
             now_ms: (self.clock)(),
             groups: HashMap::new(),
         })?;

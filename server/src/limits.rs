@@ -91,6 +91,19 @@ pub const PLANNER_CACHE_LEAVES_MAX: usize = 250_000;
 /// A leaf in the planner's cache: in the roster, in the map of devices, and as a part of its account.
 pub const CACHED_LEAF_BYTES: usize = 128;
 
+/// Leaves of all public groups that are kept as they were verified: a hundred groups of a hundred accounts with two devices
+/// each. Past it what was not used for the longest time is read and verified again when it is needed.
+pub const FOLLOWED_LEAVES_MAX: usize = 32_768;
+
+/// A leaf of a public group in memory: its node of about 900 bytes in 12 allocations, a parent node of 300, and its part of
+/// the list of members. A tree has room for a power of two of them, and all of that counts.
+pub const FOLLOWED_LEAF_BYTES: usize = 2 * 1024;
+
+/// What a public group counts at least: its context and its places in the maps weigh about as much as so many leaves.
+pub const FOLLOWED_GROUP_LEAVES_MIN: usize = 4;
+
+const _: () = assert!(MEMBERS_MAX.next_power_of_two() <= FOLLOWED_LEAVES_MAX, "the largest conversation can be kept");
+
 /// How many epochs a message may be behind its conversation. Receivers keep the secrets of five.
 pub const EPOCHS_BEHIND_MAX: u64 = 3;
 
@@ -389,6 +402,7 @@ pub const fn shared_memory_bytes_max() -> usize {
         + TAIL_BYTES_MAX
         + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
         + PLANNER_CACHE_LEAVES_MAX * CACHED_LEAF_BYTES
+        + FOLLOWED_LEAVES_MAX * FOLLOWED_LEAF_BYTES
         + links_memory_bytes_max()
 }
 

@@ -95,6 +95,10 @@ pub(crate) struct Metrics {
     pub(crate) unplanned: Counter,
     /// Commits accepted.
     pub(crate) commits_accepted: Counter,
+    /// Public groups that were there in memory, verified before.
+    pub(crate) groups_memory: Counter,
+    /// Public groups that were read from the store and verified.
+    pub(crate) groups_store: Counter,
     /// Requests refused, commits among them.
     pub(crate) requests_refused: CodeCounter,
     /// Envelopes delivered from the memory tail.
@@ -185,6 +189,8 @@ impl Metrics {
             sends_refused: by_code("gureum_sends_refused_total"),
             unplanned: counter!("gureum_unplanned_total"),
             commits_accepted: counter!("gureum_commits_accepted_total"),
+            groups_memory: counter!("gureum_groups_total", "source" => "memory"),
+            groups_store: counter!("gureum_groups_total", "source" => "store"),
             requests_refused: by_code("gureum_requests_refused_total"),
             deliveries_tail: counter!("gureum_deliveries_total", "source" => "tail"),
             deliveries_store: counter!("gureum_deliveries_total", "source" => "store"),
@@ -234,6 +240,7 @@ fn describe() {
     describe_counter!("gureum_sends_refused_total", "sends refused, by code");
     describe_counter!("gureum_unplanned_total", "sends, acks and changes refused because a record could not be read");
     describe_counter!("gureum_commits_accepted_total", "commits accepted");
+    describe_counter!("gureum_groups_total", "groups that commits were held against, from memory or read and verified");
     describe_counter!("gureum_requests_refused_total", "requests refused, by code");
     describe_counter!("gureum_deliveries_total", "envelopes delivered, from the memory tail or the store");
     describe_counter!("gureum_acks_total", "acks that moved a cursor");

@@ -28,11 +28,13 @@ use crate::files;
 use crate::inbox::Inboxes;
 use crate::invite::{InviteKey, ServerFile};
 use crate::limits::{
-    CONNECTIONS_MAX, REQUEST_STREAMS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, TAIL_BYTES_MAX, UNPROVEN_PER_ADDRESS_MAX,
+    CONNECTIONS_MAX, FOLLOWED_LEAVES_MAX, REQUEST_STREAMS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, TAIL_BYTES_MAX,
+    UNPROVEN_PER_ADDRESS_MAX,
 };
 use crate::linking::Linking;
 use crate::listen;
 use crate::metrics::Metrics;
+use crate::mls::Followed;
 use crate::quota::Quotas;
 use crate::requests::Requests;
 use crate::router::{PlanConfig, Router, RouterParts, WriterEnd};
@@ -481,6 +483,8 @@ fn share(
         invites,
         quotas: Arc::new(Quotas::new(&wall, config.sends_per_second)),
         linking: Arc::clone(&linking),
+        followed: Followed::new(FOLLOWED_LEAVES_MAX),
+        metrics: Arc::clone(metrics),
         work: work.clone(),
     };
     let retentions = Retentions { message_ms: retention_ms, commit_ms: millis(config.commit_retention) };

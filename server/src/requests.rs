@@ -18,7 +18,8 @@ use gureum_proto::{AccountId, Code, DeviceId, DeviceLog, Refusal, Request, Respo
 use crate::directory::Directory;
 use crate::invite::InviteKey;
 use crate::linking::Linking;
-use crate::mls::GroupMember;
+use crate::metrics::Metrics;
+use crate::mls::{Followed, GroupMember};
 use crate::quota::Quotas;
 use crate::router::Router;
 use crate::session::Authenticated;
@@ -45,6 +46,10 @@ pub(crate) struct Requests {
     pub quotas: Arc<Quotas>,
     /// Devices that wait to be linked.
     pub linking: Arc<Linking>,
+    /// The public groups of busy conversations.
+    pub followed: Followed,
+    /// How often one of those was there.
+    pub metrics: Arc<Metrics>,
     /// Where blocking work runs.
     pub work: Work,
 }

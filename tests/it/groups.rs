@@ -95,6 +95,9 @@ fn the_life_of_a_group() {
     let listed = alice.ok(&["group", "list"]);
     assert_eq!((&listed[0]["members"], &listed[0]["admin"], listed.len()), (&2.into(), &true.into(), 1));
     assert_eq!(listed[0]["state"], "active");
+
+    let groups = |source: &str| world.admin().count(&format!("gureum_groups_total{{source=\"{source}\"}}"));
+    assert!(groups("memory") > groups("store"), "a busy group is read and verified once");
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Driver {
         let unproven = self.dialer.connect().await?;
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
         let Proven { link, events, ready, seen } = proven;
-        let sync = Sync { link, vault: self.vault.clone(), identity: Arc::clone(&self.identity) };
+        let sync = Sync::new(link, self.vault.clone(), Arc::clone(&self.identity));
         let begun = sync.begin_session(&ready, seen).await?;
         let _ = self.out.send(ClientEvent::Connected).await;
         let kind = SessionKind { subscribed: subscribe, is_last: !self.reconnect };

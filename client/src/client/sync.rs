@@ -7,6 +7,7 @@ mod devices;
 mod gone_back;
 mod groups;
 mod key_packages;
+mod looked_up;
 mod own;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) use gone_back::Seen;
 use gone_back::went_back;
 pub(crate) use groups::{Begun, Pursued};
 pub use groups::{GroupAnswer, GroupCommand};
+use looked_up::LookedUp;
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct Sync {
     pub(crate) link: Link,
     pub(crate) vault: VaultHandle,
     pub(crate) identity: Arc<Identity>,
+    looked_up: LookedUp,
 }
 
 /// What is left of several attempts of which none may hold up the others.
@@ -60,6 +63,10 @@ impl Left {
 }
 
 impl Sync {
+    pub(crate) fn new(link: Link, vault: VaultHandle, identity: Arc<Identity>) -> Self {
+        Self { link, vault, identity, looked_up: LookedUp::default() }
+    }
+
     /// Fetches what the vault lacks.
     pub(crate) async fn meet(&self, need: Need) -> Result<(), ClientError> {
         match need {

@@ -1,5 +1,8 @@
 //! Contacts: whose device logs were seen, and that they are believed only forwards.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+
 use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
@@ -84,10 +87,34 @@ impl Vault {
     /// # Errors
     /// The database failed.
     pub fn contact_by_handle(&mut self, handle: &Handle) -> Result<Option<Contact>, VaultError> {
+        self.read(|connection, _| contact_by_handle(connection, handle))
+    }
+
+    /// The same of several handles, in their order.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn contacts_by_handle(&mut self, handles: &[Handle]) -> Result<Vec<Option<Contact>>, VaultError> {
+        self.read(|connection, _| handles.iter().map(|handle| contact_by_handle(connection, handle)).collect())
+    }
+
+    /// Whose devices are among these that stand in no log as it is held here, or are revoked by it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn unlisted(&mut self, devices: &[(AccountId, DeviceId)]) -> Result<BTreeSet<AccountId>, VaultError> {
         self.read(|connection, _| {
-            let sql = "SELECT account FROM contact WHERE handle = ?1 AND former = 0";
-            let account = connection.query_row(sql, params![handle.as_str()], |row| row.get::<_, [u8; 16]>(0));
-            contact(connection, account.optional()?.map(|id| (AccountId::from_bytes(id), handle.to_string())))
+            let (mut logs, mut unlisted) = (HashMap::new(), BTreeSet::new());
+            for (account, device) in devices {
+                let log = match logs.entry(*account) {
+                    Entry::Occupied(held) => held.into_mut(),
+                    Entry::Vacant(room) => room.insert(load_log(connection, *account)?),
+                };
+                if log.as_ref().is_none_or(|log| !log.is_active(*device)) {
+                    unlisted.insert(*account);
+                }
+            }
+            Ok(unlisted)
         })
     }
 
@@ -107,6 +134,12 @@ fn safety_number(own: AccountId, account: AccountId) -> String {
     let group = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) % 100_000;
     let groups: Vec<_> = digits.chunks(SAFETY_GROUP_BYTES).map(|bytes| format!("{:05}", group(bytes))).collect();
     groups.join(" ")
+}
+
+fn contact_by_handle(connection: &rusqlite::Connection, handle: &Handle) -> Result<Option<Contact>, VaultError> {
+    let mut statement = connection.prepare_cached("SELECT account FROM contact WHERE handle = ?1 AND former = 0")?;
+    let account = statement.query_row(params![handle.as_str()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+    contact(connection, account.map(|id| (AccountId::from_bytes(id), handle.to_string())))
 }
 
 fn contact(connection: &rusqlite::Connection, row: Option<(AccountId, String)>) -> Result<Option<Contact>, VaultError> {

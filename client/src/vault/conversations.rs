@@ -14,7 +14,7 @@ use super::key::random;
 use super::outbox::{fail_all, forget_silent};
 use super::work::{ABSENT, ACTIVE, REPLACED, ROW, Row, Work, kind_of, read_row};
 use super::{BeginError, Conversation, ConversationStatus, Need, StoredEvent, Vault, VaultError};
-use crate::e2ee::{Created, KeyPackage, Mls};
+use crate::e2ee::{Created, KeyPackage};
 use crate::limits::EPOCH_MAX;
 
 impl Vault {
@@ -262,7 +262,7 @@ pub(super) fn begin(
     let theirs = peer_packages.iter().map(|package| (peer, package));
     for (account, (device, bytes)) in theirs.chain(own_packages.iter().map(|package| (own, package))) {
         if !work.is_self(*device) {
-            match check_package(work, account, *device, bytes, |mls, bytes| mls.read_key_package(bytes)) {
+            match check_package(work, account, *device, bytes) {
                 Ok(checked) => {
                     packages.insert(*device, checked);
                 }
@@ -302,18 +302,26 @@ pub(super) fn put_created(
     Ok(CreateConversation { conversation, with, group_info, tree, welcome })
 }
 
-/// Reads a KeyPackage: [`Mls::read_key_package`], or one for a group.
-type ReadPackage = fn(&Mls<'_>, &[u8]) -> Result<(KeyPackage, Leaf), String>;
-
+/// A KeyPackage that a conversation may begin with.
 pub(super) fn check_package(
     work: &mut Work<'_>,
     account: AccountId,
     device: DeviceId,
     bytes: &[u8],
-    read: ReadPackage,
+) -> Result<KeyPackage, BeginError> {
+    let read = work.mls().read_key_package(bytes);
+    judge_package(work, account, device, read)
+}
+
+/// Holds a KeyPackage, as it was read, against the log of the account that it should be of.
+pub(super) fn judge_package(
+    work: &mut Work<'_>,
+    account: AccountId,
+    device: DeviceId,
+    read: Result<(KeyPackage, Leaf), String>,
 ) -> Result<KeyPackage, BeginError> {
     let refused = |why: String| BeginError::KeyPackage { account, why };
-    let (package, leaf) = read(&work.mls(), bytes).map_err(refused)?;
+    let (package, leaf) = read.map_err(refused)?;
     let named = leaf.identity.is_some_and(|leaf| leaf.account == account && leaf.device == device);
     if !named {
         return Err(refused("it names another device".into()));

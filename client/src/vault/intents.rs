@@ -6,7 +6,7 @@ use gureum_proto::limits::ADDS_PER_COMMIT_MAX;
 use gureum_proto::{AccountId, ConversationId, DeviceId, SubmitCommit};
 use rusqlite::{OptionalExtension, params};
 
-use super::conversations::check_package;
+use super::conversations::judge_package;
 use super::maker::{Purpose, make};
 use super::work::{ACTIVE, Work};
 use super::{BeginError, Event, Vault, VaultError};
@@ -91,39 +91,13 @@ impl Vault {
         })
     }
 
-    /// Keeps KeyPackages of an account that is to be added. Where none is good the intent is refused; of this account
-    /// itself it is done, since its other devices join by themselves.
+    /// Keeps KeyPackages of accounts that are to be added, those of one claim at once. Where none of an account is good its
+    /// intent is refused; of this account itself it is done, since its other devices join by themselves.
     ///
     /// # Errors
     /// The database failed.
-    pub fn put_packages(&mut self, intent: IntentId, packages: &[(DeviceId, Bytes)]) -> Result<(), VaultError> {
-        self.write(|work| {
-            let sql = "SELECT account FROM intent WHERE id = ?1 AND state = 0";
-            let account: Option<[u8; 16]> =
-                work.connection.query_row(sql, params![intent.0], |row| row.get(0)).optional()?;
-            let Some(account) = account.map(AccountId::from_bytes) else { return Ok(()) };
-            let (mut kept, mut why) = (0_usize, None);
-            for (device, bytes) in packages {
-                if work.is_self(*device) {
-                    continue;
-                }
-                match work.check_group_package(account, *device, bytes)? {
-                    Ok(_) => {
-                        let sql =
-                            "INSERT OR REPLACE INTO claimed_package (intent, device, package) VALUES (?1, ?2, ?3)";
-                        work.connection.execute(sql, params![intent.0, device.as_bytes(), bytes.as_ref()])?;
-                        kept += 1;
-                    }
-                    Err(refused) => why = Some(refused),
-                }
-            }
-            match why {
-                _ if kept > 0 => Ok(()),
-                _ if account == work.identity.account => work.settle_intent(intent),
-                Some(why) => work.refuse_intent(intent, &why),
-                None => work.refuse_intent(intent, "they have no device that can be added yet; one must connect first"),
-            }
-        })
+    pub fn put_packages(&mut self, claimed: &[(IntentId, Vec<(DeviceId, Bytes)>)]) -> Result<(), VaultError> {
+        self.write(|work| claimed.iter().try_for_each(|(intent, packages)| work.put_packages(*intent, packages)))
     }
 
     /// Gives up an intent.
@@ -185,6 +159,34 @@ impl Work<'_> {
         let account = account.map(|account| *account.as_bytes());
         self.connection.execute(sql, params![conversation.as_bytes(), kind, account, text, self.now_ms])?;
         Ok(IntentId(self.connection.last_insert_rowid()))
+    }
+
+    fn put_packages(&mut self, intent: IntentId, packages: &[(DeviceId, Bytes)]) -> Result<(), VaultError> {
+        let sql = "SELECT account FROM intent WHERE id = ?1 AND state = 0";
+        let account: Option<[u8; 16]> =
+            self.connection.prepare_cached(sql)?.query_row(params![intent.0], |row| row.get(0)).optional()?;
+        let Some(account) = account.map(AccountId::from_bytes) else { return Ok(()) };
+        let (mut kept, mut why) = (0_usize, None);
+        for (device, bytes) in packages {
+            if self.is_self(*device) {
+                continue;
+            }
+            match self.check_group_package(account, *device, bytes)? {
+                Ok(_) => {
+                    let sql = "INSERT OR REPLACE INTO claimed_package (intent, device, package) VALUES (?1, ?2, ?3)";
+                    let mut statement = self.connection.prepare_cached(sql)?;
+                    statement.execute(params![intent.0, device.as_bytes(), bytes.as_ref()])?;
+                    kept += 1;
+                }
+                Err(refused) => why = Some(refused),
+            }
+        }
+        match why {
+            _ if kept > 0 => Ok(()),
+            _ if account == self.identity.account => self.settle_intent(intent),
+            Some(why) => self.refuse_intent(intent, &why),
+            None => self.refuse_intent(intent, "they have no device that can be added yet; one must connect first"),
+        }
     }
 
     pub(super) fn open_intents(&self, conversation: ConversationId) -> Result<Vec<OpenIntent>, VaultError> {
@@ -304,7 +306,9 @@ impl Work<'_> {
         device: DeviceId,
         bytes: &[u8],
     ) -> Result<Result<KeyPackage, String>, VaultError> {
-        match check_package(self, account, device, bytes, |mls, bytes| mls.read_group_key_package(bytes)) {
+        let mls = self.mls();
+        let read = self.packages.read(&mls, bytes);
+        match judge_package(self, account, device, read) {
             Ok(package) => Ok(Ok(package)),
             Err(BeginError::Vault(error)) => Err(error),
             Err(BeginError::KeyPackage { why, .. }) => Ok(Err(why)),

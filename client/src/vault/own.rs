@@ -38,7 +38,7 @@ impl Vault {
             }
             let (own, this, mut checked) = (work.identity.account, work.identity.device, BTreeMap::new());
             for (device, bytes) in packages.iter().filter(|(device, _)| *device != this) {
-                match check_package(work, own, *device, bytes, |mls, bytes| mls.read_key_package(bytes)) {
+                match check_package(work, own, *device, bytes) {
                     Ok(package) => {
                         checked.insert(*device, package);
                     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::key::random;
 use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
-use crate::e2ee::{self, Group, Mls, RestoreError};
+use crate::e2ee::{self, Group, Mls, ReadPackages, RestoreError};
 use crate::limits::{
     COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, FIRST_RENEWAL_WITHIN_MS, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX,
     RENEWED_AT_ONCE_MAX, SELF_UPDATE_MS, UNOPENED_MAX,
@@ -213,6 +213,7 @@ pub(super) struct Work<'a> {
     pub(super) signer: &'a SignatureKeyPair,
     pub(super) identity: &'a Identity,
     pub(super) asked: &'a mut Asked,
+    pub(super) packages: &'a mut ReadPackages,
     pub(super) now_ms: u64,
     /// Groups loaded in this transaction; a change that is rolled back drops them.
     pub(super) groups: HashMap<ConversationId, Group>,

@@ -8,13 +8,14 @@ use gureum_proto::{CommitAttachment, ConversationId, DeviceId, LeafIdentity};
 use openmls::framing::{ContentType, MlsMessageBodyIn, ProcessedMessageContent, PublicMessageIn, Sender};
 use openmls::group::StagedCommit;
 use openmls::messages::proposals::Proposal;
+use openmls::prelude::LeafNodeIndex;
 use openmls::prelude::tls_codec::{DeserializeBytes, VLBytes};
-use openmls::prelude::{LeafNodeIndex, PublicGroup};
 use openmls::treesync::RatchetTree;
-use openmls_rust_crypto::{MemoryStorage, RustCrypto};
+use openmls_rust_crypto::RustCrypto;
 
-use super::group::{ReadInfo, leaves_of, load, members_of, state_of};
-use super::{GroupMember, MlsError, allowed, read_leaf, read_message, write};
+use super::group::{ReadInfo, leaves_of, members_of, state_of};
+use super::nowhere::Nowhere;
+use super::{FollowedGroup, GroupMember, MlsError, StoredGroup, allowed, read_leaf, read_message, write};
 
 /// The group after a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,33 +70,30 @@ pub(crate) struct Submitted<'a> {
     pub(crate) sender: LeafIdentity,
 }
 
-/// Applies a commit to the group as `group_info` and `tree` have it, if MLS and the rule of membership allow it.
+/// Applies a commit to a group, if MLS and the rule of membership allow it: then the group is of the next epoch.
 ///
 /// # Errors
-/// It is of another epoch, or not valid; the stored group is not readable.
+/// It is of another epoch, or not valid: the group is as before, or of no epoch any more. The stored group is not readable.
 pub(crate) fn apply_commit(
-    conversation: ConversationId,
-    group_info: &[u8],
-    tree: &[u8],
+    group: &mut FollowedGroup,
     submitted: &Submitted<'_>,
     logs: &dyn Logs,
 ) -> Result<NextGroup, CommitError> {
-    let mut group = load(conversation, group_info, tree).map_err(CommitError::Stored)?;
-    let before = members_of(&group).map_err(CommitError::Stored)?;
-    let state = state_of(group.group_context().extensions()).map_err(CommitError::Stored)?;
-    let current = group.group_context().epoch().as_u64();
+    let conversation = group.conversation;
+    let state = state_of(group.public.group_context().extensions()).map_err(CommitError::Stored)?;
+    let current = group.public.group_context().epoch().as_u64();
     let message = read_commit(submitted.commit, conversation)?;
     if submitted.epoch != current || message.epoch().as_u64() != current {
         return Err(CommitError::Epoch { current });
     }
     let sender = message.sender().clone();
     let processed =
-        group.process_message(&RustCrypto::default(), message).map_err(|error| invalid(error.to_string()))?;
+        group.public.process_message(&RustCrypto::default(), message).map_err(|error| invalid(error.to_string()))?;
     let attachment = CommitAttachment::decode(processed.aad());
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(invalid("it is another message"));
     };
-    let mut change = describe(&staged, &sender, &before)?;
+    let mut change = describe(&staged, &sender, &group.members)?;
     match attachment {
         Ok(CommitAttachment { leaves }) => change.leaves = leaves,
         Err(_) => change.more = true,
@@ -103,12 +101,12 @@ pub(crate) fn apply_commit(
     if change.committer != Some(submitted.sender) {
         return Err(MlsError::OtherDevice.into());
     }
-    let leaves = leaves_of(&before);
+    let leaves = leaves_of(&group.members);
     let roster = Roster { conversation, leaves: &leaves, state: state.as_ref() };
     allowed(judge_commit(&change, &roster, logs))?;
-    let merged = group.merge_commit(&MemoryStorage::default(), *staged);
-    merged.map_err(|error| invalid(error.to_string()))?;
-    finish(conversation, &group, submitted.group_info, &before)
+    group.leave_epoch();
+    group.public.merge_commit(&Nowhere, *staged).map_err(|error| invalid(error.to_string()))?;
+    finish(group, submitted.group_info)
 }
 
 fn read_commit(bytes: &[u8], conversation: ConversationId) -> Result<PublicMessageIn, CommitError> {
@@ -152,28 +150,28 @@ fn describe(staged: &StagedCommit, sender: &Sender, before: &[GroupMember]) -> R
     Ok(Change { external, committer, renewed, added, removed, state, leaves: Vec::new(), more })
 }
 
-fn finish(
-    conversation: ConversationId,
-    group: &PublicGroup,
-    group_info: &[u8],
-    before: &[GroupMember],
-) -> Result<NextGroup, CommitError> {
-    ReadInfo::read(conversation, group_info)?.check_describes(group)?;
-    let ratchet_tree = group.export_ratchet_tree();
+/// Checks the GroupInfo of the epoch that a merged commit begins; only then the group is of that epoch.
+fn finish(group: &mut FollowedGroup, group_info: &[u8]) -> Result<NextGroup, CommitError> {
+    let conversation = group.conversation;
+    ReadInfo::read(conversation, group_info)?.check_describes(&group.public)?;
+    let ratchet_tree = group.public.export_ratchet_tree();
     check_keys(&ratchet_tree)?;
-    let members = members_of(group)?;
+    let members = members_of(&group.public)?;
     let missing = |from: &[GroupMember], other: &[GroupMember]| -> Vec<DeviceId> {
         let other: HashSet<_> = other.iter().map(|member| member.identity.device).collect();
         from.iter().map(|member| member.identity.device).filter(|device| !other.contains(device)).collect()
     };
-    Ok(NextGroup {
-        epoch: group.group_context().epoch().as_u64(),
-        added: missing(&members, before),
-        removed: missing(before, &members),
+    let next = NextGroup {
+        epoch: group.public.group_context().epoch().as_u64(),
+        added: missing(&members, &group.members),
+        removed: missing(&group.members, &members),
         members,
         group_info: Bytes::copy_from_slice(group_info),
         tree: write(&ratchet_tree)?,
-    })
+    };
+    let stored = StoredGroup { conversation, epoch: next.epoch, group_info: &next.group_info, tree: &next.tree };
+    group.reach(&stored, next.members.clone());
+    Ok(next)
 }
 
 /// No two nodes of a tree have the same encryption key. OpenMLS takes a commit that adds a leaf with the key of a parent

@@ -17,6 +17,7 @@ use openmls_rust_crypto::{MemoryStorage, RustCrypto};
 use openmls_traits::storage::{Entity, traits};
 use serde_json::{Value, json};
 
+use super::nowhere::Nowhere;
 use super::{GROUP_EXTENSION_TYPE, GroupMember, MlsError, SUITE, leaf_identity, read_message, write};
 
 /// A group at one epoch, verified.
@@ -43,13 +44,8 @@ pub(crate) fn open_group(conversation: ConversationId, group_info: &[u8], tree: 
     if info.info.extensions().external_pub().is_none() {
         return Err(MlsError::Invalid { what: "the GroupInfo", why: "nobody could rejoin by it".into() });
     }
-    let group = PublicGroup::from_external(
-        &RustCrypto::default(),
-        &MemoryStorage::default(),
-        read_tree(tree)?,
-        info.info,
-        ProposalStore::new(),
-    );
+    let group =
+        PublicGroup::from_external(&RustCrypto::default(), &Nowhere, read_tree(tree)?, info.info, ProposalStore::new());
     let (group, _) = group.map_err(refused)?;
     Ok(GroupView {
         epoch: group.group_context().epoch().as_u64(),
@@ -119,7 +115,7 @@ pub(super) fn load(conversation: ConversationId, group_info: &[u8], tree: &[u8])
     let info = ReadInfo::read(conversation, group_info)?;
     let group = PublicGroup::from_external(
         &RustCrypto::default(),
-        &MemoryStorage::default(),
+        &Nowhere,
         read_tree(tree)?,
         info.info.clone(),
         ProposalStore::new(),

@@ -1,30 +1,26 @@
 //! Whether a statement to leave is about a group as it is.
 
 use gureum_proto::membership::{Logs, Roster};
-use gureum_proto::{AccountId, ConversationId, DeviceId, SignedLeave};
+use gureum_proto::{AccountId, DeviceId, SignedLeave};
 
-use super::CommitError;
-use super::group::{leaves_of, load, members_of, state_of};
+use super::group::{leaves_of, state_of};
+use super::{CommitError, FollowedGroup};
 
-/// Checks a statement that a device hands in for its own account, against the group as `group_info` and `tree` have it:
-/// whoever commits next can bring it along.
+/// Checks a statement that a device hands in for its own account, against the group as it is: whoever commits next can
+/// bring it along.
 ///
 /// # Errors
 /// It is another's, or of another group, or of another leaf than the device has, or not signed by it; the conversation is
 /// none that one leaves; the stored group is not readable.
 pub(crate) fn check_leave(
-    conversation: ConversationId,
-    group_info: &[u8],
-    tree: &[u8],
+    group: &FollowedGroup,
     signed: &SignedLeave,
     from: (AccountId, DeviceId),
     logs: &dyn Logs,
 ) -> Result<(), CommitError> {
-    let group = load(conversation, group_info, tree).map_err(CommitError::Stored)?;
-    let members = members_of(&group).map_err(CommitError::Stored)?;
-    let state = state_of(group.group_context().extensions()).map_err(CommitError::Stored)?;
-    let leaves = leaves_of(&members);
-    let roster = Roster { conversation, leaves: &leaves, state: state.as_ref() };
+    let state = state_of(group.public.group_context().extensions()).map_err(CommitError::Stored)?;
+    let leaves = leaves_of(&group.members);
+    let roster = Roster { conversation: group.conversation, leaves: &leaves, state: state.as_ref() };
     let refused = |why: &str| Err(CommitError::Invalid(why.to_owned()));
     let leave = signed.leave();
     if roster.state.is_none() {

@@ -157,7 +157,8 @@ macro_rules! commit {
     }};
 }
 
-// Below the macro, which it uses.
+// Below the macro, which they use.
+mod followed;
 mod groups;
 
 impl Talk {
@@ -204,7 +205,17 @@ impl Talk {
 
     fn apply_at(&self, epoch: u64, handover: &Handover, sender: LeafIdentity) -> Result<NextGroup, CommitError> {
         let submitted = Submitted { epoch, commit: &handover.commit, group_info: &handover.group_info, sender };
-        apply_commit(self.id, &self.view.group_info, &self.view.tree, &submitted, &self.logs())
+        let mut group = self.read().map_err(CommitError::Stored)?;
+        apply_commit(&mut group, &submitted, &self.logs())
+    }
+
+    fn stored(&self) -> StoredGroup<'_> {
+        let GroupView { epoch, group_info, tree, .. } = &self.view;
+        StoredGroup { conversation: self.id, epoch: *epoch, group_info, tree }
+    }
+
+    fn read(&self) -> Result<FollowedGroup, MlsError> {
+        FollowedGroup::read(&self.stored())
     }
 
     fn apply(&self, handover: &Handover, sender: &Device) -> Result<NextGroup, CommitError> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use gureum_proto::limits::COMMITS_PAGE_BYTES;
 use gureum_proto::{Code, Commits, ConversationId, LeafIdentity, Refusal, Response, SubmitCommit};
 
+use super::groups::unreadable;
 use super::{Answer, Failure, Requests, invalid, members};
 use crate::limits::COMMITS_SCAN_MAX;
-use crate::mls::{self, CommitError, Submitted};
+use crate::mls::{self, CommitError, GroupPlace, StoredGroup, Submitted};
 use crate::router::{Change, Changed, CommitPlan};
 use crate::session::Authenticated;
 use crate::store::record::CommitRecord;
@@ -17,17 +18,25 @@ use crate::time::is_expired;
 
 enum Planned {
     Before(u64),
-    Now(Box<CommitPlan>),
+    /// With where the group that it makes is kept, until it is known whether the commit is accepted.
+    Now(Box<CommitPlan>, Option<GroupPlace>),
 }
 
 impl Requests {
     pub(super) async fn commit(self: &Arc<Self>, from: Authenticated, submit: SubmitCommit) -> Answer {
         let plan = self.blocking(move |this| this.plan_commit(from, submit)).await?;
-        let plan = match plan {
+        let (plan, place) = match plan {
             Planned::Before(epoch) => return Ok(Response::CommitAccepted { epoch }),
-            Planned::Now(plan) => plan,
+            Planned::Now(plan, place) => (plan, place),
         };
-        match self.router.change(Change::Commit(*plan)).await? {
+        let changed = self.router.change(Change::Commit(*plan)).await;
+        if let Some(place) = place {
+            match &changed {
+                Ok(_) => self.followed.accepted(place),
+                Err(_) => self.followed.forget(&place),
+            }
+        }
+        match changed? {
             Changed::Committed { epoch } => Ok(Response::CommitAccepted { epoch }),
             _ => Err(Refusal::new(Code::Internal)),
         }
@@ -44,7 +53,7 @@ impl Requests {
         if submit.epoch != current {
             return Err(epoch_conflict(current).into());
         }
-        let (_, group_info, tree) = self.member_group(from, submit.conversation)?;
+        let (head, group_info, tree) = self.member_group(from, submit.conversation)?;
         let log = self.own_log(from)?;
         let log_entry = log.device(from.device()).ok_or_else(|| Refusal::new(Code::DeviceUnknown))?.added_at;
         let submitted = Submitted {
@@ -53,18 +62,21 @@ impl Requests {
             group_info: &submit.group_info,
             sender: LeafIdentity { account: from.account(), device: from.device(), log_entry },
         };
-        let applied =
-            self.by_logs(|logs| mls::apply_commit(submit.conversation, &group_info, &tree, &submitted, logs))?;
-        let next = applied.map_err(|error| match error {
+        let conversation = submit.conversation;
+        let stored = StoredGroup { conversation, epoch: head.epoch, group_info: &group_info, tree: &tree };
+        let mut group = self.follow(&stored)?;
+        let applied = self.by_logs(|logs| mls::apply_commit(&mut group, &submitted, logs));
+        // Of the epoch that the commit begins, or as it was before; what became of neither is not kept.
+        let place = group.place();
+        self.followed.keep(group);
+        let next = applied?.map_err(|error| match error {
             CommitError::Epoch { current } => epoch_conflict(current),
             CommitError::Invalid(why) => invalid(why),
-            CommitError::Stored(error) => {
-                tracing::error!(%error, conversation = %submit.conversation, "a stored group is not readable");
-                Refusal::new(Code::Internal)
-            }
+            CommitError::Stored(error) => unreadable(conversation, &error),
         })?;
         let adds_others = next.added.iter().any(|device| *device != from.device());
         if adds_others && submit.welcome.is_empty() {
+            place.iter().for_each(|place| self.followed.forget(place));
             return Err(invalid("it adds devices and brings no Welcome for them").into());
         }
         let welcomed: BTreeSet<_> = next
@@ -73,10 +85,10 @@ impl Requests {
             .filter(|member| next.added.contains(&member.identity.device) && member.identity.device != from.device())
             .map(|member| member.identity.account)
             .collect();
-        Ok(Planned::Now(Box::new(CommitPlan {
+        let plan = CommitPlan {
             from,
             counter: submit.counter,
-            conversation: submit.conversation,
+            conversation,
             epoch: submit.epoch,
             commit: submit.commit,
             members: members(&next.members),
@@ -84,7 +96,8 @@ impl Requests {
             welcome: submit.welcome,
             group_info: next.group_info,
             tree: next.tree,
-        })))
+        };
+        Ok(Planned::Now(Box::new(plan), place))
     }
 
     pub(super) async fn commits(

@@ -9,7 +9,7 @@ use gureum_proto::{AccountId, Code, ConversationId, MemberLog, Refusal, Response
 
 use super::conversations::GROUP_READS_MAX;
 use super::{Answer, Failure, Requests, invalid};
-use crate::mls::{self, CommitError};
+use crate::mls::{self, CommitError, FollowedGroup, MlsError, StoredGroup};
 use crate::router::{Change, Changed, LeavePlan};
 use crate::session::Authenticated;
 use crate::store::record::{ConversationHead, Removals};
@@ -47,17 +47,28 @@ impl Requests {
             return Ok(None);
         }
         let (head, group_info, tree) = self.member_group(from, conversation)?;
+        let stored = StoredGroup { conversation, epoch: head.epoch, group_info: &group_info, tree: &tree };
+        let group = self.follow(&stored)?;
         let by = (from.account(), from.device());
-        let checked = self.by_logs(|logs| mls::check_leave(conversation, &group_info, &tree, &leave, by, logs))?;
-        checked.map_err(|error| match error {
-            CommitError::Stored(error) => {
-                tracing::error!(%error, %conversation, "a stored group is not readable");
-                Refusal::new(Code::Internal)
-            }
+        let checked = self.by_logs(|logs| mls::check_leave(&group, &leave, by, logs));
+        self.followed.keep(group);
+        checked?.map_err(|error| match error {
+            CommitError::Stored(error) => unreadable(conversation, &error),
             CommitError::Invalid(why) => invalid(why),
             CommitError::Epoch { .. } => Refusal::new(Code::EpochConflict),
         })?;
         Ok(Some(LeavePlan { from, conversation, epoch: head.epoch, leave }))
+    }
+
+    /// The public group of what is stored: as it was verified before, or else read and verified. Whoever takes it puts it
+    /// back, or what has become of it.
+    pub(super) fn follow(&self, stored: &StoredGroup<'_>) -> Result<FollowedGroup, Refusal> {
+        if let Some(group) = self.followed.take(stored) {
+            self.metrics.groups_memory.increment(1);
+            return Ok(group);
+        }
+        self.metrics.groups_store.increment(1);
+        FollowedGroup::read(stored).map_err(|error| unreadable(stored.conversation, &error))
     }
 
     pub(super) async fn member_logs(
@@ -89,6 +100,12 @@ impl Requests {
         })
         .await
     }
+}
+
+/// A bug, or a damaged disk.
+pub(super) fn unreadable(conversation: ConversationId, error: &MlsError) -> Refusal {
+    tracing::error!(%error, %conversation, "a stored group is not readable");
+    Refusal::new(Code::Internal)
 }
 
 fn accounts(head: &ConversationHead) -> BTreeSet<AccountId> {

@@ -75,6 +75,7 @@ impl Sync {
             }
             let learned = self.vault.call(move |vault| vault.learn_account(&found, log_from)).await?;
             if !learned.more {
+                self.looked_up.note(learned.contact.account);
                 return Ok(learned.contact);
             }
             log_from = learned.contact.log.length();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use gureum_proto::{AccountId, Code, ConversationId, Handle, Request, Response};
+use bytes::Bytes;
+use gureum_proto::{AccountId, Code, ConversationId, DeviceId, Handle, Request, Response};
 
 use super::commits::Submitted;
 use super::{ClientError, Sync};
@@ -79,6 +80,13 @@ pub struct GroupAnswer {
 
 type Found = Vec<(Handle, AccountId)>;
 type Failed = Vec<(Handle, String)>;
+
+/// What a claim has brought of an account, and for what.
+struct Claimed {
+    account: AccountId,
+    intents: Vec<IntentId>,
+    packages: Vec<(DeviceId, Bytes)>,
+}
 
 /// A command that is kept in the vault.
 #[derive(Debug)]
@@ -185,15 +193,15 @@ impl Sync {
 
     /// The accounts of some handles as the server has them now, and of whom there is none: whoever brings somebody in is told
     /// first of a handle that has moved since it was looked up. Where the server wants to be left alone, those who are known
-    /// here are meant.
+    /// here are meant; they come last, so that a repeated command gets further among the others.
     async fn ask_for_all(&self, who: Vec<Handle>) -> Result<(Found, Failed), ClientError> {
+        let handles = who.clone();
+        let known = self.vault.call(move |vault| vault.contacts_by_handle(&handles)).await?;
+        let (known, unknown): (Vec<_>, Vec<_>) = who.into_iter().zip(known).partition(|(_, known)| known.is_some());
         let (mut found, mut failed) = (Vec::new(), Vec::new());
-        for handle in who {
+        for (handle, known) in unknown.into_iter().chain(known) {
             let contact = match self.find(&handle).await {
-                Err(error) if error.is_refused_for_now() => {
-                    let known = handle.clone();
-                    self.vault.call(move |vault| vault.contact_by_handle(&known)).await?.ok_or(error)
-                }
+                Err(error) if error.is_refused_for_now() => known.ok_or(error),
                 contact => contact,
             };
             sort_in(handle, contact, &mut found, &mut failed)?;
@@ -215,14 +223,16 @@ impl Sync {
         })
     }
 
-    /// Claims KeyPackages of those who are to be added, by their device logs as they are now. Where the server wants to be
-    /// left alone, what it has given will do for a commit.
+    /// Claims KeyPackages of those who are to be added, by their device logs as they are now, or were a moment ago. Where the
+    /// server wants to be left alone, what it has given will do for a commit.
     async fn claim_for_intents(&self, conversation: ConversationId) -> Result<(), ClientError> {
         let wanting = self.vault.call(move |vault| vault.intents_without_packages(conversation)).await?;
         let mut open = BTreeMap::new();
         for (intent, account) in wanting {
-            match self.learn_account(account).await {
-                Ok(_) => open.entry(account).or_insert_with(Vec::new).push(intent),
+            let learned =
+                if self.looked_up.is_fresh(account) { Ok(()) } else { self.learn_account(account).await.map(drop) };
+            match learned {
+                Ok(()) => open.entry(account).or_insert_with(Vec::new).push(intent),
                 Err(error) if error.is_refused_for_now() && !open.is_empty() => break,
                 Err(error) if error.is_confined() && !error.is_refused_for_now() => {
                     self.give_up_intents(vec![intent], error.to_string()).await?;
@@ -241,21 +251,20 @@ impl Sync {
             let asked = if alone { vec![first] } else { open.keys().copied().collect() };
             match self.claim_if_any(asked.clone()).await {
                 Ok(claimed) => {
-                    let before = open.len();
+                    let mut answered = Vec::new();
                     for account in asked {
                         let packages: Vec<_> = claimed.of(account).collect();
-                        if packages.is_empty() && !claimed.missing.contains(&account) {
-                            continue;
-                        }
-                        has_claimed |= !packages.is_empty();
-                        for intent in open.remove(&account).unwrap_or_default() {
-                            let packages = packages.clone();
-                            self.vault.call(move |vault| vault.put_packages(intent, &packages)).await?;
+                        if !packages.is_empty() || claimed.missing.contains(&account) {
+                            let intents = open.remove(&account).unwrap_or_default();
+                            answered.push(Claimed { account, intents, packages });
                         }
                     }
-                    if open.len() == before {
+                    if answered.is_empty() {
                         return Err(ClientError::Mismatched);
                     }
+                    let (keeps_any, waiting) = self.put_claimed(answered).await?;
+                    has_claimed |= keeps_any;
+                    waits = waiting.or(waits);
                 }
                 Err(error) if !error.is_confined() && !error.is_refused_for_now() => return Err(error),
                 Err(_) if asked.len() > 1 => alone = true,
@@ -273,6 +282,40 @@ impl Sync {
             Some(error) if !has_claimed => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps what one claim has brought. A device that is not in the log as it is held here may have been added after its
+    /// account was looked up: then that is looked up again first. Returns whether there is any to be kept, and why some have
+    /// to wait, if they have.
+    async fn put_claimed(&self, claimed: Vec<Claimed>) -> Result<(bool, Option<ClientError>), ClientError> {
+        let of = |claimed: &Claimed| {
+            let account = claimed.account;
+            claimed.packages.iter().map(move |(device, _)| (account, *device)).collect::<Vec<_>>()
+        };
+        let devices: Vec<_> = claimed.iter().flat_map(of).collect();
+        let unlisted = self.vault.call(move |vault| vault.unlisted(&devices)).await?;
+        let (mut kept, mut waits) = (Vec::new(), None);
+        for Claimed { account, intents, packages } in claimed {
+            if unlisted.contains(&account) {
+                match self.learn_account(account).await {
+                    Ok(_) => (),
+                    // They are claimed again.
+                    Err(error) if error.is_refused_for_now() => {
+                        waits = Some(error);
+                        continue;
+                    }
+                    Err(error) if error.is_confined() => {
+                        self.give_up_intents(intents, error.to_string()).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            kept.extend(intents.into_iter().map(|intent| (intent, packages.clone())));
+        }
+        let keeps_any = kept.iter().any(|(_, packages)| !packages.is_empty());
+        self.vault.call(move |vault| vault.put_packages(&kept)).await?;
+        Ok((keeps_any, waits))
     }
 
     async fn give_up_intents(&self, intents: Vec<IntentId>, why: String) -> Result<(), ClientError> {

@@ -74,7 +74,7 @@ impl Person {
         for (intent, account) in self.vault.intents_without_packages(talk).unwrap() {
             self.learn(relay, account);
             let packages = relay.accounts.get_mut(&account).unwrap().packages.pop();
-            self.vault.put_packages(intent, &packages.into_iter().collect::<Vec<_>>()).unwrap();
+            self.vault.put_packages(&[(intent, packages.into_iter().collect())]).unwrap();
         }
         self.vault.commit_intents(talk).unwrap()
     }
@@ -339,7 +339,7 @@ fn three_to_add(
     people.iter().for_each(|person| a.learn(relay, person.account));
     let mallory = &mut people[0];
     let claimed = (mallory.device, package(mallory));
-    a.vault.put_packages(ids[0], &[claimed]).unwrap();
+    a.vault.put_packages(&[(ids[0], vec![claimed])]).unwrap();
     ids
 }
 
@@ -387,6 +387,46 @@ fn of_several_whom_the_server_refuses_together_those_are_added_who_can_be() {
     let alone = a.prepare(&mut relay, talk).unwrap();
     assert!(!a.vault.settle_commit(talk, alone.counter, &invalid).unwrap(), "nothing is left of it");
     assert!(matches!(a.vault.take_outcomes(&renames).unwrap()[..], [(_, IntentOutcome::Refused(_))]));
+}
+
+#[test]
+fn key_packages_of_one_claim_are_judged_each_by_itself() {
+    let (mut relay, mut a, _, _, talk) = three();
+    let (dora, erin) = (Person::register(&mut relay, "dora"), Person::register(&mut relay, "erin"));
+    for account in [dora.account, erin.account] {
+        a.learn(&relay, account);
+    }
+    let ids = a.vault.intend(talk, &[Intent::Add(dora.account), Intent::Add(erin.account)]).unwrap();
+    let mut claim = |account: AccountId| relay.accounts.get_mut(&account).unwrap().packages.pop().unwrap();
+    let (good, (device, bytes)) = (claim(dora.account), claim(erin.account));
+    // Bytes that were found good say nothing of others.
+    assert!(a.inside(|work| work.check_group_package(erin.account, device, &bytes)).unwrap().is_ok());
+    let mut bad = bytes.to_vec();
+    *bad.last_mut().unwrap() ^= 1;
+    a.vault.put_packages(&[(ids[0], vec![good]), (ids[1], vec![(device, bad.into())])]).unwrap();
+    let submit = a.vault.commit_intents(talk).unwrap().unwrap();
+    assert!(relay.submit(&mut a, &submit));
+    let outcomes = a.vault.take_outcomes(&ids).unwrap();
+    assert_eq!(outcomes[0], (ids[0], IntentOutcome::Done));
+    assert!(matches!(&outcomes[1].1, IntentOutcome::Refused(_)), "{outcomes:?}");
+    assert!(a.accounts(talk).contains(&dora.account) && !a.accounts(talk).contains(&erin.account));
+}
+
+#[test]
+fn a_key_package_that_was_good_is_refused_when_its_device_is_revoked() {
+    let (mut relay, mut a, _, _, _) = three();
+    let mut dora = Person::register(&mut relay, "dora");
+    let mut second = Person::link(&mut relay, &dora);
+    a.learn(&relay, dora.account);
+    let package = second.vault.make_last_resort().unwrap();
+    let (account, device) = (second.account, second.device);
+    let check = |a: &mut Person| a.inside(|work| work.check_group_package(account, device, &package)).unwrap();
+    assert!(check(&mut a).is_ok());
+    assert_eq!(a.vault.unlisted(&[(account, device)]).unwrap(), BTreeSet::new());
+    dora.revoke(&mut relay, device);
+    a.learn(&relay, account);
+    assert!(check(&mut a).is_err());
+    assert_eq!(a.vault.unlisted(&[(account, dora.device), (account, device)]).unwrap(), BTreeSet::from([account]));
 }
 
 #[track_caller]

@@ -81,7 +81,7 @@ impl Talk {
 
     fn check_leave(&self, signed: &SignedLeave, from: &Device) -> Result<(), CommitError> {
         let from = (from.identity.account, from.identity.device);
-        check_leave(self.id, &self.view.group_info, &self.view.tree, signed, from, &self.logs())
+        check_leave(&self.read().unwrap(), signed, from, &self.logs())
     }
 }
 
@@ -126,7 +126,7 @@ fn admins_add_people_and_others_do_not() {
     let apply = |talk: &Talk, handover: &Handover, device: &Device| {
         let (epoch, sender) = (1, device.identity);
         let submitted = Submitted { epoch, commit: &handover.commit, group_info: &handover.group_info, sender };
-        apply_commit(talk.id, &talk.view.group_info, &talk.view.tree, &submitted, &logs)
+        apply_commit(&mut talk.read().unwrap(), &submitted, &logs)
     };
     let (alice, bob) = (&talk.alice.devices[0], &talk.bob.devices[0]);
     let (handover, _) = commit!(talk.groups[1], bob, propose_adds([carol.devices[0].key_package()]));
