@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, Ready, Register, ServerUrl};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -40,7 +40,7 @@ use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
     Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, NewProfile, ReadMark, Resolved, SentMessage,
-    Settings, StoredEvent, Target, Vault, With,
+    Settings, StoredEvent, Target, Vault, VaultError, With,
 };
 use driver::Driver;
 use life::Proven;
@@ -55,6 +55,8 @@ pub struct Client {
     home: PathBuf,
     vault: VaultHandle,
     identity: Arc<Identity>,
+    /// Wakes the sessions when a person has decided something for all their devices.
+    decided: watch::Sender<()>,
 }
 
 /// What a registration leaves to be shown.
@@ -186,7 +188,8 @@ impl Client {
 
     fn new(ground: Ground, home: &Path, vault: Vault, identity: Identity) -> Result<Self, ClientError> {
         let vault = VaultHandle::start(vault, ground.work)?;
-        Ok(Self { ground, home: home.to_owned(), vault, identity: Arc::new(identity) })
+        let decided = watch::Sender::new(());
+        Ok(Self { ground, home: home.to_owned(), vault, identity: Arc::new(identity), decided })
     }
 
     /// Forgets the recovery words, which a person has seen now. Until then [`Self::register`] shows them again: a
@@ -221,6 +224,7 @@ impl Client {
             reconnect: options.reconnect,
             lock,
             out,
+            decided: self.decided.subscribe(),
             quit: quit.clone(),
         };
         let task = TaskTracker::new();
@@ -348,7 +352,7 @@ impl Client {
     /// # Errors
     /// The database failed.
     pub async fn set_receipts(&self, on: bool) -> Result<(), ClientError> {
-        self.vault.call(move |vault| vault.set_receipts(on)).await
+        self.decide(move |vault| vault.set_receipts(on)).await
     }
 
     /// Turns typing indicators on or off: both whether others are told that this person types, and whether their typing
@@ -357,7 +361,17 @@ impl Client {
     /// # Errors
     /// The database failed.
     pub async fn set_typing(&self, on: bool) -> Result<(), ClientError> {
-        self.vault.call(move |vault| vault.set_typing(on)).await
+        self.decide(move |vault| vault.set_typing(on)).await
+    }
+
+    /// The sessions that run tell the other devices at once; without any, the next one does.
+    async fn decide(
+        &self,
+        decision: impl FnOnce(&mut Vault) -> Result<(), VaultError> + Send + 'static,
+    ) -> Result<(), ClientError> {
+        self.vault.call(decision).await?;
+        self.decided.send_replace(());
+        Ok(())
     }
 
     /// The digits to compare with another person's.

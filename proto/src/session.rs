@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
 
-use crate::convert::{PayloadError, bounded, filled, id, raw, schema};
+use crate::convert::{PayloadError, bounded, filled, fixed, id, raw, schema};
 use crate::hello::{Hello, Position};
 use crate::limits::{
     CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX,
@@ -134,6 +134,8 @@ pub struct Ready {
     pub sends_in_flight_max: u32,
     /// Whether the digest of epochs differed.
     pub epochs_differ: bool,
+    /// [`crate::epochs_digest`] of what the server has; `None` from a server that does not say.
+    pub epochs_digest: Option<[u8; 32]>,
     /// Entries of the account's device log.
     pub log_entries: u64,
     /// One-time KeyPackages left of this device.
@@ -435,11 +437,16 @@ impl Ready {
             key_packages_left: self.key_packages_left,
             last_resort_used: self.last_resort_used,
             stale: self.stale,
+            epochs_digest: self.epochs_digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
         }
     }
 
     fn read(payload: Bytes) -> Result<Self, PayloadError> {
         let message = schema::Ready::decode(payload)?;
+        let epochs_digest = match message.epochs_digest.len() {
+            0 => None,
+            _ => Some(fixed(&message.epochs_digest, "epochs digest")?),
+        };
         Ok(Self {
             server_time_ms: message.server_time_ms,
             retention_ms: message.retention_ms,
@@ -448,6 +455,7 @@ impl Ready {
             accepted_counter: message.accepted_counter,
             sends_in_flight_max: message.sends_in_flight_max,
             epochs_differ: message.epochs_differ,
+            epochs_digest,
             log_entries: message.log_entries,
             key_packages_left: message.key_packages_left,
             last_resort_used: message.last_resort_used,

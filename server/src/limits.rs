@@ -260,6 +260,10 @@ pub const LINK_MS_MAX: u64 = 10 * 60 * 1_000;
 /// How long a request that answers a link is held open for the countersignature, in milliseconds.
 pub const LINK_REPLY_MS_MAX: u64 = 30_000;
 
+/// For how long a device that has answered a link may keep the account's others from answering it, in milliseconds: until its
+/// person has compared the digits.
+pub const LINK_ANSWER_MS_MAX: u64 = 2 * 60 * 1_000;
+
 /// How long a device that has been added waits for what it is to be handed, in milliseconds. Without it goes on as well.
 pub const LINK_BUNDLE_MS_MAX: u64 = 10_000;
 
@@ -275,6 +279,7 @@ pub const fn links_memory_bytes_max() -> usize {
 }
 
 const _: () = assert!(LINK_BUNDLES_BYTES_MAX >= gureum_wire::limits::LINKED_BYTES_MAX);
+const _: () = assert!(LINK_REPLY_MS_MAX < LINK_ANSWER_MS_MAX && LINK_ANSWER_MS_MAX < LINK_MS_MAX);
 const _: () = assert!(LINKS_MAX < UNPROVEN_MAX && LINKS_PER_ADDRESS_MAX < UNPROVEN_PER_ADDRESS_MAX, "others get in");
 
 /// Request streams that one connection may have open.

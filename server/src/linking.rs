@@ -11,7 +11,9 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, Code, DeviceId, Link, LinkId, Refusal};
 use tokio::sync::oneshot;
 
-use crate::limits::{LINK_BUNDLES_BYTES_MAX, LINK_MS_MAX, LINKS_MAX, LINKS_PER_ACCOUNT_MAX, LINKS_PER_ADDRESS_MAX};
+use crate::limits::{
+    LINK_ANSWER_MS_MAX, LINK_BUNDLES_BYTES_MAX, LINK_MS_MAX, LINKS_MAX, LINKS_PER_ACCOUNT_MAX, LINKS_PER_ADDRESS_MAX,
+};
 use crate::session::Authenticated;
 
 /// When there may be room again.
@@ -51,6 +53,10 @@ struct Waiting {
 struct Answer {
     by: Authenticated,
     payload: Bytes,
+    /// When it came.
+    at_ms: u64,
+    /// Who has answered was revoked since, and adds nothing any more.
+    is_void: bool,
     /// Who waits for the reply.
     asked: Option<oneshot::Sender<Bytes>>,
 }
@@ -118,10 +124,11 @@ impl Linking {
     }
 
     /// Tells the device that waits of an answer. Its reply comes out of what is returned, which ends without one if the
-    /// link does. Who has answered may answer again, others may not.
+    /// link does. Who has answered may answer again; another device of the account once who has answered is revoked, or has
+    /// said nothing more for a while; other accounts may not, for the new device listens to one alone.
     ///
     /// # Errors
-    /// None waits, another device has answered, the device is in the log already, or the account answers too many.
+    /// None waits, another device has answered, who answers was revoked, the device is in the log already, or the account answers too many.
     pub(crate) fn answer(
         &self,
         link: LinkId,
@@ -133,14 +140,14 @@ impl Linking {
         let of_account = links.iter().filter(|(_, waiting)| waiting.answered_by() == Some(by.account()));
         let others = of_account.filter(|(id, _)| **id != link).count();
         let waiting = links.get_mut(&link).ok_or_else(gone)?;
-        if waiting.is_logged || waiting.answer.as_ref().is_some_and(|answer| answer.by != by) {
+        if waiting.is_logged || waiting.answer.as_ref().is_some_and(|answer| !answer.gives_way_to(by, now_ms)) {
             return Err(gone());
         }
         if others >= LINKS_PER_ACCOUNT_MAX {
             return Err(Refusal::new(Code::RateLimited).retry_after_ms(RETRY_AFTER_MS));
         }
         let (asked, reply) = oneshot::channel();
-        waiting.answer = Some(Answer { by, payload, asked: Some(asked) });
+        waiting.answer = Some(Answer { by, payload, at_ms: now_ms, is_void: false, asked: Some(asked) });
         waiting.tell();
         Ok(reply)
     }
@@ -151,6 +158,18 @@ impl Linking {
             if waiting.device == device && waiting.answered_by() == Some(account) && !waiting.is_logged {
                 waiting.is_logged = true;
                 waiting.tell();
+            }
+        }
+    }
+
+    /// An account's log has revoked a device: what it has answered adds nothing any more, and another one may answer.
+    pub(crate) fn revoked(&self, account: AccountId, device: DeviceId, now_ms: u64) {
+        for waiting in self.lock(now_ms).values_mut() {
+            let is_theirs = |answer: &&mut Answer| (answer.by.account(), answer.by.device()) == (account, device);
+            if !waiting.is_logged
+                && let Some(answer) = waiting.answer.as_mut().filter(is_theirs)
+            {
+                (answer.is_void, answer.asked) = (true, None);
             }
         }
     }
@@ -227,8 +246,8 @@ impl Waiting {
         match (&self.bundle, &self.answer) {
             (Some(bundle), _) => listener.finished(bundle.clone()),
             (None, _) if self.is_logged => listener.logged(),
-            (None, Some(answer)) => listener.answered(answer.payload.clone()),
-            (None, None) => {}
+            (None, Some(answer)) if !answer.is_void => listener.answered(answer.payload.clone()),
+            (None, _) => {}
         }
     }
 
@@ -238,6 +257,17 @@ impl Waiting {
 
     fn is_heard_by(&self, listener: &Arc<dyn LinkListener>) -> bool {
         self.listener.as_ref().is_some_and(|known| Arc::ptr_eq(known, listener))
+    }
+}
+
+impl Answer {
+    /// Whether another one may take its place.
+    fn gives_way_to(&self, by: Authenticated, now_ms: u64) -> bool {
+        if by == self.by {
+            return !self.is_void;
+        }
+        let is_old = self.at_ms.saturating_add(LINK_ANSWER_MS_MAX) <= now_ms;
+        by.account() == self.by.account() && (self.is_void || is_old)
     }
 }
 

@@ -375,6 +375,7 @@ impl Session {
             accepted_counter: facts.accepted_counter,
             sends_in_flight_max: SENDS_IN_FLIGHT_MAX,
             epochs_differ: claim.epochs_digest.is_some_and(|digest| digest != facts.epochs_digest),
+            epochs_digest: Some(facts.epochs_digest),
             log_entries: facts.log_entries,
             key_packages_left: facts.key_packages_left,
             last_resort_used: facts.last_resort_used,

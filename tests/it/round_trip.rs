@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource, Resolved, Target};
 use gureum_client::{
-    Client, ClientError, ClientEvent, Ground, Inbox, LinkStep, NewAccount, NewDevice, SessionOptions, Sockets, Work,
+    Client, ClientError, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, LinkStep, NewAccount, NewDevice,
+    SessionOptions, Sockets, Work,
 };
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground as ServerGround, Node};
@@ -64,6 +65,10 @@ struct Place {
 
 impl Place {
     async fn start() -> Self {
+        Box::pin(Self::start_with(None)).await
+    }
+
+    async fn start_with(retention: Option<&str>) -> Self {
         // In memory where there is such a place: a server writes down every few seconds what time it is.
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -74,6 +79,7 @@ impl Place {
             data_dir: Some(homes.path().join("server").to_str().unwrap().to_owned()),
             listen: Some(SERVER.to_string()),
             registration: Some("open".to_owned()),
+            retention: retention.map(str::to_owned),
             ..Flags::default()
         };
         let config = Config::load(&flags, |_| None, |_| Err(io::ErrorKind::NotFound.into())).unwrap();
@@ -152,18 +158,46 @@ async fn read(client: &Client, with: &str) {
     Box::pin(session.close()).await;
 }
 
-/// Connects, and returns how long it was, from the first packet on, until all that had waited was taken.
-async fn come_back(client: &Client, options: SessionOptions) -> Duration {
-    let began = Instant::now();
-    let mut session = client.session(options).unwrap();
-    let took = loop {
+async fn change(client: &Client, command: GroupCommand) {
+    let mut session = client.session(ONCE).unwrap();
+    let commands = session.commands();
+    let answer = Box::pin(session.finish(commands.group(command))).await.unwrap();
+    assert_eq!((answer.failed, answer.refused), (Vec::new(), None));
+    drop(commands);
+    Box::pin(session.close()).await;
+}
+
+/// Makes a group with Alice.
+async fn group_with_alice(client: &Client, name: &str) {
+    let (name, who) = (name.to_owned(), vec!["alice".parse().unwrap()]);
+    change(client, GroupCommand::Create { name, who }).await;
+}
+
+async fn rename(client: &Client, from: &str, to: &str) {
+    change(client, GroupCommand::Rename { group: from.parse().unwrap(), name: to.to_owned() }).await;
+}
+
+async fn groups(client: &Client) -> Vec<String> {
+    client.groups().await.unwrap().into_iter().map(|group| group.name).collect()
+}
+
+async fn caught_up(session: &mut ClientSession) {
+    loop {
         match session.next().await {
-            Some(ClientEvent::CaughtUp) => break began.elapsed(),
+            Some(ClientEvent::CaughtUp) => return,
             Some(ClientEvent::Disconnected { error, .. } | ClientEvent::Stopped(error)) => panic!("{error}"),
             Some(_) => (),
             None => panic!("it has ended"),
         }
-    };
+    }
+}
+
+/// Connects, and returns how long it was, from the first packet on, until all that had waited was taken.
+async fn come_back(client: &Client, options: SessionOptions) -> Duration {
+    let began = Instant::now();
+    let mut session = client.session(options).unwrap();
+    caught_up(&mut session).await;
+    let took = began.elapsed();
     Box::pin(session.close()).await;
     took
 }
@@ -192,11 +226,24 @@ async fn settled(place: &Place) -> [Client; 3] {
     send(&bob, "alice", "before the tablet").await;
     come_back(&alice, ONCE).await;
     let tablet = place.link(3, &alice).await;
+    settle(&[&tablet, &alice, &bob]).await;
+    [alice, tablet, bob]
+}
+
+async fn settle(clients: &[&Client]) {
     for _ in 0..4 {
-        for client in [&tablet, &alice, &bob] {
+        for client in clients {
             come_back(client, ONCE).await;
         }
     }
+}
+
+/// The same, in a group that Bob has made.
+async fn settled_in_a_group(place: &Place) -> [Client; 3] {
+    let [alice, tablet, bob] = Box::pin(settled(place)).await;
+    group_with_alice(&bob, "trip").await;
+    settle(&[&tablet, &alice, &bob]).await;
+    assert_eq!(groups(&tablet).await, ["trip"]);
     [alice, tablet, bob]
 }
 
@@ -219,6 +266,67 @@ fn a_device_that_comes_back_after_hours_is_in_step_after_one_round_trip_and_its_
         assert!(took >= 2 * ROUND_TRIP && took < 3 * ROUND_TRIP, "{took:?}");
         assert_eq!(texts(&tablet).await, ["one", "two", "three", "four"]);
         assert_eq!(unread(&tablet, "bob").await, 0, "what was read elsewhere is read");
+        place.node.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn commits_and_a_welcome_that_wait_in_the_inbox_cost_no_round_trip_more() {
+    in_virtual_time(async || {
+        let place = Box::pin(Place::start()).await;
+        let [_, tablet, bob] = Box::pin(settled_in_a_group(&place)).await;
+        tokio::time::sleep(HOUR).await;
+        rename(&bob, "trip", "voyage").await;
+        send(&bob, "voyage", "of the next epoch").await;
+        group_with_alice(&bob, "walk").await;
+        tokio::time::sleep(HOUR).await;
+
+        let took = Box::pin(come_back(&tablet, STAYS)).await;
+        assert!(took >= 2 * ROUND_TRIP && took < 3 * ROUND_TRIP, "{took:?}");
+        assert_eq!(groups(&tablet).await, ["voyage", "walk"]);
+        let history = tablet.history(None, 100).await.unwrap();
+        let is_said = |item: &HistoryItem| matches!(item, HistoryItem::Message(it) if it.text == "of the next epoch");
+        assert!(history.iter().any(is_said), "{history:?}");
+        place.node.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn commits_that_the_inbox_has_lost_are_looked_for() {
+    in_virtual_time(async || {
+        let place = Box::pin(Place::start_with(Some("2h"))).await;
+        let [_, tablet, bob] = Box::pin(settled_in_a_group(&place)).await;
+        rename(&bob, "trip", "voyage").await;
+        tokio::time::sleep(3 * HOUR).await;
+
+        let took = Box::pin(come_back(&tablet, STAYS)).await;
+        // The list, and the commits of the conversation that it shows to be ahead.
+        assert!(took >= 4 * ROUND_TRIP, "{took:?}");
+        assert_eq!(groups(&tablet).await, ["voyage"]);
+        place.node.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn what_one_device_decides_while_its_session_runs_the_others_hear_at_once() {
+    in_virtual_time(async || {
+        let place = Box::pin(Place::start()).await;
+        let [alice, tablet, _] = Box::pin(settled(&place)).await;
+        let mut sessions = Vec::new();
+        for client in [&alice, &tablet] {
+            let mut session = client.session(STAYS).unwrap();
+            caught_up(&mut session).await;
+            sessions.push(session);
+        }
+        // Whatever was owed from before has gone out.
+        tokio::time::sleep(HOUR).await;
+        alice.set_typing(false).await.unwrap();
+        // To the server and on to the tablet is one; nothing is said together with what may come later.
+        tokio::time::sleep(2 * ROUND_TRIP).await;
+        assert!(!tablet.settings().await.unwrap().typing);
+        for session in sessions {
+            Box::pin(session.close()).await;
+        }
         place.node.stop().await.unwrap();
     });
 }

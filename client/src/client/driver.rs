@@ -8,7 +8,7 @@ use std::time::Duration;
 use gureum_proto::Code;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,8 @@ pub(crate) struct Driver {
     pub(crate) reconnect: bool,
     pub(crate) lock: Option<ReceiverLock>,
     pub(crate) out: mpsc::Sender<ClientEvent>,
+    /// Changes when a person has decided something for all their devices.
+    pub(crate) decided: watch::Receiver<()>,
     /// The caller is done; matters while no connection stands.
     pub(crate) quit: CancellationToken,
 }
@@ -74,10 +76,10 @@ impl Driver {
     /// Runs until the caller drops its commands, or something fails for good.
     pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
-        let mut displaced = Displaced::default();
+        let (mut displaced, mut decided) = (Displaced::default(), self.decided.clone());
         loop {
             let started = Instant::now();
-            let (error, asked) = match self.connection(&mut commands).await {
+            let (error, asked) = match self.connection(&mut commands, &mut decided).await {
                 End::Quit => return,
                 End::Drain(wait) => (stopping(), wait),
                 End::Failed(error) => {
@@ -102,14 +104,14 @@ impl Driver {
         }
     }
 
-    async fn connection(&self, commands: &mut mpsc::Receiver<Command>) -> End {
+    async fn connection(&self, commands: &mut mpsc::Receiver<Command>, decided: &mut watch::Receiver<()>) -> End {
         let connected = tokio::select! {
             biased;
             () = self.quit.cancelled() => return End::Quit,
             connected = self.connect() => connected,
         };
         match connected {
-            Ok(session) => session.run(commands).await,
+            Ok(session) => session.run(commands, decided).await,
             Err(error) => End::Failed(error),
         }
     }

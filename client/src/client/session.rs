@@ -13,7 +13,7 @@ use std::time::Duration;
 use gureum_proto::{ConversationId, DeliveryFrame, Notice, Ready};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -70,10 +70,15 @@ pub(crate) struct Session<'a> {
     options: SessionKind,
     /// Something may have changed of which no inbox entry tells.
     must_compare: bool,
+    /// The digest of the server's epochs when this connection began, where it was not this device's: what waits in the inbox
+    /// may be all that it lacks.
+    differs_from: Option<[u8; 32]>,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
     tidied: bool,
+    /// Keys may be due to be renewed, which waits until it is told that the inbox is taken.
+    may_renew: bool,
     caught_up_told: bool,
     /// Commands that wait until the inbox is taken.
     deferred: VecDeque<Command>,
@@ -127,10 +132,12 @@ impl<'a> Session<'a> {
             events,
             out,
             options,
-            must_compare: ready.epochs_differ,
+            must_compare: ready.epochs_differ && ready.epochs_digest.is_none(),
+            differs_from: ready.epochs_digest.filter(|_| ready.epochs_differ),
             ahead: Vec::new(),
             caught_up: false,
             tidied: false,
+            may_renew: false,
             caught_up_told: false,
             deferred: VecDeque::new(),
             handed_over: 0,
@@ -163,10 +170,15 @@ impl<'a> Session<'a> {
         session
     }
 
-    /// Works until the connection or the caller ends it, then closes.
-    pub(crate) async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> End {
+    /// Works until the connection or the caller ends it, then closes. `decided` says that a person has changed what all their
+    /// devices are to be told.
+    pub(crate) async fn run(
+        mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        decided: &mut watch::Receiver<()>,
+    ) -> End {
         let end = loop {
-            match self.step(commands).await {
+            match self.step(commands, decided).await {
                 Ok(None) => (),
                 Ok(Some(end)) => break end,
                 Err(error) => break self.drain.map_or(End::Failed(error), End::Drain),
@@ -195,10 +207,17 @@ impl<'a> Session<'a> {
         end
     }
 
-    async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<Option<End>, ClientError> {
+    async fn step(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        decided: &mut watch::Receiver<()>,
+    ) -> Result<Option<End>, ClientError> {
         self.flush().await?;
         self.answer_settled_elsewhere().await?;
         self.tell_caught_up().await;
+        if self.may_renew {
+            self.renew_keys().await?;
+        }
         self.answer_sent_reads();
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
@@ -226,6 +245,7 @@ impl<'a> Session<'a> {
                 None if self.deferred.is_empty() => return Ok(Some(End::Quit)),
                 None => self.deferred.clear(),
             },
+            Ok(()) = decided.changed() => self.tell_decided().await?,
             () = at(outbox_again) => {
                 (self.outbox_again, self.outbox_due, self.handed_over) = (None, true, 0);
             }
@@ -340,8 +360,7 @@ impl<'a> Session<'a> {
         }
         // In the middle of a session; at its start that is done after catching up.
         if self.caught_up && has_joined {
-            let renewed = self.sync.renew_keys().await?;
-            self.mend_unless_done(renewed);
+            self.renew_keys().await?;
         }
         if self.caught_up && is_unlisted {
             self.compare().await?;

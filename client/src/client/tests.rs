@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod confined;
+mod leaving;
 mod looked_up;
 mod moved;
 mod noticed;

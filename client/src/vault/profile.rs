@@ -73,13 +73,6 @@ impl Vault {
     pub fn hello_claim(&mut self, subscribe: bool) -> Result<HelloClaim, VaultError> {
         self.write(|work| {
             let account = work.identity.account;
-            let sql = format!(
-                "SELECT id, epoch FROM conversation WHERE epoch > 0 AND state NOT IN (0, {REPLACED}) ORDER BY id"
-            );
-            let mut statement = work.connection.prepare_cached(&sql)?;
-            let rows = statement
-                .query_map([], |row| Ok((ConversationId::from_bytes(row.get(0)?), row.get(1)?)))?
-                .collect::<Result<Vec<(_, u64)>, _>>()?;
             let log_entries = load_log(work.connection, account)?.map_or(0, |log| log.length());
             Ok(HelloClaim {
                 server_name: work.identity.server.host.clone(),
@@ -87,12 +80,31 @@ impl Vault {
                 device: work.identity.device,
                 subscribe,
                 cursor: work.cursor()?,
-                epochs_digest: Some(epochs_digest(rows)),
+                epochs_digest: Some(held_epochs(work.connection)?),
                 log_entries,
                 life: Some(life::claim(work)?),
             })
         })
     }
+
+    /// The digest over the conversations and their epochs as they are now: what a Hello claims, and what the server's own is
+    /// held against.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn epochs_digest(&mut self) -> Result<[u8; 32], VaultError> {
+        self.read(|connection, _| held_epochs(connection))
+    }
+}
+
+fn held_epochs(connection: &Connection) -> Result<[u8; 32], VaultError> {
+    let sql =
+        format!("SELECT id, epoch FROM conversation WHERE epoch > 0 AND state NOT IN (0, {REPLACED}) ORDER BY id");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement
+        .query_map([], |row| Ok((ConversationId::from_bytes(row.get(0)?), row.get(1)?)))?
+        .collect::<Result<Vec<(_, u64)>, _>>()?;
+    Ok(epochs_digest(rows))
 }
 
 impl Profile {

@@ -79,8 +79,8 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 3]>()).prop_map(
-        |(numbers, head, small, flags)| {
+    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 3]>(), any::<Option<[u8; 32]>>()).prop_map(
+        |(numbers, head, small, flags, epochs_digest)| {
             let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
             let [epochs_differ, last_resort_used, stale] = flags;
             Ready {
@@ -91,6 +91,7 @@ fn ready() -> impl Strategy<Value = Ready> {
                 accepted_counter,
                 sends_in_flight_max: small.0,
                 epochs_differ,
+                epochs_digest,
                 log_entries,
                 key_packages_left: small.1,
                 last_resort_used,

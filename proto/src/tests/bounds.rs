@@ -110,6 +110,15 @@ fn a_hello_keeps_its_bounds() {
 }
 
 #[test]
+fn a_ready_keeps_its_bounds() {
+    let invalid = || Err(PayloadError::Invalid("epochs digest"));
+    for (bytes, read) in [(0, Ok(())), (32, Ok(())), (31, invalid()), (33, invalid())] {
+        let ready = schema::Ready { epochs_digest: long(bytes), ..Default::default() };
+        assert_eq!(server(FrameKind::Ready, &ready), read, "{bytes} bytes");
+    }
+}
+
+#[test]
 fn a_register_keeps_its_bounds() {
     let full = || schema::Register { token: Bytes::new(), handle: "alice".into(), root_entry: long(1) };
     let read = |message: schema::Register| client(FrameKind::Register, &message);

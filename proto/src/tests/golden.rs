@@ -181,12 +181,19 @@ fn server_frames_have_these_bytes() {
         accepted_counter: 7,
         sends_in_flight_max: 64,
         epochs_differ: true,
+        epochs_digest: None,
         log_entries: 3,
         key_packages_left: 50,
         last_resort_used: true,
         stale: true,
     };
     server(ServerFrame::Ready(ready), "02250880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd30958016001");
+    let digested = Ready { epochs_digest: Some([0xe1; 32]), ..ready };
+    server(
+        ServerFrame::Ready(digested),
+        "0240470880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd30958016001\
+         6a20e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1",
+    );
     server(
         ServerFrame::Registered(Registered { account: ACCOUNT, device: DEVICE }),
         "07240a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1",

@@ -127,6 +127,52 @@ fn one_device_answers_and_may_answer_again() {
 }
 
 #[test]
+fn another_device_of_the_account_answers_once_the_first_is_revoked() {
+    let (linking, offered, ear) = one();
+    let mut first = linking.answer(link(1), old(), ANSWER, NOW_MS).unwrap();
+    for (account, device) in [(9, 1), (1, 9)] {
+        linking.revoked(of(account, device).account(), of(account, device).device(), NOW_MS);
+    }
+    assert_eq!(code(linking.answer(link(1), of(1, 9), ANSWER, NOW_MS)), Some(Code::LinkGone), "others were revoked");
+    linking.revoked(old().account(), old().device(), NOW_MS);
+    assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)), "who was revoked waits no more");
+    ear.told();
+    let (_again, newer) = offers(&linking, 1, OFFER, NOW_MS);
+    assert_eq!(newer.told(), [], "what a revoked device says is not said again");
+    for other in [old(), of(9, 9)] {
+        assert_eq!(code(linking.answer(link(1), other, ANSWER, NOW_MS)), Some(Code::LinkGone), "{other:?}");
+    }
+    let _reply = linking.answer(link(1), of(1, 9), Bytes::from_static(b"another"), NOW_MS).unwrap();
+    assert_eq!(newer.told(), [Told::Answered(Bytes::from_static(b"another"))]);
+    linking.logged(old().account(), NEW, NOW_MS);
+    assert_eq!(linking.finish(link(1), of(1, 9), BUNDLE, NOW_MS), Ok(()));
+    drop(offered);
+}
+
+#[test]
+fn a_revocation_takes_nothing_from_a_device_that_is_added() {
+    let (linking, _offered, ear) = one();
+    let _reply = linking.answer(link(1), old(), ANSWER, NOW_MS).unwrap();
+    linking.logged(old().account(), NEW, NOW_MS);
+    linking.revoked(old().account(), old().device(), NOW_MS);
+    assert_eq!(linking.finish(link(1), old(), BUNDLE, NOW_MS), Ok(()), "what was on its way still comes");
+    assert_eq!(ear.told(), [Told::Answered(ANSWER), Told::Logged, Told::Finished(BUNDLE)]);
+}
+
+#[test]
+fn another_device_of_the_account_answers_where_the_first_has_said_nothing_more_for_long() {
+    let (linking, _offered, _) = one();
+    let until_ms = NOW_MS + LINK_ANSWER_MS_MAX;
+    let _first = linking.answer(link(1), old(), ANSWER, NOW_MS).unwrap();
+    let other = of(1, 9);
+    assert_eq!(code(linking.answer(link(1), other, ANSWER, until_ms - 1)), Some(Code::LinkGone));
+    assert_eq!(code(linking.answer(link(1), of(9, 9), ANSWER, until_ms)), Some(Code::LinkGone), "another account");
+    let _second = linking.answer(link(1), other, ANSWER, until_ms).unwrap();
+    assert_eq!(code(linking.answer(link(1), old(), ANSWER, until_ms)), Some(Code::LinkGone), "it is the other's now");
+    assert_eq!(code(linking.finish(link(1), old(), BUNDLE, until_ms)), Some(Code::LinkGone));
+}
+
+#[test]
 fn a_device_that_comes_back_is_told_how_far_it_has_come() {
     let (linking, offered, ear) = one();
     let _reply = linking.answer(link(1), old(), ANSWER, NOW_MS).unwrap();

@@ -53,11 +53,13 @@ impl Requests {
                 Ok(LogPlan::new(&log, &after, from.device(), entry, change))
             })
             .await?;
-        let added = plan.added.clone();
+        let (added, revoked) = (plan.added.clone(), plan.revoked.clone());
         match self.router.change(Change::AppendLog(plan)).await? {
             Changed::LogAppended(log_length) => {
                 // Before the answer: what the device is to be handed comes after it.
-                added.iter().for_each(|device| self.linking.logged(from.account(), *device, self.clock.now_ms()));
+                let (account, now_ms) = (from.account(), self.clock.now_ms());
+                added.iter().for_each(|device| self.linking.logged(account, *device, now_ms));
+                revoked.iter().for_each(|device| self.linking.revoked(account, *device, now_ms));
                 Ok(Response::DeviceLogAppended { log_length })
             }
             _ => Err(Refusal::new(Code::Internal)),

@@ -26,10 +26,15 @@ impl Requests {
         match self.blocking(move |this| this.plan_recovery(recover)).await? {
             Planned::Known(recovering) => Ok(Recovery::Known(recovering)),
             Planned::Before(registered) => Ok(Recovery::Done(registered)),
-            Planned::Now(plan, registered) => match self.router.change(Change::AppendLog(plan)).await? {
-                Changed::LogAppended(_) => Ok(Recovery::Done(registered)),
-                _ => Err(Refusal::new(Code::Internal)),
-            },
+            Planned::Now(plan, registered) => {
+                let revoked = plan.revoked.clone();
+                let Changed::LogAppended(_) = self.router.change(Change::AppendLog(plan)).await? else {
+                    return Err(Refusal::new(Code::Internal));
+                };
+                let (account, now_ms) = (registered.account, self.clock.now_ms());
+                revoked.iter().for_each(|device| self.linking.revoked(account, *device, now_ms));
+                Ok(Recovery::Done(registered))
+            }
         }
     }
 

@@ -172,6 +172,7 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
         accepted_counter: 7,
         sends_in_flight_max: 64,
         epochs_differ: false,
+        epochs_digest: Some([3; 32]),
         log_entries: 2,
         key_packages_left: 3,
         last_resort_used: true,
@@ -495,16 +496,21 @@ fn a_cursor_past_the_head_is_not_believed() {
 }
 
 #[test]
-fn a_differing_digest_of_epochs_is_told() {
+fn a_differing_digest_of_epochs_is_told_with_the_servers_own() {
     let answer = |digest| {
         let mut session = session();
         session.handle(hello(&HelloClaim { epochs_digest: digest, ..claim() }, &key(), &EXPORTER), START_MS);
         let actions = session.handle(found(facts()), START_MS);
-        actions.iter().any(|action| matches!(action, Action::Say(ServerFrame::Ready(ready)) if ready.epochs_differ))
+        let ready = actions.iter().find_map(|action| match action {
+            Action::Say(ServerFrame::Ready(ready)) => Some(*ready),
+            _ => None,
+        });
+        let ready = ready.expect("a proof that holds is answered");
+        (ready.epochs_differ, ready.epochs_digest)
     };
-    assert!(answer(Some([4; 32])));
-    assert!(!answer(Some([3; 32])));
-    assert!(!answer(None));
+    assert_eq!(answer(Some([4; 32])), (true, Some([3; 32])));
+    assert_eq!(answer(Some([3; 32])), (false, Some([3; 32])));
+    assert_eq!(answer(None), (false, Some([3; 32])));
 }
 
 /// Whether a device with this claim goes on, and what it is told.

@@ -63,6 +63,15 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// A person has decided something for all their devices: these are told at once. Before the inbox is taken others may be yet
+    /// to be heard, and what is owed goes out after that.
+    pub(super) async fn tell_decided(&mut self) -> Result<(), ClientError> {
+        if self.caught_up || !self.options.subscribed {
+            self.send_receipts().await?;
+        }
+        Ok(())
+    }
+
     /// Puts what is due of histories that are handed over into the outbox. Nobody tells when the waits for more are over.
     pub(super) async fn hand_over_history(&mut self) -> Result<(), ClientError> {
         self.outbox_due |= self.sync.vault.call(Vault::queue_history).await?;

@@ -21,13 +21,19 @@ impl Session<'_> {
         self.tell_withheld().await?;
         // A server that hides a conversation says that nothing differs.
         self.must_compare |= self.sync.vault.call(Vault::awaits_conversations).await?;
+        self.must_compare |= self.still_differs().await?;
         self.compare().await?;
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
         self.keep_in_step().await?;
         self.expect_welcomes().await?;
-        let renewed = self.sync.renew_keys().await?;
-        self.mend_unless_done(renewed);
+        // That makes nobody wait who wants to read. But it comes before anything is said, and before whoever waits goes away
+        // where no next connection follows.
+        self.may_renew = true;
+        let waits = !self.deferred.is_empty() || self.sync.vault.call(Vault::outbox_len).await? > 0;
+        if waits || self.options.is_last {
+            self.renew_keys().await?;
+        }
         self.expect_changes().await?;
         self.hand_over_history().await?;
         self.outbox_due = true;
@@ -38,6 +44,27 @@ impl Session<'_> {
             self.receipts_later();
             Ok(())
         }
+    }
+
+    /// Whether the server's list may say more than the inbox has, where the digest of the Hello was not the server's.
+    ///
+    /// It says nothing more where this device now has what the digest in Ready was made from. The server reads the head of the
+    /// inbox before the epochs, and writes a commit or Welcome with its entry in the inbox at once: what is not in that
+    /// digest comes behind that head, to this connection. A device that is beyond the digest has taken some of that already,
+    /// or made a commit itself, and lists once too often.
+    async fn still_differs(&mut self) -> Result<bool, ClientError> {
+        match self.differs_from.take() {
+            Some(servers) => Ok(self.sync.vault.call(Vault::epochs_digest).await? != servers),
+            None => Ok(false),
+        }
+    }
+
+    /// Renews this device's keys where that is due.
+    pub(super) async fn renew_keys(&mut self) -> Result<(), ClientError> {
+        self.may_renew = false;
+        let renewed = self.sync.renew_keys().await?;
+        self.mend_unless_done(renewed);
+        Ok(())
     }
 
     /// The devices of an account have a conversation of their own as soon as there are two.
@@ -187,8 +214,7 @@ impl Session<'_> {
             self.expect_welcomes().await?;
             self.hand_over_history().await?;
         }
-        let renewed = self.sync.renew_keys().await?;
-        self.mend_unless_done(renewed);
+        self.renew_keys().await?;
         // Another process of this home may have something to tell and no connection.
         self.receipts_later();
         self.outbox_due = true;

@@ -348,6 +348,8 @@ impl Sync {
                         Ok(_) => return Err(ClientError::Mismatched),
                         // It was asked for before, or an admin was faster.
                         Err(LinkError::Refused(refusal)) if refusal.code == Code::NotMember => (),
+                        // Others commit all the time. The statement is about this device's leaf, which that leaves as it is.
+                        Err(LinkError::Refused(refusal)) if refusal.code == Code::EpochConflict => continue,
                         Err(error) => return Err(error.into()),
                     }
                     return self.vault.call(move |vault| vault.left(conversation)).await;
