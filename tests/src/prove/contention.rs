@@ -179,6 +179,11 @@ async fn contend(options: &Options, world: World) -> Report {
     report
 }
 
+/// What somebody says at the end.
+fn last_of(index: usize) -> String {
+    format!("last of {index}")
+}
+
 /// The least, the median and the most of sorted values.
 fn spread<T: Copy>(sorted: &[T]) -> [T; 3] {
     [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
@@ -343,15 +348,14 @@ impl Arena {
 
     /// Each says one more thing, and everybody reads it.
     async fn say_last(&self, who: &[usize]) -> Vec<String> {
-        let name = |index: usize| format!("last of {index}");
         for index in who {
-            self.members[index].say(self.conversation, &text(&name(*index), 0)).await;
+            self.members[index].say(self.conversation, &text(&last_of(*index), 0)).await;
         }
         for speaker in who {
             let others: Vec<_> = who.iter().copied().filter(|index| index != speaker).collect();
-            self.ears().until_heard(&Heard::Text(name(*speaker)), &others, COMES_IN).await;
+            self.ears().until_heard(&Heard::Text(last_of(*speaker)), &others, COMES_IN).await;
         }
-        who.iter().map(|index| name(*index)).collect()
+        who.iter().map(|index| last_of(*index)).collect()
     }
 
     /// Everybody who was in it all along has everything that was acknowledged, once, in one order; whoever came and went has
@@ -373,7 +377,9 @@ impl Arena {
         }
         let mut unreadable = 0;
         for (index, member) in self.members.range(self.witness() + 1..) {
-            let (has, lost) = member.history(self.conversation).await;
+            let (mut has, lost) = member.history(self.conversation).await;
+            // The witness does not hear itself.
+            has.retain(|name| *name != last_of(self.witness()));
             let meanwhile = self.meanwhile(*index);
             let mut rest = meanwhile.iter();
             let is_due = |name: &String| rest.any(|due| due == name);

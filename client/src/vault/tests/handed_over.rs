@@ -86,7 +86,7 @@ impl World {
 
     /// Goes on until neither has anything to say; what the third device is told.
     fn hand_over(&mut self) -> Vec<Event> {
-        let mut told = Vec::new();
+        let mut told = self.third.take(&mut self.relay);
         for _ in 0..50 {
             let sent = self.first.hand_on(&mut self.relay) + self.third.hand_on(&mut self.relay);
             self.first.take(&mut self.relay);

@@ -178,8 +178,7 @@ fn a_leaf_with_the_key_of_a_node_of_the_tree_is_not_added() {
     logs.0.insert(carol.log.account(), Arc::new(carol.log.clone()));
     let (epoch, sender) = (2, bob.identity);
     let submitted = Submitted { epoch, commit: &handover.commit, group_info: &handover.group_info, sender };
-    let applied = apply_commit(talk.id, &talk.view.group_info, &talk.view.tree, &submitted, &logs);
-    let refused = applied.unwrap_err();
+    let refused = apply_commit(&mut talk.read().unwrap(), &submitted, &logs).unwrap_err();
     assert!(matches!(&refused, CommitError::Invalid(why) if why.contains("same encryption key")), "{refused}");
 }
 
