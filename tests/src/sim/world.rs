@@ -326,12 +326,7 @@ impl World {
     }
 
     async fn start_server(&mut self) {
-        let faults = self.server.disk.counts().faults;
-        let Err(error) = self.server.start().await else { return };
-        if self.server.disk.counts().faults > faults {
-            self.journal.note("server: its disk keeps it from starting");
-            return self.later(MINUTE_MS, Due::StartServer);
-        }
+        let Err(error) = self.start_on_its_disk().await else { return };
         // A clock that is years off is for the operator to look at.
         let said = format!("{error:#}");
         let is_mad = said.contains("of the last time") || said.contains("behind the last time");
@@ -339,9 +334,21 @@ impl World {
         self.journal.check(is_mad, "the server starts", || format!("{error:#}"));
         self.journal.note("server: refused to start by its clock; put right");
         self.server.clock.mend();
-        if let Err(error) = self.server.start().await {
+        if let Err(error) = self.start_on_its_disk().await {
             self.journal.violate("the server starts", format!("{error:#}"));
         }
+    }
+
+    /// Starts the server, now, or later if a bad disk keeps it from that; the error is of something else.
+    async fn start_on_its_disk(&mut self) -> anyhow::Result<()> {
+        let faults = self.server.disk.counts().faults;
+        let Err(error) = self.server.start().await else { return Ok(()) };
+        if self.server.disk.counts().faults == faults {
+            return Err(error);
+        }
+        self.journal.note("server: its disk keeps it from starting");
+        self.later(MINUTE_MS, Due::StartServer);
+        Ok(())
     }
 
     /// Looks at what must hold at any moment.
