@@ -9,8 +9,9 @@ use proptest::test_runner::TestRunner;
 use super::in_step::with_two;
 use super::*;
 use crate::e2ee::content::history::Part;
+use crate::e2ee::content::record::{Progress, Record};
 use crate::e2ee::content::{Body, Content};
-use crate::limits::{HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW};
+use crate::limits::{HISTORY_ASK_MAX_MS, HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW, NUMBER_MAX};
 use crate::vault::handed_over::take_part;
 use crate::vault::outbox::KIND_HISTORY;
 
@@ -27,6 +28,21 @@ impl Person {
             assert_eq!(self.vault.settle(&sent).unwrap(), Settled::Silent);
         }
         sends.len()
+    }
+
+    /// Says something to the other devices that no honest one would.
+    fn insist(&mut self, relay: &mut Relay, body: Body) {
+        let content = Content { id: [9; 16], body };
+        self.inside(|work| {
+            let own = work.own_row().unwrap().expect("there is one").id;
+            let sql = format!(
+                "INSERT INTO outbox (conversation, content_id, text, created_ms, kind, payload)
+                 VALUES (?1, ?2, '', 1, {KIND_HISTORY}, ?3)"
+            );
+            let row = rusqlite::params![own.as_bytes(), content.id, content.to_bytes()];
+            work.connection.execute(&sql, row).unwrap();
+        });
+        self.send_silently(relay);
     }
 
     /// Sends what is due of histories; in how many messages.
@@ -140,7 +156,7 @@ fn much(relay: &mut Relay, first: &mut Person, _bob: &mut Person, talk: Conversa
 
 fn completions(events: &[Event]) -> Vec<(u64, u64)> {
     let completion = |event: &Event| match event {
-        Event::History { messages, of, .. } => Some((*messages, *of)),
+        Event::History { messages, of, done: true, .. } => Some((*messages, *of)),
         _ => None,
     };
     events.iter().filter_map(completion).collect()
@@ -288,6 +304,33 @@ fn it_begins_when_the_device_is_in_all_conversations_or_after_a_while() {
 }
 
 #[test]
+fn numbers_beyond_all_bounds_stop_neither_who_takes_a_history_nor_who_hands_it_over() {
+    let mut world = World::begin(few);
+    let part = world.parts().remove(0);
+    world.first.inside(|work| work.connection.execute("DELETE FROM outbox", []).map(drop).unwrap());
+    let transfer = part.transfer;
+    for high in [i64::MAX.unsigned_abs(), NUMBER_MAX] {
+        let (messages, total) = (high, high);
+        let whole = Part { transfer: [8; 16], number: high, messages, total, entries: vec![], ..part.clone() };
+        world.first.insist(&mut world.relay, Body::History(whole));
+        world.third.take(&mut world.relay);
+        world.third.vault.queue_history().unwrap();
+        for asks in [false, true] {
+            let word = Progress { transfer, number: high, after: high, messages: high, asks };
+            world.third.insist(&mut world.relay, Body::Records(vec![Record::Taken(word)]));
+            world.first.take(&mut world.relay);
+            world.first.vault.queue_history().unwrap();
+        }
+    }
+    // With what an honest one says it is as ever.
+    let word = Progress { transfer, number: 0, after: 0, messages: 0, asks: true };
+    world.third.insist(&mut world.relay, Body::Records(vec![Record::Taken(word)]));
+    world.first.take(&mut world.relay);
+    world.hand_over();
+    assert_eq!(world.third.history(), ["one", "two", "three"]);
+}
+
+#[test]
 fn a_device_that_is_revoked_gets_nothing() {
     let mut world = World::begin(few);
     world.first.vault.queue_history().unwrap();
@@ -299,6 +342,69 @@ fn a_device_that_is_revoked_gets_nothing() {
         work.connection.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap()
     });
     assert_eq!(waiting, 0);
+}
+
+#[test]
+fn the_rest_of_a_history_whose_device_is_revoked_is_not_waited_for() {
+    let mut world = World::begin(much);
+    world.first.hand_on(&mut world.relay);
+    world.third.take(&mut world.relay);
+    world.second.revoke(&mut world.relay, world.first.device);
+    let told = world.third.take(&mut world.relay);
+    assert_eq!(completions(&told), []);
+    let told = world.third.vault.unreported_events(1000).unwrap();
+    let ends: Vec<_> = told
+        .iter()
+        .filter_map(|stored| match &stored.event {
+            Event::History { messages, of, done, .. } => Some((*messages, *of, *done)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(HISTORY_WINDOW, HISTORY_WINDOW + 4, false)]);
+    let coming = world.third.vault.history_coming().unwrap();
+    assert!(matches!(coming.as_slice(), [one] if one.is_over && !one.is_done), "{coming:?}");
+    assert!(!world.third.vault.history_waits().unwrap());
+    world.third.moves_on(HISTORY_ASK_MAX_MS + 1);
+    assert!(!world.third.inside(|work| work.queue_words().unwrap()), "nobody is there to be asked");
+}
+
+#[test]
+fn no_device_keeps_the_histories_of_others_out() {
+    let mut world = World::begin(few);
+    let part = world.parts().remove(0);
+    let (first, second) = (world.first.device, world.second.device);
+    for number in 0..20 {
+        let begun = Part { transfer: [number; 16], is_last: false, entries: vec![], ..part.clone() };
+        world.third.inside(|work| take_part(work, second, &begun).unwrap());
+    }
+    assert_eq!(world.third.vault.history_coming().unwrap().len(), 1);
+    world.third.inside(|work| take_part(work, first, &part).unwrap()).expect("all of it is here");
+    // Those of devices that are gone give way as well.
+    world.third.inside(|work| {
+        let sql = "INSERT INTO handed_over (transfer, device, is_done, heard_ms, wait_ms) VALUES (?1, ?1, 2, 1, 1)";
+        for number in 100..120_u8 {
+            work.connection.execute(sql, [[number; 16]]).unwrap();
+        }
+    });
+    let begun = Part { transfer: [200; 16], ..part };
+    world.third.inside(|work| take_part(work, first, &begun).unwrap()).expect("all of it is here");
+}
+
+#[test]
+fn a_device_that_stays_silent_is_asked_less_and_less_often() {
+    let mut world = World::begin(much);
+    world.first.hand_on(&mut world.relay);
+    world.third.take(&mut world.relay);
+    assert!(world.third.vault.queue_history().unwrap(), "it says how far it has come");
+    let mut wait = HISTORY_ASK_MS;
+    for _ in 0..12 {
+        world.third.moves_on(wait - 60_000);
+        assert!(!world.third.vault.queue_history().unwrap(), "it waits for {wait} ms");
+        world.third.moves_on(60_000);
+        assert!(world.third.vault.queue_history().unwrap());
+        wait = (2 * wait).min(HISTORY_ASK_MAX_MS);
+    }
+    assert_eq!(wait, HISTORY_ASK_MAX_MS);
 }
 
 #[test]
@@ -324,6 +430,48 @@ fn what_is_here_stays_as_it_is_and_what_is_for_others_stays_out() {
     other.entries.iter_mut().for_each(|entry| entry.message_id = None);
     take(second, &other);
     assert_eq!(world.third.history(), ["one", "two", "three"]);
+}
+
+#[test]
+fn what_a_member_says_itself_counts_more_than_what_a_device_hands_over_for_it() {
+    let mut world = World::begin(few);
+    let mut part = world.parts().remove(0);
+    world.bob.say(&mut world.relay, world.talk, "truly said");
+    world.first.take(&mut world.relay);
+    world.first.inside(|work| {
+        let sql = "UPDATE hand_over SET number = 0, place = 0, messages = 0, is_cut = 0";
+        work.connection.execute(sql, []).unwrap();
+        work.connection.execute("DELETE FROM outbox", []).unwrap();
+    });
+    let mut true_one = world.parts().remove(0).entries.pop().unwrap();
+    assert_eq!(true_one.text, "truly said");
+    true_one.text = "never said".to_owned();
+    part.entries.push(true_one);
+    let first = world.first.device;
+    world.third.inside(|work| take_part(work, first, &part).unwrap());
+    assert_eq!(world.third.history(), ["one", "two", "three", "never said"]);
+    let told = world.third.take(&mut world.relay);
+    assert!(told.iter().any(|event| matches!(event, Event::Message(message) if message.text == "truly said")));
+    assert_eq!(world.third.history(), ["one", "two", "three", "truly said"]);
+    assert_eq!(world.third.vault.unread(world.talk).unwrap(), 1);
+    world.third.inside(|work| take_part(work, first, &part).unwrap());
+    assert_eq!(world.third.history(), ["one", "two", "three", "truly said"]);
+}
+
+#[test]
+fn parts_that_wait_are_not_sent_beside_those_that_take_their_place() {
+    let mut world = World::begin(much);
+    let window = usize::try_from(HISTORY_WINDOW).unwrap();
+    assert_eq!(world.parts().len(), window);
+    world.first.inside(|work| work.rewind_history().unwrap());
+    assert_eq!(world.parts().len(), window);
+    let transfer = world.parts()[0].transfer;
+    let word = Progress { transfer, number: 0, after: 0, messages: 0, asks: true };
+    let third = world.third.device;
+    world.first.inside(|work| work.take_word(third, &word).unwrap());
+    assert_eq!(world.parts().len(), window);
+    world.hand_over();
+    world.check_whole();
 }
 
 #[test]
