@@ -130,8 +130,8 @@ pub(crate) const REJOINS_MAX: u32 = 3;
 pub(crate) const UNOPENED_MAX: u32 = 3;
 /// The window of [`REJOINS_MAX`], in milliseconds.
 pub(crate) const REJOIN_WINDOW_MS: u64 = 60 * 60 * 1000;
-/// The highest position, count or number of a server: far beyond what can be reached, and such that sums of two fit the
-/// database's integers.
+/// The highest position, count or number of a server, and of another device of the account: far beyond what can be reached,
+/// and such that sums of two fit the database's integers.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 /// The bits of an inbox's positions that count within one life; those above count how often the server has gone back to
 /// a backup (docs/protocol.md, Delivery).

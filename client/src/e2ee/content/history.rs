@@ -6,10 +6,7 @@ use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
 use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, MessageId};
 
 use super::{ContentError, ContentId, ReceiptKind, content_id, whole};
-use crate::limits::{HISTORY_PART_ENTRIES_MAX, HISTORY_RECEIPTS_MAX, TEXT_BYTES_MAX};
-
-/// Numbers are kept as signed ones.
-const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
+use crate::limits::{HISTORY_PART_ENTRIES_MAX, HISTORY_RECEIPTS_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
 
 /// The name of a transfer.
 pub(crate) type TransferId = [u8; 16];
@@ -392,7 +389,14 @@ mod tests {
         let full = Part { entries: vec![part().entries.remove(0); HISTORY_PART_ENTRIES_MAX], ..part() };
         assert!(read(&full).is_ok());
         let fuller = Part { entries: vec![part().entries.remove(0); HISTORY_PART_ENTRIES_MAX + 1], ..part() };
-        for refused in [fuller, Part { after: 5, ..part() }, Part { messages: 3, ..part() }] {
+        let beyond = NUMBER_MAX + 1;
+        let highest = Part { number: NUMBER_MAX, messages: NUMBER_MAX, total: NUMBER_MAX, ..part() };
+        assert!(read(&highest).is_ok());
+        let numbered = Part { number: beyond, ..part() };
+        let counted = Part { total: beyond, ..part() };
+        let placed = Part { until: beyond, ..part() };
+        for refused in [fuller, Part { after: 5, ..part() }, Part { messages: 3, ..part() }, numbered, counted, placed]
+        {
             assert_eq!(read(&refused), Err(ContentError::Malformed));
         }
         assert_eq!(Part::read(Value::Null), Err(ContentError::Malformed));

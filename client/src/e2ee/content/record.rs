@@ -6,7 +6,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, LogHead};
 
 use super::history::TransferId;
 use super::{ContentError, content_id, whole};
-use crate::limits::{DEVICE_NAME_BYTES_MAX, RECORDS_MAX, SETTING_BYTES_MAX};
+use crate::limits::{DEVICE_NAME_BYTES_MAX, NUMBER_MAX, RECORDS_MAX, SETTING_BYTES_MAX};
 
 /// How far a conversation was read.
 pub(crate) const MARK: u64 = 1;
@@ -22,8 +22,6 @@ pub(crate) const PLEASE: u64 = 5;
 pub(crate) const ANSWERED: u64 = 6;
 /// How far a device has taken a history that is handed over to it.
 pub(crate) const TAKEN: u64 = 7;
-/// Numbers are kept as signed ones.
-const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// The name of a wish to have everything.
 pub(crate) type WishId = [u8; 16];
@@ -250,6 +248,7 @@ mod tests {
             Value::Array(vec![MARK.into(), id()]),
             Value::Array(vec![MARK.into(), Value::Bytes(vec![1; 15]), 1.into()]),
             Value::Array(vec![MARK.into(), id(), u64::MAX.into()]),
+            Value::Array(vec![MARK.into(), id(), (NUMBER_MAX + 1).into()]),
             Value::Array(vec![
                 SETTING.into(),
                 Value::Text("x".repeat(SETTING_BYTES_MAX + 1)),

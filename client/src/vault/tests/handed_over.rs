@@ -9,8 +9,9 @@ use proptest::test_runner::TestRunner;
 use super::in_step::with_two;
 use super::*;
 use crate::e2ee::content::history::Part;
+use crate::e2ee::content::record::{Progress, Record};
 use crate::e2ee::content::{Body, Content};
-use crate::limits::{HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW};
+use crate::limits::{HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW, NUMBER_MAX};
 use crate::vault::handed_over::take_part;
 use crate::vault::outbox::KIND_HISTORY;
 
@@ -27,6 +28,21 @@ impl Person {
             assert_eq!(self.vault.settle(&sent).unwrap(), Settled::Silent);
         }
         sends.len()
+    }
+
+    /// Says something to the other devices that no honest one would.
+    fn insist(&mut self, relay: &mut Relay, body: Body) {
+        let content = Content { id: [9; 16], body };
+        self.inside(|work| {
+            let own = work.own_row().unwrap().expect("there is one").id;
+            let sql = format!(
+                "INSERT INTO outbox (conversation, content_id, text, created_ms, kind, payload)
+                 VALUES (?1, ?2, '', 1, {KIND_HISTORY}, ?3)"
+            );
+            let row = rusqlite::params![own.as_bytes(), content.id, content.to_bytes()];
+            work.connection.execute(&sql, row).unwrap();
+        });
+        self.send_silently(relay);
     }
 
     /// Sends what is due of histories; in how many messages.
@@ -285,6 +301,33 @@ fn it_begins_when_the_device_is_in_all_conversations_or_after_a_while() {
     assert_eq!(with, Some(With::Account(world.bob.account)));
     assert_eq!(texts(world.third.vault.history(with, 10).unwrap()), ["one", "two", "three"]);
     assert_eq!(world.third.vault.resolve_past(&"carol".parse().unwrap()).unwrap(), None);
+}
+
+#[test]
+fn numbers_beyond_all_bounds_stop_neither_who_takes_a_history_nor_who_hands_it_over() {
+    let mut world = World::begin(few);
+    let part = world.parts().remove(0);
+    world.first.inside(|work| work.connection.execute("DELETE FROM outbox", []).map(drop).unwrap());
+    let transfer = part.transfer;
+    for high in [i64::MAX.unsigned_abs(), NUMBER_MAX] {
+        let (messages, total) = (high, high);
+        let whole = Part { transfer: [8; 16], number: high, messages, total, entries: vec![], ..part.clone() };
+        world.first.insist(&mut world.relay, Body::History(whole));
+        world.third.take(&mut world.relay);
+        world.third.vault.queue_history().unwrap();
+        for asks in [false, true] {
+            let word = Progress { transfer, number: high, after: high, messages: high, asks };
+            world.third.insist(&mut world.relay, Body::Records(vec![Record::Taken(word)]));
+            world.first.take(&mut world.relay);
+            world.first.vault.queue_history().unwrap();
+        }
+    }
+    // With what an honest one says it is as ever.
+    let word = Progress { transfer, number: 0, after: 0, messages: 0, asks: true };
+    world.third.insist(&mut world.relay, Body::Records(vec![Record::Taken(word)]));
+    world.first.take(&mut world.relay);
+    world.hand_over();
+    assert_eq!(world.third.history(), ["one", "two", "three"]);
 }
 
 #[test]

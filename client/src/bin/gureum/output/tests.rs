@@ -339,4 +339,7 @@ fn text_of_others_cannot_steer_the_terminal() {
 #[test]
 fn times_are_read_in_utc() {
     assert_eq!(time_text(1_700_000_000_000), "2023-11-14 22:13:20Z");
+    assert_eq!(time_text(253_402_300_799_999), "9999-12-31 23:59:59Z");
+    assert_eq!(time_text(253_402_300_800_000), "253402300800000 ms");
+    assert_eq!(time_text(1 << 62), "4611686018427387904 ms");
 }

@@ -7,6 +7,8 @@ use gureum_proto::{ConversationId, DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
 const HANDLE_COLUMN: usize = 10;
+/// When the year has five digits, which no date here has: others may say any time.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 pub(super) fn event_text(event: &Event) -> String {
     match event {
@@ -203,7 +205,8 @@ fn gap_text(count: u64, reason: GapReason) -> String {
 
 /// A time as people read it, in UTC.
 pub(crate) fn time_text(time_ms: u64) -> String {
-    UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).map_or_else(
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(time_ms)).filter(|_| time_ms < YEAR_10000_MS);
+    time.map_or_else(
         || format!("{time_ms} ms"),
         |time| humantime::format_rfc3339_seconds(time).to_string().replace('T', " "),
     )
