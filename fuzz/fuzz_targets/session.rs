@@ -138,7 +138,7 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
         13 if session.writing => Input::Written,
         13 => return None,
         14 => Input::Displaced,
-        15 => Input::Revoked,
+        15 => Input::CutOff(if how & 1 == 0 { Code::DeviceRevoked } else { Code::AccountGone }),
         16 => Input::Drain { come_back_ms: u64::from(how) },
         21 => Input::LinkRefused(Refusal::new(Code::LinkGone)),
         22 => Input::LinkAnswered(Bytes::from_static(b"answer")),

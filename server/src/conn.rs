@@ -503,12 +503,12 @@ impl Shell {
             // A client that takes none misses nothing else.
             let _ = self.connection.send_datagram(datagram);
         }
-        for (happened, input) in [
-            (mail.is_revoked, Input::Revoked),
-            (mail.is_copied, Input::Copied),
-            (mail.is_displaced, Input::Displaced),
-            (mail.is_woken, Input::Woken),
-        ] {
+        if let Some(why) = mail.cut_off {
+            self.handle(Input::CutOff(why));
+        }
+        for (happened, input) in
+            [(mail.is_copied, Input::Copied), (mail.is_displaced, Input::Displaced), (mail.is_woken, Input::Woken)]
+        {
             if happened {
                 self.handle(input);
             }

@@ -85,8 +85,8 @@ pub enum Input {
     Written,
     /// A newer subscription of this device took over.
     Displaced,
-    /// The device was revoked.
-    Revoked,
+    /// The device may no longer act: it was revoked, or its account deleted, as the code says.
+    CutOff(Code),
     /// Another copy of the device's state has taken over.
     Copied,
     /// Others have claimed KeyPackages of the device.
@@ -269,7 +269,7 @@ impl Session {
             Input::Page(page) => self.on_page(page),
             Input::Written => self.on_subscription(Subscription::written),
             Input::Displaced => self.close(Code::Displaced, String::new()),
-            Input::Revoked => self.close(Code::DeviceRevoked, String::new()),
+            Input::CutOff(why) => self.close(why, String::new()),
             Input::Copied => self.close(Code::DeviceCopied, String::new()),
             Input::Noticed(notice) => {
                 if matches!(self.phase, Phase::Ready(_)) {

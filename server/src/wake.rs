@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, MessageId, Notice, Position};
+use gureum_proto::{AccountId, Code, DeviceId, MessageId, Notice, Position};
 
 use crate::limits::{DEVICE_SESSIONS_MAX, TAIL_BYTES_MAX, WAKE_SHARDS};
 use tail::Tail;
@@ -18,8 +18,8 @@ pub trait Wake: Send + Sync + 'static {
     /// Hands over the new entries, which are on the disk, and wakes whoever waits for them.
     fn deliver(&self, entries: &mut Vec<(AccountId, Delivery)>);
 
-    /// Ends the sessions of a device that may no longer act.
-    fn revoke(&self, account: AccountId, device: DeviceId);
+    /// Ends the sessions of a device that may no longer act, with the code that says why.
+    fn revoke(&self, account: AccountId, device: DeviceId, why: Code);
 
     /// Tells a device, if it is connected, what is left of its KeyPackages.
     fn notice(&self, account: AccountId, device: DeviceId, notice: Notice);
@@ -42,8 +42,8 @@ pub trait Listener: Send + Sync {
     fn wake(&self);
     /// A newer subscription of the same device has taken over.
     fn displace(&self);
-    /// The device was revoked.
-    fn revoke(&self);
+    /// The device may no longer act: it was revoked, or its account deleted, as the code says.
+    fn revoke(&self, why: Code);
     /// Another copy of the device's state has taken over.
     fn copied(&self);
     /// Others have claimed KeyPackages of the device.
@@ -216,10 +216,10 @@ impl Wake for Hub {
         }
     }
 
-    fn revoke(&self, account: AccountId, device: DeviceId) {
+    fn revoke(&self, account: AccountId, device: DeviceId, why: Code) {
         if let Some(presence) = self.shard(account).accounts.get(&account) {
             let of_device = presence.sessions.iter().filter(|session| session.device == device);
-            of_device.for_each(|session| session.listener.revoke());
+            of_device.for_each(|session| session.listener.revoke(why));
         }
     }
 

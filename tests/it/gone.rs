@@ -64,7 +64,7 @@ async fn a_deleted_account_is_cut_off_and_nobody_finds_it_or_is_given_its_name()
     let (bobs, _) = bob.connect(world.url(), true, Position::default()).await;
     assert!(delete(&world, "nobody").err.contains("nobody is called nobody here"));
     let _ = delete(&world, "bob").ok();
-    assert_eq!(bobs.ended().await.code, Code::DeviceRevoked);
+    assert_eq!(bobs.ended().await.code, Code::AccountGone);
 
     for _ in 0..2 {
         let mut again = Raw::dial(world.url()).await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{Notice, Sent};
+use gureum_proto::{Code, Notice, Sent};
 use tokio::sync::Notify;
 
 use crate::limits::SIGNALS_MAX;
@@ -25,7 +25,8 @@ pub(super) struct Mail {
     pub(super) answers: Vec<Sent>,
     pub(super) is_woken: bool,
     pub(super) is_displaced: bool,
-    pub(super) is_revoked: bool,
+    /// Why the device may no longer act.
+    pub(super) cut_off: Option<Code>,
     pub(super) is_copied: bool,
     /// The newest one.
     pub(super) notice: Option<Notice>,
@@ -105,8 +106,8 @@ impl Listener for Mailbox {
         self.notify.notify_one();
     }
 
-    fn revoke(&self) {
-        self.lock().is_revoked = true;
+    fn revoke(&self, why: Code) {
+        self.lock().cut_off = Some(why);
         self.notify.notify_one();
     }
 

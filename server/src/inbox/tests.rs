@@ -41,7 +41,7 @@ struct Deaf;
 impl Listener for Deaf {
     fn wake(&self) {}
     fn displace(&self) {}
-    fn revoke(&self) {}
+    fn revoke(&self, _: gureum_proto::Code) {}
     fn notice(&self, _: gureum_proto::Notice) {}
     fn copied(&self) {}
     fn signal(&self, _: &Bytes) {}

@@ -88,8 +88,8 @@ pub struct Plan {
     pub deliveries: Vec<(AccountId, Delivery)>,
     /// Positions that every device of an account has taken.
     pub floors: Vec<(AccountId, u64)>,
-    /// Devices that may no longer act.
-    pub revoked: Vec<(AccountId, DeviceId)>,
+    /// Devices that may no longer act, with the code that says why.
+    pub revoked: Vec<(AccountId, DeviceId, Code)>,
     /// Devices that are to put new KeyPackages.
     pub notices: Vec<(AccountId, DeviceId, Notice)>,
 }

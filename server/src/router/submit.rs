@@ -365,8 +365,8 @@ impl Writer {
             }
         }
         self.parts.wake.deliver(&mut self.plan.deliveries);
-        for (account, device) in self.plan.revoked.drain(..) {
-            self.parts.wake.revoke(account, device);
+        for (account, device, why) in self.plan.revoked.drain(..) {
+            self.parts.wake.revoke(account, device, why);
         }
         for (account, device, notice) in self.plan.notices.drain(..) {
             self.parts.wake.notice(account, device, notice);

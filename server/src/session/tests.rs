@@ -640,7 +640,8 @@ fn late_and_doubled_answers_of_the_shell_are_ignored() {
 fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
     for (input, code) in [
         (Input::Displaced, Code::Displaced),
-        (Input::Revoked, Code::DeviceRevoked),
+        (Input::CutOff(Code::DeviceRevoked), Code::DeviceRevoked),
+        (Input::CutOff(Code::AccountGone), Code::AccountGone),
         (Input::Copied, Code::DeviceCopied),
         (Input::ReadFailed, Code::Unavailable),
     ] {

@@ -21,7 +21,7 @@ impl Listener for Ear {
     fn displace(&self) {
         self.displaced.fetch_add(1, Ordering::Relaxed);
     }
-    fn revoke(&self) {
+    fn revoke(&self, _: Code) {
         self.revoked.fetch_add(1, Ordering::Relaxed);
     }
     fn notice(&self, notice: Notice) {
@@ -102,7 +102,7 @@ fn a_newer_subscription_displaces_the_older_of_the_same_device_only() {
     let _second = hub.attach(ACCOUNT, DEVICE, true, Arc::new(Ear::default()));
     assert_eq!(first.displaced.load(Ordering::Relaxed), 1);
     assert_eq!(other.displaced.load(Ordering::Relaxed), 0);
-    hub.revoke(ACCOUNT, DEVICE);
+    hub.revoke(ACCOUNT, DEVICE, Code::DeviceRevoked);
     assert_eq!(sender.revoked.load(Ordering::Relaxed), 1);
     assert_eq!(other.revoked.load(Ordering::Relaxed), 0);
 }

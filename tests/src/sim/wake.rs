@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gureum_proto::{AccountId, DeviceId, Notice};
+use gureum_proto::{AccountId, Code, DeviceId, Notice};
 use gureum_server::wake::{Delivery, Wake};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -110,8 +110,8 @@ impl Wake for FaultyWake {
         self.to.deliver(&mut again);
     }
 
-    fn revoke(&self, account: AccountId, device: DeviceId) {
-        self.to.revoke(account, device);
+    fn revoke(&self, account: AccountId, device: DeviceId, why: Code) {
+        self.to.revoke(account, device, why);
     }
 
     fn notice(&self, account: AccountId, device: DeviceId, notice: Notice) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, Notice};
+use gureum_proto::{AccountId, Code, DeviceId, Notice};
 use gureum_server::node::WrapWake;
 use gureum_server::wake::{Delivery, Wake};
 
@@ -50,9 +50,9 @@ impl Wake for Spoiled {
         self.to.deliver(entries);
     }
 
-    fn revoke(&self, account: AccountId, device: DeviceId) {
+    fn revoke(&self, account: AccountId, device: DeviceId, why: Code) {
         if self.bug != Sabotage::RevocationUnheard {
-            self.to.revoke(account, device);
+            self.to.revoke(account, device, why);
         }
     }
 

@@ -19,7 +19,7 @@ impl Planner {
         let cursors = self.caches.cursors(self.store.as_ref(), account)?;
         let devices: Vec<_> = cursors.devices.iter().map(|(device, _)| *device).collect();
         for device in &devices {
-            self.cut_off(account, *device, plan)?;
+            self.cut_off(account, *device, Code::AccountGone, plan)?;
         }
         let range = key::memberships(&account);
         for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {

@@ -78,7 +78,7 @@ impl Planner {
             self.find_by_recovery_key(account, Some(before), after, plan)?;
         }
         for device in &log.revoked {
-            self.cut_off(account, *device, plan)?;
+            self.cut_off(account, *device, Code::DeviceRevoked, plan)?;
         }
         self.await_removals(log, plan)?;
         self.announce_log(log, now_ms, plan)?;
@@ -89,8 +89,15 @@ impl Planner {
         Ok(Ok(Changed::LogAppended(log.index + 1)))
     }
 
-    /// Ends what a device could still do: it has no cursor and no KeyPackages, and its sessions end.
-    pub(super) fn cut_off(&self, account: AccountId, device: DeviceId, plan: &mut Plan) -> Result<(), StoreError> {
+    /// Ends what a device could still do: it has no cursor and no KeyPackages, and its sessions end with the code that says
+    /// why.
+    pub(super) fn cut_off(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        why: Code,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
         for tag in [CursorTag::Cursor, CursorTag::Seen, CursorTag::LastResort] {
             plan.batch.delete(Family::Cursor, key::cursor(&account, &device, tag));
         }
@@ -100,7 +107,7 @@ impl Planner {
                 plan.batch.delete(Family::KeyPackage, old);
             }
         }
-        plan.revoked.push((account, device));
+        plan.revoked.push((account, device, why));
         Ok(())
     }
 

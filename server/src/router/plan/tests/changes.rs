@@ -196,7 +196,7 @@ fn a_revoked_device_loses_cursor_and_key_packages_and_holds_nobody_up() {
     bench.run((1..=3).map(|counter| send(device(ALICE, 1), counter)));
     assert_eq!(bench.ack(device(BOB, 2), 4, 3).floors, []);
     let plan = bench.changes(entry(BOB, 2, &[], &[1]), Changed::LogAppended(3));
-    assert_eq!(plan.revoked, [(BOB, device(BOB, 1).device())]);
+    assert_eq!(plan.revoked, [(BOB, device(BOB, 1).device(), Code::DeviceRevoked)]);
     assert_eq!(bench.cursor(device(BOB, 1)), None);
     bench.refuses(claim(&[1]), Code::KeyPackagesExhausted);
     assert!(bench.ack(device(BOB, 1), 4, 3).batch.is_empty());

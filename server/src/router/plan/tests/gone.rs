@@ -41,7 +41,7 @@ fn its_devices_are_cut_off_and_have_nothing_left() {
     bench.changes(put(), Changed::KeyPackagesStored(1));
     let plan = bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 2 });
     assert!(plan.must_sync);
-    assert_eq!(plan.revoked, [(BOB, device(BOB, 1).device()), (BOB, device(BOB, 2).device())]);
+    assert_eq!(plan.revoked, [1, 2].map(|number| (BOB, device(BOB, number).device(), Code::AccountGone)));
     assert_eq!((bench.cursor(device(BOB, 1)), bench.cursor(device(BOB, 2))), (None, None));
     let packages = key::account_key_packages(&BOB);
     assert!(bench.store.scan(Family::KeyPackage, packages.as_range(), usize::MAX).unwrap().is_empty());
