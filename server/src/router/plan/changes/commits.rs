@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Code, ConversationId, EnvelopeBody, Refusal};
+use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, Refusal};
 
 use super::conversations::{accounts_but, envelope};
 use super::{Answer, Changed};
@@ -66,7 +66,7 @@ impl Planner {
         readers.retain(|account| is_told(account) || !conversation.removals.is_leaving(*account));
         readers.retain(|account| !conversation.is_gone(*account));
         let before = conversation.removals.clone();
-        let removals = after_commit(&before, &conversation.head, &head, &accounts);
+        let removals = after_commit(&before, &conversation.head, &head, &accounts, &conversation.gone);
         if let Some(member) = self.revoked_among(&joined)? {
             let detail = format!("the device {} was revoked meanwhile", member.device);
             return Ok(Err(Refusal::with_detail(Code::CommitInvalid, detail)));
@@ -140,7 +140,8 @@ fn put_memberships(conversation: ConversationId, accounts: &AccountsChange, now_
 }
 
 impl Planner {
-    /// Devices of accounts that had left and are in it again, and that were revoked meanwhile, are to be removed.
+    /// Devices of accounts that had left and are in it again, and that were revoked meanwhile, are to be removed; not those
+    /// of an account that was deleted.
     fn with_returned(
         &self,
         mut removals: Removals,
@@ -150,7 +151,7 @@ impl Planner {
         for member in head.members.iter().filter(|member| accounts.returned.contains(&member.account)) {
             let cursor = key::cursor(&member.account, &member.device, CursorTag::Cursor);
             let is_revoked = self.store.get(Family::Cursor, cursor.as_ref())?.is_none();
-            if is_revoked && !removals.pending.contains(&member.device) {
+            if is_revoked && !self.is_gone(member.account)? && !removals.pending.contains(&member.device) {
                 removals.pending.push(member.device);
             }
         }
@@ -158,20 +159,24 @@ impl Planner {
     }
 }
 
-/// What is left to be removed; and where somebody is gone now, or new people are in it, what was encrypted for before is
-/// not taken any more.
+/// What is left to be removed, of accounts that were not deleted; and where somebody is gone now, or new people are in it,
+/// what was encrypted for before is not taken any more.
 fn after_commit(
     removals: &Removals,
     before: &ConversationHead,
     after: &ConversationHead,
     accounts: &AccountsChange,
+    gone: &[AccountId],
 ) -> Removals {
     let stays: HashSet<_> = after.members.iter().map(|member| member.device).collect();
+    let of_gone: HashSet<_> =
+        after.members.iter().filter(|member| gone.contains(&member.account)).map(|member| member.device).collect();
+    let waits = |device: &DeviceId| stays.contains(device) && !of_gone.contains(device);
     let is_gone = before.members.iter().any(|member| !stays.contains(&member.device));
     let is_new = !accounts.added.is_empty();
     Removals {
         floor_epoch: if is_gone || is_new { after.epoch } else { removals.floor_epoch },
-        pending: removals.pending.iter().copied().filter(|device| stays.contains(device)).collect(),
+        pending: removals.pending.iter().copied().filter(waits).collect(),
         leaving: removals.leaving.iter().filter(|leaving| stays.contains(&leaving.device)).cloned().collect(),
     }
 }

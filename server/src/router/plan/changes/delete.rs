@@ -2,7 +2,7 @@
 //! remove them, its handle and its log for good: nobody is to be taken for it, and groups that it was in are judged by
 //! its log.
 
-use gureum_proto::{AccountId, Code, Handle, Refusal};
+use gureum_proto::{AccountId, Code, ConversationId, Handle, Refusal};
 
 use super::{Answer, Changed};
 use crate::router::plan::{Plan, Planner};
@@ -24,6 +24,7 @@ impl Planner {
         let range = key::memberships(&account);
         for (entry, _) in self.store.scan(Family::Directory, range.as_range(), usize::MAX)? {
             if let Some((_, conversation)) = key::parse_membership(&entry) {
+                self.await_no_more(conversation, account, plan)?;
                 self.caches.note_gone(conversation, account);
             }
         }
@@ -31,6 +32,18 @@ impl Planner {
         self.caches.change_devices(account, Vec::new(), &devices);
         plan.must_sync = true;
         Ok(Ok(Changed::Deleted { account, devices: devices.len() }))
+    }
+
+    /// The removal of an account's revoked devices is not waited for any more: they can read nothing, and where the account
+    /// has no other leaf, no KeyPackage ever comes by which a commit would leave it one.
+    fn await_no_more(&mut self, id: ConversationId, account: AccountId, plan: &mut Plan) -> Result<(), StoreError> {
+        let Some(conversation) = self.caches.conversation(self.store.as_ref(), id)? else { return Ok(()) };
+        let mut removals = conversation.removals.clone();
+        removals.pending.retain(|device| !conversation.has(account, *device));
+        if removals != conversation.removals {
+            self.put_removals(id, removals, plan);
+        }
+        Ok(())
     }
 
     /// Whether an account was deleted.

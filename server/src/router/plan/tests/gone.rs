@@ -170,3 +170,35 @@ fn a_deletion_that_was_not_written_cuts_nobody_off() {
     assert_eq!(bench.send(device(ALICE, 1), 1).unwrap().gone, Gone::default());
     bench.send(device(BOB, 1), 1).unwrap();
 }
+
+/// Bob's only device in the group is revoked, and nothing is sent there; then he is deleted.
+#[test]
+fn a_removal_that_was_waited_for_holds_up_nobody_once_its_account_is_deleted() {
+    let mut bench = Bench::new().with_group(&[device(ALICE, 1), device(BOB, 1), device(EVE, 1)]);
+    named(&bench);
+    bench.add_devices(&[device(BOB, 2)]);
+    bench.changes(revocation(device(BOB, 1)), Changed::LogAppended(2));
+    is_refused(bench.send(device(ALICE, 1), 1), Code::RemovalPending);
+    bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 1 });
+    for counter in 1..=2 {
+        let accepted = bench.send(device(ALICE, 1), counter).unwrap();
+        assert_eq!(accepted.gone.named().collect::<Vec<_>>(), [BOB]);
+        assert!(removals(&bench).is_settled());
+        bench.reopen();
+    }
+}
+
+#[test]
+fn a_removal_of_somebody_else_is_still_waited_for() {
+    let mut bench = Bench::new().with_group(&everybody());
+    bench.add_devices(&[device(EVE, 2)]);
+    named(&bench);
+    bench.changes(revocation(device(EVE, 1)), Changed::LogAppended(2));
+    bench.changes(revocation(device(BOB, 2)), Changed::LogAppended(2));
+    bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 1 });
+    for _ in 0..2 {
+        assert_eq!(removals(&bench).pending, [device(EVE, 1).device()]);
+        is_refused(bench.send(device(ALICE, 1), 1), Code::RemovalPending);
+        bench.reopen();
+    }
+}
