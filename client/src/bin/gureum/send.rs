@@ -38,7 +38,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::
     let more = if sent.gone_more > 0 { format!(" and {} more", sent.gone_more) } else { String::new() };
     let gone = match printable(&sent.gone.join(", ")) {
         nobody if nobody.is_empty() => nobody,
-        who => format!(" (not to {who}{more}: deleted from the server)"),
+        who => format!(" (not to {who}{more}: deleted, says the server)"),
     };
     output.print_either(&line, &format!("{}  sent to {}{gone}", time_text(sent.server_time_ms), args.to))
 }

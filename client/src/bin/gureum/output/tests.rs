@@ -329,6 +329,9 @@ fn who_does_not_exist_any_more_is_named_with_what_an_admin_can_do() {
     let command = "gureum group remove 01010101010101010101010101010101 bob carol";
     assert!(said(true).contains(command) && said(true).contains("Book club"), "{}", said(true));
     assert!(!said(false).contains("gureum") && said(false).contains("admin"), "{}", said(false));
+    assert!(said(false).contains("if no other is left, nobody can"), "{}", said(false));
+    let claim = "the server says that bob, carol were deleted";
+    assert!(said(true).contains(claim) && said(false).contains(claim), "it is the server's word: {}", said(true));
 }
 
 #[test]

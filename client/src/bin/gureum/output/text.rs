@@ -129,12 +129,16 @@ pub(crate) fn group_text(change: GroupChange, name: &str, by: Option<&str>, who:
 /// The group by its id: a name could be anything in a command.
 fn gone_text(conversation: ConversationId, name: &str, who: &[String], is_admin: bool) -> String {
     let (name, people) = (printable(name), printable(&who.join(", ")));
+    let were = if who.len() == 1 { "was" } else { "were" };
     let end = if is_admin {
         format!("`gureum group remove {conversation} {}` takes them out of it", printable(&who.join(" ")))
     } else {
-        "an admin of the group can take them out of it".to_owned()
+        "an admin of the group can take them out of it; if no other is left, nobody can, and only a new group helps"
+            .to_owned()
     };
-    format!("· deleted from the server, and still in the group {name}: {people}. They get nothing any more; {end}")
+    format!(
+        "· the server says that {people} {were} deleted. Still in the group {name}, they get nothing any more; {end}"
+    )
 }
 
 fn gone_back_text(gone_back: &GoneBack) -> String {
