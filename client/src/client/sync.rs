@@ -7,6 +7,7 @@ mod devices;
 mod gone_back;
 mod groups;
 mod key_packages;
+mod in_vain;
 mod looked_up;
 mod own;
 
@@ -24,6 +25,7 @@ pub(crate) use gone_back::Seen;
 use gone_back::went_back;
 pub(crate) use groups::{Begun, Pursued};
 pub use groups::{GroupAnswer, GroupCommand};
+use in_vain::InVain;
 use looked_up::LookedUp;
 
 /// A connection and the database that it serves.
@@ -33,6 +35,7 @@ pub(crate) struct Sync {
     pub(crate) vault: VaultHandle,
     pub(crate) identity: Arc<Identity>,
     looked_up: LookedUp,
+    brought_in_vain: InVain,
 }
 
 /// What is left of several attempts of which none may hold up the others.
@@ -64,7 +67,7 @@ impl Left {
 
 impl Sync {
     pub(crate) fn new(link: Link, vault: VaultHandle, identity: Arc<Identity>) -> Self {
-        Self { link, vault, identity, looked_up: LookedUp::default() }
+        Self { link, vault, identity, looked_up: LookedUp::default(), brought_in_vain: InVain::default() }
     }
 
     /// Fetches what the vault lacks.

@@ -146,8 +146,16 @@ impl Sync {
             let made = self.vault.call(move |vault| vault.commit_removals_with(conversation, &with)).await?;
             if let Some(commit) = made {
                 let epoch = commit.epoch;
-                if let Submitted::Lost = self.submit(commit).await? {
-                    self.fetch_commits(conversation, epoch).await?;
+                match self.submit(commit).await {
+                    Ok(Submitted::Lost) => self.fetch_commits(conversation, epoch).await?,
+                    Ok(_) => {}
+                    Err(error) => {
+                        let is_over_content = matches!(error.code(), Some(Code::CommitInvalid | Code::LimitReached));
+                        if is_over_content && !brought.is_empty() {
+                            self.brought_in_vain.note(conversation);
+                        }
+                        return Err(error);
+                    }
                 }
             } else if !self.vault.call(Vault::removals_due).await?.contains(&conversation) {
                 return Ok(());
@@ -162,9 +170,13 @@ impl Sync {
     }
 
     /// Devices of accounts of which only revoked ones are in a conversation: nobody may leave these accounts without, and as
-    /// long as they are in nothing is said there. One that has no device to come in yet is waited for.
+    /// long as they are in nothing is said there. One that has no device to come in yet is waited for. Nobody is claimed
+    /// again on this connection where the server did not accept it.
     async fn claim_for_stranded(&self, conversation: ConversationId) -> Result<Vec<Brought>, ClientError> {
         let mut brought = Vec::new();
+        if self.brought_in_vain.is(conversation) {
+            return Ok(brought);
+        }
         let stranded = self.vault.call(move |vault| vault.stranded(conversation)).await?;
         for account in stranded.into_iter().take(ADDS_PER_COMMIT_MAX) {
             let claimed = match self.claim_if_any(vec![account]).await {
