@@ -46,6 +46,12 @@ pub enum AccountError {
         /// Why.
         source: io::Error,
     },
+    /// It was asked and has not answered.
+    #[error(
+        "the server has not answered, and may still delete the account: it does so after a backup that is being copied; \
+         run this again to see"
+    )]
+    Unanswered(#[source] io::Error),
     /// The server did not do it.
     #[error("the server deleted nothing: {0}")]
     Refused(String),
@@ -54,11 +60,13 @@ pub enum AccountError {
 /// Deletes the account of a handle on the server that runs on a data directory, for good.
 ///
 /// # Errors
-/// No server runs there, or it has no such account.
+/// No server runs there, it does not answer, or it has no such account.
 pub fn delete(data_dir: &Path, handle: &str) -> Result<Deleted, AccountError> {
     let handle: Handle = handle.parse().map_err(|source| AccountError::Handle { text: handle.to_owned(), source })?;
     let no_server = |source| AccountError::NoServer { path: data_dir.join(SOCKET), source };
-    match control::ask(data_dir, &format!("{DELETE}{handle}\n")).map_err(no_server)?.1 {
+    let connection = control::connect(data_dir).map_err(no_server)?;
+    let asked = control::exchange(connection, &format!("{DELETE}{handle}\n"));
+    match asked.map_err(AccountError::Unanswered)?.1 {
         Answer::Deleted { account, devices } => Ok(Deleted { handle, account, devices }),
         Answer::Error(why) => Err(AccountError::Refused(why)),
         Answer::Path(_) => Err(AccountError::Refused("it did something else".to_owned())),
@@ -69,6 +77,8 @@ pub fn delete(data_dir: &Path, handle: &str) -> Result<Deleted, AccountError> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     #[test]
@@ -78,6 +88,22 @@ mod tests {
         let error = delete(dir.path(), "bob").unwrap_err();
         assert!(matches!(error, AccountError::NoServer { .. }), "{error}");
         assert!(error.to_string().contains("control.sock"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_was_asked_and_does_not_answer_may_still_do_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(stream).read_line(&mut request).unwrap();
+            request
+        });
+        let error = delete(dir.path(), "bob").unwrap_err();
+        assert_eq!(server.join().unwrap(), "delete bob\n");
+        assert!(matches!(error, AccountError::Unanswered(_)), "{error}");
+        assert!(error.to_string().contains("may still delete the account"), "{error}");
     }
 
     #[test]

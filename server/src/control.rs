@@ -55,7 +55,25 @@ pub(crate) enum Answer {
 /// # Errors
 /// No server answers there.
 pub(crate) fn ask(data_dir: &Path, request: &str) -> io::Result<(std::os::unix::net::UnixStream, Answer)> {
-    let mut connection = std::os::unix::net::UnixStream::connect(data_dir.join(SOCKET))?;
+    exchange(connect(data_dir)?, request)
+}
+
+/// Connects to that server.
+///
+/// # Errors
+/// None is there, and nothing was asked.
+pub(crate) fn connect(data_dir: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    std::os::unix::net::UnixStream::connect(data_dir.join(SOCKET))
+}
+
+/// Asks, and waits for the answer.
+///
+/// # Errors
+/// No answer came; what was asked for may still be done.
+pub(crate) fn exchange(
+    mut connection: std::os::unix::net::UnixStream,
+    request: &str,
+) -> io::Result<(std::os::unix::net::UnixStream, Answer)> {
     connection.set_read_timeout(Some(Duration::from_millis(CHECKPOINT_MS_MAX)))?;
     connection.write_all(request.as_bytes())?;
     let mut line = String::new();
