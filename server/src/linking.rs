@@ -128,7 +128,8 @@ impl Linking {
     /// said nothing more for a while; other accounts may not, for the new device listens to one alone.
     ///
     /// # Errors
-    /// None waits, another device has answered, who answers was revoked, the device is in the log already, or the account answers too many.
+    /// None waits, another device has answered, who answers was revoked, the device is in the log already, or the account
+    /// answers too many.
     pub(crate) fn answer(
         &self,
         link: LinkId,

@@ -1,8 +1,9 @@
 //! The only module of the server that knows MLS: it checks KeyPackages and follows the public state of groups.
 //!
-//! Values in, values out: a caller passes the GroupInfo and the tree of an epoch and gets those of the next. What was
-//! verified of busy conversations is kept beside ([`Followed`]). To read and verify a group takes some 50 µs for each of
-//! its leaves: call everything here where blocking is allowed.
+//! A caller passes the GroupInfo and the tree of an epoch to be read into a [`FollowedGroup`], against which commits and
+//! statements are judged, and gets those of the next epoch. What was verified of busy conversations is kept beside
+//! ([`Followed`]). To read and verify a group takes some 50 µs for each of its leaves: call everything here where blocking
+//! is allowed.
 
 mod commit;
 mod followed;

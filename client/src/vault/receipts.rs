@@ -113,8 +113,9 @@ fn owe_read(work: &Work<'_>, conversation: ConversationId, after: u64, until: u6
     let sql = format!(
         "INSERT INTO receipt_owed (message, kind) SELECT m.id, ?5 FROM message m
          WHERE m.conversation = ?1 AND m.number > ?2 AND m.number <= ?3 AND m.kind = {TEXT} AND m.own = 0
-         AND m.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM receipt r WHERE r.conversation = m.conversation AND r.content_id = m.content_id
-                         AND r.account = ?4 AND r.kind = ?5)
+         AND m.seq IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM receipt r WHERE r.conversation = m.conversation AND r.content_id = m.content_id
+            AND r.account = ?4 AND r.kind = ?5)
          ON CONFLICT (message) DO UPDATE SET kind = excluded.kind"
     );
     work.connection.prepare_cached(&sql)?.execute(params![
