@@ -19,7 +19,7 @@ pub(super) enum Outcome {
     Needs(Need),
     /// It is not a valid commit of this epoch; nothing changed.
     Invalid(String),
-    /// It breaks the rule of membership: the conversation has stopped.
+    /// It breaks the rule of membership: the conversation has stopped, or that of the own devices is forgotten.
     Stopped(Box<StoredEvent>),
 }
 
@@ -102,6 +102,12 @@ pub(super) fn take_commit(work: &mut Work<'_>, row: &Row, commit: &[u8]) -> Resu
     match work.judge(Judging::Accepted(row.id), |logs| judge_commit(&ready.change, &before.roster(), logs))? {
         Judged::Allowed => {}
         Judged::Needs(need) => return Ok(Outcome::Needs(need)),
+        // It is no loss: it is joined as it is there, as often as anything is, or begun anew where there is none.
+        Judged::Refused(why) if row.is_own() => {
+            work.forget_own(row.id)?;
+            let event = Event::CommitRefused { conversation: row.id, with: None, why, stopped: false };
+            return work.event(event).map(Box::new).map(Outcome::Stopped);
+        }
         Judged::Refused(why) => {
             work.put_row(&Row { state: ConversationStatus::Forked, ..row.clone() })?;
             let with = work.title_of(row.id)?;

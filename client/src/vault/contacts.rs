@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use gureum_proto::{AccountFound, AccountId, DeviceId, DeviceLog, Handle, LogChange, LogError};
 use rusqlite::{OptionalExtension, params};
 
+use super::devices::Pin;
 use super::history::SAFETY_NUMBER;
 use super::work::{ACTIVE, Work, held_log, load_log};
 use super::{Contact, Event, Learned, TrustError, Vault, VaultError};
@@ -153,12 +154,8 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     let invalid = |why| TrustError::Invalid { account, why };
     let known = held_log(work.connection, account)?;
     let seen = known.as_ref().map_or(0, DeviceLog::length);
-    let pin = work.pin(account)?;
-    let least = pin.map_or(seen, |pin| pin.length.max(seen));
-    if found.log_length < least {
-        let handle = work.handle_or_id(account)?;
-        return Err(TrustError::Shorter { account, handle, seen: least, shown: found.log_length });
-    }
+    let pins = work.pins(account)?;
+    check_length(work, found, seen, pins.first())?;
     if log_from > seen || (found.log_entries.is_empty() && log_from < found.log_length) {
         return Err(TrustError::Incomplete(account));
     }
@@ -171,7 +168,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     for (number, entry) in (log_from..).zip(&found.log_entries) {
         if number < seen {
             if stored_entry(work, account, number)? != entry.as_ref() {
-                return Err(forked(work, account));
+                return Err(forked(work, account, None));
             }
             continue;
         }
@@ -180,7 +177,7 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
             None => log = Some(DeviceLog::from_root(entry).map_err(invalid)?),
             Some(log) => {
                 let change = log.append(entry).map_err(|why| match why {
-                    LogError::Fork => forked(work, account),
+                    LogError::Fork => forked(work, account, None),
                     why => invalid(why),
                 })?;
                 if !first_time {
@@ -189,8 +186,9 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
                 }
             }
         }
-        if log.as_ref().is_some_and(|log| pin.is_some_and(|pin| pin.length == log.length() && pin != log.at())) {
-            return Err(forked(work, account));
+        let at = log.as_ref().map(DeviceLog::at);
+        if let Some(other) = pins.iter().find(|pin| at.is_some_and(|at| pin.log.length == at.length && pin.log != at)) {
+            return Err(forked(work, account, Some(other)));
         }
         let sql = "INSERT INTO log_entry (account, number, entry) VALUES (?1, ?2, ?3)";
         work.connection.execute(sql, params![account.as_bytes(), number, entry.as_ref()])?;
@@ -208,8 +206,9 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
         }
     };
     work.connection.execute(sql, params![account.as_bytes(), found.handle.as_str()])?;
-    if pin.is_some_and(|pin| pin.length <= log.length()) {
-        work.unpin(account)?;
+    work.unpin(account, log.length())?;
+    if account == work.identity.account && log.length() > seen {
+        note_own_grown(work, &log, &revoked)?;
     }
     let more = log.length() < found.log_length;
     if !more {
@@ -221,8 +220,30 @@ pub(super) fn learn(work: &mut Work<'_>, found: &AccountFound, log_from: u64) ->
     }
 }
 
-fn forked(work: &Work<'_>, account: AccountId) -> TrustError {
-    work.handle_or_id(account).map_or_else(TrustError::from, |handle| TrustError::Forked { account, handle })
+/// A log never becomes shorter than it was seen, by this device or by another one of the account.
+fn check_length(work: &Work<'_>, found: &AccountFound, seen: u64, farthest: Option<&Pin>) -> Result<(), TrustError> {
+    let (account, shown) = (found.account, found.log_length);
+    let (seen, teller) = match farthest {
+        Some(pin) if shown >= seen && shown < pin.log.length => (pin.log.length, Some(pin)),
+        _ if shown < seen => (seen, None),
+        _ => return Ok(()),
+    };
+    let told_by = teller.map(|pin| work.teller(pin)).transpose()?;
+    Err(TrustError::Shorter { account, handle: work.handle_or_id(account)?, seen, shown, told_by })
+}
+
+/// This account's log goes on: from here on the word of who is revoked counts for less.
+fn note_own_grown(work: &Work<'_>, log: &DeviceLog, revoked: &[DeviceId]) -> Result<(), VaultError> {
+    work.unpin_revoked(log, !revoked.is_empty())?;
+    if revoked.is_empty() { Ok(()) } else { work.compare_settings() }
+}
+
+fn forked(work: &Work<'_>, account: AccountId, teller: Option<&Pin>) -> TrustError {
+    let told_by = teller.map(|pin| work.teller(pin)).transpose();
+    match (work.handle_or_id(account), told_by) {
+        (Ok(handle), Ok(told_by)) => TrustError::Forked { account, handle, told_by },
+        (Err(error), _) | (_, Err(error)) => error.into(),
+    }
 }
 
 /// A handle that moved to another account is what an impostor would look like: a person must look.

@@ -214,19 +214,70 @@ pub(crate) fn open_offer(code: &LinkCode, sealed: &[u8]) -> Result<LinkOffer, De
     LinkOffer::decode(&opened).map_err(|error| DeviceError::Offer(error.to_string()))
 }
 
+/// Stands for the device that has linked this one, and where it is not known which has told of a log.
+pub(super) const LINKER: DeviceId = DeviceId::from_bytes([0; 16]);
+
+/// How far another device of the account had seen a log that is not known here yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pin {
+    pub(super) log: LogHead,
+    /// The one that has told so.
+    pub(super) device: DeviceId,
+}
+
 impl Work<'_> {
-    /// How far another device of the account had seen a log that is not known here yet.
-    pub(super) fn pin(&self, account: AccountId) -> Result<Option<LogHead>, VaultError> {
-        let sql = "SELECT length, head FROM log_pin WHERE account = ?1";
+    /// How far other devices of the account had seen a log that is not known here yet, the farthest first.
+    pub(super) fn pins(&self, account: AccountId) -> Result<Vec<Pin>, VaultError> {
+        let sql = "SELECT length, head, device FROM log_pin WHERE account = ?1 ORDER BY length DESC, device";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let read = |row: &rusqlite::Row<'_>| Ok(LogHead { length: row.get(0)?, hash: row.get(1)? });
-        Ok(statement.query_row(params![account.as_bytes()], read).optional()?)
+        let rows = statement.query_map(params![account.as_bytes()], |row| {
+            let log = LogHead { length: row.get(0)?, hash: row.get(1)? };
+            Ok(Pin { log, device: DeviceId::from_bytes(row.get(2)?) })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The farthest of them.
+    pub(super) fn pin(&self, account: AccountId) -> Result<Option<LogHead>, VaultError> {
+        Ok(self.pins(account)?.first().map(|pin| pin.log))
+    }
+
+    /// Another device has seen a log as far as that.
+    pub(super) fn put_pin(&self, account: AccountId, pin: Pin) -> Result<(), VaultError> {
+        let sql = "INSERT INTO log_pin (account, device, length, head) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (account, device) DO UPDATE SET length = ?3, head = ?4 WHERE length < ?3";
+        let row = params![account.as_bytes(), pin.device.as_bytes(), pin.log.length, pin.log.hash.as_slice()];
+        self.connection.prepare_cached(sql)?.execute(row)?;
+        Ok(())
     }
 
     /// The log is known here as far as that.
-    pub(super) fn unpin(&self, account: AccountId) -> Result<(), VaultError> {
-        self.connection.execute("DELETE FROM log_pin WHERE account = ?1", params![account.as_bytes()])?;
+    pub(super) fn unpin(&self, account: AccountId, length: u64) -> Result<(), VaultError> {
+        let sql = "DELETE FROM log_pin WHERE account = ?1 AND length <= ?2";
+        self.connection.execute(sql, params![account.as_bytes(), length])?;
         Ok(())
+    }
+
+    /// This account's log is known farther than before. What a revoked device has told of others' logs counts for nothing
+    /// more. `newly`: some were revoked just now, and each may be the one of which it is not known what it has told.
+    pub(super) fn unpin_revoked(&self, log: &DeviceLog, newly: bool) -> Result<(), VaultError> {
+        let mut statement = self.connection.prepare("SELECT DISTINCT device FROM log_pin")?;
+        let rows = statement.query_map([], |row| row.get(0).map(DeviceId::from_bytes))?;
+        for device in rows.collect::<Result<Vec<_>, _>>()? {
+            let is_revoked = log.device(device).is_some_and(|logged| logged.revoked_at.is_some());
+            if is_revoked || (newly && device == LINKER) {
+                self.connection.execute("DELETE FROM log_pin WHERE device = ?1", params![device.as_bytes()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a person calls the device that has told of a log.
+    pub(super) fn teller(&self, pin: &Pin) -> Result<String, VaultError> {
+        if pin.device == LINKER {
+            return Ok("that has linked this one".to_owned());
+        }
+        Ok(self.device_name(pin.device)?.unwrap_or_else(|| pin.device.to_string()))
     }
 
     /// What a device of this account is called, where that is known here.

@@ -15,6 +15,7 @@ use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
+use super::devices::LINKER;
 use super::key::random;
 use super::profile::{Profile, check_device_name, server_text};
 use super::{DATABASE, DeviceError, KeySource, NewProfile, OpenError, Vault, VaultError, key, schema};
@@ -278,8 +279,9 @@ fn make_or_redirect(connection: &Connection, new: &NewProfile) -> Result<(), Vau
 fn keep_bundle(connection: &Connection, bundle: &LinkBundle, own: DeviceId) -> Result<(), VaultError> {
     let pin = |account: AccountId, log: LogHead| -> Result<(), VaultError> {
         if log.length <= LOG_ENTRIES_MAX {
-            let sql = "INSERT OR IGNORE INTO log_pin (account, length, head) VALUES (?1, ?2, ?3)";
-            connection.prepare_cached(sql)?.execute(params![account.as_bytes(), log.length, log.hash.as_slice()])?;
+            let sql = "INSERT OR IGNORE INTO log_pin (account, device, length, head) VALUES (?1, ?2, ?3, ?4)";
+            let row = params![account.as_bytes(), LINKER.as_bytes(), log.length, log.hash.as_slice()];
+            connection.prepare_cached(sql)?.execute(row)?;
         }
         Ok(())
     };

@@ -106,22 +106,38 @@ pub enum OpenError {
     Vault(#[from] VaultError),
 }
 
+/// Of whom there is only an own device's word, a person looks at that one too.
+fn teller(told_by: Option<&str>) -> String {
+    told_by.map_or_else(String::new, |device| {
+        format!(
+            "; only your device {device} has told so: if it is not in your hands, revoke it (see `gureum devices`) and try \
+             again"
+        )
+    })
+}
+
 /// Why an account's log is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The server's log is not the one seen before.
     #[error(
         "the server shows another device log for {handle} than before: somebody may be trying to read your messages; \
-         compare safety numbers"
+         compare safety numbers{}",
+        teller(told_by.as_deref())
     )]
     Forked {
         /// Whose.
         account: AccountId,
         /// What the account is known by here: its handle, or else its id.
         handle: String,
+        /// The own device that has told of the other log, where this one has not seen it itself.
+        told_by: Option<String>,
     },
     /// The server's log is shorter than the one seen before.
-    #[error("the server hides entries of the device log of {handle}: {seen} were seen, {shown} are shown")]
+    #[error(
+        "the server hides entries of the device log of {handle}: {seen} were seen, {shown} are shown{}",
+        teller(told_by.as_deref())
+    )]
     Shorter {
         /// Whose.
         account: AccountId,
@@ -131,6 +147,8 @@ pub enum TrustError {
         seen: u64,
         /// Entries shown now.
         shown: u64,
+        /// The own device that has told of them, where this one has not seen them itself.
+        told_by: Option<String>,
     },
     /// The handle stood for another account before.
     #[error(

@@ -6,7 +6,7 @@ use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, Handle, LogHead};
 use rusqlite::{OptionalExtension, params};
 
-use super::devices::contacts;
+use super::devices::{Pin, contacts};
 use super::key::random;
 use super::outbox::KIND_RECORDS;
 use super::receipts::{put_mark, read_number, unread};
@@ -119,22 +119,33 @@ impl Work<'_> {
     /// This device may have missed something: one of the others is to tell everything.
     pub(super) fn wish_for_all(&self) -> Result<(), VaultError> {
         self.ask_for_rest()?;
+        self.ask_for_all()
+    }
+
+    /// A device of this account was revoked: settings are compared once more, for what it has decided counts for less.
+    pub(super) fn compare_settings(&self) -> Result<(), VaultError> {
+        for key in self.keys::<String>("SELECT key FROM setting ORDER BY key")? {
+            self.owe_record(SETTING, key.as_bytes())?;
+        }
+        self.ask_for_all()
+    }
+
+    fn ask_for_all(&self) -> Result<(), VaultError> {
         self.connection.prepare_cached("DELETE FROM owed_record WHERE kind = ?1")?.execute(params![PLEASE])?;
         self.owe_record(PLEASE, random::<16>()?.as_slice())
     }
 
-    /// This device has come into the conversation of the own devices. The first time, what it has is new to the others.
-    pub(super) fn come_into_own(&self, is_first: bool) -> Result<(), VaultError> {
-        if is_first {
-            for (kind, sql) in [
-                (MARK, "INSERT OR IGNORE INTO owed_record SELECT ?1, conversation FROM mark"),
-                (SETTING, "INSERT OR IGNORE INTO owed_record SELECT ?1, CAST(key AS BLOB) FROM setting"),
-                (CONTACT, "INSERT OR IGNORE INTO owed_record SELECT ?1, account FROM contact WHERE former = 0"),
-            ] {
-                self.connection.execute(sql, params![kind])?;
-            }
-            self.owe_record(DEVICE_NAME, self.identity.device.as_bytes())?;
+    /// This device has come into the conversation of the own devices. What it has is new to the others, the first time and
+    /// whenever it was out: what it had to tell by then may have been refused.
+    pub(super) fn come_into_own(&self) -> Result<(), VaultError> {
+        for (kind, sql) in [
+            (MARK, "INSERT OR IGNORE INTO owed_record SELECT ?1, conversation FROM mark"),
+            (SETTING, "INSERT OR IGNORE INTO owed_record SELECT ?1, CAST(key AS BLOB) FROM setting"),
+            (CONTACT, "INSERT OR IGNORE INTO owed_record SELECT ?1, account FROM contact WHERE former = 0"),
+        ] {
+            self.connection.execute(sql, params![kind])?;
         }
+        self.owe_record(DEVICE_NAME, self.identity.device.as_bytes())?;
         self.rewind_history()?;
         self.wish_for_all()
     }
@@ -246,20 +257,33 @@ pub(super) fn take_records(
     from: DeviceId,
     records: Vec<Record>,
 ) -> Result<Vec<StoredEvent>, VaultError> {
+    // Replaying it checks its signatures, for which most records have no use.
+    let is_weighed = |record: &Record| matches!(record, Record::Setting { .. } | Record::Contact { .. });
+    let own = if records.iter().any(is_weighed) { held_log(work.connection, work.identity.account)? } else { None };
     let mut events = Vec::new();
     for record in records {
-        events.extend(take_record(work, from, record)?);
+        events.extend(take_record(work, from, own.as_ref(), record)?);
     }
     Ok(events)
 }
 
-fn take_record(work: &Work<'_>, from: DeviceId, record: Record) -> Result<Option<StoredEvent>, VaultError> {
+/// `own`: this account's log, where the record is one that is weighed by it.
+fn take_record(
+    work: &Work<'_>,
+    from: DeviceId,
+    own: Option<&DeviceLog>,
+    record: Record,
+) -> Result<Option<StoredEvent>, VaultError> {
     match record {
         Record::Mark { conversation, number } => take_mark(work, from, conversation, number),
         Record::Setting { key, value, stamp, device } => {
-            keep_setting(work, &key, &Held { stamp, device, value }).map(|()| None)
+            keep_setting(work, own, &key, &Held { stamp, device, value }).map(|()| None)
         }
-        Record::Contact { account, handle, log } => take_contact(work, account, &handle, log),
+        Record::Contact { account, handle, log } => {
+            // The word of a revoked device counts for nothing, also where it was given before.
+            let is_revoked = own.and_then(|own| own.device(from)?.revoked_at).is_some();
+            if is_revoked { Ok(None) } else { take_contact(work, from, account, &handle, log) }
+        }
         Record::DeviceName { device, name, stamp } => take_name(work, device, name, stamp).map(|()| None),
         Record::Please(wish) => {
             work.tell_again(from)?;
@@ -306,6 +330,7 @@ fn take_name(work: &Work<'_>, device: DeviceId, name: String, stamp: u64) -> Res
 /// From here on the server can show this device no other past of that account than it has shown the other one.
 fn take_contact(
     work: &Work<'_>,
+    from: DeviceId,
     account: AccountId,
     handle: &Handle,
     log: LogHead,
@@ -314,14 +339,16 @@ fn take_contact(
         return Ok(None);
     }
     let held = held_log(work.connection, account)?.map_or(0, |held| held.length());
-    let known = if held >= log.length { head_at(work, account, log.length)? } else { work.pin(account)? };
-    if known.is_some_and(|known| known.length == log.length && known != log) {
+    let known = if held >= log.length {
+        vec![head_at(work, account, log.length)?]
+    } else {
+        work.pins(account)?.into_iter().map(|pin| pin.log).collect()
+    };
+    if known.iter().any(|known| known.length == log.length && *known != log) {
         return tell_forked(work, account, handle);
     }
-    if held < log.length && known.is_none_or(|pin| pin.length < log.length) {
-        let sql = "INSERT OR REPLACE INTO log_pin (account, length, head) VALUES (?1, ?2, ?3)";
-        let row = params![account.as_bytes(), log.length, log.hash.as_slice()];
-        work.connection.prepare_cached(sql)?.execute(row)?;
+    if held < log.length {
+        work.put_pin(account, Pin { log, device: from })?;
     }
     // Where this device knows another account by that handle, a person decides when they ask for it.
     let sql = "INSERT OR IGNORE INTO contact (account, handle) VALUES (?1, ?2)";
@@ -330,14 +357,14 @@ fn take_contact(
 }
 
 /// Where an account's log stood when it had so many entries.
-fn head_at(work: &Work<'_>, account: AccountId, length: u64) -> Result<Option<LogHead>, VaultError> {
+fn head_at(work: &Work<'_>, account: AccountId, length: u64) -> Result<LogHead, VaultError> {
     let sql = "SELECT entry FROM log_entry WHERE account = ?1 AND number < ?2 ORDER BY number";
     let mut statement = work.connection.prepare_cached(sql)?;
     let entries = statement
         .query_map(params![account.as_bytes(), length], |row| row.get::<_, Vec<u8>>(0))?
         .collect::<Result<Vec<_>, _>>()?;
     let log = DeviceLog::replay(entries.iter().map(Vec::as_slice)).map_err(|_| VaultError::Damaged("device log"))?;
-    Ok(Some(log.at()))
+    Ok(log.at())
 }
 
 /// Two devices of this account were shown two pasts of another one; told once.

@@ -171,7 +171,7 @@ fn take_envelope(work: &mut Work<'_>, envelope: &Envelope, taken: &mut Taken) ->
         }
         EnvelopeBody::Silent(ciphertext) => take_silent(work, shared, ciphertext, taken),
         EnvelopeBody::Commit { epoch, commit } => {
-            take_commit_entry(work, shared, envelope.position.seq, *epoch, commit)
+            take_commit_entry(work, (shared, envelope.position.seq), *epoch, commit, taken)
         }
         EnvelopeBody::Welcome(welcome) => take_welcome(work, shared.conversation, welcome, taken),
         EnvelopeBody::LogChange { log_entries } => take_log_change(work, shared.sender_account, *log_entries),
@@ -298,6 +298,11 @@ fn take_silent(
     let Some(row) = row.filter(|row| row.epoch > 0) else { return done };
     let (sender, plaintext) = match open(work, shared, ciphertext)? {
         Opened::Said(sender, plaintext) => (sender, plaintext),
+        // It was said for an epoch before this device came in, and may be no part of what it has been told since.
+        Opened::Passed if row.is_own() && !work.is_self(shared.sender_device) => {
+            work.wish_for_all()?;
+            return done;
+        }
         Opened::Passed | Opened::Unreadable(_) => return done,
         Opened::Blocked(need) => return Ok(Entry::Blocked(need)),
     };
@@ -413,10 +418,10 @@ fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, w
 
 fn take_commit_entry(
     work: &mut Work<'_>,
-    shared: &SharedEnvelope,
-    seq: u64,
+    (shared, seq): (&SharedEnvelope, u64),
     epoch: u64,
     commit: &[u8],
+    taken: &mut Taken,
 ) -> Result<Entry, VaultError> {
     let conversation = shared.conversation;
     let done = Ok(Entry::Done(Vec::new()));
@@ -437,7 +442,11 @@ fn take_commit_entry(
             Ok(Entry::Done(events))
         }
         Outcome::Needs(need) => Ok(Entry::Blocked(need)),
-        Outcome::Stopped(event) => Ok(Entry::Done(vec![*event])),
+        Outcome::Stopped(event) => {
+            // One that is forgotten is looked for again.
+            taken.unlisted |= work.row(conversation)?.is_none();
+            Ok(Entry::Done(vec![*event]))
+        }
         // By a copy of this home: without what that one has made for it, it cannot be taken here.
         Outcome::Invalid(_) if work.is_self(shared.sender_device) => {
             let copied = if work.is_from_before_restore(seq)? { None } else { work.copied(conversation)? };
@@ -501,7 +510,7 @@ fn take_welcome(
     }
     work.asked.forget_commits(conversation);
     if row.is_own() {
-        work.come_into_own(true)?;
+        work.come_into_own()?;
         return Ok(Entry::Done(Vec::new()));
     }
     let event = match row.peer {

@@ -310,7 +310,9 @@ pub(super) fn accepted(work: &mut Work<'_>, conversation: ConversationId) -> Res
             let is_first = !work.has_joined(conversation)?;
             let comes_in = work.identity.log_entry > 0 && is_first;
             if row.is_own() {
-                work.come_into_own(is_first)?;
+                work.come_into_own()?;
+                // What is encrypted for an epoch before this one is not for this device, however often it has been in.
+                work.forget_joined(conversation)?;
             } else if row.is_ahead() {
                 event = Some(restart::restarted(work, &row, epoch)?);
             } else if !comes_in {

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 14;
+const FORMAT: i64 = 15;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -361,8 +361,27 @@ CREATE TABLE past_conversation (       -- of which such a history tells: this de
 ) WITHOUT ROWID;
 ";
 
+/// Since format 15: which device has told of a log that is longer than the one here. Of what was told before it is not
+/// known. A setting counts for no more than any device decides, and a stopped conversation of the own devices is joined
+/// again.
+const PINS_BY_DEVICE: &str = "
+CREATE TABLE log_pin_by_device (
+    account BLOB NOT NULL,
+    device BLOB NOT NULL,              -- zeros: the one that has linked this one, or not known
+    length INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    PRIMARY KEY (account, device)
+) WITHOUT ROWID;
+INSERT INTO log_pin_by_device (account, device, length, head)
+    SELECT account, x'00000000000000000000000000000000', length, head FROM log_pin;
+DROP TABLE log_pin;
+ALTER TABLE log_pin_by_device RENAME TO log_pin;
+UPDATE setting SET stamp = 0 WHERE stamp > 4611686018427387904;
+UPDATE conversation SET state = 2, epoch = 0 WHERE kind = 2 AND state = 3;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -377,9 +396,10 @@ const STEPS: [&str; 14] = [
     ACCOUNTS_GONE,
     NAMES_ASKED,
     HISTORY,
+    PINS_BY_DEVICE,
 ];
 
-const _: () = assert!(STEPS.len() == 14 && FORMAT == 14, "a step for each format");
+const _: () = assert!(STEPS.len() == 15 && FORMAT == 15, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

@@ -1,10 +1,10 @@
 //! What a person has decided, on whichever of their devices.
 
-use gureum_proto::DeviceId;
+use gureum_proto::{DeviceId, DeviceLog};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::outbox::KIND_RECEIPT;
-use super::work::Work;
+use super::work::{Work, held_log};
 use super::{Settings, Vault, VaultError};
 use crate::e2ee::content::record::SETTING;
 use crate::limits::SETTINGS_MAX;
@@ -16,7 +16,8 @@ const ON: &str = "on";
 /// Far above what anybody decides, and far below what the database holds.
 const STAMP_MAX: u64 = 1 << 62;
 
-/// A setting as it is kept. Of two, the greater counts.
+/// A setting as it is kept. Of two, the greater counts; but one that was decided on a device which is not active in the
+/// account's log gives way to any that was decided on an active one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Held {
     /// One more than what was seen when it was decided.
@@ -55,19 +56,38 @@ impl Vault {
 
 /// A person has decided something here, after all that this device has heard of.
 fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
-    let sql = "SELECT ifnull(max(stamp), 0) FROM setting";
-    let seen: u64 = work.connection.query_row(sql, [], |row| row.get(0))?;
+    let log = held_log(work.connection, work.identity.account)?;
+    let mut statement = work.connection.prepare_cached("SELECT stamp, device FROM setting")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1).map(DeviceId::from_bytes)?)))?;
+    let rows = rows.collect::<Result<Vec<(u64, DeviceId)>, _>>()?;
+    let counts = rows.into_iter().filter(|(_, device)| is_active(log.as_ref(), *device));
+    let seen = counts.map(|(stamp, _)| stamp).max().unwrap_or(0);
     let stamp = seen.saturating_add(1).min(STAMP_MAX);
     let value = if on { ON } else { OFF }.to_owned();
     put(work, key, &Held { stamp, device: work.identity.device, value })?;
     work.owe_record(SETTING, key.as_bytes())
 }
 
-/// Keeps what was decided here or elsewhere, unless what is here counts more.
-pub(super) fn keep_setting(work: &Work<'_>, key: &str, told: &Held) -> Result<(), VaultError> {
+fn is_active(log: Option<&DeviceLog>, device: DeviceId) -> bool {
+    log.is_none_or(|log| log.is_active(device))
+}
+
+/// Keeps what was decided here or elsewhere, unless what is here counts more. `log`: that of this account.
+pub(super) fn keep_setting(work: &Work<'_>, log: Option<&DeviceLog>, key: &str, told: &Held) -> Result<(), VaultError> {
+    if told.stamp > STAMP_MAX {
+        return Ok(());
+    }
     match setting(work.connection, key)? {
-        Some(held) if held >= *told => return Ok(()),
-        Some(_) => (),
+        Some(held) => {
+            let (ours, theirs) = (is_active(log, held.device), is_active(log, told.device));
+            if ours && !theirs {
+                // Whoever tells it may have learned of the revocation since, and passed over what counts more.
+                work.owe_record(SETTING, key.as_bytes())?;
+            }
+            if (ours, &held) >= (theirs, told) {
+                return Ok(());
+            }
+        }
         None => {
             let sql = "SELECT count(*) FROM setting";
             let kept: u64 = work.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;

@@ -310,13 +310,13 @@ impl<'a> Work<'a> {
     }
 
     /// Whether a message of an epoch was encrypted before this device came into the conversation: for the devices that the
-    /// account had then, or for a group in which it was not.
+    /// account had then, or for a group in which it was not, or for the own devices that were in their conversation.
     pub(super) fn was_for_others(&self, id: ConversationId, epoch: u64) -> Result<bool, VaultError> {
-        let sql = "SELECT joined_epoch, kind = 1 FROM conversation WHERE id = ?1";
+        let sql = "SELECT joined_epoch, kind != 0 FROM conversation WHERE id = ?1";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, bool>(1)?));
         let found = self.connection.prepare_cached(sql)?.query_row(params![id.as_bytes()], read).optional()?;
         let is_linked = self.identity.log_entry > 0;
-        Ok(found.is_some_and(|(joined, is_group)| (is_linked || is_group) && epoch < joined))
+        Ok(found.is_some_and(|(joined, is_of_many)| (is_linked || is_of_many) && epoch < joined))
     }
 
     pub(super) fn note_renewed(&self, id: ConversationId) -> Result<(), VaultError> {

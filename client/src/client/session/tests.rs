@@ -24,7 +24,10 @@ fn trouble_of_one_conversation_is_told_from_that_of_the_connection() {
     check(RejoinError::HandleMoved("bob".parse().unwrap()), true);
     check(RejoinError::Vault(VaultError::CountersUnresolved), true);
     check(LinkError::Refused(Refusal::new(Code::NotMember)), true);
-    check(TrustError::Forked { account: AccountId::from_bytes([1; 16]), handle: "bob".to_owned() }, true);
+    check(
+        TrustError::Forked { account: AccountId::from_bytes([1; 16]), handle: "bob".to_owned(), told_by: None },
+        true,
+    );
     check(ClientError::Stuck("a commit log without end".to_owned()), true);
 }
 

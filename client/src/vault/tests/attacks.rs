@@ -12,7 +12,12 @@ use super::*;
 use crate::e2ee::Mls;
 
 /// Makes the commit by which a member adds somebody's KeyPackage, as a malicious member would.
-fn malicious_add(relay: &mut Relay, from: &mut Person, talk: ConversationId, package: &[u8]) -> SubmitCommit {
+pub(super) fn malicious_add(
+    relay: &mut Relay,
+    from: &mut Person,
+    talk: ConversationId,
+    package: &[u8],
+) -> SubmitCommit {
     let epoch = relay.conversations[&talk].group.epoch;
     let bundle = from.inside(|work| {
         let (package, _) = work.mls().read_key_package(package).unwrap();

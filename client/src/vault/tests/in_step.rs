@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
+use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
-    AccountFound, AccountId, ConversationId, ConversationKind, ConversationState, ConversationWith, DeliveryFrame,
-    DeviceId, EnvelopeBody, Gap, GapReason, Group, LogHead, Position,
+    AccountFound, AccountId, Code, ConversationId, ConversationKind, ConversationState, ConversationWith,
+    DeliveryFrame, DeviceId, EnvelopeBody, Gap, GapReason, Group, LogHead, Position,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use super::attacks::{ghost_package, malicious_add};
 use super::relay::Held;
 use super::*;
 use crate::e2ee::content::record::Record;
@@ -358,6 +360,141 @@ fn two_pasts_of_one_log_are_told_once() {
     assert_eq!(told(other), []);
     let longer = LogHead { length: at.length + 1, hash: [1; 32] };
     assert_eq!(told(longer), [], "this device has yet to learn it");
+}
+
+#[test]
+fn what_a_device_tells_of_a_log_is_said_to_be_its_word_and_counts_until_it_is_revoked() {
+    let (mut relay, mut a, second, b, _) = with_two();
+    let (account, device) = (b.account, second.device);
+    let tell = |a: &mut Person, log: LogHead| {
+        let record = Record::Contact { account, handle: "bob".parse().unwrap(), log };
+        a.inside(|work| take_records(work, device, vec![record]).unwrap().len())
+    };
+    let none = LogHead { length: LOG_ENTRIES_MAX, hash: [7; 32] };
+    assert_eq!(tell(&mut a, none), 0);
+    let refused = a.vault.learn_account(&relay.found(account, 1), 1).map(drop).unwrap_err();
+    assert!(matches!(&refused, TrustError::Shorter { told_by: Some(by), .. } if by == "laptop"), "{refused:?}");
+    assert!(refused.to_string().contains("your device laptop"), "{refused}");
+    a.revoke(&mut relay, device);
+    a.learn(&relay, account);
+    assert_eq!((tell(&mut a, none), a.inside(|work| work.pin(account).unwrap())), (0, None));
+}
+
+/// Alice with a third device, which all know.
+fn with_three() -> (Relay, Person, Person, Person) {
+    let (mut relay, mut a, mut second, _, _) = with_two();
+    let mut third = Person::link(&mut relay, &a);
+    a.learn(&relay, a.account);
+    second.learn(&relay, a.account);
+    let own = a.own().id;
+    third.rejoin(&mut relay, own);
+    come_into_step(&mut relay, &mut [&mut a, &mut second, &mut third]);
+    (relay, a, second, third)
+}
+
+fn receipts(on: bool, stamp: u64, device: DeviceId) -> Record {
+    let value = if on { "on" } else { "off" }.to_owned();
+    Record::Setting { key: "receipts".to_owned(), value, stamp, device }
+}
+
+#[test]
+fn what_a_revoked_device_has_decided_gives_way_whenever_the_others_learn_of_it() {
+    let (mut relay, mut a, mut second, third) = with_three();
+    let hear = |to: &mut Person, from: DeviceId, record: Record| {
+        to.inside(|work| take_records(work, from, vec![record]).map(drop).unwrap());
+    };
+    for device in [&mut a, &mut second] {
+        hear(device, third.device, receipts(false, (1 << 62) + 1, third.device));
+        assert!(device.receipts_are_on(), "nobody decides so often");
+        hear(device, third.device, receipts(false, 1 << 62, third.device));
+        assert!(!device.receipts_are_on());
+    }
+    a.revoke(&mut relay, third.device);
+    let own = a.own().id;
+    a.remove_revoked(&mut relay, own);
+    a.vault.set_receipts(true).unwrap();
+    assert!(a.receipts_are_on());
+    // The other one hears of it before it knows, and once only.
+    hear(&mut second, a.device, receipts(true, 1, a.device));
+    assert!(!second.receipts_are_on());
+    a.inside(|work| work.connection.execute("DELETE FROM owed_record", []).unwrap());
+    second.take(&mut relay);
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    assert!(a.receipts_are_on() && second.receipts_are_on());
+    second.vault.set_receipts(false).unwrap();
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    assert!(!a.receipts_are_on() && !second.receipts_are_on());
+}
+
+#[test]
+fn what_is_decided_on_active_and_revoked_devices_merges_to_the_same_in_any_order() {
+    let (mut relay, mut a, second, third) = with_three();
+    a.revoke(&mut relay, third.device);
+    let records = [receipts(false, 3, third.device), receipts(true, 1, a.device), receipts(false, 2, second.device)];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let told: Vec<_> = order.iter().chain(&order).map(|index: &usize| records[*index].clone()).collect();
+        let kept = a.inside(|work| {
+            work.step(|work| {
+                take_records(work, second.device, told)?;
+                Ok::<_, VaultError>((work.all_records()?, false))
+            })
+            .unwrap()
+        });
+        assert!(kept.contains(&records[2]), "{order:?}: {kept:?}");
+    }
+}
+
+#[test]
+fn where_a_commit_breaks_the_rule_it_is_forgotten_and_joined_as_it_is_there() {
+    let (mut relay, mut a, mut second, _, _) = with_two();
+    let (own, before) = (a.own().id, relay.conversations[&a.own().id].clone());
+    let ghost = ghost_package(&a);
+    let submit = malicious_add(&mut relay, &mut second, own, &ghost);
+    relay.commit(&second, &submit);
+    let events = a.take(&mut relay);
+    let is_refused = |event: &Event| matches!(event, Event::CommitRefused { stopped: false, with: None, .. });
+    assert!(events.iter().any(is_refused), "{events:?}");
+    assert_eq!(a.vault.own_conversation().unwrap(), None);
+    relay.conversations.insert(own, before);
+    let epoch = relay.conversations[&own].group.epoch;
+    let listed = ConversationState { conversation: own, epoch, accounts: vec![a.account], kind: ConversationKind::Own };
+    assert_eq!(a.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: own }));
+    a.rejoin(&mut relay, own);
+    assert_eq!((a.own().id, a.own().state), (own, ConversationStatus::Active));
+}
+
+#[test]
+fn what_was_said_for_an_epoch_before_a_device_came_in_makes_it_ask_again() {
+    let (mut relay, mut a, mut second, _, _) = with_two();
+    let mut third = Person::link(&mut relay, &a);
+    a.learn(&relay, a.account);
+    second.learn(&relay, a.account);
+    second.vault.set_typing(false).unwrap();
+    second.vault.queue_records().unwrap();
+    let late = second.vault.next_sends(0, 64).unwrap();
+    let own = a.own().id;
+    third.rejoin(&mut relay, own);
+    come_into_step(&mut relay, &mut [&mut a, &mut third]);
+    assert!(third.vault.settings().unwrap().typing);
+    for send in &late {
+        relay.send(&second, send);
+    }
+    third.take(&mut relay);
+    assert!(third.inside(|work| work.owes_records().unwrap()), "it asks");
+}
+
+#[test]
+fn who_comes_in_again_tells_again_what_was_refused() {
+    let (mut relay, mut a, mut second, _, _) = with_two();
+    a.vault.set_typing(false).unwrap();
+    a.vault.queue_records().unwrap();
+    for send in a.vault.next_sends(0, 64).unwrap() {
+        assert_eq!(a.vault.settle(&Relay::refuse(&send, Code::NotMember)).unwrap(), Settled::Silent);
+    }
+    let own = a.own().id;
+    a.rejoin(&mut relay, own);
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    assert!(!second.vault.settings().unwrap().typing);
 }
 
 /// Few of each kind, so that they meet.
