@@ -184,8 +184,8 @@ pub(crate) const HISTORY_RECEIPTS_MAX: usize = 2 * RECEIPT_ACCOUNTS_MAX;
 /// Parts that are on their way at once, 1 MB: a small share of what an inbox holds, enough that a round trip is not waited
 /// for with each, and all that is sent again where a device stays away for longer than messages are kept.
 pub(crate) const HISTORY_WINDOW: u64 = 16;
-/// Histories that are handed over to a device at once: one of each other device of the account, and some that were begun
-/// anew.
+/// Histories that are handed over to a device, or were: one of each other device of the account that has not come to its end,
+/// and some that have, which make room.
 pub(crate) const HISTORY_TRANSFERS_MAX: u64 = 16;
 /// How long a history waits for its device to be in all conversations, in milliseconds: what is said there after that, the
 /// device gets by itself.
@@ -193,6 +193,8 @@ pub(crate) const HISTORY_PATIENCE_MS: u64 = 10 * 60 * 1000;
 /// How long nothing of a history may come before the rest is asked for again, in milliseconds; its sender may be away for
 /// as long as it likes.
 pub(crate) const HISTORY_ASK_MS: u64 = 10 * 60 * 1000;
+/// The longest that this becomes, doubled with each time that nothing came of it: a day.
+pub(crate) const HISTORY_ASK_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a history is owed to a device that is not in the account's log, in milliseconds: adding it failed.
 pub(crate) const HISTORY_OWED_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a session looks whether a history is to go on that nothing has come of: the waits above end without a word.
@@ -228,6 +230,7 @@ const _: () = assert!(RECORDS_MAX * 160 + 4096 <= CIPHERTEXT_BYTES_MAX);
 const _: () = assert!(DEVICE_NAME_BYTES_MAX + 32 <= 160 && 2 * SETTING_BYTES_MAX + 40 <= 160);
 const _: () = assert!(TEXT_BYTES_MAX + RECEIPT_ACCOUNTS_MAX * 160 + 1024 <= HISTORY_PART_BYTES_MAX);
 const _: () = assert!(HISTORY_PART_BYTES_MAX + 4096 <= CIPHERTEXT_BYTES_MAX);
+const _: () = assert!(DEVICES_MAX as u64 <= HISTORY_TRANSFERS_MAX);
 const _: () = assert!(RECEIPT_IDS_MAX * 32 + 4096 <= CIPHERTEXT_BYTES_MAX);
 
 // ---- client ---------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ pub enum Event {
         /// What the device is called, or its id.
         by_device: String,
     },
-    /// Another device of this account has handed over its history, and all of it is here.
+    /// Another device of this account has handed over its history, and all of it is here; or it was revoked before that, and
+    /// the rest cannot come.
     History {
         /// What the device is called, or its id.
         from: String,
@@ -85,6 +86,8 @@ pub enum Event {
         messages: u64,
         /// How many it has.
         of: u64,
+        /// Whether all of it is here.
+        done: bool,
     },
     /// This device joined a conversation.
     Joined {

@@ -11,7 +11,12 @@ use super::work::Work;
 use super::{ConversationStatus, Event, HandedOver, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::history::{Entry, Part, Person, Talk, TransferId};
 use crate::e2ee::content::record::{Progress, Record};
-use crate::limits::{HISTORY_ASK_MS, HISTORY_TRANSFERS_MAX};
+use crate::limits::{HISTORY_ASK_MAX_MS, HISTORY_ASK_MS, HISTORY_TRANSFERS_MAX};
+
+/// In `is_done`: all of it is here.
+const WHOLE: i64 = 1;
+/// In `is_done`: its sender was revoked before that.
+const OVER: i64 = 2;
 
 /// How far a transfer to this device has come.
 struct Held {
@@ -20,7 +25,10 @@ struct Held {
     number: u64,
     /// Where in the sender's history that begins.
     place: u64,
+    /// Whether it has come to its end.
     is_done: bool,
+    /// Whether the rest cannot come.
+    is_over: bool,
     /// The part from which on the rest was asked for last.
     asked_number: Option<u64>,
 }
@@ -36,10 +44,11 @@ impl Vault {
             let mut statement = work.connection.prepare_cached(sql)?;
             let rows = statement
                 .query_map([], |row| Ok((DeviceId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?)))?;
-            let rows = rows.collect::<Result<Vec<(DeviceId, u64, u64, bool)>, _>>()?;
+            let rows = rows.collect::<Result<Vec<(DeviceId, u64, u64, i64)>, _>>()?;
             let mut coming = Vec::new();
-            for (device, messages, total, is_done) in rows {
-                coming.push(HandedOver { from: name_of(work, device)?, messages, total, is_done });
+            for (device, messages, total, end) in rows {
+                let (is_done, is_over) = (end == WHOLE, end == OVER);
+                coming.push(HandedOver { from: name_of(work, device)?, messages, total, is_done, is_over });
             }
             Ok(coming)
         })
@@ -57,10 +66,11 @@ impl Work<'_> {
     pub(super) fn queue_words(&self) -> Result<bool, VaultError> {
         let own = self.own_row()?.filter(|row| row.state == ConversationStatus::Active);
         let Some(own) = own else { return Ok(false) };
-        let sql = "UPDATE handed_over SET asks = 1, is_owed = 1, asked_number = number, heard_ms = ?1
-                   WHERE is_done = 0 AND (heard_ms <= ?2 OR heard_ms > ?1)";
-        let before = self.now_ms.saturating_sub(HISTORY_ASK_MS);
-        self.connection.prepare_cached(sql)?.execute(params![self.now_ms, before])?;
+        // Its sender may never come back: it is asked less and less often.
+        let sql = "UPDATE handed_over SET asks = 1, is_owed = 1, asked_number = number, heard_ms = ?1,
+                   wait_ms = min(2 * wait_ms, ?2)
+                   WHERE is_done = 0 AND (heard_ms <= ?1 - wait_ms OR heard_ms > ?1)";
+        self.connection.prepare_cached(sql)?.execute(params![self.now_ms, HISTORY_ASK_MAX_MS])?;
         let sql = "SELECT transfer, number, place, messages, asks FROM handed_over WHERE is_owed = 1 ORDER BY transfer";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
@@ -97,7 +107,8 @@ impl Work<'_> {
     }
 
     fn held_transfer(&self, transfer: &TransferId) -> Result<Option<Held>, VaultError> {
-        let sql = "SELECT device, number, place, is_done, asked_number FROM handed_over WHERE transfer = ?1";
+        let sql = "SELECT device, number, place, is_done != 0, is_done = ?2, asked_number FROM handed_over
+                   WHERE transfer = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| {
             Ok(Held {
@@ -105,26 +116,55 @@ impl Work<'_> {
                 number: row.get(1)?,
                 place: row.get(2)?,
                 is_done: row.get(3)?,
-                asked_number: row.get(4)?,
+                is_over: row.get(4)?,
+                asked_number: row.get(5)?,
             })
         };
-        Ok(statement.query_row(params![transfer], read).optional()?)
+        Ok(statement.query_row(params![transfer, OVER], read).optional()?)
     }
 
-    /// A transfer that is new here; `None` where there are too many that have not come to an end.
+    /// Devices of this account were revoked: what has not come of their histories cannot come any more.
+    pub(super) fn end_transfers_of(&self, revoked: &[DeviceId]) -> Result<(), VaultError> {
+        for device in revoked {
+            let sql = "SELECT transfer, messages, total FROM handed_over WHERE device = ?1 AND is_done = 0
+                       ORDER BY transfer";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let rows = statement.query_map(params![device.as_bytes()], read)?;
+            for (transfer, messages, of) in rows.collect::<Result<Vec<(TransferId, u64, u64)>, _>>()? {
+                let sql = "UPDATE handed_over SET is_done = ?2, is_owed = 0, asks = 0 WHERE transfer = ?1";
+                self.connection.prepare_cached(sql)?.execute(params![transfer, OVER])?;
+                self.event(Event::History { from: name_of(self, *device)?, messages, of, done: false })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_revoked(&self, device: DeviceId) -> Result<bool, VaultError> {
+        let log = self.log(self.identity.account)?;
+        Ok(log.is_some_and(|log| log.device(device).is_some_and(|logged| logged.revoked_at.is_some())))
+    }
+
+    /// A transfer that is new here, in the place of another one of its device that has not come to an end: a device has one
+    /// for each other device. `None` of one that was revoked, and where there are too many.
     fn begin_transfer(&self, transfer: &TransferId, device: DeviceId) -> Result<Option<Held>, VaultError> {
         let count = || -> Result<u64, VaultError> {
             let sql = "SELECT count(*) FROM handed_over";
             Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
         };
+        if self.is_revoked(device)? {
+            return Ok(None);
+        }
+        let sql = "DELETE FROM handed_over WHERE device = ?1 AND is_done = 0";
+        self.connection.execute(sql, params![device.as_bytes()])?;
         if count()? >= HISTORY_TRANSFERS_MAX {
-            self.connection.execute("DELETE FROM handed_over WHERE is_done = 1", [])?;
+            self.connection.execute("DELETE FROM handed_over WHERE is_done != 0", [])?;
         }
         if count()? >= HISTORY_TRANSFERS_MAX {
             return Ok(None);
         }
-        let sql = "INSERT INTO handed_over (transfer, device, heard_ms) VALUES (?1, ?2, ?3)";
-        self.connection.execute(sql, params![transfer, device.as_bytes(), self.now_ms])?;
+        let sql = "INSERT INTO handed_over (transfer, device, heard_ms, wait_ms) VALUES (?1, ?2, ?3, ?4)";
+        self.connection.execute(sql, params![transfer, device.as_bytes(), self.now_ms, HISTORY_ASK_MS])?;
         self.held_transfer(transfer)
     }
 }
@@ -139,7 +179,7 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         Some(held) => Some(held),
         None => work.begin_transfer(&part.transfer, from)?,
     };
-    let Some(held) = held.filter(|held| held.device == from) else { return Ok(None) };
+    let Some(held) = held.filter(|held| held.device == from && !held.is_over) else { return Ok(None) };
     merge(work, part)?;
     if part.after > held.place {
         // Those before it are gone, or behind it: they are asked for once, and then after a while.
@@ -157,7 +197,7 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
     }
     // Also of one that is whole: its sender may not have heard so, and have cut it anew.
     let sql = "UPDATE handed_over SET number = max(number, ?2), place = ?3, messages = ?4, total = ?5,
-               is_done = max(is_done, ?6), is_owed = 1, heard_ms = ?7 WHERE transfer = ?1";
+               is_done = max(is_done, ?6), is_owed = 1, heard_ms = ?7, wait_ms = ?8 WHERE transfer = ?1";
     work.connection.prepare_cached(sql)?.execute(params![
         part.transfer,
         part.number.saturating_add(1),
@@ -166,11 +206,13 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         part.total,
         part.is_last,
         work.now_ms,
+        HISTORY_ASK_MS,
     ])?;
     if !part.is_last || held.is_done {
         return Ok(None);
     }
-    work.event(Event::History { from: name_of(work, from)?, messages: part.messages, of: part.total }).map(Some)
+    let (messages, of) = (part.messages, part.total);
+    work.event(Event::History { from: name_of(work, from)?, messages, of, done: true }).map(Some)
 }
 
 fn name_of(work: &Work<'_>, device: DeviceId) -> Result<String, VaultError> {

@@ -117,7 +117,8 @@ impl Work<'_> {
         self.put_removal(conversation, UNNAMED)
     }
 
-    /// Devices of an account were revoked: they are to be removed from wherever they have a leaf.
+    /// Devices of an account were revoked: they are to be removed from wherever they have a leaf, and of this one's
+    /// no histories come any more.
     pub(super) fn note_revoked(&mut self, account: AccountId, revoked: &[DeviceId]) -> Result<(), VaultError> {
         let sql = format!(
             "SELECT id FROM conversation WHERE epoch > 0 AND state NOT IN ({REPLACED}, {LEFT}) AND (peer = ?1 OR ?1 = ?2
@@ -134,7 +135,7 @@ impl Work<'_> {
             }
             self.keep(id, group);
         }
-        Ok(())
+        if account == own { self.end_transfers_of(revoked) } else { Ok(()) }
     }
 
     /// This device has come into a conversation.

@@ -348,11 +348,12 @@ CREATE TABLE handed_over (             -- what comes of other devices' histories
     place INTEGER NOT NULL DEFAULT 0,            -- where in the sender's history that begins,
     messages INTEGER NOT NULL DEFAULT 0,         -- and how many came before it
     total INTEGER NOT NULL DEFAULT 0,
-    is_done INTEGER NOT NULL DEFAULT 0,
+    is_done INTEGER NOT NULL DEFAULT 0,          -- 2: the rest cannot come,
     is_owed INTEGER NOT NULL DEFAULT 0,          -- 1: the sender is to be told this,
     asks INTEGER NOT NULL DEFAULT 0,             -- and 1: to go on from here
     asked_number INTEGER,                        -- from where that was asked last
-    heard_ms INTEGER NOT NULL                    -- when something came or was asked for
+    heard_ms INTEGER NOT NULL,                   -- when something came or was asked for
+    wait_ms INTEGER NOT NULL                     -- for how long nothing may come after that before it is asked for again
 ) WITHOUT ROWID;
 CREATE TABLE past_conversation (       -- of which such a history tells: this device may be in it, or never be
     id BLOB PRIMARY KEY,

@@ -207,6 +207,8 @@ pub struct HandedOver {
     pub total: u64,
     /// Whether all are here.
     pub is_done: bool,
+    /// Whether the rest cannot come, since that device was revoked.
+    pub is_over: bool,
 }
 
 /// Whether somebody is to be removed.

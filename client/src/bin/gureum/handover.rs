@@ -41,9 +41,11 @@ pub(crate) async fn take(client: &Client, output: Output) -> anyhow::Result<()> 
     let mut waiting = Waiting::begin(client, "waiting for what was said before")?;
     let mut told = None;
     while waiting.goes_on().await {
-        let coming = client.history_coming().await?.into_iter().max_by_key(|coming| (coming.is_done, coming.messages));
-        let Some(HandedOver { from, messages, total: of, is_done }) = coming else { continue };
-        if is_done {
+        // One whose rest cannot come counts where there is no other.
+        let coming = client.history_coming().await?.into_iter();
+        let coming = coming.max_by_key(|coming| (coming.is_done, !coming.is_over, coming.messages));
+        let Some(HandedOver { from, messages, total: of, is_done, is_over }) = coming else { continue };
+        if is_done || is_over {
             waiting.end().await;
             return show_end(client, output).await;
         }
@@ -56,7 +58,7 @@ pub(crate) async fn take(client: &Client, output: Output) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Prints that it is complete, which is no news for the next `gureum receive` then.
+/// Prints that it is complete, or that the rest cannot come, which is no news for the next `gureum receive` then.
 async fn show_end(client: &Client, output: Output) -> anyhow::Result<()> {
     let mut news = client.unreported_events(EVENTS_SEARCHED).await?;
     news.retain(|stored| matches!(stored.event, Event::History { .. }));

@@ -11,7 +11,7 @@ use super::*;
 use crate::e2ee::content::history::Part;
 use crate::e2ee::content::record::{Progress, Record};
 use crate::e2ee::content::{Body, Content};
-use crate::limits::{HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW, NUMBER_MAX};
+use crate::limits::{HISTORY_ASK_MAX_MS, HISTORY_ASK_MS, HISTORY_PATIENCE_MS, HISTORY_WINDOW, NUMBER_MAX};
 use crate::vault::handed_over::take_part;
 use crate::vault::outbox::KIND_HISTORY;
 
@@ -156,7 +156,7 @@ fn much(relay: &mut Relay, first: &mut Person, _bob: &mut Person, talk: Conversa
 
 fn completions(events: &[Event]) -> Vec<(u64, u64)> {
     let completion = |event: &Event| match event {
-        Event::History { messages, of, .. } => Some((*messages, *of)),
+        Event::History { messages, of, done: true, .. } => Some((*messages, *of)),
         _ => None,
     };
     events.iter().filter_map(completion).collect()
@@ -342,6 +342,69 @@ fn a_device_that_is_revoked_gets_nothing() {
         work.connection.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap()
     });
     assert_eq!(waiting, 0);
+}
+
+#[test]
+fn the_rest_of_a_history_whose_device_is_revoked_is_not_waited_for() {
+    let mut world = World::begin(much);
+    world.first.hand_on(&mut world.relay);
+    world.third.take(&mut world.relay);
+    world.second.revoke(&mut world.relay, world.first.device);
+    let told = world.third.take(&mut world.relay);
+    assert_eq!(completions(&told), []);
+    let told = world.third.vault.unreported_events(1000).unwrap();
+    let ends: Vec<_> = told
+        .iter()
+        .filter_map(|stored| match &stored.event {
+            Event::History { messages, of, done, .. } => Some((*messages, *of, *done)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(HISTORY_WINDOW, HISTORY_WINDOW + 4, false)]);
+    let coming = world.third.vault.history_coming().unwrap();
+    assert!(matches!(coming.as_slice(), [one] if one.is_over && !one.is_done), "{coming:?}");
+    assert!(!world.third.vault.history_waits().unwrap());
+    world.third.moves_on(HISTORY_ASK_MAX_MS + 1);
+    assert!(!world.third.inside(|work| work.queue_words().unwrap()), "nobody is there to be asked");
+}
+
+#[test]
+fn no_device_keeps_the_histories_of_others_out() {
+    let mut world = World::begin(few);
+    let part = world.parts().remove(0);
+    let (first, second) = (world.first.device, world.second.device);
+    for number in 0..20 {
+        let begun = Part { transfer: [number; 16], is_last: false, entries: vec![], ..part.clone() };
+        world.third.inside(|work| take_part(work, second, &begun).unwrap());
+    }
+    assert_eq!(world.third.vault.history_coming().unwrap().len(), 1);
+    world.third.inside(|work| take_part(work, first, &part).unwrap()).expect("all of it is here");
+    // Those of devices that are gone give way as well.
+    world.third.inside(|work| {
+        let sql = "INSERT INTO handed_over (transfer, device, is_done, heard_ms, wait_ms) VALUES (?1, ?1, 2, 1, 1)";
+        for number in 100..120_u8 {
+            work.connection.execute(sql, [[number; 16]]).unwrap();
+        }
+    });
+    let begun = Part { transfer: [200; 16], ..part };
+    world.third.inside(|work| take_part(work, first, &begun).unwrap()).expect("all of it is here");
+}
+
+#[test]
+fn a_device_that_stays_silent_is_asked_less_and_less_often() {
+    let mut world = World::begin(much);
+    world.first.hand_on(&mut world.relay);
+    world.third.take(&mut world.relay);
+    assert!(world.third.vault.queue_history().unwrap(), "it says how far it has come");
+    let mut wait = HISTORY_ASK_MS;
+    for _ in 0..12 {
+        world.third.moves_on(wait - 60_000);
+        assert!(!world.third.vault.queue_history().unwrap(), "it waits for {wait} ms");
+        world.third.moves_on(60_000);
+        assert!(world.third.vault.queue_history().unwrap());
+        wait = (2 * wait).min(HISTORY_ASK_MAX_MS);
+    }
+    assert_eq!(wait, HISTORY_ASK_MAX_MS);
 }
 
 #[test]

@@ -32,8 +32,8 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
             unread: Some(*unread),
             by_device: Some(by_device),
         },
-        Event::History { from, messages, of } => {
-            Line::History { from: Some(from), to: None, messages: *messages, of: *of, done: true }
+        Event::History { from, messages, of, done } => {
+            Line::History { from: Some(from), to: None, messages: *messages, of: *of, done: *done }
         }
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,

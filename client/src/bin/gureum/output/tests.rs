@@ -293,10 +293,14 @@ fn what_another_device_has_read_and_seen_is_told() {
 
 #[test]
 fn a_history_that_is_handed_over_says_how_far_it_has_come() {
-    let handed_over = Event::History { from: "desk".to_owned(), messages: 7, of: 7 };
+    let handed_over = Event::History { from: "desk".to_owned(), messages: 7, of: 7, done: true };
     check(&handed_over, r#"{"event":"history","from":"desk","messages":7,"of":7,"done":true}"#);
     let said = Output::new(false).event(&handed_over).unwrap().unwrap();
     assert!(said.contains("desk") && said.contains("7 messages"), "{said}");
+    let over = Event::History { from: "desk".to_owned(), messages: 3, of: 7, done: false };
+    check(&over, r#"{"event":"history","from":"desk","messages":3,"of":7,"done":false}"#);
+    let said = Output::new(false).event(&over).unwrap().unwrap();
+    assert!(said.contains("desk was revoked") && said.contains("3 of 7 messages"), "{said}");
     let line = Line::History { from: None, to: Some("tablet"), messages: 3, of: 7, done: false };
     let to = r#"{"event":"history","to":"tablet","messages":3,"of":7,"done":false}"#;
     assert_eq!(serde_json::to_string(&line).unwrap(), to);

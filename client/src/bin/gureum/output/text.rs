@@ -21,6 +21,10 @@ pub(super) fn event_text(event: &Event) -> String {
             format!("· {by} {} your message of {}", has(*kind), time_text(message_id.time_ms()))
         }
         Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
+        Event::History { from, messages, of, done: false } => format!(
+            "· the rest of what was said before cannot come: {} was revoked, of which {messages} of {of} messages are here",
+            printable(from)
+        ),
         Event::History { from, messages, .. } => {
             let what = if *messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
             format!("· all that was said before is here: {what} from {}", printable(from))
