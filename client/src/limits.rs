@@ -199,6 +199,13 @@ pub(crate) const HISTORY_ASK_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 pub(crate) const HISTORY_OWED_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a session looks whether a history is to go on that nothing has come of: the waits above end without a word.
 pub(crate) const HISTORY_AGAIN: Duration = Duration::from_secs(60);
+/// Conversations that were read and accounts that were met, of which other devices of the account tell and this one knows
+/// nothing else: twice what they hand to a device that is linked, and more.
+pub(crate) const TOLD_MAX: u64 = 20_000;
+/// Devices of the account whose names are kept: as many as its log can ever name.
+pub(crate) const DEVICE_NAMES_MAX: u64 = gureum_proto::limits::LOG_ENTRIES_MAX;
+/// Devices of the account that are to be told everything; one that is not heard asks again when it comes in.
+pub(crate) const WISHES_MAX: u64 = 64;
 /// The key of a setting, and its value, in bytes each.
 pub(crate) const SETTING_BYTES_MAX: usize = 32;
 /// Settings that are kept, those included that this program does not know.

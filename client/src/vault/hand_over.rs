@@ -164,9 +164,7 @@ impl Work<'_> {
             };
             if is_over {
                 self.connection.execute("DELETE FROM hand_over WHERE device = ?1", params![device])?;
-                // Parts for others that are among these are cut once more.
-                let sql = format!("DELETE FROM outbox WHERE kind = {KIND_HISTORY} AND counter IS NULL");
-                self.connection.execute(&sql, [])?;
+                // Parts for others that were among those that waited are cut once more.
                 self.rewind_history()?;
             }
         }
@@ -175,10 +173,17 @@ impl Work<'_> {
 
     /// What is on its way may not arrive: it is cut once more, from where the devices have taken it.
     pub(super) fn rewind_history(&self) -> Result<(), VaultError> {
+        self.forget_parts()?;
         let sql = "UPDATE hand_over SET number = taken_number, place = taken_place, messages = taken_messages,
                    is_cut = 0 WHERE is_done = 0";
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
+    }
+
+    /// Forgets the parts that wait in the outbox and were not handed to the server. Returns whether there were any.
+    fn forget_parts(&self) -> Result<bool, VaultError> {
+        let sql = format!("DELETE FROM outbox WHERE kind = {KIND_HISTORY} AND counter IS NULL");
+        Ok(self.connection.prepare_cached(&sql)?.execute([])? > 0)
     }
 
     /// A device says how far it has taken this one's history. What it says of another transfer counts for nothing, and of
@@ -201,6 +206,10 @@ impl Work<'_> {
             let sql = "UPDATE hand_over SET number = ?2, place = ?3, messages = ?4, is_cut = 0 WHERE device = ?1";
             let row = params![from.as_bytes(), word.number, word.after, word.messages];
             self.connection.prepare_cached(sql)?.execute(row)?;
+            // Those that wait are cut once more, for whichever devices they were.
+            if self.forget_parts()? {
+                self.rewind_history()?;
+            }
         }
         Ok(())
     }

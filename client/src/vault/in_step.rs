@@ -15,7 +15,7 @@ use super::work::{Work, held_log, load_log};
 use super::{ConversationStatus, Event, ReadMark, Settings, StoredEvent, Vault, VaultError, check_device_name};
 use crate::e2ee::content::record::{ANSWERED, CONTACT, DEVICE_NAME, MARK, PLEASE, Record, SETTING};
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content};
-use crate::limits::{RECORD_ROWS_MAX, RECORDS_MAX};
+use crate::limits::{DEVICE_NAMES_MAX, RECORD_ROWS_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
 
 /// What a device says of its own name, which is more than what another says of it.
 const OWN_WORD: u64 = 1;
@@ -235,6 +235,12 @@ impl Work<'_> {
         Ok(records)
     }
 
+    /// How many rows there are in a table.
+    fn count_of(&self, table: &str) -> Result<u64, VaultError> {
+        let sql = format!("SELECT count(*) FROM {table}");
+        Ok(self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
+    }
+
     fn keys<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<Vec<T>, VaultError> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0))?;
@@ -287,7 +293,10 @@ fn take_record(
         Record::DeviceName { device, name, stamp } => take_name(work, device, name, stamp).map(|()| None),
         Record::Please(wish) => {
             work.tell_again(from)?;
-            work.owe_record(ANSWERED, &wish).map(|()| None)
+            if work.count_of(&format!("owed_record WHERE kind = {ANSWERED}"))? < WISHES_MAX {
+                work.owe_record(ANSWERED, &wish)?;
+            }
+            Ok(None)
         }
         Record::Answered(wish) => {
             // One answer is enough.
@@ -305,7 +314,12 @@ fn take_mark(
     conversation: ConversationId,
     number: u64,
 ) -> Result<Option<StoredEvent>, VaultError> {
-    if number <= read_number(work, conversation)? {
+    let before = read_number(work, conversation)?;
+    if number <= before {
+        return Ok(None);
+    }
+    let is_known = before > 0 || work.row(conversation)?.is_some();
+    if !is_known && work.count_of("mark")? >= TOLD_MAX {
         return Ok(None);
     }
     put_mark(work, conversation, number)?;
@@ -319,8 +333,13 @@ fn take_mark(
 
 fn take_name(work: &Work<'_>, device: DeviceId, name: String, stamp: u64) -> Result<(), VaultError> {
     let told = (stamp, name);
-    if work.is_self(device) || check_device_name(&told.1).is_err() || work.held_name(device)? >= Some(told.clone()) {
+    if work.is_self(device) || check_device_name(&told.1).is_err() {
         return Ok(());
+    }
+    match work.held_name(device)? {
+        Some(held) if held >= told => return Ok(()),
+        None if work.count_of("device_name")? >= DEVICE_NAMES_MAX => return Ok(()),
+        _ => (),
     }
     let sql = "INSERT OR REPLACE INTO device_name (device, name, stamp) VALUES (?1, ?2, ?3)";
     work.connection.prepare_cached(sql)?.execute(params![device.as_bytes(), told.1, told.0])?;
@@ -336,6 +355,9 @@ fn take_contact(
     log: LogHead,
 ) -> Result<Option<StoredEvent>, VaultError> {
     if account == work.identity.account || log.length == 0 || log.length > LOG_ENTRIES_MAX {
+        return Ok(None);
+    }
+    if !work.knows(account)? && work.count_of("contact")? >= TOLD_MAX {
         return Ok(None);
     }
     let held = held_log(work.connection, account)?.map_or(0, |held| held.length());

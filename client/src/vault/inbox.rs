@@ -366,8 +366,15 @@ fn ahead(work: &mut Work<'_>, id: ConversationId, epoch: u64, stopped: bool) -> 
     }
 }
 
-/// Keeps a message unless it is there already: its sender's own id tells, whatever the server numbers it.
+/// Keeps a message unless it is there already: its sender's own id tells, whatever the server numbers it. What another device
+/// of the account has handed over under that id gives way: only its word stands behind it.
 fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Result<Option<StoredEvent>, VaultError> {
+    let sql = format!(
+        "DELETE FROM message WHERE conversation = ?1 AND sender_device = ?2 AND content_id = ?3 AND kind = {TEXT}
+         AND seq IS NULL"
+    );
+    let id = params![message.conversation.as_bytes(), message.device.as_bytes(), content_id];
+    work.connection.prepare_cached(&sql)?.execute(id)?;
     let sql = "INSERT OR IGNORE INTO message
                (kind, conversation, content_id, message_id, sender_account, sender_device, own, time_ms, number, seq,
                text)

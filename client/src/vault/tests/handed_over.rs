@@ -433,6 +433,48 @@ fn what_is_here_stays_as_it_is_and_what_is_for_others_stays_out() {
 }
 
 #[test]
+fn what_a_member_says_itself_counts_more_than_what_a_device_hands_over_for_it() {
+    let mut world = World::begin(few);
+    let mut part = world.parts().remove(0);
+    world.bob.say(&mut world.relay, world.talk, "truly said");
+    world.first.take(&mut world.relay);
+    world.first.inside(|work| {
+        let sql = "UPDATE hand_over SET number = 0, place = 0, messages = 0, is_cut = 0";
+        work.connection.execute(sql, []).unwrap();
+        work.connection.execute("DELETE FROM outbox", []).unwrap();
+    });
+    let mut true_one = world.parts().remove(0).entries.pop().unwrap();
+    assert_eq!(true_one.text, "truly said");
+    true_one.text = "never said".to_owned();
+    part.entries.push(true_one);
+    let first = world.first.device;
+    world.third.inside(|work| take_part(work, first, &part).unwrap());
+    assert_eq!(world.third.history(), ["one", "two", "three", "never said"]);
+    let told = world.third.take(&mut world.relay);
+    assert!(told.iter().any(|event| matches!(event, Event::Message(message) if message.text == "truly said")));
+    assert_eq!(world.third.history(), ["one", "two", "three", "truly said"]);
+    assert_eq!(world.third.vault.unread(world.talk).unwrap(), 1);
+    world.third.inside(|work| take_part(work, first, &part).unwrap());
+    assert_eq!(world.third.history(), ["one", "two", "three", "truly said"]);
+}
+
+#[test]
+fn parts_that_wait_are_not_sent_beside_those_that_take_their_place() {
+    let mut world = World::begin(much);
+    let window = usize::try_from(HISTORY_WINDOW).unwrap();
+    assert_eq!(world.parts().len(), window);
+    world.first.inside(|work| work.rewind_history().unwrap());
+    assert_eq!(world.parts().len(), window);
+    let transfer = world.parts()[0].transfer;
+    let word = Progress { transfer, number: 0, after: 0, messages: 0, asks: true };
+    let third = world.third.device;
+    world.first.inside(|work| work.take_word(third, &word).unwrap());
+    assert_eq!(world.parts().len(), window);
+    world.hand_over();
+    world.check_whole();
+}
+
+#[test]
 fn what_the_device_could_not_read_is_replaced_by_what_was_said() {
     let mut world = World::begin(few);
     let part = world.parts().remove(0);

@@ -16,8 +16,9 @@ use super::relay::Held;
 use super::*;
 use crate::e2ee::content::record::Record;
 use crate::e2ee::content::{Body, Content};
-use crate::limits::RECORDS_MAX;
+use crate::limits::{DEVICE_NAMES_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
 use crate::vault::in_step::take_records;
+use crate::vault::receipts::read_number;
 
 impl Person {
     /// Sends what the other devices are to be told; in how many messages.
@@ -498,6 +499,46 @@ fn who_comes_in_again_tells_again_what_was_refused() {
 }
 
 /// Few of each kind, so that they meet.
+#[test]
+fn what_a_device_tells_of_what_nobody_knows_has_an_end() {
+    let (_, mut a, second, _, talk) = with_two();
+    let from = second.device;
+    let id = |number: u64| u128::from(number).to_be_bytes();
+    let tell = |a: &mut Person, record: Record| {
+        a.inside(|work| take_records(work, from, vec![record]).unwrap());
+    };
+    let count = |a: &mut Person, table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        a.inside(|work| work.connection.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap())
+    };
+    for number in 0..WISHES_MAX + 9 {
+        tell(&mut a, Record::Please(id(number)));
+    }
+    assert_eq!(count(&mut a, "owed_record WHERE kind = 6"), WISHES_MAX);
+    for number in 0..DEVICE_NAMES_MAX + 9 {
+        let device = DeviceId::from_bytes(id(number));
+        tell(&mut a, Record::DeviceName { device, name: "phone".to_owned(), stamp: 0 });
+    }
+    assert_eq!(count(&mut a, "device_name"), DEVICE_NAMES_MAX);
+    a.inside(|work| {
+        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                   INSERT INTO mark SELECT CAST(printf('%016d', i) AS BLOB), 1 FROM n";
+        work.connection.execute(sql, [TOLD_MAX]).unwrap();
+        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                   INSERT INTO contact (account, handle) SELECT CAST(printf('%016d', i) AS BLOB), 'x' || i FROM n";
+        work.connection.execute(sql, [TOLD_MAX]).unwrap();
+    });
+    let (marks, contacts) = (count(&mut a, "mark"), count(&mut a, "contact"));
+    tell(&mut a, Record::Mark { conversation: ConversationId::from_bytes([9; 16]), number: 7 });
+    let (handle, log) = ("carol".parse().unwrap(), LogHead { length: 1, hash: [4; 32] });
+    tell(&mut a, Record::Contact { account: AccountId::from_bytes([9; 16]), handle, log });
+    assert_eq!((count(&mut a, "mark"), count(&mut a, "contact"), count(&mut a, "log_pin")), (marks, contacts, 0));
+    // Of what this device knows otherwise, it is told as ever.
+    tell(&mut a, Record::Mark { conversation: talk, number: 7 });
+    let read = a.inside(|work| read_number(work, talk).unwrap());
+    assert_eq!(read, 7);
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let device = || (1_u8..4).prop_map(|byte| DeviceId::from_bytes([byte; 16]));
     prop_oneof![
