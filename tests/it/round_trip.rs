@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource, Resolved, Target};
 use gureum_client::{
-    Client, ClientError, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, LinkStep, NewAccount, NewDevice,
-    SessionOptions, Sockets, Work,
+    Client, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, NewAccount, NewDevice, SessionOptions, Sockets,
+    Work,
 };
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground as ServerGround, Node};
 use gureum_server::store::memory::MemoryStore;
 use gureum_server::time::WallClock;
+use gureum_tests::linking;
 use gureum_tests::sim::clock::SimClock;
 use gureum_tests::sim::net::{SimNet, Weather};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
@@ -121,19 +122,7 @@ impl Place {
             NewDevice { server: self.node.url().parse().unwrap(), device_name: "tablet".to_owned(), history: false };
         let (ground, home) = (self.ground(host), self.home(host));
         let mut session = Box::pin(Client::link_device_on(ground, &home, KeySource::File, new)).await.unwrap();
-        let code = session.code().clone();
-        let approve = async {
-            let approval = Box::pin(yes.approve(&code)).await?;
-            Box::pin(approval.finish()).await
-        };
-        let wait = async {
-            loop {
-                if let LinkStep::Linked(client) = Box::pin(session.next()).await? {
-                    return Ok::<_, ClientError>(client);
-                }
-            }
-        };
-        let (approved, linked) = Box::pin(async { tokio::join!(approve, wait) }).await;
+        let (approved, linked) = Box::pin(linking::link(&mut session, yes, false)).await;
         approved.unwrap();
         linked.unwrap()
     }

@@ -36,7 +36,7 @@ fn equal_seeds_are_equal_runs_to_the_last_datagram() {
 
 #[test]
 fn in_a_week_of_three_devices_and_two_every_message_is_on_each_device_or_told_as_missed() {
-    let mut missed = 0;
+    let (mut missed, mut histories) = (0, 0);
     for seed in 1..=2 {
         let (holds, summary) = simulate(seed, 7, &["--story", "devices"]);
         println!("seed {seed}: {:?}", summary.messages);
@@ -44,7 +44,9 @@ fn in_a_week_of_three_devices_and_two_every_message_is_on_each_device_or_told_as
         assert_eq!((summary.people, summary.devices), (2, 5), "{summary:?}");
         assert!(summary.messages.of_siblings > 10, "{summary:?}");
         missed += summary.messages.missed;
+        histories += summary.messages.histories;
     }
+    assert!(histories > 0, "devices that come in later are handed what was said before");
     assert!(missed > 0, "somebody was away for too long");
 }
 

@@ -15,6 +15,7 @@ pub mod child;
 pub mod device;
 pub mod disk;
 pub mod liar;
+pub mod linking;
 pub mod netns;
 pub mod operator;
 pub mod person;

@@ -232,12 +232,13 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         })
         .map(|(kind, _)| format!("{kind:?}"))
         .collect();
-    let counted: [(&str, Count); 13] = [
+    let counted: [(&str, Count); 14] = [
         ("a missed message", |summary| summary.messages.missed),
         ("a message from another device of the reader", |summary| summary.messages.of_siblings),
         ("a linked device", |summary| summary.messages.linked),
         ("a revoked device", |summary| summary.messages.revoked),
         ("an older copy of a home", |summary| summary.messages.restored),
+        ("a history that was handed over", |summary| summary.messages.histories),
         ("a lost datagram", |summary| summary.traffic.lost),
         ("a doubled datagram", |summary| summary.traffic.doubled),
         ("a cut datagram", |summary| summary.traffic.cut),
@@ -284,6 +285,8 @@ fn report(summaries: &[Summary], took: Duration) {
         "devices_linked": sum(|summary| summary.messages.linked),
         "devices_revoked": sum(|summary| summary.messages.revoked),
         "older_copies_told": sum(|summary| summary.messages.restored),
+        "histories_handed_over": sum(|summary| summary.messages.histories),
+        "histories_whose_sender_was_revoked": sum(|summary| summary.messages.histories_over),
         "missed_and_told": sum(|summary| summary.messages.missed),
         "unreadable_and_told": sum(|summary| summary.messages.unreadable),
         "datagrams": sum(|summary| summary.traffic.sent),

@@ -170,6 +170,8 @@ pub struct Profile {
     pub pause_ms: u64,
     /// What happens, and how often.
     pub weights: Vec<(Happening, u32)>,
+    /// Whether further devices come in later on, when something was said before.
+    pub links_late: bool,
     /// What happens besides whatever is drawn, early and more than once.
     pub musts: Vec<Happening>,
 }
@@ -205,6 +207,7 @@ impl Profile {
             inbox_entries_max: random.random_bool(0.2).then(|| random.random_range(20..200)),
             pause_ms: random.random_range(10..=60) * MINUTE_MS,
             weights,
+            links_late: false,
             musts,
         }
     }
@@ -214,6 +217,7 @@ impl Profile {
         match story {
             Story::Devices => {
                 self.devices = vec![3, 2];
+                self.links_late = true;
                 self.retention_ms = 3 * DAY_MS;
                 self.inbox_entries_max = None;
                 self.weights.retain(|(kind, _)| !kind.changes_devices());
@@ -228,8 +232,14 @@ impl Profile {
                 self.weights.extend(Happening::ALL.into_iter().filter(|(kind, _)| kind.is_of_groups()));
             }
         }
-        let weights = &self.weights;
-        self.musts.retain(|must| weights.iter().any(|(kind, _)| kind == must));
+        let musts: Vec<_> = self.musts.iter().copied().filter(|must| self.has(*must)).collect();
+        self.musts = musts;
+    }
+
+    /// Whether it happens in this run at all.
+    #[must_use]
+    pub fn has(&self, happening: Happening) -> bool {
+        self.weights.iter().any(|(kind, _)| *kind == happening)
     }
 
     /// The next happening.

@@ -53,6 +53,25 @@ impl fmt::Display for Who {
     }
 }
 
+impl Who {
+    /// What the device is called by the others of its person.
+    #[must_use]
+    pub fn device_name(self) -> String {
+        if self.device == 0 { "phone".to_owned() } else { format!("device {}", self.device) }
+    }
+}
+
+/// How a device that comes in gets what was said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// Not at all.
+    Unknown,
+    /// It asks for it.
+    AskedFor,
+    /// Whoever approves of it hands it over unasked.
+    HandedOver,
+}
+
 /// What everybody shares.
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -91,6 +110,7 @@ pub struct Installation {
     address: IpAddr,
     parts: Parts,
     state: State,
+    past: Past,
     device: Option<DeviceId>,
     online: Option<Online>,
 }
@@ -141,6 +161,7 @@ impl Installation {
             address: IpAddr::V4(Ipv4Addr::new(10, 0, subnet, host)),
             parts,
             state: State::New,
+            past: Past::Unknown,
             device: None,
             online: None,
         }
@@ -164,6 +185,12 @@ impl Installation {
         &self.home
     }
 
+    /// Whether another device of its person calls it so: by its name, or by its id as long as that one knows no name.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.who.device_name() == name || self.device.is_some_and(|device| device.to_string() == name)
+    }
+
     /// Its id, once its account has it.
     #[must_use]
     pub const fn device(&self) -> Option<DeviceId> {
@@ -174,6 +201,17 @@ impl Installation {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.state == State::New
+    }
+
+    /// How it gets what was said before it comes in.
+    #[must_use]
+    pub const fn past(&self) -> Past {
+        self.past
+    }
+
+    /// Decides that, before it is linked.
+    pub const fn is_to_have(&mut self, past: Past) {
+        self.past = past;
     }
 
     /// Whether it is one of its account's, and its person has it.

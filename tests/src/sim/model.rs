@@ -6,6 +6,7 @@
 
 mod balance;
 mod copies;
+mod histories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,8 @@ struct Inner {
     devices: BTreeMap<Who, Seen>,
     /// What devices had seen when their homes were copied.
     copies: BTreeMap<Who, Kept>,
+    /// What one device had of a history, the second of a pair, when it was to hand it over to the first.
+    promised: BTreeMap<(Who, Who), BTreeSet<String>>,
     /// How often something has let the server forget what was not synced.
     forgets: u64,
     /// Inboxes are so small that they may be too full.
@@ -103,6 +106,10 @@ pub struct Counts {
     pub revoked: u64,
     /// Homes that were told that they are older copies.
     pub restored: u64,
+    /// Histories that were handed over to their end.
+    pub histories: u64,
+    /// Histories that ended because whoever handed them over was revoked.
+    pub histories_over: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -152,6 +159,10 @@ struct Seen {
     /// Conversations that it had to join again, because what it would have joined by was gone: its inbox was too full, or
     /// the server's time had leapt. What was written before that is told to be unreadable, one by one.
     rejoined: BTreeSet<ConversationId>,
+    /// Messages that it was told it cannot read. A history that is handed over takes their place.
+    unreadable: BTreeSet<(ConversationId, u64)>,
+    /// The ends that it was told of histories, by who has handed them over, and whether they were whole.
+    histories: BTreeMap<Who, bool>,
     /// The last number told of each conversation.
     numbers: BTreeMap<ConversationId, u64>,
     /// From which devices it has heard in a conversation, and since when, in virtual milliseconds.
@@ -375,7 +386,11 @@ impl Model {
                 self.journal.check(holds, "a healthy system takes every message", what);
             }
             // Whether it may be so shows in the balance.
-            Event::Unreadable { .. } => inner.counts.unreadable += 1,
+            Event::Unreadable { conversation, number, .. } => {
+                inner.counts.unreadable += 1;
+                inner.seen(who).unreadable.insert((*conversation, *number));
+            }
+            Event::History { .. } => self.told_history(&mut inner, who, &stored.event),
             Event::Rejoined { conversation, .. } => {
                 self.journal.note(format!("{who} has joined again"));
                 let may = inner.may_rejoin || inner.may_come_late(who, *conversation);
@@ -421,7 +436,6 @@ impl Model {
             | Event::Hidden { .. }
             | Event::LogForked { .. }
             | Event::AccountsGone { .. }
-            | Event::History { .. }
             | Event::DeviceAdded { .. }
             | Event::DeviceRevoked { .. } => {}
         }
@@ -429,6 +443,9 @@ impl Model {
 
     /// A message of somebody else, or of another device of the same account.
     fn told_message(&self, inner: &mut Inner, who: Who, message: &Message, earliest_ms: u64) {
+        self.journal.check(message.seq.is_some(), "what is handed over is no news", || {
+            format!("{who} was told of {}", name_of(&message.text))
+        });
         inner.counts.received += 1;
         inner.counts.of_siblings += u64::from(message.own);
         let text = message.text.clone();
@@ -530,7 +547,6 @@ const fn never(event: &Event) -> Option<&'static str> {
         Event::Hidden { .. } => Some("no conversation is hidden"),
         Event::LogForked { .. } => Some("no device log forks"),
         Event::AccountsGone { .. } => Some("no account is deleted"),
-        Event::History { .. } => Some("no history is handed over"),
         _ => None,
     }
 }

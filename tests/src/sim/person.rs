@@ -107,7 +107,7 @@ impl Person {
 
     /// Tries once to make an account, on the first device.
     pub async fn register(&mut self, invite: ServerUrl) {
-        let account = NewAccount { invite, handle: self.handle(), device_name: "phone".to_owned() };
+        let account = NewAccount { invite, handle: self.handle(), device_name: self.devices[0].who().device_name() };
         let device = &mut self.devices[0];
         match Client::register_on(device.ground(), device.home(), KEY, account).await {
             Ok(registration) => {

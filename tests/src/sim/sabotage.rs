@@ -116,6 +116,14 @@ pub enum Sabotage {
     MemberUnseen,
     /// A client keeps a change of a group and never makes it
     ChangeKept,
+    /// Clients do not keep some messages that are handed over to them
+    HistoryHoled,
+    /// Clients tell the end of a history twice
+    HistoryToldTwice,
+    /// Clients tell of messages as if they had been handed over
+    HistoryIsNews,
+    /// No history that is handed over comes to its end
+    HistoryUnended,
     /// What is silent is passed over by who was away: the records of other devices among it
     RecordsLost,
 }

@@ -4,6 +4,7 @@ mod acts;
 mod calm;
 mod devices;
 mod groups;
+mod histories;
 mod homes;
 
 use std::cmp::Reverse;
@@ -259,7 +260,14 @@ impl World {
         self.people[person].device_mut(0).come().await;
         for _ in 1..self.profile.devices[person] {
             let new = self.people[person].install();
-            self.try_link(new).await;
+            if self.profile.links_late {
+                self.draw_past(new);
+                let within_ms = self.options.days * DAY_MS / 2;
+                let after_ms = self.random.random_range(0..within_ms.max(1));
+                self.later(after_ms, Due::Link(new));
+            } else {
+                self.try_link(new).await;
+            }
         }
     }
 
@@ -282,7 +290,7 @@ impl World {
                     self.register(person).await;
                 }
             }
-            Due::Link(new) => self.try_link(new).await,
+            Due::Link(new) => Box::pin(self.link_amid_faults(new)).await,
             Due::Revoke(who) => self.try_revoke(who).await,
             Due::Recover(new) => self.try_recover(new).await,
             Due::PutBack(who) => self.put_back(who).await,

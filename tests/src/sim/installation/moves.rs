@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gureum_client::{Client, ClientError, LinkStep, NewDevice};
+use gureum_client::{Client, ClientError, NewDevice};
 use gureum_proto::{Code, ServerUrl};
 
-use super::{Installation, KEY, Leave, State};
+use super::{Installation, KEY, Leave, Past, State};
+use crate::linking;
 
 /// How long a try to link a device, to revoke one or to bring an account back may take.
 const TRY_MAX: Duration = Duration::from_secs(60);
@@ -33,22 +34,12 @@ impl Installation {
     }
 
     async fn try_link(&self, server: ServerUrl, yes: Client) -> Result<Client, ClientError> {
-        let new = NewDevice { server, device_name: format!("device {}", self.who.device), history: false };
+        let history = self.past == Past::AskedFor;
+        let new = NewDevice { server, device_name: self.who.device_name(), history };
         let mut session = Box::pin(Client::link_device_on(self.ground(), self.home(), KEY, new)).await?;
-        let code = session.code().clone();
-        let approve = async {
-            let approval = Box::pin(yes.approve(&code)).await?;
-            Box::pin(approval.finish()).await
-        };
-        let wait = async {
-            loop {
-                if let LinkStep::Linked(client) = Box::pin(session.next()).await? {
-                    return Ok::<_, ClientError>(client);
-                }
-            }
-        };
         // What the other one is told says little: the answer may get lost after the account has the device.
-        let (approved, linked) = tokio::join!(approve, wait);
+        let hands_over = self.past == Past::HandedOver;
+        let (approved, linked) = Box::pin(linking::link(&mut session, &yes, hands_over)).await;
         if let Err(error) = approved {
             self.note(&format!("was not told that it is linked: {error}"));
         }
@@ -57,7 +48,7 @@ impl Installation {
 
     /// Tries once to bring its account back, which has lost all others.
     pub async fn recover(&mut self, server: ServerUrl, words: &str) {
-        let new = NewDevice { server, device_name: format!("device {}", self.who.device), history: false };
+        let new = NewDevice { server, device_name: self.who.device_name(), history: false };
         let recovering = Client::recover_on(self.ground(), self.home(), KEY, new, words);
         match tokio::time::timeout(TRY_MAX, Box::pin(recovering)).await {
             Ok(Ok(client)) => self.is_linked_as(&client),

@@ -23,6 +23,9 @@ struct Talk<'a> {
     written: BTreeMap<u64, (Who, &'a Message)>,
     /// By number: what the histories of the others say.
     read: BTreeMap<u64, BTreeMap<Who, &'a Message>>,
+    /// The same of what other devices have handed over to these. It makes up for nothing that was to come by the inbox, and
+    /// stands in no gap.
+    handed_over: BTreeMap<u64, BTreeMap<Who, &'a Message>>,
     /// Numbers that came, and that somebody was told cannot be read.
     unreadable: BTreeMap<u64, BTreeSet<Who>>,
     /// Numbers of which nobody knows any more what they were: their writers are gone, and nobody has read them.
@@ -53,6 +56,7 @@ pub(super) fn open_questions(model: &Inner, retention_ms: u64, histories: &[(Who
         books.open.extend(found);
     }
     promises::check(&mut books);
+    super::histories::check(model, histories, &mut books.open);
     books.open
 }
 
@@ -61,6 +65,7 @@ impl<'a> Books<'a> {
     fn sort_out(&mut self, who: Who, history: &'a [HistoryItem]) {
         let device = self.model.devices.get(&who).and_then(|seen| seen.device);
         let mut last_number: BTreeMap<ConversationId, u64> = BTreeMap::new();
+        let mut texts: BTreeSet<&str> = BTreeSet::new();
         for item in history {
             let message = match item {
                 HistoryItem::Message(message) => message,
@@ -80,10 +85,12 @@ impl<'a> Books<'a> {
             }
             let is_there = if Some(message.device) == device {
                 talk.written.insert(number, (who, message)).is_some()
+            } else if is_handed_over(message) {
+                talk.handed_over.entry(number).or_default().insert(who, message).is_some()
             } else {
                 talk.read.entry(number).or_default().insert(who, message).is_some()
             };
-            if is_there {
+            if is_there || !texts.insert(&message.text) {
                 self.open.push(format!("number {number} stands twice ({})", name_of(&message.text)));
             }
             let last = last_number.insert(message.conversation, number).unwrap_or(0);
@@ -106,7 +113,7 @@ impl<'a> Books<'a> {
     /// What was read is written, though its writer has not heard of it and will not.
     fn adopt(&mut self) {
         for talk in self.talks.values_mut() {
-            for (number, readers) in &talk.read {
+            for (number, readers) in talk.read.iter().chain(&talk.handed_over) {
                 let Some(message) = readers.values().next().copied() else { continue };
                 let handed = self.model.handed.get(&message.text).filter(|handed| self.model.has_departed(handed));
                 if let Some(handed) = handed {
@@ -127,7 +134,7 @@ impl<'a> Books<'a> {
             {
                 open.push(format!("conversation {conversation}: nobody has sent number {first}"));
             }
-            for (number, readers) in &talk.read {
+            for (number, readers) in talk.read.iter().chain(&talk.handed_over) {
                 for (reader, read) in readers {
                     check_read(talk, *number, (*reader, *read), open);
                 }
@@ -153,16 +160,22 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// What has come is told.
+    /// What has come is told; what was handed over is no news.
     fn check_told(&mut self, who: Who, history: &[HistoryItem]) {
         let Some(seen) = self.model.devices.get(&who) else { return };
         for item in history {
             let HistoryItem::Message(message) = item else { continue };
-            if Some(message.device) != seen.device && !seen.texts.contains(&message.text) {
+            let is_news = Some(message.device) != seen.device && !is_handed_over(message);
+            if is_news && !seen.texts.contains(&message.text) {
                 self.open.push(format!("{who} was not told of {}", name_of(&message.text)));
             }
         }
     }
+}
+
+/// Whether a message that a device has not written itself has come to it by no inbox.
+const fn is_handed_over(message: &Message) -> bool {
+    message.seq.is_none()
 }
 
 /// All have the same under one number.

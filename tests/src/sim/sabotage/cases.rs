@@ -30,7 +30,7 @@ const IN_STEP: &str = "all come into step when faults end";
 const GROUPS: &[(Happening, u32)] = &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::GroupChange, 2)];
 
 /// All of them.
-pub const CASES: [Case; 50] = {
+pub const CASES: [Case; 54] = {
     use Happening::{
         BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
         ServerRestart,
@@ -89,6 +89,10 @@ pub const CASES: [Case; 50] = {
         Case::new(Bug::GroupForgets, IN_STEP, "and was told of 0").of_people(3).among(GROUPS),
         Case::new(Bug::MemberUnseen, IN_STEP, "devices in the group").of_people(3).among(GROUPS),
         Case::new(Bug::ChangeKept, IN_STEP, "changes of").of_people(3).among(GROUPS),
+        Case::new(Bug::HistoryHoled, IN_STEP, "of the history of").among(&[(Link, 2)]),
+        Case::new(Bug::HistoryToldTwice, "the end of a history is told once", "").among(&[(Link, 2)]),
+        Case::new(Bug::HistoryIsNews, "what is handed over is no news", ""),
+        Case::new(Bug::HistoryUnended, IN_STEP, "waits for the history").among(&[(Link, 2)]),
         Case::new(Bug::RecordsLost, IN_STEP, "are not in step: read marks").of_devices(2).among(&[(ReadMarks, 6)]),
     ]
 };
@@ -132,6 +136,7 @@ impl Case {
             inbox_entries_max: None,
             pause_ms: 10 * MINUTE_MS,
             weights: LIFE.iter().chain(self.among).copied().collect(),
+            links_late: false,
             musts: Vec::new(),
         };
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gureum_client::ClientError;
-use gureum_client::vault::{Event, GroupView, HistoryItem, ReadMark, SentMessage, StoredEvent};
+use gureum_client::vault::{Event, GroupView, HandedOver, HistoryItem, Message, ReadMark, SentMessage, StoredEvent};
 use gureum_proto::MessageId;
 
 use super::Sabotage;
@@ -36,6 +36,11 @@ impl Sabotage {
         let mut told = vec![stored.clone()];
         match &stored.event {
             Event::Message(_) if self == Self::ToldTwice => told.push(again(stored)),
+            Event::History { .. } if self == Self::HistoryToldTwice => told.push(again(stored)),
+            Event::Message(message) if self == Self::HistoryIsNews => {
+                let message = Message { seq: None, ..message.clone() };
+                told = vec![StoredEvent { id: stored.id, event: Event::Message(message) }];
+            }
             Event::Message(message) if self == Self::OwnUntold && message.own => told.clear(),
             Event::Restored { .. } if self == Self::RestoredUntold => told.clear(),
             Event::Gap { .. } if self == Self::GapToldTwice => told.push(again(stored)),
@@ -78,7 +83,18 @@ impl Sabotage {
             };
             history.retain(is_kept);
         }
+        if self == Self::HistoryHoled {
+            let is_handed_over = |message: &Message| message.seq.is_none() && !message.own;
+            let is_lost = |message: &Message| is_handed_over(message) && message.number % 5 == 3;
+            history.retain(|item| !matches!(item, HistoryItem::Message(message) if is_lost(message)));
+        }
         history
+    }
+
+    /// How far a home says that histories have come which are handed over to it.
+    pub(crate) fn coming(self, coming: Vec<HandedOver>) -> Vec<HandedOver> {
+        let is_done = |is_done| is_done && self != Self::HistoryUnended;
+        coming.into_iter().map(|coming| HandedOver { is_done: is_done(coming.is_done), ..coming }).collect()
     }
 
     /// Who else is told of an event, and what.

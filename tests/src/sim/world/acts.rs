@@ -32,8 +32,7 @@ impl World {
                 self.absence(for_ms).await;
             }
             Happening::LongAbsence => {
-                let retention_ms = self.profile.retention_ms;
-                let for_ms = self.random.random_range(retention_ms / 2..retention_ms * 2);
+                let for_ms = self.long_ms();
                 self.absence(for_ms).await;
             }
             Happening::BrinkAbsence => self.brink_absence().await,
@@ -46,10 +45,7 @@ impl World {
                 let for_ms = self.random.random_range(MINUTE_MS..2 * HOUR_MS);
                 self.weather(if foul { "foul" } else { "changeable" }, weather, for_ms);
             }
-            Happening::Outage => {
-                let for_ms = self.random.random_range(5_000..30 * MINUTE_MS);
-                self.weather("out", Weather::out(), for_ms);
-            }
+            Happening::Outage => self.outage(),
             Happening::Partition => self.partition(),
             Happening::NewAddress => self.new_address().await,
             Happening::ClockSlip => {
@@ -190,9 +186,20 @@ impl World {
 
     async fn absence(&mut self, for_ms: u64) {
         let Some(who) = self.someone_online() else { return };
+        self.go_away(who, for_ms).await;
+    }
+
+    /// A device is closed, in order or not, and comes back.
+    pub(super) async fn go_away(&mut self, who: Who, for_ms: u64) {
         let how = if self.random.random_bool(0.5) { Leave::Closed } else { Leave::Crashed };
         self.at_mut(who).leave(how).await;
         self.later(for_ms, Due::Come(who));
+    }
+
+    /// About as long as a message is kept.
+    pub(super) fn long_ms(&mut self) -> u64 {
+        let retention_ms = self.profile.retention_ms;
+        self.random.random_range(retention_ms / 2..retention_ms * 2)
     }
 
     async fn brink_absence(&mut self) {
@@ -216,12 +223,17 @@ impl World {
         self.pause(400).await;
         let is_reader = self.random.random_bool(0.5);
         let who = self.device_of(to).filter(|_| is_reader).unwrap_or(from);
+        self.crash(who).await;
+    }
+
+    /// A client ends where it stands, and comes back.
+    pub(super) async fn crash(&mut self, who: Who) {
         self.at_mut(who).leave(Leave::Crashed).await;
         let for_ms = if self.random.random_bool(0.5) { 1 } else { self.random.random_range(1..HOUR_MS) };
         self.later(for_ms, Due::Come(who));
     }
 
-    async fn server_crash(&mut self) {
+    pub(super) async fn server_crash(&mut self) {
         if !self.server.runs() {
             return;
         }
@@ -259,9 +271,20 @@ impl World {
         self.later(for_ms, Due::FineWeather);
     }
 
+    pub(super) fn outage(&mut self) {
+        let for_ms = self.random.random_range(5_000..30 * MINUTE_MS);
+        self.weather("out", Weather::out(), for_ms);
+    }
+
     fn partition(&mut self) {
         let all = self.all();
-        let Some(who) = self.choose(&all) else { return };
+        if let Some(who) = self.choose(&all) {
+            self.cut_off(who);
+        }
+    }
+
+    /// A device reaches nobody, or nobody reaches it, or both, for a while.
+    pub(super) fn cut_off(&mut self, who: Who) {
         let (sends, receives) = match self.random.random_range(0..3) {
             0 => (false, true),
             1 => (true, false),

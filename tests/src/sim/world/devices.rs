@@ -1,6 +1,9 @@
 //! How people come to have several devices, and fewer; and what becomes of copies of their homes.
 
+use std::ops::Range;
+
 use super::{Due, HOUR_MS, Installation, MINUTE_MS, Rng, Who, World};
+use crate::sim::installation::Past;
 
 /// Devices that an account has at one time.
 const AT_ONCE_MAX: usize = 4;
@@ -59,27 +62,36 @@ impl World {
         let persons = self.persons(may);
         let Some(person) = self.choose(&persons) else { return };
         let new = self.people[person].install();
-        self.try_link(new).await;
+        self.draw_past(new);
+        Box::pin(self.link_amid_faults(new)).await;
     }
 
-    /// Tries to link a device, with a yes on any other one of its person.
-    pub(super) async fn try_link(&mut self, new: Who) {
+    /// Tries to link a device, with a yes on any other one of its person; which that was, where it is linked.
+    pub(super) async fn try_link(&mut self, new: Who) -> Option<Who> {
         if !self.at(new).is_new() {
-            return;
+            return None;
         }
         let others: Vec<_> = self.members(new.person).into_iter().filter(|who| self.at(*who).is_online()).collect();
-        let yes = self.choose(&others).and_then(|who| self.at(who).client());
-        if let Some(yes) = yes {
+        let by = self.choose(&others);
+        let yes = by.and_then(|who| self.at(who).client().map(|client| (who, client)));
+        if let Some((by, yes)) = yes {
             self.journal.note(format!("{new} is to be linked"));
             self.model.about_to_link(new.person);
             let url = self.server.url();
             self.at_mut(new).link(url, yes).await;
+            if self.at(new).past() != Past::Unknown {
+                let history = self.at(by).history().await.unwrap_or_default();
+                self.model.history_promised(new, by, &history);
+            }
         }
         if self.at(new).is_in_use() {
             self.at_mut(new).come().await;
-        } else if self.at(new).is_new() {
+            return by;
+        }
+        if self.at(new).is_new() {
             self.later(AGAIN_MS, Due::Link(new));
         }
+        None
     }
 
     pub(super) async fn revoke(&mut self) {
@@ -87,6 +99,15 @@ impl World {
         let Some(person) = self.choose(&persons) else { return };
         let members = self.members(person);
         let Some(who) = self.choose(&members) else { return };
+        self.begin_revoking(who).await;
+    }
+
+    /// Has a device revoked, unless it is the last one or somebody is about to do so already.
+    pub(super) async fn begin_revoking(&mut self, who: Who) {
+        let members = self.members(who.person);
+        if members.len() < 2 || !members.contains(&who) {
+            return;
+        }
         self.revoking.insert(who);
         self.model.about_to_be_revoked(who);
         self.journal.note(format!("{who} is to be revoked"));
@@ -143,12 +164,24 @@ impl World {
 
     /// Copies the home of a device, which goes on, and in whose place the copy is put later.
     pub(super) async fn copy(&mut self) {
-        let may = |who: &Who| self.at(*who).is_in_step() && !self.at(*who).has_copy() && !self.revoking.contains(who);
-        let devices: Vec<_> = self.online().into_iter().filter(may).collect();
+        let devices: Vec<_> = self.online().into_iter().filter(|who| self.may_be_copied(*who)).collect();
         let Some(who) = self.choose(&devices) else { return };
-        self.at_mut(who).copy().await;
         let most_ms = COPY_MS_MAX.min(self.profile.retention_ms).max(11 * MINUTE_MS);
-        let for_ms = self.random.random_range(10 * MINUTE_MS..most_ms);
+        self.copy_and_put_back(who, 10 * MINUTE_MS..most_ms).await;
+    }
+
+    fn may_be_copied(&self, who: Who) -> bool {
+        let device = self.at(who);
+        device.is_online() && device.is_in_step() && !device.has_copy() && !self.revoking.contains(&who)
+    }
+
+    /// The same with this device, if it can be; it goes on for so many milliseconds.
+    pub(super) async fn copy_and_put_back(&mut self, who: Who, after_ms: Range<u64>) {
+        if !self.may_be_copied(who) {
+            return;
+        }
+        self.at_mut(who).copy().await;
+        let for_ms = self.random.random_range(after_ms);
         self.later(for_ms, Due::PutBack(who));
     }
 

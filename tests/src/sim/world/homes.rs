@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use gureum_client::vault::{Conversation, ConversationStatus, GroupView, InCommon, KeySource, Vault, VaultError};
+use gureum_client::vault::{
+    Conversation, ConversationStatus, GroupView, HandOver, HandedOver, InCommon, KeySource, Vault, VaultError,
+};
 use gureum_proto::ConversationKind;
 
 use super::{Who, World};
@@ -19,6 +21,9 @@ struct Home {
     conversations: Vec<Conversation>,
     groups: Vec<GroupView>,
     in_common: InCommon,
+    /// Histories that it hands over, and that it is handed.
+    owed: Vec<HandOver>,
+    coming: Vec<HandedOver>,
 }
 
 impl Home {
@@ -28,12 +33,14 @@ impl Home {
             let (commits, removals) = (vault.pending_commits()?.len(), vault.removals_due()?.len());
             let (changes, conversations) = (vault.intents_due()?.len(), vault.conversations()?);
             let (groups, in_common) = (vault.groups()?, vault.in_common()?);
-            Ok(Self { who, commits, removals, changes, conversations, groups, in_common })
+            let (owed, coming) = (vault.history_owed()?, vault.history_coming()?);
+            Ok(Self { who, commits, removals, changes, conversations, groups, in_common, owed, coming })
         };
         let mut home = look().map_err(|error| error.to_string())?;
         if let Some(bug) = sabotage {
             home.groups = bug.shown(who, home.groups);
             home.changes = bug.changes_left(home.changes, home.groups.len());
+            home.coming = bug.coming(home.coming);
         }
         Ok(home)
     }
@@ -80,6 +87,7 @@ impl World {
                 open.push(format!("{who}: changes of {changes} groups wait"));
             }
         }
+        self.open_histories(&homes, &mut open);
         match self.server.groups() {
             Ok(groups) => self.open_rosters(&groups, &homes, &mut open),
             Err(error) => open.push(format!("the conversations cannot be read: {error:#}")),
@@ -88,6 +96,37 @@ impl World {
             open_records(&homes, &mut open);
         }
         open
+    }
+
+    /// Every history that is handed over has come to its end. An older copy may have forgotten on either side that there
+    /// is one; what both know of ends.
+    fn open_histories(&self, homes: &[Home], open: &mut Vec<String>) {
+        let owes = |from: Who, to: Who| {
+            let device = self.at(to).device();
+            let mut owed = homes.iter().filter(|home| home.who == from).flat_map(|home| &home.owed);
+            owed.any(|owed| Some(owed.device) == device)
+        };
+        for home in homes {
+            let who = home.who;
+            for coming in home.coming.iter().filter(|coming| !coming.is_done && !coming.is_over) {
+                let (name, messages, total) = (&coming.from, coming.messages, coming.total);
+                let is_from = |from: &Who| from.person == who.person && self.at(*from).is_called(name);
+                let from = self.all().into_iter().find(is_from);
+                let is_forgotten = from
+                    .is_some_and(|from| self.at(from).is_in_use() && self.model.was_put_back(from) && !owes(from, who));
+                if !is_forgotten {
+                    open.push(format!("{who} waits for the history of {name}: {messages} of {total}"));
+                }
+            }
+            for owed in home.owed.iter().filter(|owed| !owed.is_done) {
+                let is_to = |to: &&Home| self.at(to.who).device() == Some(owed.device);
+                let to = homes.iter().find(is_to).map(|to| to.who);
+                let waiting = to.filter(|to| !self.model.was_put_back(*to));
+                if let Some(to) = waiting {
+                    open.push(format!("{who} has handed {} messages over to {to} of {}", owed.messages, owed.total));
+                }
+            }
+        }
     }
 
     /// Whoever is in a group is at its epoch, and all see the same people, admins and name; nobody else takes part.

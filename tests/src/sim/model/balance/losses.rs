@@ -65,7 +65,7 @@ impl<'a> Losses<'a> {
                 }
                 if writer == who {
                     own.push(span);
-                } else if !came(talk, who, *number) {
+                } else if !came(model, who, (*conversation, talk), *number) {
                     let was_in =
                         since.get(&writer).is_some_and(|first| first < number) && !model.ledger.is_group(*conversation);
                     let knows_it = knows_from.is_some_and(|first| first < *number);
@@ -197,10 +197,11 @@ fn first_of(talk: &Talk<'_>, who: Who) -> Option<u64> {
     read.map(|(number, _)| *number).into_iter().chain(written.map(|(number, _)| *number)).min()
 }
 
-/// Whether a message has come to a device, to be read or not.
-fn came(talk: &Talk<'_>, who: Who, number: u64) -> bool {
+/// Whether a message has come to a device by its inbox, to be read or not.
+fn came(model: &Inner, who: Who, (conversation, talk): (ConversationId, &Talk<'_>), number: u64) -> bool {
     talk.read.get(&number).is_some_and(|readers| readers.contains_key(&who))
         || talk.unreadable.get(&number).is_some_and(|readers| readers.contains(&who))
+        || model.devices.get(&who).is_some_and(|seen| seen.unreadable.contains(&(conversation, number)))
 }
 
 /// Whether the same words have come to a device under another number: an older copy of their sender has sent them again,
