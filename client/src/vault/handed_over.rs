@@ -99,9 +99,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A device may not have heard what this one has told it.
+    /// A device may not have heard what this one has told it, nor that it was asked for something.
     pub(super) fn tell_again(&self, device: DeviceId) -> Result<(), VaultError> {
-        let sql = "UPDATE handed_over SET is_owed = 1 WHERE device = ?1";
+        let sql = "UPDATE handed_over SET is_owed = 1, asks = max(asks, is_done = 0 AND asked_number IS number)
+                   WHERE device = ?1";
         self.connection.prepare_cached(sql)?.execute(params![device.as_bytes()])?;
         Ok(())
     }
@@ -190,14 +191,17 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         }
         return Ok(None);
     }
+    // An older copy of its sender counts anew, and would not know what is meant by a number that it has not reached.
+    let lags = part.number.saturating_add(1) < held.number;
     if part.until < held.place {
-        let sql = "UPDATE handed_over SET is_owed = 1 WHERE transfer = ?1";
-        work.connection.prepare_cached(sql)?.execute(params![part.transfer])?;
+        let sql = "UPDATE handed_over SET is_owed = 1, asks = max(asks, ?2) WHERE transfer = ?1";
+        work.connection.prepare_cached(sql)?.execute(params![part.transfer, lags])?;
         return Ok(None);
     }
     // Also of one that is whole: its sender may not have heard so, and have cut it anew.
     let sql = "UPDATE handed_over SET number = max(number, ?2), place = ?3, messages = ?4, total = ?5,
-               is_done = max(is_done, ?6), is_owed = 1, heard_ms = ?7, wait_ms = ?8 WHERE transfer = ?1";
+               is_done = max(is_done, ?6), is_owed = 1, heard_ms = ?7, wait_ms = ?8, asks = max(asks, ?9)
+               WHERE transfer = ?1";
     work.connection.prepare_cached(sql)?.execute(params![
         part.transfer,
         part.number.saturating_add(1),
@@ -207,6 +211,7 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
         part.is_last,
         work.now_ms,
         HISTORY_ASK_MS,
+        lags,
     ])?;
     if !part.is_last || held.is_done {
         return Ok(None);

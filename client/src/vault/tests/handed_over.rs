@@ -276,6 +276,40 @@ fn a_last_part_that_is_lost_without_a_word_is_asked_for_after_a_while() {
 }
 
 #[test]
+fn what_was_asked_in_vain_is_asked_again_when_the_sender_may_have_missed_it() {
+    let mut world = World::begin(much);
+    world.first.hand_on(&mut world.relay);
+    let mut frames = world.relay.frames(&mut world.third);
+    let DeliveryFrame::Envelope(first) = frames.remove(0) else { panic!("the first part comes first") };
+    let (from_seq, to) = (first.position.seq, first.position);
+    frames.insert(0, DeliveryFrame::Gap(Gap { from_seq, to, missed: 0, reason: GapReason::Expired }));
+    world.third.vault.take(&frames).unwrap();
+    assert!(world.third.vault.queue_history().unwrap(), "it asks");
+    world.third.inside(|work| work.connection.execute("DELETE FROM outbox", []).map(drop).unwrap());
+    assert_eq!(world.hand_over(), [], "neither knows better");
+    let sender = world.first.device;
+    world.third.inside(|work| work.tell_again(sender).unwrap());
+    assert_eq!(completions(&world.hand_over()).len(), 1);
+    world.check_whole();
+}
+
+#[test]
+fn an_older_copy_of_who_has_handed_it_over_comes_to_its_end_as_well() {
+    let mut world = World::begin(few);
+    world.hand_over();
+    world.check_whole();
+    // The newer one has cut it into more parts.
+    world.third.inside(|work| work.connection.execute("UPDATE handed_over SET number = 3", []).map(drop).unwrap());
+    world.first.inside(|work| {
+        let sql = "UPDATE hand_over SET number = 0, place = 0, messages = 0, taken_number = 0, taken_place = 0,
+                   taken_messages = 0, is_cut = 0, is_done = 0";
+        work.connection.execute(sql, []).map(drop).unwrap();
+    });
+    assert_eq!(completions(&world.hand_over()), [], "it was told already");
+    world.check_whole();
+}
+
+#[test]
 fn what_comes_meanwhile_is_there_once_on_both_ways() {
     let mut world = World::begin(much);
     world.first.hand_on(&mut world.relay);
