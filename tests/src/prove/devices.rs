@@ -210,6 +210,7 @@ impl Device {
 
     async fn history(&self) -> Vec<HistoryItem> {
         let running = self.running.as_ref().expect("all devices are there");
+        assert!(!running.listener.is_finished(), "{}'s session has ended by itself: see above why", self.name);
         running.client.history(None, HISTORY_MAX).await.unwrap()
     }
 }
@@ -400,7 +401,14 @@ impl Books {
         let bounds = u64::try_from(least).unwrap()..=u64::try_from(most).unwrap();
         let is_silent = |number: &&u64| places.contains_key(number) && !is_in(number);
         match missing.iter().find(is_silent) {
-            Some(number) => Err(format!("{} lacks number {number} without a word", device.name)),
+            Some(number) => {
+                let (silent, last) = (missing.iter().filter(is_silent).count(), has.last());
+                let (name, seq) = (&device.name, places.get(number));
+                Err(format!(
+                    "{name} lacks number {number} (seq {seq:?}) without a word, and {silent} such in all; its last is \
+                     {last:?}, its gaps are {gaps:?}"
+                ))
+            }
             None if !bounds.contains(&told) => {
                 Err(format!("{} lacks {missing:?}, and was told of {told}, which is not in {bounds:?}", device.name))
             }
