@@ -246,7 +246,7 @@ mod tests {
     /// A datagram there and one back; from where the server sees the client come.
     #[track_caller]
     fn exchange(server: &UdpSocket, client: &UdpSocket, relay: &Relay) -> SocketAddr {
-        let mut byte = [7];
+        let mut byte = [7_u8];
         client.send_to(&byte, relay.address()).unwrap();
         let (_, seen_from) = server.recv_from(&mut byte).unwrap();
         server.send_to(&byte, seen_from).unwrap();
