@@ -10,13 +10,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use post::Post;
 use weather::Wire;
 pub use weather::{Counts, Weather};
 
-/// Clients that one relay serves at most.
+/// Clients that one relay serves at a time: of more, as in a router at home, the one that has said nothing for longest is
+/// forgotten. Each connection of a client comes from an address of its own.
 const CLIENTS_MAX: usize = 256;
 /// Bytes that are kept of what passed.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -55,6 +56,7 @@ struct Clients {
 struct Upstream {
     socket: Arc<UdpSocket>,
     gone: Arc<AtomicBool>,
+    heard_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -161,25 +163,24 @@ impl Shared {
         let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         while !self.over.load(Ordering::SeqCst) {
             let Ok((length, from)) = socket.recv_from(&mut datagram) else { continue };
-            let Some(upstream) = self.upstream(from, socket) else { continue };
+            let upstream = self.upstream(from, socket);
             self.pass(Way::Request, &upstream.socket, self.server, &mut datagram[..length]);
         }
     }
 
-    fn upstream(self: &Arc<Self>, client: SocketAddr, front: &Arc<UdpSocket>) -> Option<Upstream> {
+    fn upstream(self: &Arc<Self>, client: SocketAddr, front: &Arc<UdpSocket>) -> Upstream {
         let mut clients = self.clients.lock().unwrap();
-        if let Some(upstream) = clients.upstream.get(&client) {
-            return Some(upstream.clone());
+        if let Some(upstream) = clients.upstream.get_mut(&client) {
+            upstream.heard_at = Instant::now();
+            return upstream.clone();
         }
-        if clients.upstream.len() >= CLIENTS_MAX {
-            return None;
-        }
+        clients.make_room();
         let socket = Arc::new(listening(clients.seen_from));
-        let upstream = Upstream { socket, gone: Arc::default() };
+        let upstream = Upstream { socket, gone: Arc::default(), heard_at: Instant::now() };
         let (shared, back, front) = (Arc::clone(self), upstream.clone(), Arc::clone(front));
         std::thread::spawn(move || shared.backward(&back, &front, client));
         clients.upstream.insert(client, upstream.clone());
-        Some(upstream)
+        upstream
     }
 
     fn backward(&self, back: &Upstream, front: &Arc<UdpSocket>, client: SocketAddr) {
@@ -212,9 +213,56 @@ impl Shared {
     }
 }
 
+impl Clients {
+    /// Forgets the client that has said nothing for longest, where another would be one too many.
+    fn make_room(&mut self) {
+        let silent = self.upstream.iter().min_by_key(|(_, upstream)| upstream.heard_at).map(|(client, _)| *client);
+        if self.upstream.len() >= CLIENTS_MAX
+            && let Some(gone) = silent.and_then(|client| self.upstream.remove(&client))
+        {
+            gone.gone.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 fn listening(address: IpAddr) -> UdpSocket {
     let socket = UdpSocket::bind((address, 0)).unwrap();
     // So that a thread sees the end of its relay.
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     socket
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::SOON;
+
+    fn socket() -> UdpSocket {
+        let socket = listening(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket
+    }
+
+    /// A datagram there and one back; from where the server sees the client come.
+    #[track_caller]
+    fn exchange(server: &UdpSocket, client: &UdpSocket, relay: &Relay) -> SocketAddr {
+        let mut byte = [7_u8];
+        client.send_to(&byte, relay.address()).unwrap();
+        let (_, seen_from) = server.recv_from(&mut byte).unwrap();
+        server.send_to(&byte, seen_from).unwrap();
+        assert_eq!(client.recv_from(&mut byte).unwrap(), (1, relay.address()));
+        seen_from
+    }
+
+    #[test]
+    fn newcomers_are_served_however_many_came_before_and_who_goes_on_talking_keeps_its_place() {
+        let (server, lasting) = (socket(), socket());
+        let relay = Relay::start(server.local_addr().unwrap());
+        let place = exchange(&server, &lasting, &relay);
+        for _ in 0..2 * CLIENTS_MAX {
+            exchange(&server, &socket(), &relay);
+            assert_eq!(exchange(&server, &lasting, &relay), place);
+        }
+        assert!(relay.shared.clients.lock().unwrap().upstream.len() <= CLIENTS_MAX);
+    }
 }

@@ -322,6 +322,19 @@ async fn listen(
     ears.take(&client, index).await;
 }
 
+/// Tells everything that a client has not told yet, as a program does that shows it to a person.
+pub(crate) async fn tell_unreported(client: &Client, mut tell: impl FnMut(Vec<Event>)) {
+    loop {
+        let events = client.unreported_events(EVENTS_AT_ONCE).await.unwrap();
+        if events.is_empty() {
+            return;
+        }
+        let (ids, events): (Vec<_>, Vec<_>) = events.into_iter().map(|stored| (stored.id, stored.event)).unzip();
+        tell(events);
+        client.mark_reported(ids).await.unwrap();
+    }
+}
+
 impl Default for Ears {
     fn default() -> Self {
         Self { notes: Mutex::default(), changed: watch::Sender::new(0) }
@@ -331,19 +344,7 @@ impl Default for Ears {
 impl Ears {
     /// Notes what somebody was not told of yet.
     async fn take(&self, client: &Client, index: usize) {
-        loop {
-            let events = client.unreported_events(EVENTS_AT_ONCE).await.unwrap();
-            if events.is_empty() {
-                return;
-            }
-            let (mut ids, mut heard) = (Vec::new(), Vec::new());
-            for stored in events {
-                ids.push(stored.id);
-                heard.extend(heard_of(stored.event));
-            }
-            self.note(index, heard);
-            client.mark_reported(ids).await.unwrap();
-        }
+        tell_unreported(client, |events| self.note(index, events.into_iter().filter_map(heard_of))).await;
     }
 
     fn note(&self, index: usize, heard: impl IntoIterator<Item = Heard>) {

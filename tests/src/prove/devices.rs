@@ -1,5 +1,8 @@
 //! Three devices of one account and two of another, which come and go and send at random, over real QUIC and bad networks:
-//! every message is on every device, once, in one order, or in a gap that was told with the right count.
+//! every message is on every device, once, in one order, or in a gap that was told with the right count; and each device has
+//! told its person of it as it came.
+
+mod heard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gureum_client::vault::{HistoryItem, KeySource, Message};
-use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
+use gureum_client::{Client, ClientError, Inbox, SessionCommands, SessionOptions};
 use gureum_proto::{Handle, ServerUrl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -15,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::heard::{Heard, Listener};
 use crate::relay::{Relay, Weather};
 use crate::wait::SOON;
 use crate::{Person, World};
@@ -75,6 +79,7 @@ struct Device {
     name: String,
     home: PathBuf,
     running: Option<Running>,
+    heard: Arc<Mutex<Heard>>,
     /// When it comes back.
     back_at: Instant,
 }
@@ -160,7 +165,7 @@ pub fn run(options: &Options) -> Report {
 impl Device {
     fn new(person: usize, of: &Person, number: usize) -> Self {
         let name = format!("{}/{number}", of.name);
-        Self { person, name, home: of.home.clone(), running: None, back_at: Instant::now() }
+        Self { person, name, home: of.home.clone(), running: None, heard: Arc::default(), back_at: Instant::now() }
     }
 
     async fn come(&mut self) {
@@ -171,7 +176,8 @@ impl Device {
         let session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true }).unwrap();
         let (end, ended) = oneshot::channel();
         let commands = session.commands();
-        let listener = tokio::spawn(listen(session, ended, self.name.clone()));
+        let hearing = Listener { name: self.name.clone(), client: client.clone(), heard: Arc::clone(&self.heard) };
+        let listener = tokio::spawn(hearing.run(session, ended));
         self.running = Some(Running { client, commands, end, listener });
     }
 
@@ -208,27 +214,17 @@ impl Device {
         });
     }
 
+    /// Whether everything in its history that others have sent was told, once, in order, and nothing else.
+    fn has_told(&self, history: &[HistoryItem]) -> Result<(), String> {
+        let heard = self.heard.lock().unwrap();
+        assert!(heard.amiss().is_empty(), "{} told {:#?}", self.name, heard.amiss());
+        heard.agrees_with(history).map_err(|apart| format!("{} {apart}", self.name))
+    }
+
     async fn history(&self) -> Vec<HistoryItem> {
         let running = self.running.as_ref().expect("all devices are there");
+        assert!(!running.listener.is_finished(), "{}'s session has ended by itself: see above why", self.name);
         running.client.history(None, HISTORY_MAX).await.unwrap()
-    }
-}
-
-/// Hears a session to its end.
-async fn listen(mut session: ClientSession, mut ended: oneshot::Receiver<bool>, name: String) {
-    loop {
-        let event = tokio::select! {
-            biased;
-            in_order = &mut ended => {
-                return if in_order.unwrap_or(false) { session.close().await } else { session.abort().await };
-            }
-            event = session.next() => event,
-        };
-        match event {
-            Some(ClientEvent::Stopped(error)) => panic!("{name} stops: {error}"),
-            Some(_) => {}
-            None => panic!("{name} ends without a word"),
-        }
     }
 }
 
@@ -310,7 +306,7 @@ impl Story {
         books
     }
 
-    /// Waits until all histories hold together, and something holds of them.
+    /// Waits until all histories hold together, everything in them was told, and something holds of them.
     async fn wait_for(&self, holds: impl Fn(&Books) -> Result<(), String>) -> Books {
         let until = Instant::now() + IN_STEP_IN;
         loop {
@@ -319,12 +315,19 @@ impl Story {
                 histories.push(device.history().await);
             }
             let found = Books::of(&self.devices, &histories).and_then(|books| holds(&books).map(|()| books));
-            match found {
+            let told = self.devices.iter().zip(&histories).try_for_each(|(device, history)| device.has_told(history));
+            match found.and_then(|books| told.map(|()| books)) {
                 Ok(books) => return books,
-                Err(open) => assert!(Instant::now() < until, "{open}"),
+                Err(open) => assert!(Instant::now() < until, "{open}; {:#?}", self.links()),
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// How each device is connected.
+    fn links(&self) -> Vec<String> {
+        let link = |device: &Device| format!("{} is {}", device.name, device.heard.lock().unwrap().link());
+        self.devices.iter().map(link).collect()
     }
 }
 
@@ -400,7 +403,14 @@ impl Books {
         let bounds = u64::try_from(least).unwrap()..=u64::try_from(most).unwrap();
         let is_silent = |number: &&u64| places.contains_key(number) && !is_in(number);
         match missing.iter().find(is_silent) {
-            Some(number) => Err(format!("{} lacks number {number} without a word", device.name)),
+            Some(number) => {
+                let (silent, last) = (missing.iter().filter(is_silent).count(), has.last());
+                let (name, seq) = (&device.name, places.get(number));
+                Err(format!(
+                    "{name} lacks number {number} (seq {seq:?}) without a word, and {silent} such in all; its last is \
+                     {last:?}, its gaps are {gaps:?}"
+                ))
+            }
             None if !bounds.contains(&told) => {
                 Err(format!("{} lacks {missing:?}, and was told of {told}, which is not in {bounds:?}", device.name))
             }
