@@ -203,7 +203,7 @@ fn unheard_of(model: &Inner, talk: &Talk<'_>) -> u64 {
 
 impl Inner {
     /// Whether a device is one of its account's, as far as anybody knows.
-    fn is_in_use(&self, who: Who) -> bool {
+    pub(super) fn is_in_use(&self, who: Who) -> bool {
         self.devices.get(&who).is_some_and(|seen| seen.device.is_some() && !seen.may_be_revoked)
     }
 }
