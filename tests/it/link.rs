@@ -9,7 +9,7 @@ use gureum_client::{Client, Dialer};
 use gureum_proto::{ConversationKind, DeviceKeys, LinkCode, Request, Response, sign_add};
 use gureum_tests::World;
 use gureum_tests::child::{Running, binary};
-use gureum_tests::person::{Ended, Person, event, gaps, number, string, texts};
+use gureum_tests::person::{Ended, Person, event, gaps, named, number, string, texts};
 use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
 
@@ -70,6 +70,20 @@ fn all_devices_get_what_is_sent_to_them_and_what_one_of_them_sends() {
     alice.send(&bob, "from the desk");
     assert_eq!(tablet.receive_texts(), ["from the desk"]);
     assert_eq!(tablet.talk(), alice.talk()[1..], "in the same order, but for what was said before");
+}
+
+#[test]
+fn a_device_that_is_added_is_told_to_the_others_of_the_account_and_to_whom_it_talks_with() {
+    let (world, alice, tablet, bob) = with_a_tablet();
+    let _ = (tablet.receive(), bob.receive());
+    let phone = alice.link(world.url(), world.directory("phone"), "phone");
+    let device = &phone.ok(&["whoami"])[0]["device"];
+    for person in [&tablet, &bob] {
+        let came = person.receive();
+        let [told] = named(&came, "device")[..] else { panic!("{came:#?}") };
+        assert_eq!((&told["change"], &told["handle"], &told["device"]), (&"added".into(), &"alice".into(), device));
+        assert!(named(&person.receive(), "device").is_empty(), "told once");
+    }
 }
 
 #[test]

@@ -10,14 +10,10 @@ use gureum_client::{Client, ClientError, ClientEvent, Ground, Inbox, NewAccount,
 use gureum_server::node::Node;
 use gureum_tests::World;
 use gureum_tests::liar::{self, Lie};
-use gureum_tests::person::{Person, string, texts};
+use gureum_tests::person::{Person, named, string, texts};
 use serde_json::Value;
 
 use crate::backup::{backup, go_back};
-
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == name).collect()
-}
 
 fn changed(events: &[Value]) -> Vec<(String, String)> {
     let number = |event: &&Value| (string(&event["number_before"]), string(&event["number"]));

@@ -240,11 +240,7 @@ impl Follower {
     /// Waits until it is told that a message has come to its reader, or was read.
     #[track_caller]
     pub fn wait_for_receipt(&mut self, kind: &str, message_id: &Value) -> Value {
-        self.running.wait_for(kind, |line| {
-            let event: Value = serde_json::from_str(line).ok()?;
-            let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
-            is_it.then_some(event)
-        })
+        wait_for_receipt(&mut self.running, kind, message_id)
     }
 
     /// Everything printed so far.
@@ -278,6 +274,22 @@ pub fn event(running: &mut Running, name: &str) -> Value {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["event"] == name).then_some(event)
     })
+}
+
+/// Waits until it is told that a message has come to its reader, or was read.
+#[track_caller]
+pub fn wait_for_receipt(running: &mut Running, kind: &str, message_id: &Value) -> Value {
+    running.wait_for(kind, |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
+        is_it.then_some(event)
+    })
+}
+
+/// The events of this name, in order.
+#[must_use]
+pub fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
 }
 
 /// The texts of messages among events, in order.
