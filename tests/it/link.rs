@@ -1,14 +1,13 @@
 //! All of a person's devices: linked by a code, listed, revoked, and brought back by words when all of them are lost.
 
 use std::fs;
-use std::process::Command;
 
 use ed25519_dalek::SigningKey;
 use gureum_client::vault::{KeySource, Vault};
 use gureum_client::{Client, Dialer};
 use gureum_proto::{ConversationKind, DeviceKeys, LinkCode, Request, Response, sign_add};
 use gureum_tests::World;
-use gureum_tests::child::{Running, binary};
+use gureum_tests::child::Running;
 use gureum_tests::person::{Ended, Person, event, gaps, named, number, string, texts};
 use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
@@ -257,9 +256,7 @@ fn a_revoked_device_is_cut_off_at_once_and_told_what_to_do() {
 /// Runs a command as people do, and returns what it prints.
 #[track_caller]
 fn printed(person: &Person, args: &[&str]) -> String {
-    let mut command = Command::new(binary("gureum"));
-    command.arg("--home").arg(&person.home).args(args);
-    let mut running = Running::start(&mut command);
+    let mut running = Running::start(&mut person.command_for_people(args));
     running.end_input();
     assert!(running.wait(SOON).success(), "{:?}", running.err.all());
     running.out.all().join("\n")

@@ -48,9 +48,17 @@ impl Person {
     /// The command line of this home, with `--json`.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.command_for_people(&["--json"]);
+        command.args(args);
+        command
+    }
+
+    /// The command line of this home, as people type it.
+    #[must_use]
+    pub fn command_for_people(&self, args: &[&str]) -> Command {
         let mut words = self.within.iter().map(PathBuf::from).chain([binary("gureum")]);
         let mut command = Command::new(words.next().expect("the program itself"));
-        command.args(words).arg("--home").arg(&self.home).arg("--json").args(args);
+        command.args(words).arg("--home").arg(&self.home).args(args);
         command
     }
 
@@ -170,6 +178,12 @@ impl Person {
     #[must_use]
     pub fn chat(&self, with: &Self) -> Running {
         Running::start(&mut self.command(&["chat", &with.name]))
+    }
+
+    /// Talks to somebody on a terminal.
+    #[must_use]
+    pub fn chat_on_terminal(&self, with: &Self) -> Running {
+        Running::on_terminal(self.command_for_people(&["chat", &with.name]))
     }
 
     /// Ends the epoch of every conversation by a commit that renews this device's keys, as a week of talk would.
