@@ -48,7 +48,7 @@ async fn who_was_away_while_a_conversation_began_reads_what_is_still_there_of_it
 }
 
 #[tokio::test]
-async fn a_device_away_longer_than_the_commit_log_rejoins_by_itself_and_tells_what_it_has_missed() {
+async fn a_device_away_longer_than_the_commit_log_rejoins_by_itself() {
     let options = Options { retention: Some("2s"), commit_retention: Some("3s"), ..Options::default() };
     let world = World::start_with(options);
     let (alice, bob) = world.pair();

@@ -400,8 +400,8 @@ fn a_device_that_is_revoked_is_cut_off_as_soon_as_the_word_of_it_can_travel() {
             Box::pin(async { tokio::join!(revoke, async { (stopped(&mut at_tablet).await, began.elapsed()) }) }).await;
         revoked.unwrap();
         assert_eq!(error.code(), Some(Code::DeviceRevoked), "{error}");
-        // In the first round trip it is looked whether the log has grown. Of the second, one way is the revocation's to the
-        // server, and the other that of the end to the device.
+        // In the first round trip it is looked whether the log has grown. Of the second, one way is the revocation's to
+        // the server, and the other that of the end to the device.
         assert!(took >= 2 * ROUND_TRIP && took < 2 * ROUND_TRIP + WAY, "{took:?}");
         drop(commands);
         for session in [at_desk, at_tablet] {

@@ -70,8 +70,8 @@ impl Running {
         Self::reading(name, child, input, out)
     }
 
-    /// Starts a command on a terminal of its own. Its lines are what it draws there, and end only where the cursor goes on to
-    /// the next one: a prompt is none.
+    /// Starts a command on a terminal of its own. What it draws there is its output; a prompt, which the cursor stays
+    /// behind, is no line yet.
     #[must_use]
     pub fn on_terminal(mut command: Command) -> Self {
         let name = format!("{command:?}");

@@ -34,8 +34,8 @@ pub enum Lie {
     GhostPackages,
     /// In the place of KeyPackages stand those of somebody who says to be the same device.
     ForgedPackages,
-    /// In the group of a conversation stands a device more, that is not in its account's log and has come in by itself: MLS
-    /// lets whoever sees a GroupInfo do so.
+    /// In the group of a conversation stands one more device, which is not in its account's log and has come in by
+    /// itself: MLS lets whoever sees a GroupInfo do so.
     GhostGroup,
 }
 
