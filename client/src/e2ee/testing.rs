@@ -25,7 +25,7 @@ impl Mls<'_> {
         CommitBundle::read(bundle, "adding").expect("it is encoded")
     }
 
-    /// A one-time KeyPackage of this device that was good for the first two seconds of 1970, and an MLSMessage of it.
+    /// A one-time KeyPackage of this device that was good for the first second of 1970, and an MLSMessage of it.
     pub(crate) fn expired_key_package(&self) -> (KeyPackage, Vec<u8>) {
         let package = self.build_key_package(false, Lifetime::init(0, 1)).expect("the database takes it");
         let message = MlsMessageOut::from(package.clone());

@@ -41,9 +41,10 @@ impl Person {
         self.events_told(|event| matches!(event, Event::Copied { .. }))
     }
 
-    /// How often its person was told that it has joined a conversation again.
-    fn rejoins_told(&mut self, talk: ConversationId) -> usize {
-        self.events_told(|event| matches!(event, Event::Rejoined { conversation, .. } if *conversation == talk))
+    /// How often its person was told that it has joined the conversation with somebody again.
+    fn rejoins_told(&mut self, talk: ConversationId, with: &str) -> usize {
+        let told = Event::Rejoined { conversation: talk, with: Some(with.to_owned()) };
+        self.events_told(|event| *event == told)
     }
 
     fn events_told(&mut self, is_meant: impl Fn(&Event) -> bool) -> usize {
@@ -274,7 +275,7 @@ fn a_linked_device_that_goes_on_from_before_it_first_came_in_is_told_what_was_sa
     let mut old = second.within(copy);
     old.take_over(&relay);
     old.take(&mut relay);
-    assert_eq!((old.history(), old.rejoins_told(talk)), (vec!["<unreadable>".to_owned()], 1));
+    assert_eq!((old.history(), old.rejoins_told(talk, "bob")), (vec!["<unreadable>".to_owned()], 1));
 }
 
 #[test]
@@ -306,7 +307,7 @@ fn a_group_whose_records_are_damaged_is_joined_again() {
     b.reopen();
     a.say(&mut relay, talk, "lost");
     b.take(&mut relay);
-    assert_eq!((b.history(), b.rejoins_told(talk)), (vec!["<unreadable>".to_owned()], 1));
+    assert_eq!((b.history(), b.rejoins_told(talk, "alice")), (vec!["<unreadable>".to_owned()], 1));
     let events = a.take(&mut relay);
     assert_eq!(b.rejoins_seen(talk, &events), 1, "{events:?}");
     a.say(&mut relay, talk, "found");
@@ -339,7 +340,7 @@ fn keys_that_open_nothing_any_more_are_replaced_by_joining_again() {
     }
     b.take(&mut relay);
     assert_eq!(b.history(), ["<unreadable>"; 3]);
-    assert_eq!((b.vault.conversation(talk).unwrap().unwrap().epoch, b.rejoins_told(talk)), (2, 1));
+    assert_eq!((b.vault.conversation(talk).unwrap().unwrap().epoch, b.rejoins_told(talk, "alice")), (2, 1));
     let events = a.take(&mut relay);
     assert_eq!(b.rejoins_seen(talk, &events), 1, "{events:?}");
     a.say(&mut relay, talk, "readable");
