@@ -1,8 +1,10 @@
 //! Devices that were away while their conversation went through epochs.
 
-use gureum_tests::person::{gaps, number, texts};
+use gureum_tests::person::{gaps, named, number, texts};
 use gureum_tests::wait::{SOON, eventually, now_ms, until_ms};
 use gureum_tests::{Options, World};
+
+use crate::copies::check_rejoined;
 
 #[tokio::test]
 async fn a_device_away_longer_than_the_retention_reads_what_is_there_by_the_commit_log() {
@@ -56,16 +58,20 @@ async fn a_device_away_longer_than_the_commit_log_rejoins_by_itself() {
     assert_eq!(alice.receive_texts(), ["hi"]);
 
     alice.renew_keys().await;
+    alice.send(&bob, "gone by then");
     alice.renew_keys().await;
     // The commit log ends with its compaction, which is due every second here.
     until_ms(now_ms() + 6_000);
-    let came = bob.receive();
-    assert!(gaps(&came).is_empty(), "no message was missed: {came:#?}");
+    let (mut at_bob, mut at_alice) = (Vec::new(), Vec::new());
     eventually("bob is in again", SOON, || {
-        let _ = bob.run(&["receive"]);
-        let _ = alice.run(&["receive"]);
+        at_bob.extend(bob.receive());
+        at_alice.extend(alice.receive());
         (bob.epoch() == alice.epoch()).then_some(())
     });
+    assert_eq!(gaps(&at_bob), [(1, "expired".to_owned())], "{at_bob:#?}");
+    assert_eq!(named(&at_bob, "rejoined").len(), 1, "{at_bob:#?}");
+    assert!(named(&at_bob, "unreadable").is_empty() && named(&at_bob, "withheld").is_empty(), "{at_bob:#?}");
+    check_rejoined(&at_alice, &bob);
     alice.send(&bob, "welcome back");
     assert_eq!(bob.receive_texts(), ["welcome back"]);
     bob.send(&alice, "thank you");

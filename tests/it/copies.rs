@@ -9,7 +9,7 @@ use gureum_client::vault::{KeySource, Vault};
 use gureum_proto::{Code, HelloClaim, Life, LifeToken, Position, Ready, Request, Response, ServerFrame};
 use gureum_tests::World;
 use gureum_tests::device::Device;
-use gureum_tests::person::{Person, gaps, number, string, texts};
+use gureum_tests::person::{Person, gaps, named, number, string, texts};
 use gureum_tests::raw::Raw;
 use gureum_tests::wait::{SOON, until_ms};
 use serde_json::Value;
@@ -32,10 +32,6 @@ fn put_back(person: &Person, older: &Path) {
     copy(older, &person.home);
 }
 
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == name).collect()
-}
-
 /// Alice and Bob, who have talked both ways.
 fn talked(world: &World) -> (Person, Person) {
     let (alice, bob) = world.pair();
@@ -44,6 +40,14 @@ fn talked(world: &World) -> (Person, Person) {
     bob.send(&alice, "two");
     assert_eq!(alice.receive_texts(), ["two"]);
     (alice, bob)
+}
+
+/// Checks what somebody is told when Bob's device has come in again.
+#[track_caller]
+pub(crate) fn check_rejoined(seen: &[Value], bob: &Person) {
+    let [rejoined] = named(seen, "rejoined")[..] else { panic!("{seen:#?}") };
+    assert_eq!(string(&rejoined["by"]), "bob");
+    assert_eq!(rejoined["device"], bob.ok(&["whoami"])[0]["device"]);
 }
 
 #[track_caller]
@@ -74,12 +78,36 @@ fn a_home_that_is_put_back_reads_what_is_there_joins_again_and_the_others_see_it
     assert_eq!(named(&told, "rejoined").len(), 1, "{told:#?}");
     assert!(named(&bob.receive(), "restored").is_empty(), "told once");
 
-    let seen = alice.receive();
-    let [rejoined] = named(&seen, "rejoined")[..] else { panic!("{seen:#?}") };
-    assert_eq!(string(&rejoined["by"]), "bob");
-    assert_eq!(rejoined["device"], bob.ok(&["whoami"])[0]["device"]);
+    check_rejoined(&alice.receive(), &bob);
     talk_on(&alice, &bob);
     assert_eq!(alice.epoch(), bob.epoch());
+}
+
+/// A home goes on to an epoch of which nobody else knows, as if its keys had been damaged.
+fn break_keys(person: &Person) {
+    let mut vault = Vault::open(&person.home, &KeySource::File).unwrap();
+    for conversation in vault.conversations().unwrap() {
+        assert!(vault.commit_self_update(conversation.id).unwrap().is_some());
+        vault.commit_accepted(conversation.id).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_keys_open_nothing_any_more_joins_again_and_the_others_see_it() {
+    let world = World::start();
+    let (alice, bob) = talked(&world);
+    assert!(bob.receive().is_empty());
+    break_keys(&bob);
+    alice.renew_keys().await;
+    assert_eq!(alice.epoch(), bob.epoch(), "in number");
+    for text in ["three", "four", "five"] {
+        alice.send(&bob, text);
+    }
+    let told = bob.receive();
+    assert_eq!((texts(&told), named(&told, "unreadable").len()), (vec![], 3), "{told:#?}");
+    assert_eq!(named(&told, "rejoined").len(), 1, "{told:#?}");
+    check_rejoined(&alice.receive(), &bob);
+    talk_on(&alice, &bob);
 }
 
 #[test]

@@ -4,19 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gureum_tests::World;
-use gureum_tests::person::{Ended, Person, texts};
+use gureum_tests::person::{Ended, Person, named, texts};
 use gureum_tests::wait::SOON;
-use serde_json::Value;
 
 use crate::backup::{backup, come_back, go_back};
 use crate::damage::copy;
 
 /// What `send` exits with where a person must decide.
 const GONE_BACK: Option<i32> = Some(3);
-
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == name).collect()
-}
 
 #[track_caller]
 fn refuses_at_once(ended: &Ended, with: &str) {

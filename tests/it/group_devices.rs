@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use gureum_tests::person::{Person, gaps, number, string, texts};
+use gureum_tests::person::{Person, gaps, named, number, string, texts};
 use gureum_tests::wait::until_ms;
 use gureum_tests::{Options, World};
 use serde_json::Value;
@@ -11,10 +11,6 @@ use serde_json::Value;
 use crate::copies::copy;
 use crate::groups::{change, changes, people, shown};
 use crate::link::{check_refused, recover};
-
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == name).collect()
-}
 
 /// How many devices of somebody are in the group, as a home has it.
 #[track_caller]

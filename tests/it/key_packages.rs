@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use gureum_proto::{AccountId, Code, KeyPackages, Notice, Position, Refusal, Request, Response};
 use gureum_tests::World;
 use gureum_tests::device::Device;
@@ -26,6 +27,17 @@ async fn put_last_resort(device: &Device, raw: &Raw) {
     let put = Request::PutKeyPackages { key_packages: Vec::new(), last_resort, replace: false };
     let answer = raw.request(&put).await;
     assert!(matches!(answer, Response::KeyPackagesStored { .. }), "{answer:?}");
+}
+
+/// What somebody who has just come gets by so many claims of an account.
+async fn claimed_by(world: &World, name: &str, account: AccountId, claims: usize) -> Vec<Bytes> {
+    let stranger = Device::registered(world, name).await;
+    let (raw, _) = stranger.connect(world.url(), false, START).await;
+    let mut packages = Vec::new();
+    for _ in 0..claims {
+        packages.extend(claim(&raw, &[account]).await.unwrap().packages.into_iter().map(|package| package.key_package));
+    }
+    packages
 }
 
 #[tokio::test]
@@ -106,17 +118,33 @@ async fn thirty_strangers_worth_of_claims_are_met_by_whoever_is_connected() {
     let account = alice.account();
     let mut taken = BTreeSet::new();
     for name in ["bob", "carol", "dave"] {
-        let stranger = Device::registered(&world, name).await;
-        let (raw, _) = stranger.connect(world.url(), false, START).await;
-        for _ in 0..CLAIMS_OF_ONE {
-            let claimed = claim(&raw, &[account]).await.unwrap();
-            assert!(taken.insert(claimed.packages[0].key_package.clone()), "each once");
+        for package in claimed_by(&world, name, account, CLAIMS_OF_ONE).await {
+            assert!(taken.insert(package), "each once");
         }
         // Of 20, the first takes as many as may be missing.
         soon("new ones", async { while alice.ready().await.key_packages_left < 10 {} }).await;
     }
     assert!(!alice.ready().await.last_resort_used);
     let _ = tokio::task::block_in_place(|| follower.interrupt());
+}
+
+#[tokio::test]
+async fn a_last_resort_that_went_out_while_its_device_was_away_is_another_one_when_it_has_been_there() {
+    let world = World::start();
+    let alice = world.person("alice");
+    let account = alice.account();
+    let mut last_resorts = Vec::new();
+    for names in [["bob", "carol", "dave"], ["erin", "frank", "grace"]] {
+        assert!(alice.receive().is_empty());
+        let ready = alice.ready().await;
+        assert_eq!((ready.key_packages_left, ready.last_resort_used), (20, false));
+        for (name, claims) in names.into_iter().zip([CLAIMS_OF_ONE, CLAIMS_OF_ONE, 1]) {
+            last_resorts.extend(claimed_by(&world, name, account, claims).await.pop());
+        }
+        let ready = alice.ready().await;
+        assert_eq!((ready.key_packages_left, ready.last_resort_used), (0, true));
+    }
+    assert_ne!(last_resorts[2], last_resorts[5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

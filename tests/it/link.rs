@@ -1,15 +1,14 @@
 //! All of a person's devices: linked by a code, listed, revoked, and brought back by words when all of them are lost.
 
 use std::fs;
-use std::process::Command;
 
 use ed25519_dalek::SigningKey;
 use gureum_client::vault::{KeySource, Vault};
 use gureum_client::{Client, Dialer};
 use gureum_proto::{ConversationKind, DeviceKeys, LinkCode, Request, Response, sign_add};
 use gureum_tests::World;
-use gureum_tests::child::{Running, binary};
-use gureum_tests::person::{Ended, Person, event, gaps, number, string, texts};
+use gureum_tests::child::Running;
+use gureum_tests::person::{Ended, Person, event, gaps, named, number, string, texts};
 use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
 
@@ -70,6 +69,20 @@ fn all_devices_get_what_is_sent_to_them_and_what_one_of_them_sends() {
     alice.send(&bob, "from the desk");
     assert_eq!(tablet.receive_texts(), ["from the desk"]);
     assert_eq!(tablet.talk(), alice.talk()[1..], "in the same order, but for what was said before");
+}
+
+#[test]
+fn a_device_that_is_added_is_told_to_the_others_of_the_account_and_to_whom_it_talks_with() {
+    let (world, alice, tablet, bob) = with_a_tablet();
+    let _ = (tablet.receive(), bob.receive());
+    let phone = alice.link(world.url(), world.directory("phone"), "phone");
+    let device = &phone.ok(&["whoami"])[0]["device"];
+    for person in [&tablet, &bob] {
+        let came = person.receive();
+        let [told] = named(&came, "device")[..] else { panic!("{came:#?}") };
+        assert_eq!((&told["change"], &told["handle"], &told["device"]), (&"added".into(), &"alice".into(), device));
+        assert!(named(&person.receive(), "device").is_empty(), "told once");
+    }
 }
 
 #[test]
@@ -243,9 +256,7 @@ fn a_revoked_device_is_cut_off_at_once_and_told_what_to_do() {
 /// Runs a command as people do, and returns what it prints.
 #[track_caller]
 fn printed(person: &Person, args: &[&str]) -> String {
-    let mut command = Command::new(binary("gureum"));
-    command.arg("--home").arg(&person.home).args(args);
-    let mut running = Running::start(&mut command);
+    let mut running = Running::start(&mut person.command_for_people(args));
     running.end_input();
     assert!(running.wait(SOON).success(), "{:?}", running.err.all());
     running.out.all().join("\n")

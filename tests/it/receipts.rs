@@ -2,7 +2,7 @@
 
 use gureum_proto::{EnvelopeBody, GapReason, Position, Send};
 use gureum_tests::World;
-use gureum_tests::person::{Person, gaps, number, receipts, string};
+use gureum_tests::person::{Person, gaps, number, receipts, string, wait_for_receipt};
 use gureum_tests::wait::{SOON, now_ms, until_ms};
 use serde_json::Value;
 
@@ -78,11 +78,16 @@ fn what_a_chat_shows_is_read() {
     let mut at_alice = alice.follow_from_now();
     let mut chat = bob.chat(&alice);
     at_alice.wait_for_receipt("read", &before["message_id"]);
-    let meanwhile = alice.send(&bob, "meanwhile");
-    at_alice.wait_for_receipt("read", &meanwhile["message_id"]);
-    chat.end_input();
-    assert!(chat.wait(SOON).success());
     let _ = at_alice.interrupt();
+    // Where she talks to him the receipts are shown, too.
+    let mut at_alice = alice.chat(&bob);
+    let meanwhile = alice.send(&bob, "meanwhile");
+    let shown = wait_for_receipt(&mut at_alice, "read", &meanwhile["message_id"]);
+    assert_eq!(shown["by"], "bob");
+    for chat in [&mut chat, &mut at_alice] {
+        chat.end_input();
+        assert!(chat.wait(SOON).success());
+    }
 }
 
 #[test]

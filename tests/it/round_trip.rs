@@ -13,6 +13,7 @@ use gureum_client::{
     Client, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, NewAccount, NewDevice, SessionOptions, Sockets,
     Work,
 };
+use gureum_proto::Code;
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground as ServerGround, Node};
 use gureum_server::store::memory::MemoryStore;
@@ -181,6 +182,29 @@ async fn caught_up(session: &mut ClientSession) {
     }
 }
 
+/// Waits until the newest message of the history is this one.
+async fn heard(client: &Client, session: &mut ClientSession, text: &str) {
+    while texts(client).await.last().map(String::as_str) != Some(text) {
+        match session.next().await {
+            Some(ClientEvent::Disconnected { error, .. } | ClientEvent::Stopped(error)) => panic!("{error}"),
+            Some(_) => (),
+            None => panic!("it has ended"),
+        }
+    }
+}
+
+/// Waits until the session has ended for good.
+async fn stopped(session: &mut ClientSession) -> ClientError {
+    loop {
+        match session.next().await {
+            Some(ClientEvent::Stopped(error)) => return error,
+            Some(ClientEvent::Disconnected { error, .. }) => panic!("it comes back after {error}"),
+            Some(_) => (),
+            None => panic!("it has ended without a word"),
+        }
+    }
+}
+
 /// Connects, and returns how long it was, from the first packet on, until all that had waited was taken.
 async fn come_back(client: &Client, options: SessionOptions) -> Duration {
     let began = Instant::now();
@@ -314,6 +338,62 @@ fn what_one_device_decides_while_its_session_runs_the_others_hear_at_once() {
         tokio::time::sleep(2 * ROUND_TRIP).await;
         assert!(!tablet.settings().await.unwrap().typing);
         for session in sessions {
+            Box::pin(session.close()).await;
+        }
+        place.node.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn connected_at_the_same_time_all_devices_have_a_message_when_its_sender_has_the_answer() {
+    in_virtual_time(async || {
+        let place = Box::pin(Place::start()).await;
+        let [alice, tablet, bob] = Box::pin(settled(&place)).await;
+        let mut sessions = Vec::new();
+        for client in [&alice, &tablet, &bob] {
+            let mut session = client.session(STAYS).unwrap();
+            caught_up(&mut session).await;
+            sessions.push(session);
+        }
+        tokio::time::sleep(HOUR).await;
+        let began = Instant::now();
+        let commands = sessions[2].commands();
+        commands.send("alice".parse::<Target>().unwrap(), "to both".to_owned()).await.unwrap();
+        drop(commands);
+        for (client, session) in [&alice, &tablet].into_iter().zip(&mut sessions) {
+            heard(client, session, "to both").await;
+        }
+        // One way is that to the server; the other is the answer's, and that of the message to each device.
+        let took = began.elapsed();
+        assert!(took >= ROUND_TRIP && took < ROUND_TRIP + WAY, "{took:?}");
+        for session in sessions {
+            Box::pin(session.close()).await;
+        }
+        place.node.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_device_that_is_revoked_is_cut_off_as_soon_as_the_word_of_it_can_travel() {
+    in_virtual_time(async || {
+        let place = Box::pin(Place::start()).await;
+        let [alice, tablet, _] = Box::pin(settled(&place)).await;
+        let (mut at_desk, mut at_tablet) = (alice.session(STAYS).unwrap(), tablet.session(STAYS).unwrap());
+        for session in [&mut at_desk, &mut at_tablet] {
+            caught_up(session).await;
+        }
+        tokio::time::sleep(HOUR).await;
+        let (began, commands) = (Instant::now(), at_desk.commands());
+        let revoke = at_desk.finish(commands.revoke(tablet.identity().device));
+        let (revoked, (error, took)) =
+            Box::pin(async { tokio::join!(revoke, async { (stopped(&mut at_tablet).await, began.elapsed()) }) }).await;
+        revoked.unwrap();
+        assert_eq!(error.code(), Some(Code::DeviceRevoked), "{error}");
+        // In the first round trip it is looked whether the log has grown. Of the second, one way is the revocation's to
+        // the server, and the other that of the end to the device.
+        assert!(took >= 2 * ROUND_TRIP && took < 2 * ROUND_TRIP + WAY, "{took:?}");
+        drop(commands);
+        for session in [at_desk, at_tablet] {
             Box::pin(session.close()).await;
         }
         place.node.stop().await.unwrap();

@@ -10,14 +10,11 @@ use gureum_client::{Client, ClientError, ClientEvent, Ground, Inbox, NewAccount,
 use gureum_server::node::Node;
 use gureum_tests::World;
 use gureum_tests::liar::{self, Lie};
-use gureum_tests::person::{Person, string, texts};
+use gureum_tests::person::{Person, named, string, texts};
 use serde_json::Value;
 
 use crate::backup::{backup, go_back};
-
-fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == name).collect()
-}
+use crate::copies::copy;
 
 fn changed(events: &[Value]) -> Vec<(String, String)> {
     let number = |event: &&Value| (string(&event["number_before"]), string(&event["number"]));
@@ -95,14 +92,21 @@ struct Device {
 
 impl Device {
     async fn register(node: &Node, home: &Path, handle: &str) -> Self {
-        let (ahead_ms, truth) = (Arc::new(AtomicU64::new(0)), Ground::system().clock);
-        let ahead = Arc::clone(&ahead_ms);
-        let clock = Arc::new(move || truth() + ahead.load(Ordering::Relaxed));
-        let ground = Ground { clock, ..Ground::system() };
+        let ahead_ms = Arc::default();
         let (invite, handle) = (node.url().parse().unwrap(), handle.parse().unwrap());
         let account = NewAccount { invite, handle, device_name: "desk".to_owned() };
-        let registered = Box::pin(Client::register_on(ground, home, KeySource::File, account)).await.unwrap();
-        Self { client: registered.client, ahead_ms }
+        let registering = Client::register_on(Self::ground(&ahead_ms), home, KeySource::File, account);
+        Self { client: Box::pin(registering).await.unwrap().client, ahead_ms }
+    }
+
+    async fn open(home: &Path) -> Self {
+        let ahead_ms = Arc::default();
+        Self { client: Client::open_on(Self::ground(&ahead_ms), home, KeySource::File).await.unwrap(), ahead_ms }
+    }
+
+    fn ground(ahead_ms: &Arc<AtomicU64>) -> Ground {
+        let (ahead, truth) = (Arc::clone(ahead_ms), Ground::system().clock);
+        Ground { clock: Arc::new(move || truth() + ahead.load(Ordering::Relaxed)), ..Ground::system() }
     }
 
     async fn send(&self, to: &str, text: &str) {
@@ -273,5 +277,34 @@ async fn nobody_believes_in_a_ghost_in_a_device_log() {
     assert_eq!(known.log.length(), 1);
     Box::pin(bob.take()).await;
     assert_eq!(bob.texts().await, ["to bob alone", "as before"]);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_comes_into_a_group_in_which_there_is_a_ghost() {
+    let homes = tempfile::tempdir().unwrap();
+    let (node, lies, alice, bob) = Box::pin(with_a_liar(homes.path())).await;
+    Box::pin(alice.send("bob", "one")).await;
+    Box::pin(bob.take()).await;
+    // An older copy of a home has to come in again, by what the server says of the group.
+    let older = homes.path().join("older");
+    copy(&homes.path().join("bob"), &older);
+    Box::pin(bob.take()).await;
+    let bob = Device::open(&older).await;
+
+    lies.tell(Lie::GhostGroup);
+    let refused = Box::pin(bob.try_send("alice", "among us?")).await.unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Kept(why) if why.to_string().contains("is not in the log of")),
+        "{refused:?}"
+    );
+    assert!(lies.times() > 0);
+    lies.stop();
+    let is_rejoined = |event: &Event| matches!(event, Event::Rejoined { .. });
+    assert_eq!(Box::pin(bob.take()).await.iter().filter(|event| is_rejoined(event)).count(), 1);
+    Box::pin(alice.take()).await;
+    for person in [&alice, &bob] {
+        assert_eq!(person.texts().await, ["one", "among us?"]);
+    }
     node.stop().await.unwrap();
 }

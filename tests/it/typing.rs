@@ -70,6 +70,35 @@ async fn who_types_is_seen_by_the_other_who_is_there_and_in_no_history() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_types_on_a_terminal_is_seen_at_each_key_and_sees_there_that_the_other_types() {
+    const CLEAR_LINE: &str = "\u{15}";
+    const END: &str = "\u{4}";
+    let world = World::start();
+    let (alice, bob) = world.pair();
+    alice.send(&bob, "hello");
+    assert_eq!(bob.receive_texts(), ["hello"]);
+    let mut terminal = alice.chat_on_terminal(&bob);
+    // When it shows what comes, it is connected.
+    bob.send(&alice, "are you there?");
+    terminal.wait_for("what comes", |line| line.contains("are you there?").then_some(()));
+    let mut at_bob = bob.follow_from_now();
+    let typing = eventually("it is seen that she types", SOON, || {
+        terminal.type_keys("x");
+        at_bob.events().into_iter().find(|event| event["event"] == "typing")
+    });
+    assert_eq!(typing["from"], "alice");
+    terminal.type_keys(&format!("{CLEAR_LINE}I am\r"));
+    at_bob.wait_for_text("I am");
+    let _ = at_bob.interrupt();
+
+    let typist = Typist::start(&bob, &alice).await;
+    terminal.wait_for("that he types", |line| line.contains("bob is typing").then_some(()));
+    typist.stop().await;
+    terminal.type_keys(END);
+    assert!(terminal.wait(SOON).success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_turned_it_off_sees_nothing_of_it() {
     let world = World::start();
     let (alice, bob) = world.pair();

@@ -1,21 +1,28 @@
 //! A child process whose output is read line by line, and which does not outlive its test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use nix::pty::{Winsize, openpty};
 
 use crate::wait::{SOON, eventually};
 
 /// A client that is idle notices the death of its server when it next says that it is there: every 20 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The terminal of a child that has one.
+const TERMINAL: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+
 /// A running child.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    input: Option<ChildStdin>,
+    input: Option<File>,
     /// What it was started with, for messages.
     name: String,
     /// Its standard output.
@@ -58,15 +65,40 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         let name = format!("{command:?}");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let input = child.stdin.take();
+        let input = File::from(OwnedFd::from(child.stdin.take().unwrap()));
         let out = Lines::read(child.stdout.take().unwrap());
+        Self::reading(name, child, input, out)
+    }
+
+    /// Starts a command on a terminal of its own. What it draws there is its output; a prompt, which the cursor stays
+    /// behind, is no line yet.
+    #[must_use]
+    pub fn on_terminal(mut command: Command) -> Self {
+        let name = format!("{command:?}");
+        let pty = openpty(&TERMINAL, None).unwrap();
+        // Those that no other child gets, which would keep the terminal open after this one's end.
+        let [screen, keyboard] = [(); 2].map(|()| File::from(pty.master.try_clone().unwrap()));
+        let [stdin, stdout] = [(); 2].map(|()| pty.slave.try_clone().unwrap());
+        drop(pty);
+        let child = command.env("TERM", "xterm").stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        // It holds on to its side of the terminal as well.
+        drop(command);
+        Self::reading(name, child, keyboard, Lines::read(screen))
+    }
+
+    fn reading(name: String, mut child: Child, input: File, out: Arc<Lines>) -> Self {
         let err = Lines::read(child.stderr.take().unwrap());
-        Self { child, input, name, out, err }
+        Self { child, input: Some(input), name, out, err }
     }
 
     /// Types a line.
     pub fn type_line(&mut self, line: &str) {
-        writeln!(self.input.as_mut().expect("its input is open"), "{line}").unwrap();
+        self.type_keys(&format!("{line}\n"));
+    }
+
+    /// Types keys, as a terminal writes them.
+    pub fn type_keys(&mut self, keys: &str) {
+        self.input.as_mut().expect("its input is open").write_all(keys.as_bytes()).unwrap();
     }
 
     /// Ends its input.

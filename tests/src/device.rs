@@ -9,10 +9,10 @@ use gureum_proto::{
 };
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, Extension, ExtensionType, Extensions, GroupContext,
-    GroupId, KeyPackage, KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, LeafNodeParameters, Member, MlsGroup,
-    MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn,
+    BasicCredential, Capabilities, Ciphersuite, CommitMessageBundle, CredentialWithKey, Extension, ExtensionType,
+    Extensions, GroupContext, GroupId, KeyPackage, KeyPackageBuilder, KeyPackageIn, LeafNodeIndex, LeafNodeParameters,
+    Member, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+    OpenMlsProvider, PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, RatchetTreeIn,
     RequiredCapabilitiesExtension, StagedWelcome, UnknownExtension,
 };
 use openmls_basic_credential::SignatureKeyPair;
@@ -355,9 +355,33 @@ impl Device {
 
     /// An external commit onto what the server told a member of the group.
     pub fn external_commit(&mut self, id: ConversationId, group: &gureum_proto::Group) -> SubmitCommit {
+        let (commit, _, group_info) = self.come_in(group).1.into_messages();
+        SubmitCommit {
+            counter: self.next_counter(),
+            conversation: id,
+            epoch: group.epoch,
+            commit: bytes(&commit),
+            group_info: bytes(&group_info.unwrap()),
+            welcome: Bytes::new(),
+        }
+    }
+
+    /// What a group would be after such a commit.
+    #[must_use]
+    pub fn with_itself_in(&self, group: &gureum_proto::Group) -> gureum_proto::Group {
+        let (joined, bundle) = self.come_in(group);
+        let (_, _, group_info) = bundle.into_messages();
+        gureum_proto::Group {
+            epoch: joined.epoch().as_u64(),
+            group_info: bytes(&group_info.unwrap()),
+            tree: joined.export_ratchet_tree().tls_serialize_detached().unwrap().into(),
+        }
+    }
+
+    fn come_in(&self, group: &gureum_proto::Group) -> (MlsGroup, CommitMessageBundle) {
         let MlsMessageBodyIn::GroupInfo(info) = read(&group.group_info) else { panic!("no GroupInfo") };
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&group.tree).unwrap();
-        let (_, bundle) = MlsGroup::external_commit_builder()
+        MlsGroup::external_commit_builder()
             .with_ratchet_tree(tree)
             .build_group(&self.provider, info, self.credential())
             .unwrap()
@@ -368,16 +392,7 @@ impl Device {
             .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
             .unwrap()
             .finalize(&self.provider)
-            .unwrap();
-        let (commit, _, group_info) = bundle.into_messages();
-        SubmitCommit {
-            counter: self.next_counter(),
-            conversation: id,
-            epoch: group.epoch,
-            commit: bytes(&commit),
-            group_info: bytes(&group_info.unwrap()),
-            welcome: Bytes::new(),
-        }
+            .unwrap()
     }
 
     /// The server has taken this device's commit.

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, DeviceId, DeviceLog, sign_add};
+use gureum_proto::{AccountId, ConversationId, DeviceId, DeviceLog, Group, sign_add};
 use gureum_server::config::{Config, Flags};
 use gureum_server::node::{Ground, Node};
+use gureum_server::store::key::ConversationTag;
 use gureum_server::store::memory::MemoryStore;
-use gureum_server::store::record::{InboxBody, InboxEntry, KeyPackageRecord};
+use gureum_server::store::record::{ConversationHead, InboxBody, InboxEntry, KeyPackageRecord};
 use gureum_server::store::{Entry, Family, Record, Store, StoreError, key};
 
 use crate::altered::{Alter, Altered};
@@ -33,6 +34,9 @@ pub enum Lie {
     GhostPackages,
     /// In the place of KeyPackages stand those of somebody who says to be the same device.
     ForgedPackages,
+    /// In the group of a conversation stands one more device, which is not in its account's log and has come in by
+    /// itself: MLS lets whoever sees a GroupInfo do so.
+    GhostGroup,
 }
 
 /// A device that nobody has.
@@ -48,6 +52,8 @@ struct Told {
     times: u64,
     /// The newest commit that each inbox was read with.
     commits: BTreeMap<AccountId, InboxBody>,
+    /// The groups of conversations at an epoch, with a ghost in them.
+    haunted: BTreeMap<(ConversationId, u64), Group>,
 }
 
 impl Lies {
@@ -156,11 +162,48 @@ impl Liar {
         let record = KeyPackageRecord::decode(&value).expect("KeyPackages are written whole");
         (entry_key, KeyPackageRecord { package: poses.key_package(), ..record }.encode().into())
     }
+
+    /// A part of a conversation's group as it is shown.
+    fn haunted(&self, conversation: ConversationId, tag: ConversationTag, value: Bytes) -> Result<Bytes, StoreError> {
+        if self.lies.told(|told| told.lie) != Some(Lie::GhostGroup) {
+            return Ok(value);
+        }
+        let part = |tag| {
+            let part = self.truth.get(Family::Conversation, key::conversation(&conversation, tag).as_ref());
+            part.map(|value| value.expect("a conversation has all its parts"))
+        };
+        let bytes = |tag| part(tag).map(|value| Bytes::decode(&value).expect("parts are written whole"));
+        let head = ConversationHead::decode(&part(ConversationTag::Head)?).expect("parts are written whole");
+        let (group_info, tree) = (bytes(ConversationTag::GroupInfo)?, bytes(ConversationTag::Tree)?);
+        let shown = self.lies.told(|told| {
+            told.times += 1;
+            let haunt = || {
+                let ghost = Device::posing_as(head.members[0].account, GHOST);
+                ghost.with_itself_in(&Group { epoch: head.epoch, group_info, tree })
+            };
+            told.haunted.entry((conversation, head.epoch)).or_insert_with(haunt).clone()
+        });
+        Ok(match tag {
+            ConversationTag::Head => ConversationHead { epoch: shown.epoch, ..head }.encode().into(),
+            ConversationTag::GroupInfo => shown.group_info.encode().into(),
+            ConversationTag::Tree => shown.tree.encode().into(),
+            _ => value,
+        })
+    }
 }
 
 impl Alter for Liar {
     fn store(&self) -> &dyn Store {
         &self.truth
+    }
+
+    fn get(&self, family: Family, place: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.truth.get(family, place)?;
+        let part = key::parse_conversation(place).filter(|_| family == Family::Conversation);
+        match (part, value) {
+            (Some((conversation, tag)), Some(value)) => self.haunted(conversation, tag, value).map(Some),
+            (_, value) => Ok(value),
+        }
     }
 
     fn scan(&self, family: Family, range: Range<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {

@@ -48,9 +48,17 @@ impl Person {
     /// The command line of this home, with `--json`.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.command_for_people(&["--json"]);
+        command.args(args);
+        command
+    }
+
+    /// The command line of this home, as people type it.
+    #[must_use]
+    pub fn command_for_people(&self, args: &[&str]) -> Command {
         let mut words = self.within.iter().map(PathBuf::from).chain([binary("gureum")]);
         let mut command = Command::new(words.next().expect("the program itself"));
-        command.args(words).arg("--home").arg(&self.home).arg("--json").args(args);
+        command.args(words).arg("--home").arg(&self.home).args(args);
         command
     }
 
@@ -172,6 +180,12 @@ impl Person {
         Running::start(&mut self.command(&["chat", &with.name]))
     }
 
+    /// Talks to somebody on a terminal.
+    #[must_use]
+    pub fn chat_on_terminal(&self, with: &Self) -> Running {
+        Running::on_terminal(self.command_for_people(&["chat", &with.name]))
+    }
+
     /// Ends the epoch of every conversation by a commit that renews this device's keys, as a week of talk would.
     pub async fn renew_keys(&self) {
         let mut vault = Vault::open(&self.home, &KeySource::File).unwrap();
@@ -240,11 +254,7 @@ impl Follower {
     /// Waits until it is told that a message has come to its reader, or was read.
     #[track_caller]
     pub fn wait_for_receipt(&mut self, kind: &str, message_id: &Value) -> Value {
-        self.running.wait_for(kind, |line| {
-            let event: Value = serde_json::from_str(line).ok()?;
-            let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
-            is_it.then_some(event)
-        })
+        wait_for_receipt(&mut self.running, kind, message_id)
     }
 
     /// Everything printed so far.
@@ -278,6 +288,22 @@ pub fn event(running: &mut Running, name: &str) -> Value {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["event"] == name).then_some(event)
     })
+}
+
+/// Waits until it is told that a message has come to its reader, or was read.
+#[track_caller]
+pub fn wait_for_receipt(running: &mut Running, kind: &str, message_id: &Value) -> Value {
+    running.wait_for(kind, |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let is_it = event["event"] == "receipt" && event["kind"] == kind && event["message_id"] == *message_id;
+        is_it.then_some(event)
+    })
+}
+
+/// The events of this name, in order.
+#[must_use]
+pub fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
 }
 
 /// The texts of messages among events, in order.

@@ -5,9 +5,9 @@ use gureum_proto::{CommitAttachment, ConversationId, DeviceId, GroupState, LeafI
 use openmls::framing::errors::MessageDecryptionError;
 use openmls::prelude::tls_codec::{Deserialize, Serialize};
 use openmls::prelude::{
-    CommitMessageBundle, Credential, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Member, MlsGroup, MlsMessageBodyIn,
-    MlsMessageIn, OpenMlsProvider, ProcessMessageError, ProcessedMessage, ProcessedMessageContent, Proposal,
-    ProtocolMessage, ProtocolVersion, Sender, StagedCommit, ValidationError,
+    CommitMessageBundle, Credential, GroupId, KeyPackage, LeafNode, LeafNodeIndex, Lifetime, Member, MlsGroup,
+    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, OpenMlsProvider, ProcessMessageError, ProcessedMessage,
+    ProcessedMessageContent, Proposal, ProtocolMessage, ProtocolVersion, Sender, StagedCommit, ValidationError,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
@@ -18,6 +18,8 @@ use super::settings::{
     SUITE, capabilities, context, create_config, credential, lifetime, read_context, supports_groups,
 };
 use super::{MlsError, at};
+
+const MAKING_KEY_PACKAGE: &str = "making a key package";
 
 /// A device's keys over a database connection.
 pub(crate) struct Mls<'a> {
@@ -117,15 +119,19 @@ impl<'a> Mls<'a> {
 
     /// Makes a KeyPackage and keeps its secrets; an MLSMessage.
     pub(crate) fn key_package(&self, last_resort: bool) -> Result<Vec<u8>, MlsError> {
-        const STEP: &str = "making a key package";
-        let mut builder = KeyPackage::builder().key_package_lifetime(lifetime()).leaf_node_capabilities(capabilities());
+        let package = self.build_key_package(last_resort, lifetime())?;
+        MlsMessageOut::from(package).tls_serialize_detached().map_err(at(MAKING_KEY_PACKAGE))
+    }
+
+    /// Makes a KeyPackage that may be used within a lifetime, and keeps its secrets.
+    pub(super) fn build_key_package(&self, last_resort: bool, lifetime: Lifetime) -> Result<KeyPackage, MlsError> {
+        let mut builder = KeyPackage::builder().key_package_lifetime(lifetime).leaf_node_capabilities(capabilities());
         if last_resort {
             builder = builder.mark_as_last_resort();
         }
         let credential = credential(self.identity, self.signer.public());
-        let bundle = builder.build(SUITE, &self.provider, self.signer, credential).map_err(at(STEP))?;
-        let message = openmls::prelude::MlsMessageOut::from(bundle.into_key_package());
-        message.tls_serialize_detached().map_err(at(STEP))
+        let bundle = builder.build(SUITE, &self.provider, self.signer, credential);
+        Ok(bundle.map_err(at(MAKING_KEY_PACKAGE))?.into_key_package())
     }
 
     /// Reads somebody's KeyPackage and checks what it says by itself, and that its device can be in a group.

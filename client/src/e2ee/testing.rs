@@ -3,7 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test may fail by a panic")]
 
 use openmls::prelude::tls_codec::{Serialize, VLBytes};
-use openmls::prelude::{KeyPackage, OpenMlsProvider};
+use openmls::prelude::{KeyPackage, Lifetime, MlsMessageOut, OpenMlsProvider};
 use openmls_traits::signatures::Signer;
 
 use super::group::{CommitBundle, Group, Mls};
@@ -23,6 +23,13 @@ impl Mls<'_> {
             .stage_commit(&self.provider)
             .expect("the database takes it");
         CommitBundle::read(bundle, "adding").expect("it is encoded")
+    }
+
+    /// A one-time KeyPackage of this device that was good for the first second of 1970, and an MLSMessage of it.
+    pub(crate) fn expired_key_package(&self) -> (KeyPackage, Vec<u8>) {
+        let package = self.build_key_package(false, Lifetime::init(0, 1)).expect("the database takes it");
+        let message = MlsMessageOut::from(package.clone());
+        (package, message.tls_serialize_detached().expect("it is encoded"))
     }
 
     /// A one-time KeyPackage of this device with another key for its leaf. RFC 9420, sections 7.2 and 10: the leaf stands

@@ -30,11 +30,15 @@ pub(super) fn malicious_add(
 
 /// A KeyPackage that says to be of somebody's account.
 pub(super) fn ghost_package(person: &Person) -> Vec<u8> {
-    let seed = [42; 32];
+    let device = DeviceId::from_bytes([7; 16]);
+    package_of(LeafIdentity { account: person.account, device, log_entry: 1 }, 42)
+}
+
+/// A KeyPackage of whoever says to be somebody, with a key of its own for each number.
+pub(super) fn package_of(identity: LeafIdentity, number: u8) -> Vec<u8> {
+    let seed = [number; 32];
     let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes().to_vec();
     let signer = SignatureKeyPair::from_raw(SignatureScheme::ED25519, seed.to_vec(), public);
-    let device = DeviceId::from_bytes([7; 16]);
-    let identity = LeafIdentity { account: person.account, device, log_entry: 1 };
     let mut connection = Connection::open_in_memory().unwrap();
     crate::e2ee::migrate(&mut connection).unwrap();
     Mls::new(&connection, &RustCrypto::default(), &signer, identity).key_package(false).unwrap()

@@ -1,7 +1,7 @@
 //! Copies of a home and broken state: what a newer copy may have used is not used again, and what does not open any more
 //! is joined again.
 
-use gureum_proto::EnvelopeBody;
+use gureum_proto::{ConversationId, EnvelopeBody};
 
 use super::groups::three;
 use super::*;
@@ -38,8 +38,24 @@ impl Person {
     }
 
     fn copies_told(&mut self) -> usize {
-        let events = self.vault.unreported_events(1000).unwrap();
-        events.iter().filter(|stored| matches!(stored.event, Event::Copied { .. })).count()
+        self.events_told(|event| matches!(event, Event::Copied { .. }))
+    }
+
+    /// How often its person was told that it has joined the conversation with somebody again.
+    fn rejoins_told(&mut self, talk: ConversationId, with: &str) -> usize {
+        let told = Event::Rejoined { conversation: talk, with: Some(with.to_owned()) };
+        self.events_told(|event| *event == told)
+    }
+
+    fn events_told(&mut self, is_meant: impl Fn(&Event) -> bool) -> usize {
+        self.vault.unreported_events(1000).unwrap().iter().filter(|stored| is_meant(&stored.event)).count()
+    }
+
+    /// How many of these events tell another person that it has joined again.
+    fn rejoins_seen(&self, talk: ConversationId, events: &[Event]) -> usize {
+        let by = self.vault.identity().handle.clone();
+        let seen = Event::MemberRejoined { conversation: talk, by, device: self.device };
+        events.iter().filter(|event| **event == seen).count()
     }
 }
 
@@ -110,8 +126,7 @@ fn an_older_copy_reads_what_its_keys_open_and_joins_again_before_it_says_anythin
     old.flush(&mut relay);
     old.say(&mut relay, talk, "by the older copy");
     let events = b.take(&mut relay);
-    let rejoined = Event::MemberRejoined { conversation: talk, by: "alice".parse().unwrap(), device: a.device };
-    assert_eq!(events.iter().filter(|event| **event == rejoined).count(), 1, "{events:?}");
+    assert_eq!(old.rejoins_seen(talk, &events), 1, "{events:?}");
     let said = ["in both copies", "by the newer copy", "for the old keys", "for newer keys", "by the older copy"];
     assert_eq!(b.history(), [["before the copy"].as_slice(), &said].concat(), "nothing twice");
     b.say(&mut relay, talk, "welcome back");
@@ -260,10 +275,7 @@ fn a_linked_device_that_goes_on_from_before_it_first_came_in_is_told_what_was_sa
     let mut old = second.within(copy);
     old.take_over(&relay);
     old.take(&mut relay);
-    assert_eq!(old.history(), ["<unreadable>"]);
-    let events = old.vault.unreported_events(9).unwrap();
-    let rejoined = Event::Rejoined { conversation: talk, with: Some("bob".to_owned()) };
-    assert_eq!(events.iter().filter(|stored| stored.event == rejoined).count(), 1, "{events:?}");
+    assert_eq!((old.history(), old.rejoins_told(talk, "bob")), (vec!["<unreadable>".to_owned()], 1));
 }
 
 #[test]
@@ -295,8 +307,9 @@ fn a_group_whose_records_are_damaged_is_joined_again() {
     b.reopen();
     a.say(&mut relay, talk, "lost");
     b.take(&mut relay);
-    assert_eq!(b.history(), ["<unreadable>"]);
-    a.take(&mut relay);
+    assert_eq!((b.history(), b.rejoins_told(talk, "alice")), (vec!["<unreadable>".to_owned()], 1));
+    let events = a.take(&mut relay);
+    assert_eq!(b.rejoins_seen(talk, &events), 1, "{events:?}");
     a.say(&mut relay, talk, "found");
     b.take(&mut relay);
     b.say(&mut relay, talk, "again");
@@ -327,8 +340,9 @@ fn keys_that_open_nothing_any_more_are_replaced_by_joining_again() {
     }
     b.take(&mut relay);
     assert_eq!(b.history(), ["<unreadable>"; 3]);
-    assert_eq!(b.vault.conversation(talk).unwrap().unwrap().epoch, 2);
-    a.take(&mut relay);
+    assert_eq!((b.vault.conversation(talk).unwrap().unwrap().epoch, b.rejoins_told(talk, "alice")), (2, 1));
+    let events = a.take(&mut relay);
+    assert_eq!(b.rejoins_seen(talk, &events), 1, "{events:?}");
     a.say(&mut relay, talk, "readable");
     b.take(&mut relay);
     assert_eq!(b.history().last().map(String::as_str), Some("readable"));

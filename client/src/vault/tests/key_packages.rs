@@ -1,5 +1,7 @@
 //! KeyPackages over time: renewed while they are good, forgotten when they cannot be used any more.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::limits::{KEY_PACKAGE_KEPT_MS, KEY_PACKAGE_RENEW_MS};
 
@@ -56,6 +58,24 @@ fn their_secrets_are_forgotten_when_no_welcome_can_use_them_any_more() {
     assert_eq!(kept(&person), 7, "nor can a wrong clock");
     person.vault.forget_key_packages(now_ms + 2 * DAY_MS).unwrap();
     assert_eq!(kept(&person), 2);
+}
+
+#[test]
+fn of_somebody_else_one_whose_time_is_over_begins_nothing_and_adds_nobody() {
+    let mut relay = Relay::default();
+    let (mut a, mut b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    a.learn(&relay, b.account);
+    let over: Bytes = b.inside(|work| work.mls().expired_key_package().1).into();
+    let refused = a.vault.begin_conversation(b.account, &[(b.device, over.clone())], &[]);
+    let is_over = |why: &str| why.contains("in the past");
+    assert!(matches!(&refused, Err(BeginError::KeyPackage { why, .. }) if is_over(why)), "{refused:?}");
+
+    let talk = relay.begin_group(&mut a, "club");
+    let ids = a.vault.intend(talk, &[Intent::Add(b.account)]).unwrap();
+    a.vault.put_packages(&[(ids[0], vec![(b.device, over)])]).unwrap();
+    assert_eq!(a.vault.commit_intents(talk).unwrap(), None);
+    let outcomes = a.vault.take_outcomes(&ids).unwrap();
+    assert!(matches!(&outcomes[..], [(_, IntentOutcome::Refused(why))] if is_over(why)), "{outcomes:?}");
 }
 
 #[test]

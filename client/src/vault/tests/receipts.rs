@@ -1,9 +1,13 @@
 //! Receipts: sent together, once for an account, and believed of whoever sends them alone.
 
-use gureum_proto::{Code, ConversationId, EnvelopeBody};
+use std::ops::RangeInclusive;
 
+use gureum_proto::{AccountId, Code, ConversationId, DeviceId, EnvelopeBody, LeafIdentity};
+
+use super::attacks::package_of;
 use super::groups::three;
 use super::*;
+use crate::e2ee::Wanted;
 use crate::e2ee::content::{Body, Content, ContentId, Receipt};
 use crate::limits::{RECEIPT_ACCOUNTS_MAX, RECEIPT_IDS_MAX};
 
@@ -38,6 +42,22 @@ impl Person {
             _ => None,
         };
         history.into_iter().filter_map(mark).collect()
+    }
+
+    /// Adds accounts to a group in its own state alone, of which nobody hears.
+    fn add_alone(&mut self, talk: ConversationId, numbers: RangeInclusive<u8>) {
+        self.inside(|work| {
+            let package = |number| {
+                let (account, device) = (AccountId::from_bytes([number; 16]), DeviceId::from_bytes([number; 16]));
+                let package = package_of(LeafIdentity { account, device, log_entry: 0 }, number);
+                work.mls().read_key_package(&package).unwrap().0
+            };
+            let added = numbers.map(package).collect();
+            let mut group = work.group(talk).unwrap().unwrap();
+            work.mls().commit(&mut group, Wanted { added, ..Wanted::default() }).unwrap();
+            work.mls().merge_pending(&mut group).unwrap();
+            work.keep(talk, group);
+        });
     }
 
     fn seal(&mut self, talk: ConversationId, content: &[u8]) -> bytes::Bytes {
@@ -307,6 +327,22 @@ fn in_a_group_of_many_the_history_does_not_say_that_nobody_has_got_a_message() {
         other => panic!("{other:?}"),
     });
     assert_eq!(has_receipts.collect::<Vec<_>>(), [true, false], "what is known is shown");
+}
+
+#[test]
+fn in_a_group_of_more_accounts_than_may_confirm_nobody_does() {
+    let (mut relay, mut a, mut b, _, talk) = three();
+    let most = u8::try_from(RECEIPT_ACCOUNTS_MAX).unwrap();
+    for (joined, confirmed) in [(4..=most, 1), (most + 1..=most + 1, 0)] {
+        a.add_alone(talk, joined);
+        b.say(&mut relay, talk, "to all");
+        a.take(&mut relay);
+        assert_eq!(a.confirm(&mut relay), confirmed);
+    }
+    let waiting = a.inside(|work| {
+        work.connection.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0)).unwrap()
+    });
+    assert_eq!(waiting, 0, "it is given up");
 }
 
 #[test]
