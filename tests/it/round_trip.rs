@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use gureum_client::vault::{HistoryItem, KeySource, Resolved, Target};
 use gureum_client::{
-    Client, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, NewAccount, NewDevice, SessionOptions, Sockets,
-    Work,
+    Client, ClientError, ClientEvent, ClientSession, Ground, GroupCommand, Inbox, NewAccount, NewDevice,
+    SessionOptions, Sockets, Work,
 };
 use gureum_proto::Code;
 use gureum_server::config::{Config, Flags};
