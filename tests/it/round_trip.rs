@@ -128,7 +128,7 @@ impl Place {
         };
         let wait = async {
             loop {
-                if let LinkStep::Linked(client) = Box::pin(session.next()).await? {
+                if let LinkStep::Linked { client, .. } = Box::pin(session.next()).await? {
                     return Ok::<_, ClientError>(client);
                 }
             }

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 15;
+const FORMAT: i64 = 16;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -381,8 +381,13 @@ UPDATE setting SET stamp = 0 WHERE stamp > 4611686018427387904;
 UPDATE conversation SET state = 2, epoch = 0 WHERE kind = 2 AND state = 3;
 ";
 
+/// Since format 16: how often a device that shows a code was answered; each time it tells something else.
+const APPROVALS: &str = "
+ALTER TABLE draft ADD COLUMN approvals INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -398,9 +403,10 @@ const STEPS: [&str; 15] = [
     NAMES_ASKED,
     HISTORY,
     PINS_BY_DEVICE,
+    APPROVALS,
 ];
 
-const _: () = assert!(STEPS.len() == 15 && FORMAT == 15, "a step for each format");
+const _: () = assert!(STEPS.len() == 16 && FORMAT == 16, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

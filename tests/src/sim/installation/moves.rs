@@ -42,7 +42,7 @@ impl Installation {
         };
         let wait = async {
             loop {
-                if let LinkStep::Linked(client) = Box::pin(session.next()).await? {
+                if let LinkStep::Linked { client, .. } = Box::pin(session.next()).await? {
                     return Ok::<_, ClientError>(client);
                 }
             }
