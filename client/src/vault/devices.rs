@@ -34,7 +34,7 @@ pub(crate) struct Answer {
 pub(crate) struct Agreed {
     /// The entry that adds it.
     pub(crate) entry: Bytes,
-    opening: [u8; 32],
+    pub(super) opening: [u8; 32],
 }
 
 impl Answer {
