@@ -72,7 +72,7 @@ pub(crate) async fn come_in(client: &Client, interrupt: &mut Interrupt) -> anyho
 
 fn show_code(output: Output, session: &LinkSession) -> anyhow::Result<()> {
     let code = session.code().to_text();
-    let picture = qr::picture(&code).unwrap_or_default();
+    let picture = qr::picture(&code).expect("a picture holds 81 characters");
     let text = format!(
         "{picture}\n\nOn a device that your account has, run: gureum devices approve\n{}\n\nThis waits until you have. If no \
          device is found there, compare the server's address with the one that `gureum whoami` prints there.",
