@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-pub use devices::{Approval, Device};
+pub use devices::{AddedDevice, Approval, Device};
 pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;

@@ -11,8 +11,8 @@ pub mod vault;
 mod words;
 
 pub use client::{
-    Approval, Client, ClientError, ClientEvent, ClientSession, Device, GroupAnswer, GroupCommand, Inbox, LinkSession,
-    LinkStep, NewAccount, NewDevice, PendingSend, Registration, Revoked, SessionCommands, SessionOptions,
+    AddedDevice, Approval, Client, ClientError, ClientEvent, ClientSession, Device, GroupAnswer, GroupCommand, Inbox,
+    LinkSession, LinkStep, NewAccount, NewDevice, PendingSend, Registration, Revoked, SessionCommands, SessionOptions,
 };
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;

@@ -56,7 +56,7 @@ pub use crate::e2ee::content::ReceiptKind;
 use crate::ground::{Clock, system_clock};
 pub use crate::identity::{Identity, NewProfile, RegistrationDraft};
 pub use crate::limits::TEXT_BYTES_MAX;
-pub(crate) use devices::{Answer, open_offer};
+pub(crate) use devices::{Agreed, Answer, open_offer};
 pub(crate) use draft::{Draft, Joining};
 pub use error::{
     BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,

@@ -40,7 +40,7 @@ pub use hello::{
 };
 pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId};
 pub use leave::{CommitAttachment, Leave, SignedLeave};
-pub use link::{LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal, check_digits};
+pub use link::{CheckChain, LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal};
 pub use request::{
     AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, DeviceKeyPackage, DeviceState,
     FindBy, Group, KeyPackages, MemberLog, Request, Response, SubmitCommit,

@@ -65,12 +65,17 @@ pub const TOKEN_BYTES_MAX: usize = 256;
 pub const SERVER_NAME_BYTES_MAX: usize = 253;
 /// A device's name, in bytes.
 pub const DEVICE_NAME_BYTES_MAX: usize = 64;
-/// A sealed offer to be linked: two keys and a name take about 180 bytes.
+/// A sealed offer to be linked: two keys, a commitment and a name take about 210 bytes.
 pub const LINK_OFFER_BYTES_MAX: usize = 1024;
 /// A sealed answer: a log entry's body, ids and a key.
 pub const LINK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// A sealed countersignature.
 pub const LINK_REPLY_BYTES_MAX: usize = 1024;
+/// How often a device that shows a code can be answered in all.
+pub const LINK_APPROVALS_MAX: u32 = 1_000;
+/// How often for one offer, of which it makes a new one each time it begins to wait. Each leaves somebody who stands in
+/// between one more guess at the digits, and a person needs one or two.
+pub const LINK_APPROVALS_PER_OFFER_MAX: u32 = 8;
 /// Everything that a device hands over to one that it has linked, sealed.
 pub const LINK_BUNDLE_BYTES_MAX: usize = 512 * 1024;
 /// Contacts in what is handed over, of at most 91 bytes each.

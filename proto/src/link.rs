@@ -1,6 +1,7 @@
 //! Linking: what a device that shows a code and a device of an account tell each other, through a server that can
 //! read none of it. Sealing is the client's; here is what is sealed, and what the keys follow from.
 
+mod check;
 mod code;
 
 use std::fmt;
@@ -16,7 +17,8 @@ use crate::ids::{AccountId, ConversationId, DeviceId};
 use crate::limits::{
     DEVICE_NAME_BYTES_MAX, DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX, LOG_ENTRY_BYTES_MAX,
 };
-pub use code::{LinkCode, LinkCodeError, check_digits};
+pub use check::CheckChain;
+pub use code::{LinkCode, LinkCodeError};
 
 const CONSENT_CONTEXT: &str = "gureum 2026-11 link consent key v1";
 
@@ -29,6 +31,8 @@ pub struct LinkOffer {
     pub device_name: String,
     /// Whether it asks to be handed what was said before.
     pub wants_history: bool,
+    /// Where its [`CheckChain`] stands.
+    pub commitment: [u8; 32],
 }
 
 /// What a device of the account answers, sealed for the key in the code with [`LinkCode::answer_info`].
@@ -49,6 +53,8 @@ pub struct LinkProposal {
 pub struct LinkConsent {
     /// Its signature over the body of the entry ([`crate::countersign`]).
     pub countersignature: [u8; 64],
+    /// A value of the chain that the offer commits to; the digits are made with it.
+    pub opening: [u8; 32],
 }
 
 /// What a new device is handed, sealed under [`LinkProposal::bundle_key`], so that the server cannot show it another
@@ -82,8 +88,13 @@ impl LinkOffer {
     /// The bytes to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let (device_name, wants_history) = (self.device_name.clone(), self.wants_history);
-        schema::LinkOffer { keys: Some(self.keys.write()), device_name, wants_history }.encode_to_vec()
+        let message = schema::LinkOffer {
+            keys: Some(self.keys.write()),
+            device_name: self.device_name.clone(),
+            wants_history: self.wants_history,
+            commitment: raw(self.commitment),
+        };
+        message.encode_to_vec()
     }
 
     /// Reads what was sealed.
@@ -97,6 +108,7 @@ impl LinkOffer {
             keys: DeviceKeys::read(&keys).map_err(|_| PayloadError::Invalid("keys"))?,
             device_name: device_name(message.device_name)?,
             wants_history: message.wants_history,
+            commitment: fixed(&message.commitment, "commitment")?,
         })
     }
 }
@@ -147,7 +159,8 @@ impl LinkConsent {
     /// The bytes to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        schema::LinkConsent { countersignature: raw(self.countersignature) }.encode_to_vec()
+        let (countersignature, opening) = (raw(self.countersignature), raw(self.opening));
+        schema::LinkConsent { countersignature, opening }.encode_to_vec()
     }
 
     /// Reads what was sealed.
@@ -156,7 +169,10 @@ impl LinkConsent {
     /// It is anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, PayloadError> {
         let message = schema::LinkConsent::decode(bytes)?;
-        Ok(Self { countersignature: fixed(&message.countersignature, "countersignature")? })
+        Ok(Self {
+            countersignature: fixed(&message.countersignature, "countersignature")?,
+            opening: fixed(&message.opening, "opening")?,
+        })
     }
 }
 

@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
+    Accepted, AccountId, CheckChain, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
     EnvelopeBody, Gap, GapReason, Gone, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
     LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, Typing,
-    check_digits, epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -130,6 +130,8 @@ fn a_code_and_what_follows_from_it_are_those_published() {
         entry: Bytes::from_static(b"entry"),
         bundle_key: [0x33; 32].into(),
     };
+    let chain = CheckChain::from_seed([0x44; 32]);
+    let opening = chain.opening(1).unwrap();
     check(
         "### Link vectors",
         &[
@@ -139,11 +141,13 @@ fn a_code_and_what_follows_from_it_are_those_published() {
             ("key of the reply", code.reply_key().to_vec()),
             ("key of the consent, with the bundle key 33 × 32", proposal.consent_key(&code).to_vec()),
             ("info of the answer", code.answer_info().to_vec()),
+            ("commitment of the chain that begins with 44 × 32", chain.commitment(0).to_vec()),
+            ("its opening of the first approval", opening.to_vec()),
         ],
     );
     let text = format!("whose text is `{}`", *code.to_text());
     assert!(PROTOCOL.contains(&text), "{text}");
-    let digits = format!("are `{}`", check_digits(&code, &[0xc0, 0xff, 0xee], &[0xde, 0xca, 0xde]));
+    let digits = format!("are `{}`", proposal.check_digits(&code, &[0xc0, 0xff, 0xee], &opening));
     assert!(PROTOCOL.contains(&digits), "{digits}");
 }
 

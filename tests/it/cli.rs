@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use gureum_tests::World;
 use gureum_tests::child::{Running, binary};
-use gureum_tests::person::{Person, number, string, texts};
+use gureum_tests::person::{Person, event, number, string, texts};
 use gureum_tests::wait::SOON;
 use serde_json::Value;
+
+use crate::link::recover;
 
 #[track_caller]
 fn keys(event: &Value) -> Vec<&str> {
@@ -72,6 +74,38 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
     assert_eq!((&settings["receipts"], &settings["typing"]), (&true.into(), &true.into()));
     assert_eq!((&own[0]["from"], &own[0]["message_id"]), (&"alice".into(), &sent["message_id"]));
     assert_eq!(alice.ok(&["whoami"])[0]["handle"], "alice");
+}
+
+#[test]
+fn so_have_the_events_of_devices_and_groups() {
+    let world = World::start();
+    let (alice, bob) = (world.stranger("alice"), world.person("bob"));
+    let registered = alice.ok(&["register", &world.invite(1), "--handle", "alice"]);
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let (mut running, code) = tablet.show_code(world.url(), "tablet");
+    let approved = alice.ok(&["devices", "approve", &code]);
+    check_keys(&event(&mut running, "link_code"), &["event", "code"]);
+    check_keys(&event(&mut running, "link_check"), &["event", "digits", "handle"]);
+    check_keys(&approved[0], &["event", "digits", "device_name"]);
+    check_keys(&approved[1], &["event", "change", "account", "handle", "device", "name"]);
+    let device = ["event", "account", "device", "handle", "device_name"];
+    check_keys(&event(&mut running, "linked"), &device);
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+
+    let changed = ["event", "change", "conversation", "name", "by", "who"];
+    check_keys(&alice.ok(&["group", "create", "club", "bob"])[0], &changed);
+    let joined = bob.receive().into_iter().find(|event| event["event"] == "group").expect("he is told");
+    check_keys(&joined, &changed);
+    let listed = ["event", "conversation", "name", "state", "members", "admin"];
+    check_keys(&alice.ok(&["group", "list"])[0], &listed);
+    let shown = alice.ok(&["group", "show", "club"]).remove(0);
+    check_keys(&shown, &[&listed[..], &["people"]].concat());
+    check_keys(&shown["people"][0], &["handle", "account", "role", "devices"]);
+
+    let new = Person::new("alice", world.directory("new"));
+    let recovered = recover(&new, world.url(), &string(&registered[0]["recovery_words"]));
+    check_keys(&recovered.events[0], &device);
+    assert_eq!(recovered.events[0]["event"], "recovered");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! All of a person's devices: linked by a code, listed, revoked, and brought back by words when all of them are lost.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use ed25519_dalek::SigningKey;
 use gureum_client::vault::{KeySource, Vault};
-use gureum_client::{Client, Dialer};
-use gureum_proto::{ConversationKind, DeviceKeys, LinkCode, Request, Response, sign_add};
+use gureum_client::{Client, Dialer, LinkEvent};
+use gureum_proto::{ConversationKind, DeliveryFrame, DeviceKeys, EnvelopeBody, LinkCode, Request, Response, sign_add};
 use gureum_tests::World;
 use gureum_tests::child::Running;
 use gureum_tests::person::{Ended, Person, event, gaps, named, number, string, texts};
+use gureum_tests::raw::soon;
 use gureum_tests::wait::{SOON, now_ms};
 use serde_json::Value;
 
@@ -38,6 +40,7 @@ fn both_devices_show_the_same_digits_and_the_new_one_is_the_accounts() {
     let tablet = Person::new("alice", world.directory("tablet"));
     let (mut running, code) = tablet.show_code(world.url(), "tablet");
     let approved = alice.ok(&["devices", "approve", &code]);
+    assert_eq!(approved.len(), 2, "all was handed over: {approved:#?}");
     let (check, linked) = (event(&mut running, "link_check"), event(&mut running, "linked"));
     assert_eq!((&approved[0]["event"], &approved[0]["digits"]), (&"link_check".into(), &check["digits"]));
     assert_eq!((&approved[0]["device_name"], &check["handle"]), (&"tablet".into(), &"alice".into()));
@@ -47,10 +50,28 @@ fn both_devices_show_the_same_digits_and_the_new_one_is_the_accounts() {
     assert_eq!((&approved[1]["event"], &approved[1]["change"]), (&"device".into(), &"added".into()));
     assert_eq!((&linked["account"], &linked["device"]), (&own[0]["account"], &approved[1]["device"]));
     assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    assert!(running.out.all().iter().all(|line| !line.contains("not_handed_over")), "{:?}", running.out.all());
     let other = tablet.ok(&["whoami"]);
     assert_eq!((&other[0]["handle"], &other[0]["device_name"]), (&"alice".into(), &"tablet".into()));
     assert_eq!(tablet.run(&["link", world.url()]).code, Some(1), "it is linked already");
     assert!(alice.receive().is_empty(), "what was printed is no news");
+}
+
+#[test]
+fn people_see_the_code_as_a_picture_and_as_text() {
+    let world = World::start();
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let mut running = as_people_do(&tablet, &["link", world.url(), "--device-name", "tablet"]);
+    let shown = running.wait_for("the code", |line| line.parse::<LinkCode>().ok());
+    running.kill();
+    let lines = running.out.all();
+    let is_drawn = |line: &&String| !line.is_empty() && line.chars().all(|c| "█▀▄ ".contains(c));
+    let picture: Vec<_> = lines.iter().take_while(is_drawn).collect();
+    let widths: BTreeSet<_> = picture.iter().map(|line| line.chars().count()).collect();
+    assert_eq!(widths.len(), 1, "a rectangle comes first: {lines:#?}");
+    assert_eq!(picture.len(), widths.first().unwrap().div_ceil(2), "a square, two rows to a line");
+    let (_running, code) = tablet.show_code(world.url(), "tablet");
+    assert_eq!(Ok(shown), code.parse(), "the same device has the same code");
 }
 
 #[test]
@@ -155,12 +176,92 @@ async fn a_server_that_restarts_between_the_answer_and_the_yes_loses_nothing() {
         assert!(world.stop().success());
         world.restart();
     });
-    Box::pin(approval.finish()).await.unwrap();
+    assert!(Box::pin(approval.finish()).await.unwrap().handed_over);
     tokio::task::block_in_place(|| {
         event(&mut running, "linked");
         assert!(running.wait(SOON).success(), "{:?}", running.err.all());
         assert_eq!(tablet.ok(&["devices"]).len(), 2);
     });
+}
+
+/// The server forgets the link, and the new device is not there to offer it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_could_be_handed_over_both_sides_are_told() {
+    let mut world = World::start();
+    let alice = world.person("alice");
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let (mut running, code) = tablet.show_code(world.url(), "tablet");
+    let client = Client::open(&alice.home, KeySource::File).await.unwrap();
+    let code: LinkCode = code.parse().unwrap();
+    let approval = Box::pin(client.approve(&code)).await.unwrap();
+    tokio::task::block_in_place(|| {
+        event(&mut running, "link_check");
+        running.kill();
+        assert!(world.stop().success());
+        world.restart();
+    });
+    let added = Box::pin(approval.finish()).await.unwrap();
+    assert!(!added.handed_over, "{added:?}");
+    tokio::task::block_in_place(|| {
+        let (mut running, _code) = tablet.show_code(world.url(), "tablet");
+        let [linked, told] = ["linked", "not_handed_over"].map(|name| event(&mut running, name)["device"].clone());
+        assert_eq!((&linked, &told), (&added.device.to_string().into(), &added.device.to_string().into()));
+        assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    });
+}
+
+/// Which conversations a device of the account has come into, in the order in which the server has it.
+async fn joined(person: &Person, device: &str) -> Vec<String> {
+    let mut vault = Vault::open(&person.home, &KeySource::File).unwrap();
+    let identity = vault.identity().clone();
+    let unproven = Dialer::new(identity.server.clone()).unwrap().connect().await.unwrap();
+    let claim = vault.hello_claim(true).unwrap();
+    let (_link, mut events, _ready) = unproven.prove(claim, &identity.proof).await.unwrap();
+    let mut joined = Vec::new();
+    loop {
+        let frames = match soon("the inbox", events.next()).await {
+            LinkEvent::Delivery(frames) => frames,
+            LinkEvent::Closed(error) => panic!("{error}"),
+            _ => continue,
+        };
+        for frame in frames {
+            match frame {
+                DeliveryFrame::CaughtUp { .. } => return joined,
+                DeliveryFrame::Envelope(envelope) => {
+                    let by = envelope.shared.sender_device.to_string();
+                    let conversation = envelope.shared.conversation.to_string();
+                    let is_commit = matches!(envelope.shared.body, EnvelopeBody::Commit { .. });
+                    if is_commit && by == device && !joined.contains(&conversation) {
+                        joined.push(conversation);
+                    }
+                }
+                DeliveryFrame::Gap(gap) => panic!("{gap:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_conversation_with_the_newest_message_is_joined_first() {
+    let world = World::start();
+    let alice = world.person("alice");
+    let talks = tokio::task::block_in_place(|| {
+        let others = ["bob", "carol", "dave"].map(|name| world.person(name));
+        for other in &others {
+            alice.send(other, "hello");
+        }
+        // Neither as they began, nor the other way round.
+        let [bob, carol, dave] = &others;
+        [carol, dave, bob].map(|other| string(&alice.send(other, "again")["conversation"]))
+    });
+    let tablet = tokio::task::block_in_place(|| {
+        let tablet = alice.link(world.url(), world.directory("tablet"), "tablet");
+        string(&tablet.ok(&["whoami"])[0]["device"])
+    });
+    let mut joined = joined(&alice, &tablet).await;
+    joined.retain(|conversation| talks.contains(conversation));
+    let newest_first: Vec<_> = talks.into_iter().rev().collect();
+    assert_eq!(joined, newest_first);
 }
 
 /// Adds devices to an account that nobody uses.
@@ -253,10 +354,15 @@ fn a_revoked_device_is_cut_off_at_once_and_told_what_to_do() {
     check_refused(&alice.run(&["devices", "revoke", &own]), "last device");
 }
 
+/// Runs a command as people do.
+fn as_people_do(person: &Person, args: &[&str]) -> Running {
+    Running::start(&mut person.command_for_people(args))
+}
+
 /// Runs a command as people do, and returns what it prints.
 #[track_caller]
 fn printed(person: &Person, args: &[&str]) -> String {
-    let mut running = Running::start(&mut person.command_for_people(args));
+    let mut running = as_people_do(person, args);
     running.end_input();
     assert!(running.wait(SOON).success(), "{:?}", running.err.all());
     running.out.all().join("\n")

@@ -3,12 +3,17 @@
 
 use std::net::UdpSocket;
 
-use gureum_client::Client;
+use bytes::Bytes;
 use gureum_client::vault::KeySource;
-use gureum_proto::{Code, LinkCode, ServerUrl};
+use gureum_client::{Client, Dialer, Linking};
+use gureum_proto::{Code, Link, LinkCode, LinkOffer, ServerUrl};
 use gureum_tests::World;
+use gureum_tests::device::Device;
 use gureum_tests::person::{Person, event, string};
+use gureum_tests::raw::soon;
 use gureum_tests::wait::SOON;
+use openmls::prelude::{AeadType, OpenMlsCrypto};
+use openmls_rust_crypto::RustCrypto;
 
 use crate::link::check_refused;
 
@@ -91,6 +96,38 @@ async fn a_device_that_is_revoked_between_its_answer_and_its_yes_adds_none() {
         assert!(running.wait(SOON).success(), "{:?}", running.err.all());
         assert_eq!(alice.ok(&["devices"]).len(), 2);
     });
+}
+
+/// What a device says that shows a code, sealed as its client would.
+fn sealed(code: &LinkCode, offer: &LinkOffer) -> Bytes {
+    let (key, nonce) = (code.offer_key(), [9_u8; 12]);
+    let (plain, link) = (offer.encode(), code.id());
+    let sealed =
+        RustCrypto::default().aead_encrypt(AeadType::Aes256Gcm, key.as_slice(), &plain, &nonce, link.as_bytes());
+    [nonce.as_slice(), &sealed.unwrap()].concat().into()
+}
+
+/// Somebody who has seen the code stands where all frames pass, and has taken no answer to the device that shows it: they
+/// could try answers of their own until the digits there were the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_digits_are_shown_unless_the_new_device_has_agreed() {
+    let world = World::start();
+    let alice = world.person("alice");
+    let code = LinkCode::new([0x11; 32], [0x22; 16]);
+    let keys = Device::new().keys();
+    let offer = LinkOffer { keys, device_name: "tablet".to_owned(), wants_history: false, commitment: [5; 32] };
+    let link = Link { link: code.id(), device: keys.device(), offer: sealed(&code, &offer) };
+    let mut waiting = Dialer::new(world.url().parse().unwrap()).unwrap().connect().await.unwrap();
+    waiting.offer(&link).await.unwrap();
+    let (person, text) = (alice.clone(), code.to_text().to_string());
+    let approving = tokio::task::spawn_blocking(move || person.run(&["devices", "approve", &text]));
+    let answer = soon("an answer", waiting.next()).await.unwrap();
+    assert!(matches!(answer, Linking::Answer(_)), "{answer:?}");
+    waiting.reply(&Bytes::from_static(b"nobody's consent")).await.unwrap();
+    let refused = approving.await.unwrap();
+    check_refused(&refused, "has not consented");
+    assert!(refused.events.is_empty(), "{:#?}", refused.events);
+    assert_eq!(tokio::task::block_in_place(|| alice.ok(&["devices"])).len(), 1);
 }
 
 /// The server's address with another port, on which nobody listens.

@@ -1,6 +1,6 @@
 //! This account's devices: listed, and one added that shows a code.
 
-use gureum_proto::{DeviceId, LinkCode, check_digits};
+use gureum_proto::{DeviceId, LinkCode};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -25,6 +25,16 @@ pub struct Device {
     pub last_seen_ms: Option<u64>,
     /// Whether it is this one.
     pub current: bool,
+}
+
+/// A device that was added to the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddedDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// Whether the server has taken what this device hands over to it. If not, the new one believes the server's first word
+    /// about other accounts, as a newly registered one does, until the account's other devices have told it theirs.
+    pub handed_over: bool,
 }
 
 /// A device that waits for a person's yes. Dropping it is a no.
@@ -93,18 +103,17 @@ impl Client {
         }
     }
 
-    /// Answers a device that shows a code. Nothing is added before [`Approval::finish`].
+    /// Answers a device that shows a code, and checks that it has agreed. Nothing is added before [`Approval::finish`].
     ///
     /// # Errors
-    /// No device waits with this code, the account has as many as it may, or the server cannot be reached.
+    /// No device waits with this code, what came is not the consent of the device that shows it, the account has as many as it may, or the server cannot be reached.
     pub async fn approve(&self, code: &LinkCode) -> Result<Approval, ClientError> {
         let dialer = self.dialer()?;
         let sync = self.connected(&dialer).await?;
         match sync.answer_link(code).await {
             Ok(answered) => {
-                let digits = check_digits(code, &answered.sealed_offer, &answered.answer.sealed);
-                let name = answered.offer.device_name.clone();
-                let hands_over = answered.offer.wants_history;
+                let digits = answered.digits(code);
+                let (name, hands_over) = (answered.offer().device_name.clone(), answered.offer().wants_history);
                 let (client, code) = (self.clone(), code.clone());
                 Ok(Approval { client, dialer, sync, code, answered, name, digits, hands_over })
             }
@@ -143,8 +152,8 @@ impl Client {
 const ID_DIGITS_MIN: usize = 4;
 
 impl Approval {
-    /// Six digits that the new device shows as well. Other ones mean that somebody stands in between, or that another
-    /// device waits.
+    /// Six digits that the new device shows as well. Other ones, or none, mean that the code was another device's: somebody
+    /// may stand in between.
     #[must_use]
     pub fn digits(&self) -> &str {
         &self.digits
@@ -183,8 +192,8 @@ impl Approval {
     ///
     /// # Errors
     /// The new device is gone, the account has as many devices as it may, or the server stays out of reach.
-    pub async fn finish(mut self) -> Result<DeviceId, ClientError> {
-        let (device, name) = (self.answered.offer.keys.device(), self.name.clone());
+    pub async fn finish(mut self) -> Result<AddedDevice, ClientError> {
+        let (device, name) = (self.answered.device(), self.name.clone());
         self.client.vault.call(move |vault| vault.name_device(device, &name)).await?;
         if self.hands_over {
             self.client.vault.call(move |vault| vault.owe_history(device)).await?;
@@ -218,9 +227,9 @@ impl Approval {
         self.sync.answer_again(&self.code, &mut self.answered).await
     }
 
-    async fn add(&mut self) -> Result<DeviceId, ClientError> {
+    async fn add(&mut self) -> Result<AddedDevice, ClientError> {
         let device = self.sync.add_device(&self.code, &mut self.answered).await?;
-        self.sync.finish_link(&self.code, &self.answered, &self.name).await?;
-        Ok(device)
+        let handed_over = self.sync.finish_link(&self.code, &self.answered, &self.name).await?;
+        Ok(AddedDevice { device, handed_over })
     }
 }

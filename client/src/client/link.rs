@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use gureum_proto::{Code, Handle, Link, LinkCode, ServerUrl, check_digits};
+use gureum_proto::{Code, Handle, Link, LinkCode, ServerUrl};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -57,7 +57,13 @@ pub enum LinkStep {
     },
     /// The account has the device. It is in none of the conversations yet: the first session that takes the inbox joins
     /// them, and is up to date afterwards.
-    Linked(Client),
+    Linked {
+        /// The device's client.
+        client: Client,
+        /// Whether the other device has handed over what it has seen. If not, this one believes the server's first word about
+        /// other accounts, as a newly registered one does, until the account's other devices have told it theirs.
+        handed_over: bool,
+    },
 }
 
 /// A home that is about to become one of an account's.
@@ -158,7 +164,7 @@ impl LinkSession {
             Linking::Answer(answer) => self.on_answer(answer).await,
             Linking::Linked(bundle) => {
                 self.waiting = None;
-                self.home.settle(&self.dialer, Some(bundle)).await.map(|client| Some(LinkStep::Linked(client)))
+                self.settle(Some(bundle)).await.map(Some)
             }
         }
     }
@@ -170,7 +176,12 @@ impl LinkSession {
             return Ok(None);
         }
         self.waiting = None;
-        self.home.settle(&self.dialer, None).await.map(|client| Some(LinkStep::Linked(client)))
+        self.settle(None).await.map(Some)
+    }
+
+    async fn settle(&self, bundle: Option<Bytes>) -> Result<LinkStep, ClientError> {
+        let (client, handed_over) = self.home.settle(&self.dialer, bundle).await?;
+        Ok(LinkStep::Linked { client, handed_over })
     }
 
     async fn wait_on(&mut self, mut unproven: Unproven) -> Result<(), ClientError> {
@@ -182,16 +193,15 @@ impl LinkSession {
 
     /// Consents; what a person is to compare is told once for all answers of one approval.
     async fn on_answer(&mut self, answer: Bytes) -> Result<Option<LinkStep>, ClientError> {
-        let digits = check_digits(&self.code, &self.link.offer, &answer);
         let consent = self.home.with(move |draft| draft.consent(&answer)).await?;
         let joining = self.home.joining().await?.ok_or(VaultError::Damaged("draft"))?;
         if let Some(waiting) = &mut self.waiting {
-            waiting.reply(&consent).await?;
+            waiting.reply(&consent.sealed).await?;
         }
         if self.told.as_ref().is_some_and(|told| joining.continues(told)) {
             return Ok(None);
         }
-        let handle = joining.handle.clone();
+        let (digits, handle) = (consent.digits(&self.code, &self.link.offer), joining.handle.clone());
         self.told = Some(joining);
         Ok(Some(LinkStep::Answered { digits, handle }))
     }
@@ -251,17 +261,17 @@ impl NewHome {
         }
     }
 
-    /// The home is the account's from here on, with what a device of the account has handed over. Before anything else
-    /// this device looks for itself in the account's log.
-    pub(super) async fn settle(&self, dialer: &Dialer, bundle: Option<Bytes>) -> Result<Client, ClientError> {
+    /// The home is the account's from here on, with what a device of the account has handed over; whether one has is said as
+    /// well. Before anything else this device looks for itself in the account's log.
+    pub(super) async fn settle(&self, dialer: &Dialer, bundle: Option<Bytes>) -> Result<(Client, bool), ClientError> {
         let (draft, kept) = (Arc::clone(&self.draft), self.ground.clone());
-        let finish = move || -> Result<Vault, ClientError> {
+        let finish = move || -> Result<(Vault, bool), ClientError> {
             let taken = draft.lock().unwrap_or_else(PoisonError::into_inner).take();
             let draft = taken.ok_or(ClientError::Ended)?;
             let bundle = bundle.and_then(|bundle| draft.open_bundle(&bundle));
-            Ok(draft.finish(bundle.as_ref())?)
+            Ok((draft.finish(bundle.as_ref())?, bundle.is_some()))
         };
-        let vault = self.ground.work.run(finish).await??;
+        let (vault, handed_over) = self.ground.work.run(finish).await??;
         let identity = vault.identity().clone();
         let client = Client::new(kept, &self.directory, vault, identity)?;
         match Box::pin(client.settle_in(dialer)).await {
@@ -269,7 +279,7 @@ impl NewHome {
             Err(error) if !matches!(error, ClientError::Trust(_)) => tracing::info!(%error, "not settled in yet"),
             result => result?,
         }
-        Ok(client)
+        Ok((client, handed_over))
     }
 }
 

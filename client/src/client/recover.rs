@@ -52,12 +52,12 @@ impl Client {
                 && joining.account == account
                 && home.is_in(&dialer, &joining).await?
             {
-                return home.settle(&dialer, None).await;
+                return recovered(&home, &dialer).await;
             }
             let key = recovery.clone();
             let entry = home.with(move |draft| draft.recover(account, handle, head, &key)).await?;
             match unproven.recover(public, entry).await {
-                Ok(registered) if registered.account == account => return home.settle(&dialer, None).await,
+                Ok(registered) if registered.account == account => return recovered(&home, &dialer).await,
                 Ok(_) => return Err(ClientError::Mismatched),
                 Err(LinkError::Refused(refusal)) if refusal.code == Code::LogInvalid => (),
                 Err(error) => return Err(error.into()),
@@ -65,4 +65,9 @@ impl Client {
         }
         Err(DeviceError::Raced.into())
     }
+}
+
+/// The account is back: there is no other device that could hand anything over.
+async fn recovered(home: &NewHome, dialer: &Dialer) -> Result<Client, ClientError> {
+    home.settle(dialer, None).await.map(|(client, _)| client)
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use gureum_proto::limits::{DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX};
 use gureum_proto::{
-    AccountId, ConversationId, DeviceId, DeviceKeys, DeviceLog, Handle, LinkBundle, LinkCode, LinkConsent, LinkContact,
-    LinkOffer, LinkProposal, LogError, LogHead, draft_add, finish_entry, sign_revoke,
+    AccountId, ConversationId, DeviceId, DeviceLog, Handle, LinkBundle, LinkCode, LinkConsent, LinkContact, LinkOffer,
+    LinkProposal, LogError, LogHead, draft_add, finish_entry, sign_revoke,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
@@ -22,9 +22,26 @@ use crate::limits::EPOCH_MAX;
 /// An answer to a device that shows a code.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
+    /// What the device has said.
+    pub(crate) offer: LinkOffer,
     proposal: LinkProposal,
     /// What travels.
     pub(crate) sealed: Bytes,
+}
+
+/// The consent of the device that was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Agreed {
+    /// The entry that adds it.
+    pub(crate) entry: Bytes,
+    pub(super) opening: [u8; 32],
+}
+
+impl Answer {
+    /// What a person compares. They can be made only once the device has agreed.
+    pub(crate) fn digits(&self, code: &LinkCode, sealed_offer: &[u8], agreed: &Agreed) -> String {
+        self.proposal.check_digits(code, sealed_offer, &agreed.opening)
+    }
 }
 
 impl Vault {
@@ -57,28 +74,23 @@ impl Vault {
     }
 
     /// Answers a device that shows a code: with an entry that follows the account's log as it is known here.
-    pub(crate) fn answer(&mut self, code: &LinkCode, keys: &DeviceKeys) -> Result<Answer, DeviceError> {
-        self.propose(code, keys, random()?)
+    pub(crate) fn answer(&mut self, code: &LinkCode, offer: &LinkOffer) -> Result<Answer, DeviceError> {
+        self.propose(code, offer, random()?)
     }
 
     /// Answers it once more, with an entry that follows the log as it is now. What it is handed will be sealed as the
     /// first answer has said, by which the device knows whose digits it has shown.
-    pub(crate) fn answer_again(
-        &mut self,
-        code: &LinkCode,
-        keys: &DeviceKeys,
-        before: &Answer,
-    ) -> Result<Answer, DeviceError> {
-        self.propose(code, keys, before.proposal.bundle_key.clone())
+    pub(crate) fn answer_again(&mut self, code: &LinkCode, before: &Answer) -> Result<Answer, DeviceError> {
+        self.propose(code, &before.offer, before.proposal.bundle_key.clone())
     }
 
     fn propose(
         &mut self,
         code: &LinkCode,
-        keys: &DeviceKeys,
+        offer: &LinkOffer,
         bundle_key: Zeroizing<[u8; 32]>,
     ) -> Result<Answer, DeviceError> {
-        let log = self.own_log()?;
+        let (log, keys) = (self.own_log()?, &offer.keys);
         match log.device(keys.device()) {
             Some(known) if known.revoked_at.is_none() => return Err(DeviceError::Added),
             Some(_) => return Err(DeviceError::Revoked),
@@ -92,21 +104,25 @@ impl Vault {
             bundle_key,
         };
         let sealed = seal::seal_for(&self.crypto, code.public(), &code.answer_info(), &proposal.encode());
-        Ok(Answer { proposal, sealed: sealed.map_err(VaultError::from)?.into() })
+        Ok(Answer { offer: offer.clone(), proposal, sealed: sealed.map_err(VaultError::from)?.into() })
     }
 
-    /// The entry that adds the device, which has consented.
+    /// Opens the consent of a device that was answered. It can come of nobody else than who holds the key of the code, and
+    /// has read this very answer.
     ///
     /// # Errors
-    /// What came is not the consent of that device.
-    pub(crate) fn added(&mut self, code: &LinkCode, answer: &Answer, consent: &[u8]) -> Result<Bytes, DeviceError> {
+    /// What came is not the consent of that device, or tells another opening than its offer was bound to.
+    pub(crate) fn agreed(&mut self, code: &LinkCode, answer: &Answer, consent: &[u8]) -> Result<Agreed, DeviceError> {
         let proposal = &answer.proposal;
         let opened = seal::open(&proposal.consent_key(code), code.id(), consent).ok_or(DeviceError::Consent)?;
         let consent = LinkConsent::decode(&opened).map_err(|_| DeviceError::Consent)?;
+        if !answer.offer.is_opened_by(&consent.opening) {
+            return Err(DeviceError::Consent);
+        }
         let entry = finish_entry(&proposal.entry, &self.identity.proof, &consent.countersignature);
         // Whether it still follows the log, the server says; that the device has signed it shows here.
         match self.own_log()?.append(&entry) {
-            Ok(_) | Err(LogError::Fork) => Ok(entry),
+            Ok(_) | Err(LogError::Fork) => Ok(Agreed { entry, opening: consent.opening }),
             Err(_) => Err(DeviceError::Consent),
         }
     }

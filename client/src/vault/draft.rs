@@ -6,10 +6,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use gureum_proto::limits::LOG_ENTRIES_MAX;
+use gureum_proto::limits::{LINK_APPROVALS_PER_OFFER_MAX, LOG_ENTRIES_MAX};
 use gureum_proto::{
-    AccountId, AddDraft, DeviceId, DeviceKeys, Handle, HelloClaim, Link, LinkBundle, LinkCode, LinkConsent, LinkOffer,
-    LinkProposal, LogHead, Position, ServerUrl, countersign, sign_recover,
+    AccountId, AddDraft, CheckChain, DeviceId, DeviceKeys, Handle, HelloClaim, Link, LinkBundle, LinkCode, LinkConsent,
+    LinkOffer, LinkProposal, LogHead, Position, ServerUrl, countersign, sign_recover,
 };
 use openmls_rust_crypto::RustCrypto;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -23,6 +23,8 @@ use crate::e2ee::seal::{self, SealKey};
 use crate::ground::Clock;
 use crate::limits::EPOCH_MAX;
 
+const CHECK_CONTEXT: &str = "gureum 2026-11 client link check v1";
+
 /// A home whose device no account has yet.
 pub(crate) struct Draft {
     connection: Connection,
@@ -34,7 +36,12 @@ pub(crate) struct Draft {
     keys: DeviceKeys,
     seal: SealKey,
     code: LinkCode,
+    check: CheckChain,
     joining: Option<Joining>,
+    /// Answers taken so far, but for those that continue the one before.
+    approvals: u32,
+    /// How many there were when the device began to wait.
+    approvals_before: u32,
     wants_history: bool,
 }
 
@@ -47,6 +54,21 @@ pub(crate) struct Joining {
     log_entry: u64,
     /// What the account's device hands over is sealed under it; nothing is handed over in a recovery.
     bundle_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// What the device says to who has answered it.
+pub(crate) struct Consent {
+    proposal: LinkProposal,
+    opening: [u8; 32],
+    /// What travels.
+    pub(crate) sealed: Bytes,
+}
+
+impl Consent {
+    /// What a person compares.
+    pub(crate) fn digits(&self, code: &LinkCode, sealed_offer: &[u8]) -> String {
+        self.proposal.check_digits(code, sealed_offer, &self.opening)
+    }
 }
 
 impl Joining {
@@ -82,8 +104,8 @@ impl Draft {
     fn load(clock: Clock, connection: Connection) -> Result<Self, VaultError> {
         const DAMAGED: VaultError = VaultError::Damaged("draft");
         let sql = "SELECT server, device_name, proof_seed, mls_seed, seal_seed, secret, account, handle, log_entry,
-                   bundle_key FROM draft";
-        let (server, device_name, seeds, joining) = connection.query_row(sql, [], |row| {
+                   bundle_key, approvals FROM draft";
+        let (server, device_name, seeds, joining, approvals) = connection.query_row(sql, [], |row| {
             let seed = |index: usize| row.get::<_, [u8; 32]>(index).map(Zeroizing::new);
             let joining = (
                 row.get::<_, Option<[u8; 16]>>(6)?,
@@ -92,7 +114,7 @@ impl Draft {
                 row.get::<_, Option<[u8; 32]>>(9)?,
             );
             let seeds = (seed(2)?, seed(3)?, seed(4)?, row.get::<_, [u8; 16]>(5).map(Zeroizing::new)?);
-            Ok((row.get::<_, String>(0)?, row.get(1)?, seeds, joining))
+            Ok((row.get::<_, String>(0)?, row.get(1)?, seeds, joining, row.get(10)?))
         })?;
         let (proof_seed, mls_seed, seal_seed, secret) = seeds;
         let proof = SigningKey::from_bytes(&proof_seed);
@@ -101,6 +123,7 @@ impl Draft {
         let crypto = RustCrypto::default();
         let seal = SealKey::from_seed(&crypto, &seal_seed)?;
         let code = LinkCode::new(seal.public, *secret);
+        let check = CheckChain::from_seed(blake3::derive_key(CHECK_CONTEXT, seal_seed.as_slice()));
         let joining = match joining {
             (Some(account), Some(handle), Some(log_entry), bundle_key) => Some(Joining {
                 account: AccountId::from_bytes(account),
@@ -121,7 +144,10 @@ impl Draft {
             keys,
             seal,
             code,
+            check,
             joining,
+            approvals,
+            approvals_before: approvals,
             wants_history: false,
         })
     }
@@ -149,7 +175,8 @@ impl Draft {
     /// What the device tells whoever has its code, by way of the server.
     pub(crate) fn link(&self) -> Result<Link, VaultError> {
         let (device_name, wants_history) = (self.device_name.clone(), self.wants_history);
-        let offer = LinkOffer { keys: self.keys, device_name, wants_history };
+        let commitment = self.check.commitment(self.approvals_before);
+        let offer = LinkOffer { keys: self.keys, device_name, wants_history, commitment };
         let id = self.code.id();
         let offer = seal::seal(&self.code.offer_key(), id, &offer.encode())?.into();
         Ok(Link { link: id, device: self.device(), offer })
@@ -170,8 +197,9 @@ impl Draft {
     }
 
     /// Takes the answer of a device of an account, and gives the sealed consent. A second answer may come of the same
-    /// account, whose log has grown meanwhile.
-    pub(crate) fn consent(&mut self, sealed: &[u8]) -> Result<Bytes, DeviceError> {
+    /// account, whose log has grown meanwhile. Before anything is told it is written down for which approval: none after it
+    /// is told the same.
+    pub(crate) fn consent(&mut self, sealed: &[u8]) -> Result<Consent, DeviceError> {
         let refused = |why: &str| DeviceError::Answer(why.to_owned());
         let opened = self.seal.open(&self.crypto, &self.code.answer_info(), sealed);
         let opened = opened.ok_or_else(|| refused("it is not sealed for this device"))?;
@@ -186,10 +214,15 @@ impl Draft {
             log_entry: entry.at.length,
             bundle_key: Some(proposal.bundle_key.clone()),
         };
-        self.join(joining)?;
-        let consent = LinkConsent { countersignature: countersign(&proposal.entry, &self.proof) };
+        let approval = self.approval(&joining)?;
+        if approval.saturating_sub(self.approvals_before) > LINK_APPROVALS_PER_OFFER_MAX {
+            return Err(DeviceError::TooOften);
+        }
+        let opening = self.check.opening(approval).ok_or_else(|| refused("there were too many before"))?;
+        self.join(joining, approval)?;
+        let consent = LinkConsent { countersignature: countersign(&proposal.entry, &self.proof), opening };
         let sealed = seal::seal(&proposal.consent_key(&self.code), self.code.id(), &consent.encode());
-        Ok(sealed.map_err(VaultError::from)?.into())
+        Ok(Consent { opening, sealed: sealed.map_err(VaultError::from)?.into(), proposal })
     }
 
     /// The entry by which the recovery key brings an account back with this device alone.
@@ -200,19 +233,27 @@ impl Draft {
         at: LogHead,
         recovery: &SigningKey,
     ) -> Result<Bytes, DeviceError> {
-        self.join(Joining { account, handle, log_entry: at.length, bundle_key: None })?;
+        let joining = Joining { account, handle, log_entry: at.length, bundle_key: None };
+        let approval = self.approval(&joining)?;
+        self.join(joining, approval)?;
         Ok(sign_recover(at, recovery, &self.keys, &self.proof, (self.clock)()))
     }
 
-    fn join(&mut self, joining: Joining) -> Result<(), DeviceError> {
-        if self.joining.as_ref().is_some_and(|before| before.account != joining.account) {
-            return Err(DeviceError::OtherAccount);
+    /// Which approval an answer belongs to, counted from 1.
+    fn approval(&self, joining: &Joining) -> Result<u32, DeviceError> {
+        match &self.joining {
+            Some(before) if before.account != joining.account => Err(DeviceError::OtherAccount),
+            Some(before) if joining.continues(before) => Ok(self.approvals.max(1)),
+            _ => Ok(self.approvals.saturating_add(1)),
         }
-        let sql = "UPDATE draft SET account = ?1, handle = ?2, log_entry = ?3, bundle_key = ?4";
+    }
+
+    fn join(&mut self, joining: Joining, approval: u32) -> Result<(), VaultError> {
+        let sql = "UPDATE draft SET account = ?1, handle = ?2, log_entry = ?3, bundle_key = ?4, approvals = ?5";
         let key = joining.bundle_key.as_ref().map(|key| key.as_slice());
-        let row = params![joining.account.as_bytes(), joining.handle.as_str(), joining.log_entry, key];
-        self.connection.execute(sql, row).map_err(VaultError::from)?;
-        self.joining = Some(joining);
+        let row = params![joining.account.as_bytes(), joining.handle.as_str(), joining.log_entry, key, approval];
+        self.connection.execute(sql, row)?;
+        (self.joining, self.approvals) = (Some(joining), approval);
         Ok(())
     }
 

@@ -208,6 +208,9 @@ pub enum DeviceError {
     /// What answers this device is not what a device of an account says.
     #[error("the answer to this device's code is refused: {0}; show a new code, from a new home")]
     Answer(String),
+    /// One after the other has answered it.
+    #[error("this device's code was answered too often; run the same command again, which shows it again")]
+    TooOften,
     /// It did not come from the device whose code it was.
     #[error("the new device has not consented as it should; show a new code, from a new home")]
     Consent,

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 15;
+const FORMAT: i64 = 16;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -382,8 +382,13 @@ ALTER TABLE handed_over                -- for how long nothing may come before i
     ADD COLUMN wait_ms INTEGER NOT NULL DEFAULT 600000;
 ";
 
+/// Since format 16: how often a device that shows a code was answered; each time it tells something else.
+const APPROVALS: &str = "
+ALTER TABLE draft ADD COLUMN approvals INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -399,9 +404,10 @@ const STEPS: [&str; 15] = [
     NAMES_ASKED,
     HISTORY,
     OWN_DEVICES,
+    APPROVALS,
 ];
 
-const _: () = assert!(STEPS.len() == 15 && FORMAT == 15, "a step for each format");
+const _: () = assert!(STEPS.len() == 16 && FORMAT == 16, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

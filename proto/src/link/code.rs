@@ -14,7 +14,6 @@ const CODE_BYTES: usize = 1 + 32 + 16;
 const ID_CONTEXT: &str = "gureum 2026-11 link id v1";
 const OFFER_CONTEXT: &str = "gureum 2026-11 link offer key v1";
 const REPLY_CONTEXT: &str = "gureum 2026-11 link reply key v1";
-const CHECK_CONTEXT: &str = "gureum 2026-11 link check v1";
 const ANSWER_LABEL: &[u8] = b"gureum link answer v1\0";
 
 /// A version byte, the new device's X25519 public key and a secret of 128 bits. With the key, what is sealed for the
@@ -84,7 +83,7 @@ impl LinkCode {
         Zeroizing::new(format!("{PREFIX}{}", BASE32_NOPAD.encode(self.bytes().as_slice())))
     }
 
-    fn bytes(&self) -> Zeroizing<[u8; CODE_BYTES]> {
+    pub(super) fn bytes(&self) -> Zeroizing<[u8; CODE_BYTES]> {
         let mut bytes = Zeroizing::new([0_u8; CODE_BYTES]);
         let (version, rest) = bytes.split_at_mut(1);
         let (public, secret) = rest.split_at_mut(32);
@@ -122,19 +121,4 @@ impl fmt::Debug for LinkCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkCode").finish_non_exhaustive()
     }
-}
-
-/// Six digits, `123 456`, that both devices show and a person compares: over the code, and the offer and the answer
-/// as they travelled, sealed. They differ if anybody who has seen the code stands in between.
-#[must_use]
-pub fn check_digits(code: &LinkCode, offer: &[u8], answer: &[u8]) -> String {
-    let length = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes();
-    let mut hasher = blake3::Hasher::new_derive_key(CHECK_CONTEXT);
-    hasher.update(code.bytes().as_slice());
-    hasher.update(&length(offer)).update(offer);
-    hasher.update(&length(answer)).update(answer);
-    let mut number = [0_u8; 8];
-    hasher.finalize_xof().fill(&mut number);
-    let digits = u64::from_be_bytes(number) % 1_000_000;
-    format!("{:03} {:03}", digits / 1000, digits % 1000)
 }

@@ -1,7 +1,9 @@
 //! A code is read as it was shown, and what is sealed keeps its bounds.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::limits::LINK_BUNDLE_BYTES_MAX;
+use crate::limits::{LINK_APPROVALS_MAX, LINK_APPROVALS_PER_OFFER_MAX, LINK_BUNDLE_BYTES_MAX};
 
 fn code() -> LinkCode {
     LinkCode::new([0x11; 32], [0x22; 16])
@@ -58,16 +60,60 @@ fn whatever_follows_from_a_code_differs_with_each_part_of_it() {
     }
 }
 
+fn offer() -> LinkOffer {
+    let commitment = CheckChain::from_seed([5; 32]).commitment(0);
+    LinkOffer { keys: keys(), device_name: "tablet".to_owned(), wants_history: false, commitment }
+}
+
+fn proposal() -> LinkProposal {
+    LinkProposal {
+        account: AccountId::from_bytes([1; 16]),
+        handle: "alice".parse().unwrap(),
+        entry: Bytes::from_static(b"entry"),
+        bundle_key: Zeroizing::new([7; 32]),
+    }
+}
+
 #[test]
 fn the_digits_tell_apart_what_travelled() {
-    let digits = check_digits(&code(), b"offer", b"answer");
+    let digits = proposal().check_digits(&code(), b"offer", &[4; 32]);
     assert_eq!(digits.len(), 7);
     let is_digits = |part: &str| part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit());
     assert!(digits.split(' ').all(is_digits), "{digits}");
-    for (offer, answer) in [("Offer", "answer"), ("offer", "Answer"), ("offera", "nswer"), ("offe", "ranswer")] {
-        assert_ne!(check_digits(&code(), offer.as_bytes(), answer.as_bytes()), digits, "{offer} {answer}");
+    let other_key = LinkProposal { bundle_key: Zeroizing::new([8; 32]), ..proposal() };
+    let other_account = LinkProposal { account: AccountId::from_bytes([2; 16]), ..proposal() };
+    for others in [
+        other_key.check_digits(&code(), b"offer", &[4; 32]),
+        other_account.check_digits(&code(), b"offer", &[4; 32]),
+        proposal().check_digits(&code(), b"Offer", &[4; 32]),
+        proposal().check_digits(&code(), b"offer", &[3; 32]),
+        proposal().check_digits(&LinkCode::new([0x11; 32], [0x23; 16]), b"offer", &[4; 32]),
+    ] {
+        assert_ne!(others, digits);
     }
-    assert_ne!(check_digits(&LinkCode::new([0x11; 32], [0x23; 16]), b"offer", b"answer"), digits);
+    let later = LinkProposal { entry: Bytes::from_static(b"another"), ..proposal() };
+    assert_eq!(later.check_digits(&code(), b"offer", &[4; 32]), digits, "the log may grow while a person compares");
+}
+
+#[test]
+fn an_offer_binds_to_one_opening_for_each_of_a_few_approvals() {
+    let chain = CheckChain::from_seed([5; 32]);
+    let opening = |approval| chain.opening(approval).unwrap();
+    let told: BTreeSet<_> = (1..=LINK_APPROVALS_MAX).map(opening).collect();
+    assert_eq!(told.len(), 1_000, "each is another one");
+    assert_eq!((chain.opening(0), chain.opening(LINK_APPROVALS_MAX + 1)), (None, None));
+    for before in [0, 1, 500] {
+        let offer = LinkOffer { commitment: chain.commitment(before), ..offer() };
+        for approval in 1..=LINK_APPROVALS_PER_OFFER_MAX {
+            assert!(offer.is_opened_by(&opening(before + approval)), "{before} {approval}");
+        }
+        assert!(!offer.is_opened_by(&opening(before + LINK_APPROVALS_PER_OFFER_MAX + 1)), "{before}");
+        for other in [offer.commitment, [0; 32], CheckChain::from_seed([6; 32]).opening(before + 1).unwrap()] {
+            assert!(!offer.is_opened_by(&other), "{before}");
+        }
+    }
+    let later = LinkOffer { commitment: chain.commitment(1), ..offer() };
+    assert!(!later.is_opened_by(&opening(1)), "what was told opens nothing after it");
 }
 
 #[track_caller]
@@ -77,33 +123,32 @@ fn written(bytes: &[u8], expected: &str) {
 
 #[test]
 fn what_is_sealed_comes_back_and_has_these_bytes() {
-    let offer = LinkOffer { keys: keys(), device_name: "tablet".to_owned(), wants_history: false };
+    let offer = LinkOffer { commitment: [6; 32], ..offer() };
     written(
         &offer.encode(),
         "0a440a208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c12208139770ea87d175f56a3\
-         5466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b39412067461626c6574",
+         5466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b39412067461626c65742220\
+         0606060606060606060606060606060606060606060606060606060606060606",
     );
     assert_eq!(LinkOffer::decode(&offer.encode()), Ok(offer.clone()));
     let asking = LinkOffer { wants_history: true, ..offer.clone() };
-    assert_eq!(asking.encode(), [offer.encode(), vec![0x18, 0x01]].concat());
+    let whole = offer.encode();
+    let (before, commitment) = whole.split_at(whole.len() - 34);
+    assert_eq!(asking.encode(), [before, &[0x18, 0x01], commitment].concat());
     assert_eq!(LinkOffer::decode(&asking.encode()), Ok(asking));
-    let proposal = LinkProposal {
-        account: AccountId::from_bytes([1; 16]),
-        handle: "alice".parse().unwrap(),
-        entry: Bytes::from_static(b"entry"),
-        bundle_key: Zeroizing::new([7; 32]),
-    };
+    let proposal = proposal();
     written(
         &proposal.encode(),
         "0a10010101010101010101010101010101011205616c6963651a05656e74727922200707070707070707070707070707\
          070707070707070707070707070707070707",
     );
     assert_eq!(LinkProposal::decode(&proposal.encode()), Ok(proposal));
-    let consent = LinkConsent { countersignature: [8; 64] };
+    let consent = LinkConsent { countersignature: [8; 64], opening: [5; 32] };
     written(
         &consent.encode(),
         "0a4008080808080808080808080808080808080808080808080808080808080808080808080808080808080808080808\
-         080808080808080808080808080808080808",
+         0808080808080808080808080808080808081220\
+         0505050505050505050505050505050505050505050505050505050505050505",
     );
     assert_eq!(LinkConsent::decode(&consent.encode()), Ok(consent));
     let contact = LinkContact { account: AccountId::from_bytes([2; 16]), handle: "bob".parse().unwrap(), log: head() };
@@ -127,7 +172,7 @@ fn what_is_sealed_comes_back_and_has_these_bytes() {
 #[test]
 fn the_names_of_devices_keep_their_bounds() {
     let read = |name: &str| {
-        let offer = LinkOffer { keys: keys(), device_name: name.to_owned(), wants_history: false };
+        let offer = LinkOffer { device_name: name.to_owned(), ..offer() };
         LinkOffer::decode(&offer.encode())
     };
     assert!(read(&"n".repeat(DEVICE_NAME_BYTES_MAX)).is_ok());
@@ -162,11 +207,7 @@ fn the_largest_bundle_fits_and_a_larger_one_is_refused() {
 #[test]
 fn secrets_stay_out_of_the_log() {
     assert_eq!(format!("{:?}", code()), "LinkCode { .. }");
-    let proposal = LinkProposal {
-        account: AccountId::from_bytes([1; 16]),
-        handle: "alice".parse().unwrap(),
-        entry: Bytes::from_static(b"entry"),
-        bundle_key: Zeroizing::new([0x77; 32]),
-    };
+    assert_eq!(format!("{:?}", CheckChain::from_seed([5; 32])), "CheckChain { .. }");
+    let proposal = LinkProposal { bundle_key: Zeroizing::new([0x77; 32]), ..proposal() };
     assert!(!format!("{proposal:?}").contains("119"));
 }

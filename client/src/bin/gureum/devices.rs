@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use gureum_client::vault::{Event, StoredEvent};
-use gureum_client::{Approval, Client, Device, Inbox, SessionOptions};
+use gureum_client::{AddedDevice, Approval, Client, Device, Inbox, SessionOptions};
 use gureum_proto::DeviceId;
 
 use crate::args::{ApproveArgs, DevicesArgs, DevicesCommand, RevokeArgs};
@@ -16,6 +16,9 @@ use crate::output::{Line, Output, device_json, device_text, printable, time_text
 const NAME_COLUMN: usize = 16;
 /// Events among which the one is looked for that was printed here.
 const EVENTS_SEARCHED: usize = 256;
+/// What a person should know of a device that was not there when it was to be handed what it needs.
+const NOT_HANDED_OVER: &str = "It could not be handed what this device knows of others. Until your devices have told it, it \
+                               believes the server's first word: compare safety numbers there.";
 
 pub(crate) async fn run(home: &Home, output: Output, args: DevicesArgs) -> anyhow::Result<()> {
     match args.command {
@@ -56,9 +59,12 @@ async fn approve(home: &Home, output: Output, args: ApproveArgs) -> anyhow::Resu
         bail!("nothing was added; if the digits differed, show a new code, from a new home");
     }
     let (name, hands_over) = (approval.device_name().to_owned(), approval.hands_over_history());
-    let device = Box::pin(approval.finish()).await?;
+    let AddedDevice { device, handed_over } = Box::pin(approval.finish()).await?;
     forget_news(&client, device).await?;
     show_change(&client, output, ("added", device, &name), "it joins your conversations by itself")?;
+    if !handed_over {
+        output.print_either(&Line::NotHandedOver { device: device.to_string() }, NOT_HANDED_OVER)?;
+    }
     if hands_over { Box::pin(handover::hand_over(&client, output, (device, &name))).await } else { Ok(()) }
 }
 

@@ -11,13 +11,17 @@ use crate::output::{Line, Output, printable};
 use crate::qr;
 use crate::signal::Interrupt;
 
+/// What a person should know where nothing was handed over to this device.
+const NOT_HANDED_OVER: &str = "The other device has not handed over what it knows of others. Until your devices have told this \
+                               one, it believes the server's first word: compare safety numbers before you write to somebody.";
+
 pub(crate) async fn run(home: &Home, output: Output, args: LinkArgs) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let device_name = args.device_name.unwrap_or_else(host_name);
     let new = NewDevice { server: args.server, device_name, history: args.history };
     let mut session = Box::pin(Client::link_device(&home.directory()?, home.key()?, new)).await?;
     show_code(output, &session)?;
-    let client = loop {
+    let (client, handed_over) = loop {
         let step = tokio::select! {
             biased;
             () = interrupt.wait() => bail!("this device is not linked yet; run the same command again to go on"),
@@ -25,7 +29,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: LinkArgs) -> anyhow::
         };
         match step {
             LinkStep::Answered { digits, handle } => show_digits(output, &digits, &handle)?,
-            LinkStep::Linked(client) => break client,
+            LinkStep::Linked { client, handed_over } => break (client, handed_over),
         }
     };
     come_in(&client, &mut interrupt).await?;
@@ -38,6 +42,9 @@ pub(crate) async fn run(home: &Home, output: Output, args: LinkArgs) -> anyhow::
     };
     let text = format!("You are {}. This device is {:?}.", identity.handle, printable(&identity.device_name));
     output.print_either(&line, &text)?;
+    if !handed_over {
+        output.print_either(&Line::NotHandedOver { device: identity.device.to_string() }, NOT_HANDED_OVER)?;
+    }
     if args.history { Box::pin(handover::take(&client, output)).await } else { Ok(()) }
 }
 
@@ -65,7 +72,7 @@ pub(crate) async fn come_in(client: &Client, interrupt: &mut Interrupt) -> anyho
 
 fn show_code(output: Output, session: &LinkSession) -> anyhow::Result<()> {
     let code = session.code().to_text();
-    let picture = qr::picture(&code).unwrap_or_default();
+    let picture = qr::picture(&code).expect("a picture holds 81 characters");
     let text = format!(
         "{picture}\n\nOn a device that your account has, run: gureum devices approve\n{}\n\nThis waits until you have. If no \
          device is found there, compare the server's address with the one that `gureum whoami` prints there.",

@@ -151,6 +151,9 @@ pub(crate) enum Line<'a> {
         handle: String,
         device_name: &'a str,
     },
+    NotHandedOver {
+        device: String,
+    },
     Recovered {
         account: String,
         device: String,

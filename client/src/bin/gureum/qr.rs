@@ -15,7 +15,30 @@ pub(crate) fn picture(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use qrcode::Color;
+
     use super::*;
+
+    /// The width of the zone around a code that stays light (ISO/IEC 18004).
+    const QUIET: usize = 4;
+
+    /// Which of the modules are drawn, that is light, that one line of the picture holds: two rows.
+    fn rows(line: &str) -> [Vec<bool>; 2] {
+        ["█▀", "█▄"].map(|drawn| line.chars().map(|half| drawn.contains(half)).collect())
+    }
+
+    #[test]
+    fn the_picture_has_the_modules_of_the_code() {
+        let text = "GL".repeat(41);
+        let code = QrCode::with_error_correction_level(&text, EcLevel::L).unwrap();
+        let drawn = picture(&text).unwrap();
+        assert!(drawn.chars().all(|c| "█▀▄ \n".contains(c)), "{drawn}");
+        let light: Vec<_> = drawn.lines().flat_map(rows).collect();
+        assert!(light[..QUIET].iter().flatten().all(|light| *light));
+        for (y, x) in (0..code.width()).flat_map(|y| (0..code.width()).map(move |x| (y, x))) {
+            assert_eq!(light[y + QUIET][x + QUIET], code[(x, y)] == Color::Light, "column {x} of row {y}");
+        }
+    }
 
     #[test]
     fn a_code_fits_a_terminal_of_eighty_columns_and_half_its_lines() {

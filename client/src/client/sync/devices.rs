@@ -7,21 +7,35 @@ use tokio::time::Instant;
 use super::{ClientError, Sync};
 use crate::limits::{ADD_DEVICE_TRIES_MAX, LINK_ANSWER_TIMEOUT, LINK_FINISH_TRIES_MAX, LINK_FINISH_WAIT};
 use crate::link::LinkError;
-use crate::vault::{Answer, DeviceError, open_offer};
+use crate::vault::{Agreed, Answer, DeviceError, open_offer};
 
-/// What the device said that shows a code, and what it was answered.
+/// A device that shows a code, what it was answered, and that it has agreed.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub(crate) offer: LinkOffer,
-    /// As it came.
-    pub(crate) sealed_offer: Bytes,
-    pub(crate) answer: Answer,
-    /// The device's consent, as it came.
-    consent: Bytes,
+    /// What it said, as it came.
+    sealed_offer: Bytes,
+    answer: Answer,
+    agreed: Agreed,
+}
+
+impl Answered {
+    pub(crate) const fn offer(&self) -> &LinkOffer {
+        &self.answer.offer
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.answer.offer.keys.device()
+    }
+
+    /// What a person compares.
+    pub(crate) fn digits(&self, code: &LinkCode) -> String {
+        self.answer.digits(code, &self.sealed_offer, &self.agreed)
+    }
 }
 
 impl Sync {
-    /// Answers a device that shows a code; returns when it has consented.
+    /// Answers a device that shows a code; returns when it has consented, and that has been checked: a person sees digits
+    /// of no other answer than the one that this device has taken.
     pub(crate) async fn answer_link(&self, code: &LinkCode) -> Result<Answered, ClientError> {
         self.learn_own().await?;
         let sealed_offer = match self.link.request(&Request::FindLink { link: code.id() }).await {
@@ -30,21 +44,21 @@ impl Sync {
             Err(error) => return Err(nobody_waits(error)),
         };
         let offer = open_offer(code, &sealed_offer)?;
-        let (answer, consent) = self.propose(code, &offer, None).await?;
-        Ok(Answered { offer, sealed_offer, answer, consent })
+        let code_of = code.clone();
+        let answer = self.vault.call(move |vault| vault.answer(&code_of, &offer)).await?;
+        let agreed = self.propose(code, &answer).await?;
+        Ok(Answered { sealed_offer, answer, agreed })
     }
 
     /// Has the log add the device that was answered. The log may have grown since: then the device is answered again.
     pub(crate) async fn add_device(&self, code: &LinkCode, answered: &mut Answered) -> Result<DeviceId, ClientError> {
-        let device = answered.offer.keys.device();
+        let device = answered.device();
         for _ in 0..ADD_DEVICE_TRIES_MAX {
             // A try whose answer was lost may have added it.
             if self.learn_own().await?.log.is_active(device) {
                 return Ok(device);
             }
-            let (code_of, answer, consent) = (code.clone(), answered.answer.clone(), answered.consent.clone());
-            let entry = self.vault.call(move |vault| vault.added(&code_of, &answer, &consent)).await?;
-            match self.link.request(&Request::AppendDeviceLog { entry }).await {
+            match self.link.request(&Request::AppendDeviceLog { entry: answered.agreed.entry.clone() }).await {
                 Ok(Response::DeviceLogAppended { .. }) => {
                     self.learn_own().await?;
                     return Ok(device);
@@ -52,9 +66,7 @@ impl Sync {
                 Ok(_) => return Err(ClientError::Mismatched),
                 Err(LinkError::Refused(refusal)) if refusal.code == Code::LogInvalid => {
                     self.learn_own().await?;
-                    let again = self.propose(code, &answered.offer, Some(answered.answer.clone()));
-                    let (answer, consent) = again.await?;
-                    (answered.answer, answered.consent) = (answer, consent);
+                    self.propose_again(code, answered).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -67,11 +79,8 @@ impl Sync {
     pub(crate) async fn answer_again(&self, code: &LinkCode, answered: &mut Answered) -> Result<(), ClientError> {
         let until = Instant::now() + LINK_FINISH_WAIT * LINK_FINISH_TRIES_MAX;
         while Instant::now() < until {
-            match self.propose(code, &answered.offer, Some(answered.answer.clone())).await {
-                Ok((answer, consent)) => {
-                    (answered.answer, answered.consent) = (answer, consent);
-                    return Ok(());
-                }
+            match self.propose_again(code, answered).await {
+                Ok(()) => return Ok(()),
                 Err(ClientError::Device(DeviceError::Added)) => return Ok(()),
                 Err(ClientError::Device(DeviceError::NobodyWaits)) => tokio::time::sleep(LINK_FINISH_WAIT).await,
                 Err(error) => return Err(error),
@@ -80,47 +89,50 @@ impl Sync {
         Ok(())
     }
 
-    async fn propose(
-        &self,
-        code: &LinkCode,
-        offer: &LinkOffer,
-        before: Option<Answer>,
-    ) -> Result<(Answer, Bytes), ClientError> {
-        let (code_of, keys) = (code.clone(), offer.keys);
-        let answer = self.vault.call(move |vault| match &before {
-            None => vault.answer(&code_of, &keys),
-            Some(before) => vault.answer_again(&code_of, &keys, before),
-        });
-        let answer = answer.await?;
-        let request = Request::AnswerLink { link: code.id(), payload: answer.sealed.clone() };
-        match self.link.request_within(&request, LINK_ANSWER_TIMEOUT).await {
-            Ok(Response::LinkCountersigned { payload }) => Ok((answer, payload)),
-            Ok(_) => Err(ClientError::Mismatched),
-            Err(error) => Err(nobody_waits(error)),
-        }
+    /// Answers with an entry that follows the log as it is now; the digits stay.
+    async fn propose_again(&self, code: &LinkCode, answered: &mut Answered) -> Result<(), ClientError> {
+        let (code_of, before) = (code.clone(), answered.answer.clone());
+        let answer = self.vault.call(move |vault| vault.answer_again(&code_of, &before)).await?;
+        answered.agreed = self.propose(code, &answer).await?;
+        answered.answer = answer;
+        Ok(())
     }
 
-    /// Hands over to the new device what it needs. It may be connecting again just now; and without what it is handed it
-    /// believes the server's first word, which is not worth failing for.
+    async fn propose(&self, code: &LinkCode, answer: &Answer) -> Result<Agreed, ClientError> {
+        let request = Request::AnswerLink { link: code.id(), payload: answer.sealed.clone() };
+        let consent = match self.link.request_within(&request, LINK_ANSWER_TIMEOUT).await {
+            Ok(Response::LinkCountersigned { payload }) => payload,
+            Ok(_) => return Err(ClientError::Mismatched),
+            Err(error) => return Err(nobody_waits(error)),
+        };
+        let (code_of, answer) = (code.clone(), answer.clone());
+        self.vault.call(move |vault| vault.agreed(&code_of, &answer, &consent)).await
+    }
+
+    /// Hands over to the new device what it needs, and says whether the server has taken it. The device may be connecting
+    /// again just now; and without what it is handed it believes the server's first word, which is not worth failing for.
     pub(crate) async fn finish_link(
         &self,
         code: &LinkCode,
         answered: &Answered,
         name: &str,
-    ) -> Result<(), ClientError> {
-        let device = answered.offer.keys.device();
+    ) -> Result<bool, ClientError> {
+        let device = answered.device();
         let (code_of, answer, name) = (code.clone(), answered.answer.clone(), name.to_owned());
         let payload = self.vault.call(move |vault| vault.bundle(&code_of, &answer, (device, name.as_str()))).await?;
         let finish = Request::FinishLink { link: code.id(), payload };
         for _ in 0..LINK_FINISH_TRIES_MAX {
             match self.link.request(&finish).await {
-                Ok(Response::LinkFinished) => return Ok(()),
+                Ok(Response::LinkFinished) => return Ok(true),
                 Ok(_) => return Err(ClientError::Mismatched),
-                Err(LinkError::Refused(_)) => tokio::time::sleep(LINK_FINISH_WAIT).await,
+                Err(LinkError::Refused(refusal)) => {
+                    tracing::info!(%refusal, "the new device is not handed what it needs yet");
+                    tokio::time::sleep(LINK_FINISH_WAIT).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Has the log revoke a device. From that moment on it is cut off, and it is to be removed from conversations.

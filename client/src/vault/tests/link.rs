@@ -1,9 +1,15 @@
 //! A device before its account has it, what it is told when it comes in, and what it then believes.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use gureum_proto::limits::LINK_APPROVALS_PER_OFFER_MAX;
 use gureum_proto::{
-    DeliveryFrame, EnvelopeBody, Link, LinkBundle, LinkConsent, LinkProposal, LogHead, MessageId, SharedEnvelope,
+    CheckChain, DeliveryFrame, DeviceKeys, EnvelopeBody, LinkBundle, LinkCode, LinkConsent, LinkOffer, LinkProposal,
+    LogHead, MessageId, SharedEnvelope, countersign,
 };
+use openmls_rust_crypto::RustCrypto;
 
 use super::groups::three;
 use super::relay::profile;
@@ -14,19 +20,22 @@ fn draft(home: &Path) -> Draft {
     Draft::begin(system_clock(), home, &KeySource::File, &profile()).unwrap()
 }
 
+/// What a device says that shows a code.
+fn offered(draft: &Draft) -> LinkOffer {
+    open_offer(draft.code(), &draft.link().unwrap().offer).unwrap()
+}
+
 impl Person {
     fn answers(&mut self, draft: &Draft) -> Answer {
-        let Link { link, offer, .. } = draft.link().unwrap();
-        assert_eq!(link, draft.code().id());
-        let offer = open_offer(draft.code(), &offer).unwrap();
-        self.vault.answer(draft.code(), &offer.keys).unwrap()
+        assert_eq!(draft.link().unwrap().link, draft.code().id());
+        self.vault.answer(draft.code(), &offered(draft)).unwrap()
     }
 
     /// Has the account's log add a device that has consented.
     fn adds(&mut self, relay: &mut Relay, draft: &mut Draft, answer: &Answer) {
         let consent = draft.consent(&answer.sealed).unwrap();
-        let entry = self.vault.added(draft.code(), answer, &consent).unwrap();
-        relay.accounts.get_mut(&self.account).unwrap().log.push(entry);
+        let agreed = self.vault.agreed(draft.code(), answer, &consent.sealed).unwrap();
+        relay.accounts.get_mut(&self.account).unwrap().log.push(agreed.entry);
         self.learn(relay, self.account);
     }
 
@@ -66,8 +75,7 @@ fn a_draft_has_the_same_code_after_a_restart_and_is_no_account_yet() {
 
 /// Where a device that waits says that it is to be found, and what it says that it is called.
 fn says(draft: &Draft, person: &Person) -> (String, String) {
-    let offer = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap();
-    (draft.hello_claim(person.account).server_name, offer.device_name)
+    (draft.hello_claim(person.account).server_name, offered(draft).device_name)
 }
 
 #[test]
@@ -123,11 +131,10 @@ fn a_log_that_has_grown_meanwhile_is_answered_for_again() {
     let before = draft.joining().unwrap().clone();
     let _other = Person::link(&mut relay, &a);
     a.learn(&relay, a.account);
-    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
     let anew = a.answers(&draft);
     draft.consent(&anew.sealed).unwrap();
     assert!(!draft.joining().unwrap().continues(&before), "another approval has other digits");
-    let answer = a.vault.answer_again(draft.code(), &keys, &early).unwrap();
+    let answer = a.vault.answer_again(draft.code(), &early).unwrap();
     draft.consent(&answer.sealed).unwrap();
     assert!(draft.joining().unwrap().continues(&before));
     a.adds(&mut relay, &mut draft, &answer);
@@ -159,8 +166,7 @@ fn an_answer_that_is_for_another_device_is_refused() {
     let [mut one, other] = [draft(homes[0].path()), draft(homes[1].path())];
     let elsewhere = a.answers(&other);
     assert!(matches!(one.consent(&elsewhere.sealed), Err(DeviceError::Answer(_))), "it is sealed for the other");
-    let keys = open_offer(other.code(), &other.link().unwrap().offer).unwrap().keys;
-    let swapped = a.vault.answer(one.code(), &keys).unwrap();
+    let swapped = a.vault.answer(one.code(), &offered(&other)).unwrap();
     assert!(matches!(one.consent(&swapped.sealed), Err(DeviceError::Answer(_))), "it adds the other's keys");
     assert!(one.joining().is_none());
 }
@@ -172,11 +178,10 @@ fn who_has_seen_the_code_cannot_consent_in_the_place_of_the_device() {
     let mut a = Person::register(&mut relay, "alice");
     let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [shown, theirs] = [draft(homes[0].path()), draft(homes[1].path())];
-    let keys = open_offer(theirs.code(), &theirs.link().unwrap().offer).unwrap().keys;
     let code = shown.code();
-    let answer = a.vault.answer(code, &keys).unwrap();
+    let answer = a.vault.answer(code, &offered(&theirs)).unwrap();
     // They know the code and can guess the entry, but not the key that only the code's owner can read.
-    let consent = LinkConsent { countersignature: [7; 64] };
+    let consent = LinkConsent { countersignature: [7; 64], opening: [0; 32] };
     let guessed = LinkProposal {
         account: a.account,
         handle: "alice".parse().unwrap(),
@@ -184,8 +189,84 @@ fn who_has_seen_the_code_cannot_consent_in_the_place_of_the_device() {
         bundle_key: Zeroizing::new([0; 32]),
     };
     let forged = seal::seal(&guessed.consent_key(code), code.id(), &consent.encode()).unwrap();
-    let refused = a.vault.added(code, &answer, &forged).map(drop);
+    let refused = a.vault.agreed(code, &answer, &forged).map(drop);
     assert!(matches!(refused, Err(DeviceError::Consent)), "{refused:?}");
+}
+
+#[test]
+fn both_devices_make_the_same_digits_and_each_approval_has_its_own() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let (code, sealed_offer) = (draft.code().clone(), draft.link().unwrap().offer);
+    let offer = open_offer(&code, &sealed_offer).unwrap();
+    let first = a.vault.answer(&code, &offer).unwrap();
+    let again = a.vault.answer_again(&code, &first).unwrap();
+    let anew = a.vault.answer(&code, &offer).unwrap();
+    let [first, again, anew] = [first, again, anew].map(|answer| {
+        let consent = draft.consent(&answer.sealed).unwrap();
+        let agreed = a.vault.agreed(&code, &answer, &consent.sealed).unwrap();
+        let digits = answer.digits(&code, &sealed_offer, &agreed);
+        assert_eq!(consent.digits(&code, &sealed_offer), digits);
+        digits
+    });
+    assert_eq!(again, first, "the log may grow while a person compares");
+    assert_ne!(anew, first);
+}
+
+/// Somebody shows a code of their own in the place of another, reads the answer, and has as many consents as they like.
+#[test]
+fn who_shows_a_code_is_bound_to_the_digits_before_the_answer_comes() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let crypto = RustCrypto::default();
+    let key = seal::SealKey::from_seed(&crypto, &[1; 32]).unwrap();
+    let code = LinkCode::new(key.public, [2; 16]);
+    let [proof, mls] = [3, 4].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+    let keys = DeviceKeys::new(proof.verifying_key().as_bytes(), mls.verifying_key().as_bytes()).unwrap();
+    let chain = CheckChain::from_seed([5; 32]);
+    let (device_name, commitment) = ("tablet".to_owned(), chain.commitment(0));
+    let answer = a.vault.answer(&code, &LinkOffer { keys, device_name, wants_history: false, commitment }).unwrap();
+    let opened = key.open(&crypto, &code.answer_info(), &answer.sealed).unwrap();
+    let proposal = LinkProposal::decode(&opened).unwrap();
+    let mut consents = |opening: [u8; 32], countersignature: [u8; 64]| {
+        let consent = LinkConsent { countersignature, opening };
+        let sealed = seal::seal(&proposal.consent_key(&code), code.id(), &consent.encode()).unwrap();
+        a.vault.agreed(&code, &answer, &sealed).map(drop)
+    };
+    let signed = countersign(&proposal.entry, &proof);
+    let other = CheckChain::from_seed([6; 32]).opening(1).unwrap();
+    for opening in [other, commitment, [0; 32]] {
+        let refused = consents(opening, signed);
+        assert!(matches!(refused, Err(DeviceError::Consent)), "{refused:?}");
+    }
+    let refused = consents(chain.opening(1).unwrap(), countersign(&proposal.entry, &mls));
+    assert!(matches!(refused, Err(DeviceError::Consent)), "the countersignature counts as well: {refused:?}");
+    consents(chain.opening(1).unwrap(), signed).unwrap();
+}
+
+#[test]
+fn a_device_tells_no_opening_twice_and_few_for_one_offer() {
+    let mut relay = Relay::default();
+    let mut a = Person::register(&mut relay, "alice");
+    let home = tempfile::tempdir().unwrap();
+    let mut waiting = draft(home.path());
+    let mut told = BTreeSet::new();
+    let mut answered = |waiting: &mut Draft| {
+        let answer = a.answers(waiting);
+        let consent = waiting.consent(&answer.sealed)?;
+        let agreed = a.vault.agreed(waiting.code(), &answer, &consent.sealed)?;
+        assert!(told.insert(agreed.opening), "it was told before");
+        Ok::<_, DeviceError>(())
+    };
+    for _ in 0..LINK_APPROVALS_PER_OFFER_MAX {
+        answered(&mut waiting).unwrap();
+    }
+    let refused = answered(&mut waiting);
+    assert!(matches!(refused, Err(DeviceError::TooOften)), "{refused:?}");
+    drop(waiting);
+    answered(&mut draft(home.path())).unwrap();
 }
 
 #[test]
@@ -194,13 +275,13 @@ fn a_device_is_added_once_and_does_not_come_back() {
     let mut a = Person::register(&mut relay, "alice");
     let home = tempfile::tempdir().unwrap();
     let mut draft = draft(home.path());
-    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
+    let offer = offered(&draft);
     let answer = a.answers(&draft);
     a.adds(&mut relay, &mut draft, &answer);
-    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Added)));
-    a.revoke(&mut relay, keys.device());
-    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Revoked)));
-    assert!(matches!(a.vault.revocation(keys.device()), Ok(None)), "it is revoked");
+    assert!(matches!(a.vault.answer(draft.code(), &offer), Err(DeviceError::Added)));
+    a.revoke(&mut relay, offer.keys.device());
+    assert!(matches!(a.vault.answer(draft.code(), &offer), Err(DeviceError::Revoked)));
+    assert!(matches!(a.vault.revocation(offer.keys.device()), Ok(None)), "it is revoked");
     assert!(matches!(a.vault.revocation(a.device), Err(DeviceError::Last)));
 }
 
@@ -214,8 +295,7 @@ fn an_account_has_ten_devices_at_most() {
     a.learn(&relay, a.account);
     let home = tempfile::tempdir().unwrap();
     let draft = draft(home.path());
-    let keys = open_offer(draft.code(), &draft.link().unwrap().offer).unwrap().keys;
-    assert!(matches!(a.vault.answer(draft.code(), &keys), Err(DeviceError::Full)));
+    assert!(matches!(a.vault.answer(draft.code(), &offered(&draft)), Err(DeviceError::Full)));
 }
 
 #[test]

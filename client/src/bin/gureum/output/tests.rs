@@ -315,6 +315,13 @@ fn a_device_that_is_to_get_the_history_is_named_with_that() {
 }
 
 #[test]
+fn a_device_to_which_nothing_was_handed_over_is_named() {
+    let line = Line::NotHandedOver { device: "0a".repeat(16) };
+    let told = format!(r#"{{"event":"not_handed_over","device":"{}"}}"#, "0a".repeat(16));
+    assert_eq!(serde_json::to_string(&line).unwrap(), told);
+}
+
+#[test]
 fn who_does_not_exist_any_more_is_named_with_what_an_admin_can_do() {
     let gone = |is_admin| Event::AccountsGone {
         conversation: ConversationId::from_bytes([1; 16]),
