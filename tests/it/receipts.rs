@@ -81,9 +81,13 @@ fn what_a_chat_shows_is_read() {
     let _ = at_alice.interrupt();
     // Where she talks to him the receipts are shown, too.
     let mut at_alice = alice.chat(&bob);
-    let meanwhile = alice.send(&bob, "meanwhile");
-    let shown = wait_for_receipt(&mut at_alice, "read", &meanwhile["message_id"]);
-    assert_eq!(shown["by"], "bob");
+    at_alice.type_line("meanwhile");
+    let shown = at_alice.wait_for("read", |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == "receipt" && event["kind"] == "read").then_some(event)
+    });
+    let meanwhile = alice.history().into_iter().find(|event| event["text"] == "meanwhile").unwrap();
+    assert_eq!((&shown["by"], &shown["message_id"]), (&"bob".into(), &meanwhile["message_id"]));
     for chat in [&mut chat, &mut at_alice] {
         chat.end_input();
         assert!(chat.wait(SOON).success());

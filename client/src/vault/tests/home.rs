@@ -113,7 +113,7 @@ fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
     vault
         .connection
         .execute_batch(
-            r#"DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
+            r#"DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms; ALTER TABLE draft DROP COLUMN approvals;
              CREATE TABLE log_pin (account BLOB PRIMARY KEY, length INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
              INSERT INTO log_pin VALUES (zeroblob(16), 3, zeroblob(32));
              INSERT INTO handed_over (transfer, device, heard_ms) VALUES (zeroblob(16), zeroblob(16), 1);
