@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use gureum_fuzz::decode;
 use gureum_proto::{
     AddDraft, ClientFrame, CommitAttachment, DeliveryFrame, DeviceLog, GroupState, LeafIdentity, LinkBundle, LinkCode,
-    LinkConsent, LinkOffer, LinkProposal, Request, Response, ServerFrame, ServerUrl, Typing, put_ack, put_link,
-    put_link_reply, put_recover, put_register, put_send,
+    LinkConsent, LinkOffer, LinkProposal, PushTarget, Request, Response, ServerFrame, ServerUrl, Typing, put_ack,
+    put_link, put_link_reply, put_recover, put_register, put_request_code, put_send,
 };
 use gureum_wire::{Frame, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -72,6 +72,10 @@ fn client(frame: &ClientFrame) {
             let written = one(|out| put_recover(recover, out));
             assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Recover(again)) if again == *recover));
         }
+        ClientFrame::RequestCode(phone) => {
+            let written = one(|out| put_request_code(phone, out));
+            assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::RequestCode(again)) if again == *phone));
+        }
         ClientFrame::Send(send) => {
             let written = one(|out| put_send(send, out));
             assert!(matches!(ClientFrame::decode(written), Ok(ClientFrame::Send(again)) if again == *send));
@@ -101,6 +105,10 @@ fn others(bytes: &[u8]) {
     }
     if let Ok(typing) = Typing::decode(Bytes::copy_from_slice(bytes)) {
         assert_eq!(Typing::decode(typing.encode()), Ok(typing));
+    }
+    if let Ok(target) = PushTarget::decode(bytes) {
+        assert_eq!(target.check(), Ok(()));
+        assert_eq!(PushTarget::decode(&target.encode()), Ok(target));
     }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(url) = text.parse::<ServerUrl>() {

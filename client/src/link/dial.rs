@@ -269,9 +269,11 @@ fn unexpected(frame: &ServerFrame) -> LinkError {
         ServerFrame::LinkAnswer(_) => "LinkAnswer",
         ServerFrame::Linked(_) => "Linked",
         ServerFrame::Recovering(_) => "Recovering",
+        ServerFrame::CodeSent(_) => "CodeSent",
         ServerFrame::Refused(_) => "Refused",
         ServerFrame::Drain { .. } => "Drain",
         ServerFrame::Notice(_) => "Notice",
+        ServerFrame::PhoneNotice(_) => "PhoneNotice",
     };
     LinkError::Malformed(format!("{name} out of turn"))
 }

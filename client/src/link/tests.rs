@@ -123,6 +123,7 @@ fn claim(subscribe: bool) -> HelloClaim {
         epochs_digest: None,
         log_entries: 1,
         life: None,
+        push_digest: None,
     }
 }
 
@@ -158,7 +159,8 @@ async fn registers_after_a_refusal_and_proves_itself_on_the_same_connection() {
         peer.connection.closed().await;
     });
     let mut unproven = connect(server).await.unwrap();
-    let register = Register { token: Bytes::new(), handle: "al".into(), root_entry: Bytes::from_static(b"root") };
+    let register =
+        Register { token: Bytes::new(), handle: "al".into(), root_entry: Bytes::from_static(b"root"), phone: None };
     let refused = unproven.register(&register).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::HandleTaken));
     assert_eq!(unproven.register(&register).await.unwrap().account, ACCOUNT);
