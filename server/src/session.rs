@@ -215,6 +215,15 @@ struct Active {
     sends_in_flight: u32,
 }
 
+impl Recovery {
+    fn into_frame(self) -> ServerFrame {
+        match self {
+            Self::Known(recovering) => ServerFrame::Recovering(recovering),
+            Self::Done(registered) => ServerFrame::Registered(registered),
+        }
+    }
+}
+
 impl Session {
     /// A session of a connection that was accepted at `now_ms`.
     #[must_use]
@@ -267,13 +276,19 @@ impl Session {
             Input::Broken(error) => self.close(broken(&error), error.to_string()),
             Input::Facts { facts, exporter } => self.on_facts(facts.as_deref(), &exporter, now_ms),
             Input::LookUpFailed | Input::ReadFailed => self.close(Code::Unavailable, String::new()),
-            Input::Registered(result) => self.on_registered(result),
-            Input::LinkRefused(refusal) => self.on_link_refused(refusal),
+            Input::Registered(result) => {
+                self.answer(matches!(self.phase, Phase::Registering), result.map(ServerFrame::Registered));
+            }
+            Input::LinkRefused(refusal) => self.answer(matches!(self.phase, Phase::Linking(_)), Err(refusal)),
             Input::LinkAnswered(payload) => self.on_link_answered(payload),
             Input::LinkLogged => self.on_link_logged(now_ms),
             Input::LinkFinished(payload) => self.on_linked(payload, now_ms),
-            Input::Recovered(result) => self.on_recovered(result),
-            Input::CodeSent(result) => self.on_code_sent(result),
+            Input::Recovered(result) => {
+                self.answer(matches!(self.phase, Phase::Recovering), result.map(Recovery::into_frame));
+            }
+            Input::CodeSent(result) => {
+                self.answer(matches!(self.phase, Phase::Coding), result.map(ServerFrame::CodeSent));
+            }
             Input::Answered(answers) => self.on_answers(answers),
             Input::Woken => self.on_subscription(Subscription::woken),
             Input::Page(page) => self.on_page(page),
@@ -406,21 +421,11 @@ impl Session {
         self.phase = Phase::Ready(Active { authority, subscription, sends_in_flight: 0 });
     }
 
-    fn on_registered(&mut self, result: Result<Registered, Refusal>) {
-        if matches!(self.phase, Phase::Registering) {
+    /// Tells the answer to a frame that is no proof, if it is waited for; then another frame may come.
+    fn answer(&mut self, is_awaited: bool, result: Result<ServerFrame, Refusal>) {
+        if is_awaited {
             self.phase = Phase::New;
-            let answer = match result {
-                Ok(registered) => ServerFrame::Registered(registered),
-                Err(refusal) => ServerFrame::Refused(refusal),
-            };
-            self.actions.push_back(Action::Say(answer));
-        }
-    }
-
-    fn on_link_refused(&mut self, refusal: Refusal) {
-        if matches!(self.phase, Phase::Linking(_)) {
-            self.phase = Phase::New;
-            self.actions.push_back(Action::Say(ServerFrame::Refused(refusal)));
+            self.actions.push_back(Action::Say(result.unwrap_or_else(ServerFrame::Refused)));
         }
     }
 
@@ -445,29 +450,6 @@ impl Session {
             self.phase = Phase::New;
             self.proof_deadline_ms = now_ms.saturating_add(self.config.proof_timeout_ms);
             self.actions.push_back(Action::Say(ServerFrame::Linked(payload)));
-        }
-    }
-
-    fn on_recovered(&mut self, result: Result<Recovery, Refusal>) {
-        if matches!(self.phase, Phase::Recovering) {
-            self.phase = Phase::New;
-            let answer = match result {
-                Ok(Recovery::Known(recovering)) => ServerFrame::Recovering(recovering),
-                Ok(Recovery::Done(registered)) => ServerFrame::Registered(registered),
-                Err(refusal) => ServerFrame::Refused(refusal),
-            };
-            self.actions.push_back(Action::Say(answer));
-        }
-    }
-
-    fn on_code_sent(&mut self, result: Result<CodeSent, Refusal>) {
-        if matches!(self.phase, Phase::Coding) {
-            self.phase = Phase::New;
-            let answer = match result {
-                Ok(sent) => ServerFrame::CodeSent(sent),
-                Err(refusal) => ServerFrame::Refused(refusal),
-            };
-            self.actions.push_back(Action::Say(answer));
         }
     }
 
