@@ -72,7 +72,7 @@ async fn read_session(
                 }
                 ServerFrame::PhoneNotice(notice) => {
                     flush(&mut results, &events).await;
-                    let _ = events.send(LinkEvent::Phone(notice)).await;
+                    let _ = events.send(LinkEvent::Phone(bounds::phone(notice)?)).await;
                 }
                 ServerFrame::Refused(refusal) => return Err(LinkError::Refused(refusal)),
                 ServerFrame::Ready(_)

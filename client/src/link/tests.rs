@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, PhoneNotice, Position, Ready, Refusal,
-    Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing,
+    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, PhoneNotice, Position, Ready,
+    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing,
     exporter_context,
 };
 use gureum_wire::Decoder;
