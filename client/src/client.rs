@@ -113,7 +113,7 @@ impl Client {
         let (mut vault, draft) = ground.work.run(create).await??;
         if draft.handle.is_none() {
             let token = invite.token.map_or_else(Bytes::new, Bytes::from);
-            let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry };
+            let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry, phone: None };
             let registered = unproven.register(&register).await?;
             let complete = move || vault.registered(&handle, registered).map(|_| vault);
             vault = ground.work.run(complete).await??;

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gureum_proto::{Code, DeliveryFrame, FrameContentError, Notice, Position, Request, Response, Send, Sent, Typing};
+use gureum_proto::{
+    Code, DeliveryFrame, FrameContentError, Notice, PhoneNotice, Position, Request, Response, Send, Sent, Typing,
+};
 use gureum_wire::{Decoder, Frame};
 use quinn::{Connection, Endpoint, RecvStream, VarInt};
 use tokio::sync::mpsc;
@@ -51,6 +53,8 @@ pub enum LinkEvent {
     },
     /// Others have claimed KeyPackages of this device.
     Notice(Notice),
+    /// The account's phone number has moved, or somebody has tried.
+    Phone(PhoneNotice),
     /// Somebody types. Only of a link that subscribes, and one that finds no room is dropped.
     Typing(Typing),
     /// The connection is gone; nothing follows.

@@ -40,8 +40,8 @@ fuzz_target!(|parts: Vec<Part>| {
     for part in parts.into_iter().take(FRAMES_MAX) {
         if let Some(count) = part.ignorable {
             let count = count % 64;
-            // From 0x1001 on: 0x1000 is known.
-            out.extend_from_slice(&[0x50, count + 1, count]);
+            // From 0x1002 on: those before are known.
+            out.extend_from_slice(&[0x50, count + 2, count]);
             out.extend_from_slice(&[count; 64][..usize::from(count)]);
         }
         let kind = FrameKind::ALL[usize::from(part.kind) % FrameKind::ALL.len()];

@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_fuzz::decode;
 use gureum_proto::{
-    AccountId, Code, ConversationId, DeviceId, Hello, HelloClaim, Life, LifeToken, Link, LinkId, LogHead, Notice,
-    Position, Recover, Recovering, Refusal, Register, Registered, Send, Sent, put_ack, put_hello, put_link,
-    put_link_reply, put_recover, put_register, put_send,
+    AccountId, Code, CodeSent, ConversationId, DeviceId, Hello, HelloClaim, Life, LifeToken, Link, LinkId, LogHead,
+    Notice, Phone, PhoneNotice, Position, PushDigest, Recover, Recovering, Refusal, Register, Registered, Send, Sent,
+    put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_request_code, put_send,
 };
 use gureum_server::session::{Action, DeviceFacts, Input, Item, Page, Recovery, Session, SessionConfig};
 use gureum_server::store::record::LifeRecord;
@@ -43,10 +43,10 @@ fuzz_target!(|input: &[u8]| {
     for _ in 0..STEPS_MAX {
         let [what, how, after @ ..] = rest else { break };
         rest = after;
-        let input = match what % 28 {
+        let input = match what % 31 {
             // The connection's shell leaves frames where they are meanwhile.
-            0..=4 | 18..=20 if !session.session.accepts_frames() => continue,
-            number @ (0..=4 | 18..=20) => Input::Frame(frame(number, *how, &mut rest)),
+            0..=4 | 18..=20 | 28 if !session.session.accepts_frames() => continue,
+            number @ (0..=4 | 18..=20 | 28) => Input::Frame(frame(number, *how, &mut rest)),
             number => match other(number, *how, &session, &mut now_ms) {
                 Some(input) => input,
                 None => continue,
@@ -61,7 +61,8 @@ fn frame(what: u8, how: u8, rest: &mut &[u8]) -> Frame {
         0 => one(|out| put_hello(&hello(how), out)),
         1 => {
             let root_entry = Bytes::from_static(b"root");
-            one(|out| put_register(&Register { token: Bytes::new(), handle: "alice".into(), root_entry }, out))
+            let register = Register { token: Bytes::new(), handle: "alice".into(), root_entry, phone: None };
+            one(|out| put_register(&register, out))
         }
         2 => {
             let (conversation, ciphertext) = (ConversationId::from_bytes([8; 16]), Bytes::from_static(b"sealed"));
@@ -78,6 +79,7 @@ fn frame(what: u8, how: u8, rest: &mut &[u8]) -> Frame {
             let entry = (how & 1 == 1).then(|| Bytes::from_static(b"entry"));
             one(|out| put_recover(&Recover { recovery_key: [9; 32], entry }, out))
         }
+        28 => one(|out| put_request_code(&phone(), out)),
         _ => {
             let kind = FrameKind::ALL[usize::from(how) % FrameKind::ALL.len()];
             let (payload, after) = rest.split_at(usize::from(how >> 4).min(rest.len()));
@@ -100,6 +102,7 @@ fn hello(how: u8) -> Bytes {
             let [token, next] = [how >> 3, (how >> 3) + 1].map(|byte| LifeToken::from_bytes([byte; 16]));
             Life { generation: u64::from(how >> 5), token, next }
         }),
+        push_digest: (how & 0x20 != 0).then(|| PushDigest::from_bytes([how; 16])),
     };
     Hello::sign(&claim, &KEYS[usize::from(how & 1)], &EXPORTER)
 }
@@ -121,6 +124,8 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
                 key_packages_left: 0,
                 last_resort_used: false,
                 epochs_digest: [0; 32],
+                push_digest: (how & 0x20 != 0).then(|| PushDigest::from_bytes([how; 16])),
+                phone: PhoneNotice::default(),
             };
             let exporter = if how & 4 == 0 { EXPORTER } else { [7; 32] };
             Input::Facts { facts: (how & 1 == 0).then(|| Box::new(facts)), exporter }
@@ -147,12 +152,21 @@ fn other(what: u8, how: u8, session: &Watched, now_ms: &mut u64) -> Option<Input
         25 => Input::Recovered(recovered(how)),
         26 => Input::Noticed(Notice { key_packages_left: u32::from(how), last_resort_used: how & 1 != 0 }),
         27 => Input::Copied,
+        29 => Input::CodeSent(match how & 1 {
+            0 => Ok(CodeSent { expires_ms: 300_000, again_after_ms: 60_000, phone: phone() }),
+            _ => Err(Refusal::new(Code::PhoneInvalid)),
+        }),
+        30 => Input::Phone(PhoneNotice { moved_ms: u64::from(how), tried_ms: u64::from(how >> 1) }),
         _ => {
             // Up to seconds, or minutes: a device waits for long to be linked.
             *now_ms += if how < 192 { u64::from(how) * 20 } else { u64::from(how) * 3_000 };
             Input::Tick
         }
     })
+}
+
+fn phone() -> Phone {
+    "+82 10-1234-5678".parse().expect("it is a phone number")
 }
 
 fn registered() -> Registered {

@@ -114,6 +114,16 @@ codes! {
     LogInvalid = 52, Client, "the device log entry does not follow from the log";
     /// No account here has this recovery key.
     RecoveryUnknown = 53, Client, "no account of this server has this recovery key";
+    /// The code is not the one that was sent to the number, or is none any more.
+    CodeInvalid = 54, Client, "the code is wrong or has expired; ask for a new one";
+    /// The phone number is none, or none that is sent codes.
+    PhoneInvalid = 55, Client, "this is no phone number that can get a code; write it with + and the country code";
+    /// The account that has the number has locked it.
+    PhoneLocked = 56, World, "the number has a registration lock; give its PIN or wait";
+    /// Accounts are made for phone numbers alone.
+    PhoneRequired = 57, Client, "registering here needs a phone number";
+    /// Nothing is done with phone numbers.
+    PhoneUnavailable = 58, Client, "this server sends no codes";
 
     /// What was asked for is not here.
     NotFound = 64, Client, "not found";
@@ -139,6 +149,10 @@ codes! {
     LinkGone = 74, World, "no device waits to be linked with this code; show a new one";
     /// The account was deleted.
     AccountGone = 75, Client, "the account does not exist any more";
+    /// The operator has not set the push service up.
+    PushUnavailable = 76, Client, "this server does not use that push service";
+    /// The address, or a key in it, cannot be used.
+    PushTargetInvalid = 77, Client, "the push target is not valid";
 }
 
 #[cfg(test)]

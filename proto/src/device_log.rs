@@ -10,6 +10,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use prost::Message;
 
 use crate::convert::{PayloadError, fixed, id, raw, schema};
+use crate::ids::first_half;
 use crate::limits::{DEVICES_MAX, LOG_ENTRIES_MAX, LOG_ENTRY_BYTES_MAX};
 use crate::{AccountId, DeviceId};
 pub use draft::{AddDraft, countersign, draft_add, finish_entry};
@@ -449,12 +450,6 @@ fn entry_hash(body: &[u8]) -> [u8; 32] {
 
 fn labelled(context: &str, bytes: &[u8]) -> blake3::Hash {
     blake3::Hasher::new_derive_key(context).update(bytes).finalize()
-}
-
-fn first_half(hash: &blake3::Hash) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(hash.as_bytes().split_at(16).0);
-    half
 }
 
 #[cfg(test)]

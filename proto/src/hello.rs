@@ -6,7 +6,8 @@ use prost::Message;
 
 use crate::convert::{PayloadError, fixed, id, raw, schema};
 use crate::limits::{HELLO_CLAIM_BYTES_MAX, SERVER_NAME_BYTES_MAX};
-use crate::{AccountId, DeviceId, LifeToken};
+use crate::push::read_digest;
+use crate::{AccountId, DeviceId, LifeToken, PushDigest};
 
 /// The protocol version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -38,6 +39,8 @@ pub struct HelloClaim {
     pub log_entries: u64,
     /// Where in its life the device's state stands; `None`: do not compare.
     pub life: Option<Life>,
+    /// The push target that the device wants the server to have; `None`: none.
+    pub push_digest: Option<PushDigest>,
 }
 
 /// A place in a device's life: each of its connections gives it a token for the next one, so that of two copies of
@@ -100,6 +103,7 @@ impl Hello {
             life: claim.life.map_or(0, |life| life.generation),
             life_token: claim.life.map_or_else(Bytes::new, |life| raw(life.token)),
             life_next: claim.life.map_or_else(Bytes::new, |life| raw(life.next)),
+            push_digest: claim.push_digest.map_or_else(Bytes::new, raw),
         }
         .encode_to_vec();
         let signature = key.sign(&signed_bytes(&claim_bytes, exporter));
@@ -147,6 +151,7 @@ impl Hello {
                 epochs_digest,
                 log_entries: claim.log_entries,
                 life,
+                push_digest: read_digest(&claim.push_digest)?,
             },
             is_of_our_version: claim.version == PROTOCOL_VERSION && claim.alpn == ALPN,
             claim_bytes: hello.claim,
@@ -212,6 +217,7 @@ mod tests {
                 token: LifeToken::from_bytes([8; 16]),
                 next: LifeToken::from_bytes([9; 16]),
             }),
+            push_digest: Some(PushDigest::from_bytes([10; 16])),
         }
     }
 

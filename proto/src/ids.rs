@@ -110,6 +110,18 @@ id! {
     LifeToken
 }
 
+id! {
+    /// The digest of a push target, by which a device and its server see that they mean the same one.
+    PushDigest
+}
+
+/// The first half of a hash: how ids follow from what they are of.
+pub(crate) fn first_half(hash: &blake3::Hash) -> [u8; ID_BYTES] {
+    let mut half = [0; ID_BYTES];
+    half.copy_from_slice(hash.as_bytes().split_at(ID_BYTES).0);
+    half
+}
+
 impl MessageId {
     /// The UUIDv7 of a time and 74 bits of entropy or counter (the low 74 bits of `tail`).
     #[must_use]

@@ -18,6 +18,8 @@ mod leave;
 pub mod limits;
 mod link;
 pub mod membership;
+mod phone;
+mod push;
 mod request;
 mod session;
 mod url;
@@ -38,12 +40,18 @@ pub use hello::{
     ALPN, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Life, PROTOCOL_VERSION, Position, ProofError,
     exporter_context,
 };
-pub use ids::{AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId};
+pub use ids::{
+    AccountId, ConversationId, DeviceId, ID_BYTES, IdError, InviteId, LifeToken, LinkId, MessageId, PushDigest,
+};
 pub use leave::{CommitAttachment, Leave, SignedLeave};
 pub use link::{CheckChain, LinkBundle, LinkCode, LinkCodeError, LinkConsent, LinkContact, LinkOffer, LinkProposal};
+pub use phone::{
+    CodeSent, LockSecret, Otp, OtpError, Phone, PhoneChange, PhoneError, PhoneNotice, PhoneProof, put_request_code,
+};
+pub use push::{PushAddress, PushOffer, PushService, PushTarget, PushTargetError};
 pub use request::{
     AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, DeviceKeyPackage, DeviceState,
-    FindBy, Group, KeyPackages, MemberLog, Request, Response, SubmitCommit,
+    FindBy, Group, KeyPackages, MemberLog, Relation, Request, Response, SubmitCommit,
 };
 pub use session::{
     Accepted, ClientFrame, FrameContentError, Gone, Link, Notice, Ready, Recover, Recovering, Refusal, Register,

@@ -86,6 +86,22 @@ pub const LINK_CONVERSATIONS_MAX: usize = 5000;
 pub const DATAGRAM_BYTES_MAX: usize = 200;
 /// What a typing indicator seals: a nonce, one byte and a tag take 29.
 pub const TYPING_SEALED_BYTES_MAX: usize = 64;
+/// The address of a push resource (RFC 8030): browsers' and UnifiedPush distributors' take less than 512 bytes.
+pub const PUSH_ENDPOINT_BYTES_MAX: usize = 2 * 1024;
+/// An FCM registration token (about 160 bytes; Google promises no length).
+pub const PUSH_TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// The shortest APNs device token.
+pub const APNS_TOKEN_BYTES_MIN: usize = 8;
+/// The longest APNs device token (32 bytes; Apple says that this may change, up to 100).
+pub const APNS_TOKEN_BYTES_MAX: usize = 100;
+/// A phone number as a person writes it: E.164 has at most 15 digits, the rest is for what stands between them.
+pub const PHONE_BYTES_MAX: usize = 32;
+/// What follows the + of a phone number, at least.
+pub const PHONE_REST_BYTES_MIN: usize = 4;
+/// The digits of a code that proves a phone number.
+pub const CODE_DIGITS: usize = 6;
+/// Accounts in one page of relations.
+pub const RELATIONS_PAGE: usize = 512;
 /// The signed part of a Hello.
 pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
 
@@ -104,7 +120,18 @@ const _: () = assert!(
     CLAIM_PAGE_BYTES + DEVICES_MAX * KEY_PACKAGE_BYTES_MAX + CLAIM_ACCOUNTS_MAX * (DEVICES_MAX * 64 + 32)
         <= FrameKind::Response.payload_bytes_max()
 );
-const _: () = assert!(LOG_ENTRY_BYTES_MAX + 1024 <= FrameKind::Register.payload_bytes_max());
+// Beside the entry: a token, a handle, a phone number with its code and its lock, and protobuf's own bytes.
+const _: () = assert!(
+    LOG_ENTRY_BYTES_MAX + TOKEN_BYTES_MAX + HANDLE_BYTES_MAX + PHONE_BYTES_MAX + CODE_DIGITS + 32 + 64
+        <= FrameKind::Register.payload_bytes_max()
+);
+const _: () = assert!(PHONE_BYTES_MAX + 8 <= FrameKind::RequestCode.payload_bytes_max());
+// Two lengths of time, and the number.
+const _: () = assert!(2 * 11 + PHONE_BYTES_MAX + 2 <= FrameKind::CodeSent.payload_bytes_max());
+const _: () = assert!(PUSH_TOKEN_BYTES_MAX + 64 <= FrameKind::Request.payload_bytes_max());
+const _: () = assert!(PUSH_ENDPOINT_BYTES_MAX + 65 + 16 + 64 <= FrameKind::Request.payload_bytes_max());
+// Each with its id, its relation and their tags and lengths.
+const _: () = assert!(RELATIONS_PAGE * 24 + 16 <= FrameKind::Response.payload_bytes_max());
 const _: () = assert!(LINK_OFFER_BYTES_MAX + 64 <= FrameKind::Link.payload_bytes_max());
 const _: () = assert!(LINK_ANSWER_BYTES_MAX + 64 <= FrameKind::LinkAnswer.payload_bytes_max());
 const _: () = assert!(LINK_REPLY_BYTES_MAX + 64 <= FrameKind::LinkReply.payload_bytes_max());

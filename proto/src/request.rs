@@ -4,19 +4,24 @@ mod accounts;
 mod conversations;
 mod key_packages;
 mod links;
+mod relations;
 
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{Frame, FrameKind};
 use prost::Message;
 
 use crate::convert::{PayloadError, filled, id, raw, schema};
+use crate::handle::Handle;
 use crate::limits::{LINK_OFFER_BYTES_MAX, LINK_REPLY_BYTES_MAX, LOG_ENTRY_BYTES_MAX};
+use crate::phone::{CodeSent, LockSecret, Phone, PhoneChange};
+use crate::push::{PushOffer, PushTarget};
 use crate::session::{FrameContentError, Refusal, put};
 use crate::{AccountId, ConversationId, LifeToken, LinkId, SignedLeave};
 pub use accounts::{AccountFound, FindBy, MemberLog};
 pub use conversations::{Commits, ConversationState, ConversationWith, CreateConversation, Group, SubmitCommit};
 pub use key_packages::{DeviceKeyPackage, KeyPackages};
 pub use links::DeviceState;
+pub use relations::Relation;
 
 /// What a proven device may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +115,44 @@ pub enum Request {
         /// The statement.
         leave: SignedLeave,
     },
+    /// Wakes this device there while it is away, and at no other target any more.
+    SetPushTarget(PushTarget),
+    /// Wakes this device no more.
+    RemovePushTarget,
+    /// Which push services the server uses, and what it has of this device.
+    ReadPush,
+    /// How the account takes a conversation.
+    SetConversation {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Whether what comes there wakes its devices; else it is a request.
+        accepted: bool,
+        /// What comes before that wakes nobody, in milliseconds since 1970; 0: not muted; `u64::MAX`: until unmuted.
+        muted_until_ms: u64,
+    },
+    /// How the account stands to another.
+    SetRelation {
+        /// The other.
+        account: AccountId,
+        /// How.
+        relation: Relation,
+    },
+    /// How the account stands to others, a page.
+    ReadRelations {
+        /// The last account of the page before.
+        after: Option<AccountId>,
+    },
+    /// Sends a code to a phone number.
+    RequestCode(Phone),
+    /// Changes what phone number the account has.
+    SetPhone(PhoneChange),
+    /// Puts a registration lock on the account's number, or takes it away.
+    SetLock(Option<LockSecret>),
+    /// Ends the account and everything that the server holds of it.
+    DeleteAccount {
+        /// The account's own, as confirmation.
+        handle: Handle,
+    },
 }
 
 /// The answer to a request.
@@ -186,6 +229,19 @@ pub enum Response {
     },
     /// The account has left.
     ConversationLeft,
+    /// What the server offers for push, and has of this device.
+    Push(PushOffer),
+    /// It is done, and there is nothing else to say.
+    Done,
+    /// A code is on its way.
+    CodeSent(CodeSent),
+    /// A page of relations.
+    Relations {
+        /// Ascending by account, none of them [`Relation::None`].
+        relations: Vec<(AccountId, Relation)>,
+        /// Whether another page follows.
+        more: bool,
+    },
 }
 
 impl Request {
@@ -231,6 +287,23 @@ impl Request {
                 let (conversation, leave) = (raw(conversation), Some(leave.write()));
                 Kind::LeaveConversation(schema::LeaveConversation { conversation, leave })
             }
+            Self::SetPushTarget(target) => Kind::SetPushTarget(schema::SetPushTarget { target: Some(target.write()) }),
+            Self::RemovePushTarget => Kind::RemovePushTarget(schema::RemovePushTarget {}),
+            Self::ReadPush => Kind::ReadPush(schema::ReadPush {}),
+            Self::SetConversation { conversation, accepted, muted_until_ms } => {
+                let (conversation, accepted, muted_until_ms) = (raw(conversation), *accepted, *muted_until_ms);
+                Kind::SetConversation(schema::SetConversation { conversation, accepted, muted_until_ms })
+            }
+            Self::SetRelation { account, relation } => {
+                Kind::SetRelation(schema::SetRelation { account: raw(account), relation: relation.write() })
+            }
+            Self::ReadRelations { after } => {
+                Kind::ReadRelations(schema::ReadRelations { after: after.map_or_else(Bytes::new, raw) })
+            }
+            Self::RequestCode(phone) => Kind::RequestCode(phone.write_request()),
+            Self::SetPhone(change) => Kind::SetPhone(change.write()),
+            Self::SetLock(lock) => Kind::SetLock(schema::SetLock { lock: LockSecret::write(lock.as_ref()) }),
+            Self::DeleteAccount { handle } => Kind::DeleteAccount(schema::DeleteAccount { handle: handle.to_string() }),
         };
         put(FrameKind::Request, &schema::Request { kind: Some(kind) }, out);
     }
@@ -277,6 +350,27 @@ impl Request {
                 conversation: id(&leave.conversation, "conversation")?,
                 leave: SignedLeave::read(leave.leave.ok_or(PayloadError::Missing("leave"))?)?,
             },
+            Kind::SetPushTarget(set) => {
+                Self::SetPushTarget(PushTarget::read(set.target.ok_or(PayloadError::Missing("push target"))?)?)
+            }
+            Kind::RemovePushTarget(_) => Self::RemovePushTarget,
+            Kind::ReadPush(_) => Self::ReadPush,
+            Kind::SetConversation(set) => Self::SetConversation {
+                conversation: id(&set.conversation, "conversation")?,
+                accepted: set.accepted,
+                muted_until_ms: set.muted_until_ms,
+            },
+            Kind::SetRelation(set) => {
+                Self::SetRelation { account: id(&set.account, "account")?, relation: Relation::read(set.relation)? }
+            }
+            Kind::ReadRelations(read) => Self::ReadRelations { after: after(&read.after, "account")? },
+            Kind::RequestCode(request) => Self::RequestCode(Phone::read(&request.phone)?),
+            Kind::SetPhone(set) => Self::SetPhone(PhoneChange::read(&set)?),
+            Kind::SetLock(set) => Self::SetLock(LockSecret::read(&set.lock)?),
+            Kind::DeleteAccount(delete) => {
+                let handle = delete.handle.parse().map_err(|_| PayloadError::Invalid("handle"))?;
+                Self::DeleteAccount { handle }
+            }
         })
     }
 }
@@ -315,6 +409,10 @@ impl Response {
             }
             Self::MemberLogs { logs, more } => Kind::MemberLogs(MemberLog::write_page(logs, *more)),
             Self::ConversationLeft => Kind::ConversationLeft(schema::ConversationLeft {}),
+            Self::Push(offer) => Kind::Push(offer.write()),
+            Self::Done => Kind::Done(schema::Done {}),
+            Self::CodeSent(sent) => Kind::CodeSent(sent.write()),
+            Self::Relations { relations, more } => Kind::Relations(Relation::write_page(relations, *more)),
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
     }
@@ -365,6 +463,13 @@ impl Response {
                 Self::MemberLogs { logs, more }
             }
             Kind::ConversationLeft(schema::ConversationLeft {}) => Self::ConversationLeft,
+            Kind::Push(offer) => Self::Push(PushOffer::read(&offer)?),
+            Kind::Done(_) => Self::Done,
+            Kind::CodeSent(sent) => Self::CodeSent(CodeSent::read(&sent)?),
+            Kind::Relations(page) => {
+                let (relations, more) = Relation::read_page(&page)?;
+                Self::Relations { relations, more }
+            }
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The frames of a session stream, as domain types.
 
+mod refusal;
 mod unproven;
 
 use bytes::{Bytes, BytesMut};
@@ -9,10 +10,11 @@ use prost::Message;
 use crate::convert::{PayloadError, bounded, filled, fixed, id, raw, schema};
 use crate::hello::{Hello, Position};
 use crate::limits::{
-    CIPHERTEXT_BYTES_MAX, ERROR_DETAIL_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX,
-    SENT_GONE_MAX, TOKEN_BYTES_MAX,
+    CIPHERTEXT_BYTES_MAX, HANDLE_BYTES_MAX, LOG_ENTRY_BYTES_MAX, SENT_DETAIL_BYTES_MAX, SENT_GONE_MAX, TOKEN_BYTES_MAX,
 };
+use crate::phone::{CodeSent, Phone, PhoneNotice, PhoneProof};
 use crate::{AccountId, Code, ConversationId, DeviceId, MessageId};
+pub use refusal::Refusal;
 pub use unproven::{Link, Recover, Recovering, put_link, put_link_reply, put_recover};
 
 /// What a client says on its session stream.
@@ -28,6 +30,8 @@ pub enum ClientFrame {
     LinkReply(Bytes),
     /// Before the proof: bring an account back.
     Recover(Recover),
+    /// Before the proof: send a code to this number.
+    RequestCode(Phone),
     /// An application message.
     Send(Send),
     /// Everything up to here is stored.
@@ -49,7 +53,9 @@ pub enum ServerFrame {
     Linked(Bytes),
     /// The account of the recovery key.
     Recovering(Recovering),
-    /// What came before is refused; the connection may go on with another Register, Link or Recover.
+    /// A code is on its way.
+    CodeSent(CodeSent),
+    /// What came before is refused; the connection may go on with another Register, Link, Recover or RequestCode.
     Refused(Refusal),
     /// The server is about to stop: come back after this many milliseconds.
     Drain {
@@ -58,6 +64,8 @@ pub enum ServerFrame {
     },
     /// Others have claimed KeyPackages of this device.
     Notice(Notice),
+    /// The account's phone number has moved, or somebody has tried.
+    PhoneNotice(PhoneNotice),
 }
 
 /// A frame that has no place on the stream it came on, or whose payload is malformed.
@@ -91,6 +99,8 @@ pub struct Register {
     pub handle: String,
     /// Entry 0 of the device log, signed.
     pub root_entry: Bytes,
+    /// The phone number that the account is to have, and what proves it.
+    pub phone: Option<PhoneProof>,
 }
 
 /// An account and its first device.
@@ -144,6 +154,10 @@ pub struct Ready {
     pub last_resort_used: bool,
     /// The device goes on from an older copy of its state: it asks to take over, or stops.
     pub stale: bool,
+    /// Whether the server has another push target of the device than the Hello wants, or one where it wants none.
+    pub push_differs: bool,
+    /// What has happened to the account's phone number.
+    pub phone: PhoneNotice,
 }
 
 /// What is left of a device's KeyPackages after somebody has claimed one of them.
@@ -218,61 +232,6 @@ impl Gone {
     }
 }
 
-/// What a request or a send is refused with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{}{detail}", code.text(), if detail.is_empty() { "" } else { ": " })]
-pub struct Refusal {
-    /// Why.
-    pub code: Code,
-    /// When the same may be tried again; 0: not unchanged.
-    pub retry_after_ms: u64,
-    /// What a person may want to know.
-    pub detail: String,
-}
-
-impl Refusal {
-    /// A refusal that nothing but the code explains.
-    #[must_use]
-    pub const fn new(code: Code) -> Self {
-        Self { code, retry_after_ms: 0, detail: String::new() }
-    }
-
-    /// A refusal with a sentence for a person.
-    #[must_use]
-    pub fn with_detail(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, retry_after_ms: 0, detail: detail.into() }.cut(ERROR_DETAIL_BYTES_MAX)
-    }
-
-    /// The same with at most so many bytes of detail.
-    fn cut(mut self, detail_bytes_max: usize) -> Self {
-        if self.detail.len() > detail_bytes_max {
-            let end = (0..=detail_bytes_max).rev().find(|at| self.detail.is_char_boundary(*at)).unwrap_or(0);
-            self.detail.truncate(end);
-        }
-        self
-    }
-
-    /// The same, to be tried again after a while.
-    #[must_use]
-    pub const fn retry_after_ms(mut self, after: u64) -> Self {
-        self.retry_after_ms = after;
-        self
-    }
-
-    pub(crate) fn read(error: schema::Error) -> Self {
-        let code = Code::from_number(u64::from(error.code)).unwrap_or(Code::Internal);
-        Self { retry_after_ms: error.retry_after_ms, ..Self::with_detail(code, error.detail) }
-    }
-
-    pub(crate) fn write(&self) -> schema::Error {
-        schema::Error {
-            code: self.code.number(),
-            retry_after_ms: self.retry_after_ms,
-            detail: self.clone().cut(ERROR_DETAIL_BYTES_MAX).detail,
-        }
-    }
-}
-
 impl ClientFrame {
     /// Reads a frame that came on the session stream of a server.
     ///
@@ -285,6 +244,7 @@ impl ClientFrame {
             FrameKind::Link => Self::Link(Link::read(frame.payload)?),
             FrameKind::LinkReply => Self::LinkReply(unproven::read_link_reply(frame.payload)?),
             FrameKind::Recover => Self::Recover(Recover::read(frame.payload)?),
+            FrameKind::RequestCode => Self::RequestCode(Phone::read_request(frame.payload)?),
             FrameKind::Send => Self::Send(Send::read(frame.payload)?),
             FrameKind::Ack => Self::Ack(read_ack(frame.payload)?),
             other => return Err(FrameContentError::Unexpected(other)),
@@ -299,10 +259,15 @@ pub fn put_hello(signed: &[u8], out: &mut BytesMut) {
 
 /// Writes a Register frame.
 pub fn put_register(register: &Register, out: &mut BytesMut) {
+    let (phone, code, lock, findable) = register.phone.as_ref().map(PhoneProof::write).unwrap_or_default();
     let message = schema::Register {
         token: register.token.clone(),
         handle: register.handle.clone(),
         root_entry: register.root_entry.clone(),
+        phone,
+        code,
+        lock,
+        findable,
     };
     put(FrameKind::Register, &message, out);
 }
@@ -338,6 +303,7 @@ impl ServerFrame {
             }
             Self::Linked(payload) => put(FrameKind::Linked, &schema::Linked { payload: payload.clone() }, out),
             Self::Recovering(recovering) => put(FrameKind::Recovering, &recovering.write(), out),
+            Self::CodeSent(sent) => put(FrameKind::CodeSent, &sent.write(), out),
             Self::Refused(refusal) => {
                 put(FrameKind::Refused, &schema::Refused { error: Some(refusal.write()) }, out);
             }
@@ -348,6 +314,7 @@ impl ServerFrame {
                 let (key_packages_left, last_resort_used) = (*key_packages_left, *last_resort_used);
                 put(FrameKind::Notice, &schema::Notice { key_packages_left, last_resort_used }, out);
             }
+            Self::PhoneNotice(notice) => put(FrameKind::PhoneNotice, &notice.write(), out),
         }
     }
 
@@ -369,6 +336,7 @@ impl ServerFrame {
             FrameKind::LinkAnswer => Self::LinkAnswer(unproven::read_link_answer(frame.payload)?),
             FrameKind::Linked => Self::Linked(unproven::read_linked(frame.payload)?),
             FrameKind::Recovering => Self::Recovering(Recovering::read(frame.payload)?),
+            FrameKind::CodeSent => Self::CodeSent(CodeSent::read(frame.payload)?),
             FrameKind::Refused => {
                 let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))
@@ -382,6 +350,7 @@ impl ServerFrame {
                 let schema::Notice { key_packages_left, last_resort_used } = message;
                 Self::Notice(Notice { key_packages_left, last_resort_used })
             }
+            FrameKind::PhoneNotice => Self::PhoneNotice(PhoneNotice::read(frame.payload)?),
             other => return Err(FrameContentError::Unexpected(other)),
         })
     }
@@ -393,10 +362,16 @@ impl Register {
         if message.handle.len() > HANDLE_BYTES_MAX {
             return Err(PayloadError::TooLong("handle"));
         }
+        let has_none = message.phone.is_empty() && message.code.is_empty() && message.lock.is_empty();
+        let phone = match has_none && !message.findable {
+            true => None,
+            false => Some(PhoneProof::read(&message.phone, &message.code, &message.lock, message.findable)?),
+        };
         Ok(Self {
             token: bounded(message.token, TOKEN_BYTES_MAX, "token")?,
             handle: message.handle,
             root_entry: filled(message.root_entry, LOG_ENTRY_BYTES_MAX, "root entry")?,
+            phone,
         })
     }
 }
@@ -438,6 +413,9 @@ impl Ready {
             last_resort_used: self.last_resort_used,
             stale: self.stale,
             epochs_digest: self.epochs_digest.map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest)),
+            push_differs: self.push_differs,
+            phone_moved_ms: self.phone.moved_ms,
+            phone_tried_ms: self.phone.tried_ms,
         }
     }
 
@@ -460,6 +438,8 @@ impl Ready {
             key_packages_left: message.key_packages_left,
             last_resort_used: message.last_resort_used,
             stale: message.stale,
+            push_differs: message.push_differs,
+            phone: PhoneNotice { moved_ms: message.phone_moved_ms, tried_ms: message.phone_tried_ms },
         })
     }
 }

@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, CheckChain, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog, Envelope,
-    EnvelopeBody, Gap, GapReason, Gone, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken, LinkCode,
-    LinkProposal, MessageId, Position, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, SignedLeave, Typing,
-    epochs_digest, exporter_context, put_ack, put_hello, put_send, sign_add, sign_root,
+    Accepted, AccountId, CheckChain, CodeSent, CommitAttachment, ConversationId, DeliveryFrame, DeviceKeys, DeviceLog,
+    Envelope, EnvelopeBody, Gap, GapReason, Gone, GroupState, Hello, HelloClaim, LeafIdentity, Leave, Life, LifeToken,
+    LinkCode, LinkProposal, MessageId, Phone, PhoneNotice, Position, PushAddress, PushTarget, Send, Sent, ServerFrame,
+    ServerUrl, SharedEnvelope, SignedLeave, Typing, epochs_digest, exporter_context, put_ack, put_hello,
+    put_request_code, put_send, sign_add, sign_root,
 };
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -69,12 +70,12 @@ fn account() -> Account {
 }
 
 fn hello() -> (AccountId, Bytes) {
-    hello_with(None)
+    hello_of(&claim())
 }
 
-fn hello_with(life: Option<Life>) -> (AccountId, Bytes) {
+fn claim() -> HelloClaim {
     let Account { log, first, .. } = account();
-    let claim = HelloClaim {
+    HelloClaim {
         server_name: "127.0.0.1".to_owned(),
         account: log.account(),
         device: first.device(),
@@ -82,9 +83,29 @@ fn hello_with(life: Option<Life>) -> (AccountId, Bytes) {
         cursor: Position { seq: 9, count: 4 },
         epochs_digest: Some(digest()),
         log_entries: 2,
-        life,
-    };
-    (log.account(), Hello::sign(&claim, &key(1), &EXPORTER))
+        life: None,
+        push_digest: None,
+    }
+}
+
+fn hello_of(claim: &HelloClaim) -> (AccountId, Bytes) {
+    (claim.account, Hello::sign(claim, &key(1), &EXPORTER))
+}
+
+/// One of each service.
+fn push_targets() -> [PushTarget; 3] {
+    let endpoint = "https://push.example.org/a".to_owned();
+    let apns = PushAddress::Apns { token: Bytes::from_static(&[0x70; 32]), sandbox: true };
+    let fcm = PushAddress::Fcm { token: "token".to_owned() };
+    let web = PushAddress::WebPush { endpoint, p256dh: [4; 65], auth: [5; 16] };
+    [(apns, false), (fcm, true), (web, true)].map(|(address, visible)| PushTarget { address, visible })
+}
+
+/// What a function writes.
+fn frame(put: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    put(&mut out);
+    out.to_vec()
 }
 
 fn digest() -> [u8; 32] {
@@ -157,13 +178,10 @@ fn frames_are_those_published() {
     let message_id = MessageId::new(TIME_MS, 5);
     let ciphertext = Bytes::from_static(&[0xc0, 0xff, 0xee]);
     let Account { log, first, .. } = account();
-    let frame = |write: &dyn Fn(&mut BytesMut)| {
-        let mut out = BytesMut::new();
-        write(&mut out);
-        out.to_vec()
-    };
     let (token, next) = (LifeToken::from_bytes([0x0d; 16]), LifeToken::from_bytes([0x0e; 16]));
-    let (_, alive) = hello_with(Some(Life { generation: 3, token, next }));
+    let (_, alive) = hello_of(&HelloClaim { life: Some(Life { generation: 3, token, next }), ..claim() });
+    let [.., target] = push_targets();
+    let (_, pushed) = hello_of(&HelloClaim { push_digest: Some(target.digest()), ..claim() });
     let send = Send { counter: 7, conversation, epoch: 2, ciphertext: ciphertext.clone(), silent: false };
     let silent = Send { silent: true, ..send.clone() };
     let accepted = Accepted { message_id: Some(message_id), number: 3, repeated: false, gone: Gone::default() };
@@ -186,16 +204,17 @@ fn frames_are_those_published() {
     check(
         "### Message vectors",
         &[
-            ("Hello", frame(&|out| put_hello(&hello().1, out))),
-            ("Hello, with its life", frame(&|out| put_hello(&alive, out))),
-            ("Send", frame(&|out| put_send(&send, out))),
-            ("Send, silent", frame(&|out| put_send(&silent, out))),
-            ("Sent, accepted", frame(&|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
-            ("Ack", frame(&|out| put_ack(Position { seq: 9, count: 4 }, out))),
-            ("Envelope", frame(&|out| envelope.put(out))),
-            ("Envelope, silent", frame(&|out| silent_envelope.put(out))),
-            ("Gap", frame(&|out| gap.put(out))),
-            ("CaughtUp", frame(&|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
+            ("Hello", frame(|out| put_hello(&hello().1, out))),
+            ("Hello, with its life", frame(|out| put_hello(&alive, out))),
+            ("Hello, with a push target", frame(|out| put_hello(&pushed, out))),
+            ("Send", frame(|out| put_send(&send, out))),
+            ("Send, silent", frame(|out| put_send(&silent, out))),
+            ("Sent, accepted", frame(|out| ServerFrame::Sent(Sent { counter: 7, result: Ok(accepted) }).put(out))),
+            ("Ack", frame(|out| put_ack(Position { seq: 9, count: 4 }, out))),
+            ("Envelope", frame(|out| envelope.put(out))),
+            ("Envelope, silent", frame(|out| silent_envelope.put(out))),
+            ("Gap", frame(|out| gap.put(out))),
+            ("CaughtUp", frame(|out| DeliveryFrame::CaughtUp { seq: 12 }.put(out))),
         ],
     );
 }
@@ -232,6 +251,37 @@ fn datagrams_are_those_published() {
         sealed: Bytes::from_static(&[0xc0, 0xff, 0xee]),
     };
     check("### Datagram vectors", &[("Typing", typing.encode().to_vec())]);
+}
+
+#[test]
+fn push_targets_and_their_digests_are_those_published() {
+    let [apns, fcm, web] = push_targets();
+    check(
+        "### Push vectors",
+        &[
+            ("target of APNs", apns.encode()),
+            ("its digest", apns.digest().as_bytes().to_vec()),
+            ("target of FCM", fcm.encode()),
+            ("its digest", fcm.digest().as_bytes().to_vec()),
+            ("target of Web Push", web.encode()),
+            ("its digest", web.digest().as_bytes().to_vec()),
+        ],
+    );
+}
+
+#[test]
+fn what_is_said_of_phone_numbers_is_as_published() {
+    let phone: Phone = "+82 10-1234-5678".parse().unwrap();
+    let sent = CodeSent { expires_ms: 300_000, again_after_ms: 60_000, phone: "+821012345678".parse().unwrap() };
+    let notice = PhoneNotice { moved_ms: TIME_MS, tried_ms: 7 };
+    check(
+        "### Phone vectors",
+        &[
+            ("RequestCode", frame(|out| put_request_code(&phone, out))),
+            ("CodeSent", frame(|out| ServerFrame::CodeSent(sent).put(out))),
+            ("PhoneNotice", frame(|out| ServerFrame::PhoneNotice(notice).put(out))),
+        ],
+    );
 }
 
 #[test]

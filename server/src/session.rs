@@ -2,9 +2,11 @@
 //! bytes and performs the actions.
 //!
 //! ```text
-//!      Register, Recover                Hello               proof holds
-//!   New ──────────────► Registering       New ──► Proving ────────────────► Ready
-//!    ▲ ▲──── answer ─────┘ Recovering                └── proof fails ──► Closed ◄── any violation
+//!     Register, Recover,                  Hello               proof holds
+//!      RequestCode                        New ──► Proving ────────────────► Ready
+//!   New ──────────────► Registering,                 └── proof fails ──► Closed ◄── any violation
+//!    ▲ ▲                Recovering,
+//!    │ └──── answer ───── Coding
 //!    │       Link
 //!   New ──────────────► Linking ── waits for minutes: an answer, a reply, then Linked
 //!    ▲───── Linked ──────┘
@@ -20,8 +22,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{
-    ClientFrame, Code, EXPORTER_BYTES, Hello, Life, Link, Notice, Position, Ready, Recover, Recovering, Refusal,
-    Register, Registered, Send, Sent, ServerFrame,
+    ClientFrame, Code, CodeSent, EXPORTER_BYTES, Hello, Life, Link, Notice, Phone, PhoneNotice, Position, Ready,
+    Recover, Recovering, Refusal, Register, Registered, Send, Sent, ServerFrame,
 };
 use gureum_wire::{Frame, FrameError};
 
@@ -73,6 +75,8 @@ pub enum Input {
     LinkFinished(Bytes),
     /// The answer to [`Action::Recover`].
     Recovered(Result<Recovery, Refusal>),
+    /// The answer to [`Action::RequestCode`].
+    CodeSent(Result<CodeSent, Refusal>),
     /// Answers to sends.
     Answered(Vec<Sent>),
     /// The inbox may have grown.
@@ -91,6 +95,8 @@ pub enum Input {
     Copied,
     /// Others have claimed KeyPackages of the device.
     Noticed(Notice),
+    /// The account's phone number has moved, or somebody has tried.
+    Phone(PhoneNotice),
     /// The server stops; the client is to come back after this long.
     Drain {
         /// Milliseconds.
@@ -125,6 +131,8 @@ pub enum Action {
     ReplyLink(Bytes),
     /// Bring an account back.
     Recover(Recover),
+    /// Send a code to a phone number.
+    RequestCode(Phone),
     /// The connection is this device's from now on.
     Attach {
         /// Whose.
@@ -184,6 +192,7 @@ enum Phase {
     Registering,
     Linking(Waiting),
     Recovering,
+    Coding,
     Proving(Box<Hello>),
     Ready(Active),
     Closed,
@@ -204,6 +213,15 @@ struct Active {
     authority: Authenticated,
     subscription: Option<Subscription>,
     sends_in_flight: u32,
+}
+
+impl Recovery {
+    fn into_frame(self) -> ServerFrame {
+        match self {
+            Self::Known(recovering) => ServerFrame::Recovering(recovering),
+            Self::Done(registered) => ServerFrame::Registered(registered),
+        }
+    }
 }
 
 impl Session {
@@ -239,7 +257,7 @@ impl Session {
     #[must_use]
     pub const fn poll_timeout(&self) -> Option<(u64, Deadline)> {
         match &self.phase {
-            Phase::New | Phase::Registering | Phase::Recovering | Phase::Proving(_) => {
+            Phase::New | Phase::Registering | Phase::Recovering | Phase::Coding | Phase::Proving(_) => {
                 Some((self.proof_deadline_ms, Deadline::Proof))
             }
             Phase::Linking(waiting) if waiting.is_logged => Some((waiting.until_ms, Deadline::Bundle)),
@@ -258,12 +276,19 @@ impl Session {
             Input::Broken(error) => self.close(broken(&error), error.to_string()),
             Input::Facts { facts, exporter } => self.on_facts(facts.as_deref(), &exporter, now_ms),
             Input::LookUpFailed | Input::ReadFailed => self.close(Code::Unavailable, String::new()),
-            Input::Registered(result) => self.on_registered(result),
-            Input::LinkRefused(refusal) => self.on_link_refused(refusal),
+            Input::Registered(result) => {
+                self.answer(matches!(self.phase, Phase::Registering), result.map(ServerFrame::Registered));
+            }
+            Input::LinkRefused(refusal) => self.answer(matches!(self.phase, Phase::Linking(_)), Err(refusal)),
             Input::LinkAnswered(payload) => self.on_link_answered(payload),
             Input::LinkLogged => self.on_link_logged(now_ms),
             Input::LinkFinished(payload) => self.on_linked(payload, now_ms),
-            Input::Recovered(result) => self.on_recovered(result),
+            Input::Recovered(result) => {
+                self.answer(matches!(self.phase, Phase::Recovering), result.map(Recovery::into_frame));
+            }
+            Input::CodeSent(result) => {
+                self.answer(matches!(self.phase, Phase::Coding), result.map(ServerFrame::CodeSent));
+            }
             Input::Answered(answers) => self.on_answers(answers),
             Input::Woken => self.on_subscription(Subscription::woken),
             Input::Page(page) => self.on_page(page),
@@ -271,11 +296,8 @@ impl Session {
             Input::Displaced => self.close(Code::Displaced, String::new()),
             Input::CutOff(why) => self.close(why, String::new()),
             Input::Copied => self.close(Code::DeviceCopied, String::new()),
-            Input::Noticed(notice) => {
-                if matches!(self.phase, Phase::Ready(_)) {
-                    self.actions.push_back(Action::Say(ServerFrame::Notice(notice)));
-                }
-            }
+            Input::Noticed(notice) => self.say_if_ready(ServerFrame::Notice(notice)),
+            Input::Phone(notice) => self.say_if_ready(ServerFrame::PhoneNotice(notice)),
             Input::Drain { come_back_ms } => self.actions.push_back(Action::Say(ServerFrame::Drain { come_back_ms })),
             Input::Tick => self.on_tick(now_ms),
         }
@@ -314,6 +336,10 @@ impl Session {
             (Phase::New, ClientFrame::Recover(recover)) => {
                 self.phase = Phase::Recovering;
                 self.actions.push_back(Action::Recover(recover));
+            }
+            (Phase::New, ClientFrame::RequestCode(phone)) => {
+                self.phase = Phase::Coding;
+                self.actions.push_back(Action::RequestCode(phone));
             }
             (Phase::Ready(active), ClientFrame::Send(send)) => {
                 if active.sends_in_flight >= SENDS_IN_FLIGHT_MAX {
@@ -380,6 +406,8 @@ impl Session {
             key_packages_left: facts.key_packages_left,
             last_resort_used: facts.last_resort_used,
             stale: standing == Some(Standing::Stale),
+            push_differs: claim.push_digest != facts.push_digest,
+            phone: facts.phone,
         })));
         let mut subscription = claim.subscribe.then(|| {
             // A device that has taken nothing begins where it was added. The cursor of an older copy is not its own.
@@ -393,21 +421,11 @@ impl Session {
         self.phase = Phase::Ready(Active { authority, subscription, sends_in_flight: 0 });
     }
 
-    fn on_registered(&mut self, result: Result<Registered, Refusal>) {
-        if matches!(self.phase, Phase::Registering) {
+    /// Tells the answer to a frame that is no proof, if it is waited for; then another frame may come.
+    fn answer(&mut self, is_awaited: bool, result: Result<ServerFrame, Refusal>) {
+        if is_awaited {
             self.phase = Phase::New;
-            let answer = match result {
-                Ok(registered) => ServerFrame::Registered(registered),
-                Err(refusal) => ServerFrame::Refused(refusal),
-            };
-            self.actions.push_back(Action::Say(answer));
-        }
-    }
-
-    fn on_link_refused(&mut self, refusal: Refusal) {
-        if matches!(self.phase, Phase::Linking(_)) {
-            self.phase = Phase::New;
-            self.actions.push_back(Action::Say(ServerFrame::Refused(refusal)));
+            self.actions.push_back(Action::Say(result.unwrap_or_else(ServerFrame::Refused)));
         }
     }
 
@@ -435,18 +453,6 @@ impl Session {
         }
     }
 
-    fn on_recovered(&mut self, result: Result<Recovery, Refusal>) {
-        if matches!(self.phase, Phase::Recovering) {
-            self.phase = Phase::New;
-            let answer = match result {
-                Ok(Recovery::Known(recovering)) => ServerFrame::Recovering(recovering),
-                Ok(Recovery::Done(registered)) => ServerFrame::Registered(registered),
-                Err(refusal) => ServerFrame::Refused(refusal),
-            };
-            self.actions.push_back(Action::Say(answer));
-        }
-    }
-
     fn on_answers(&mut self, answers: Vec<Sent>) {
         if let Phase::Ready(active) = &mut self.phase {
             let count = u32::try_from(answers.len()).unwrap_or(u32::MAX);
@@ -462,6 +468,12 @@ impl Session {
     fn on_subscription(&mut self, step: impl FnOnce(&mut Subscription, &mut VecDeque<Action>)) {
         if let Phase::Ready(Active { subscription: Some(subscription), .. }) = &mut self.phase {
             step(subscription, &mut self.actions);
+        }
+    }
+
+    fn say_if_ready(&mut self, frame: ServerFrame) {
+        if matches!(self.phase, Phase::Ready(_)) {
+            self.actions.push_back(Action::Say(frame));
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{AccountId, Code, DeviceId, MessageId, Notice, Position};
+use gureum_proto::{AccountId, Code, DeviceId, MessageId, Notice, PhoneNotice, Position};
 
 use crate::limits::{DEVICE_SESSIONS_MAX, TAIL_BYTES_MAX, WAKE_SHARDS};
 use tail::Tail;
@@ -48,6 +48,10 @@ pub trait Listener: Send + Sync {
     fn copied(&self);
     /// Others have claimed KeyPackages of the device.
     fn notice(&self, notice: Notice);
+    /// The account's phone number has moved, or somebody has tried.
+    fn phone(&self, notice: PhoneNotice) {
+        let _ = notice;
+    }
     /// A datagram for the client, which may be lost.
     fn signal(&self, datagram: &Bytes);
 }
@@ -122,6 +126,13 @@ impl Hub {
         if let Some(presence) = self.shard(account).accounts.get(&account) {
             let of_device = presence.sessions.iter().filter(|session| session.device == device);
             of_device.filter(|it| !Arc::ptr_eq(&it.listener, but)).for_each(|it| it.listener.copied());
+        }
+    }
+
+    /// Tells all sessions of an account, since it is a person who has to know: whichever device is at hand shows it.
+    pub fn phone(&self, account: AccountId, notice: PhoneNotice) {
+        if let Some(presence) = self.shard(account).accounts.get(&account) {
+            presence.sessions.iter().for_each(|session| session.listener.phone(notice));
         }
     }
 

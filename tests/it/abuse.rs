@@ -43,7 +43,7 @@ async fn broken_frames_are_refused_each_with_its_code() {
     check(&world, &frame(0x01, 2 * 1024 + 1, b""), false, Code::FrameTooLong).await;
     check(&world, &frame(0x01, (1 << 62) - 1, b""), false, Code::FrameTooLong).await;
     check(&world, &frame(0x06, 32 * 1024 + 1, b""), false, Code::FrameTooLong).await;
-    check(&world, &frame(0x1001, 64 * 1024 + 1, b""), false, Code::FrameTooLong).await;
+    check(&world, &frame(0x1002, 64 * 1024 + 1, b""), false, Code::FrameTooLong).await;
     // Streams that end too early.
     check(&world, &frame(0x01, 100, b"short"), true, Code::FrameTruncated).await;
     check(&world, &[0x01], true, Code::FrameTruncated).await;
@@ -65,7 +65,7 @@ async fn frames_that_may_be_ignored_are() {
     let alice = Device::registered(&world, "alice").await;
     let mut raw = Raw::dial(world.url()).await;
     let hello = alice.hello(&raw, &alice.claim(false, START));
-    raw.write(&frame(0x1001, 5, b"later")).await;
+    raw.write(&frame(0x1002, 5, b"later")).await;
     raw.write(&frame(0x1fff, 64 * 1024, &vec![7; 64 * 1024])).await;
     raw.write(&hello).await;
     assert!(matches!(raw.frame().await, ServerFrame::Ready(_)));
@@ -78,7 +78,7 @@ async fn frames_out_of_state_after_the_proof_are_refused() {
     let mut register = BytesMut::new();
     let root_entry = alice.root_entry.clone();
     put_register(
-        &gureum_proto::Register { token: Vec::new().into(), handle: "again".into(), root_entry },
+        &gureum_proto::Register { token: Vec::new().into(), handle: "again".into(), root_entry, phone: None },
         &mut register,
     );
     let mut ack = BytesMut::new();
@@ -296,7 +296,7 @@ async fn what_is_skipped_counts_by_its_length() {
     let flags = vec!["--sends-per-second", "20"];
     let mut two = Two::in_world(World::start_with(gureum_tests::Options { flags, ..Default::default() })).await;
     let admin = two.world.admin();
-    let skipped = frame(0x1001, SKIPPED_BYTES as u64, &vec![7; SKIPPED_BYTES]);
+    let skipped = frame(0x1002, SKIPPED_BYTES as u64, &vec![7; SKIPPED_BYTES]);
     let mut at_once = 0;
     while admin.count("gureum_sends_slowed_total") == 0 {
         two.raw.write(&skipped).await;

@@ -105,7 +105,7 @@ impl Device {
     pub async fn register(&self, raw: &mut Raw, invite: &str, handle: &str) -> Result<Registered, Refusal> {
         let url: ServerUrl = invite.parse().unwrap();
         let token = url.token.unwrap_or_default().into();
-        let register = Register { token, handle: handle.to_owned(), root_entry: self.root_entry.clone() };
+        let register = Register { token, handle: handle.to_owned(), root_entry: self.root_entry.clone(), phone: None };
         let mut out = BytesMut::new();
         put_register(&register, &mut out);
         raw.write(&out).await;
@@ -128,6 +128,7 @@ impl Device {
             epochs_digest: None,
             log_entries: 1,
             life: None,
+            push_digest: None,
         }
     }
 

@@ -101,12 +101,18 @@ frame_kinds! {
     Gap = 0x11, GAP_BYTES_MAX;
     /// Server, delivery stream: nothing older is left; what follows is live.
     CaughtUp = 0x12, CAUGHT_UP_BYTES_MAX;
+    /// Client, instead of Hello: send a code to a phone number.
+    RequestCode = 0x13, REQUEST_CODE_BYTES_MAX;
+    /// Server: a code is on its way.
+    CodeSent = 0x14, CODE_SENT_BYTES_MAX;
     /// Client, a stream of its own: any other request.
     Request = 0x20, REQUEST_BYTES_MAX;
     /// Server: the answer to a Request.
     Response = 0x21, RESPONSE_BYTES_MAX;
     /// Server: the device's KeyPackages run low. Ignorable: who skips it learns of that on its next connection.
     Notice = 0x1000, NOTICE_BYTES_MAX;
+    /// Server: the account's phone number has moved, or somebody has tried. Ignorable, as the Notice is.
+    PhoneNotice = 0x1001, PHONE_NOTICE_BYTES_MAX;
 }
 
 /// What a type number means to a decoder.

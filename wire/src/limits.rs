@@ -58,6 +58,12 @@ pub const GAP_BYTES_MAX: usize = 64;
 /// Most bytes of a `CaughtUp`: one or two integers.
 pub const CAUGHT_UP_BYTES_MAX: usize = 64;
 
+/// Most bytes of a `RequestCode`: a phone number. Read before the peer has proven anything.
+pub const REQUEST_CODE_BYTES_MAX: usize = 512;
+
+/// Most bytes of a `CodeSent`: two lengths of time and a phone number.
+pub const CODE_SENT_BYTES_MAX: usize = 128;
+
 /// Most bytes of a `Request`: the largest is a commit bundle.
 pub const REQUEST_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYTES_MAX;
 
@@ -66,6 +72,9 @@ pub const RESPONSE_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX + HEADER_HANDSHAKE_BYT
 
 /// Most bytes of a `Notice`: a count and a flag.
 pub const NOTICE_BYTES_MAX: usize = 64;
+
+/// Most bytes of a `PhoneNotice`: two times.
+pub const PHONE_NOTICE_BYTES_MAX: usize = 64;
 
 /// Most bytes of one application message's ciphertext.
 pub const MESSAGE_BYTES_MAX: usize = 64 * KIB;
@@ -114,7 +123,7 @@ const _: () = {
     // A peer that has proven nothing may send only these.
     assert!(HELLO_BYTES_MAX <= REGISTER_BYTES_MAX && REGISTER_BYTES_MAX <= 32 * KIB);
     assert!(LINK_BYTES_MAX <= REGISTER_BYTES_MAX && LINK_REPLY_BYTES_MAX <= REGISTER_BYTES_MAX);
-    assert!(RECOVER_BYTES_MAX <= REGISTER_BYTES_MAX);
+    assert!(RECOVER_BYTES_MAX <= REGISTER_BYTES_MAX && REQUEST_CODE_BYTES_MAX <= REGISTER_BYTES_MAX);
     assert!(STRADDLE_FIRST_BYTES <= IGNORABLE_BYTES_MAX);
     // A length within the limits takes at most four bytes as a varint.
     assert!(PAYLOAD_BYTES_MAX < 1 << 30 && IGNORABLE_BYTES_MAX < 1 << 30);

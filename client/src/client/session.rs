@@ -282,13 +282,14 @@ impl<'a> Session<'a> {
                     Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
                     Some(LinkEvent::Typing(typing)) => self.hear_typing(typing).await,
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
-                    Some(LinkEvent::Delivery(_)) | None => Ok(()),
+                    Some(LinkEvent::Delivery(_) | LinkEvent::Phone(_)) | None => Ok(()),
                 }
             }
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
             LinkEvent::Notice(notice) => self.on_notice(notice),
             LinkEvent::Typing(typing) => self.hear_typing(typing).await,
+            LinkEvent::Phone(_) => Ok(()),
             LinkEvent::Closed(error) => Err(error.into()),
         }
     }

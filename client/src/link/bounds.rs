@@ -1,6 +1,6 @@
 //! Numbers that no honest server reaches, refused where they come in: the database could not hold them.
 
-use gureum_proto::{DeliveryFrame, EnvelopeBody, Position, Sent};
+use gureum_proto::{DeliveryFrame, EnvelopeBody, PhoneNotice, Position, Sent};
 
 use super::error::LinkError;
 use crate::limits::NUMBER_MAX;
@@ -26,6 +26,12 @@ pub(super) fn sent(sent: Sent) -> Result<Sent, LinkError> {
     let number = sent.result.as_ref().map_or(0, |accepted| accepted.number);
     within(sent.counter.max(number), "an answer's number")?;
     Ok(sent)
+}
+
+/// Times of what has happened to a phone number that can be kept.
+pub(super) fn phone(notice: PhoneNotice) -> Result<PhoneNotice, LinkError> {
+    within(notice.moved_ms.max(notice.tried_ms), "a time")?;
+    Ok(notice)
 }
 
 fn within(number: u64, what: &str) -> Result<(), LinkError> {
@@ -77,6 +83,9 @@ mod tests {
         let accepted = |number| Ok(Accepted { message_id: None, number, repeated: false, gone: Gone::default() });
         assert!(sent(Sent { counter: 1, result: accepted(1) }).is_ok());
         assert!(sent(Sent { counter: 1, result: accepted(too_high) }).is_err());
+        for (moved_ms, tried_ms, fits) in [(0, NUMBER_MAX, true), (too_high, 0, false), (0, u64::MAX, false)] {
+            assert_eq!(phone(PhoneNotice { moved_ms, tried_ms }).is_ok(), fits);
+        }
         assert!(sent(Sent { counter: too_high, result: Err(Refusal::new(Code::LimitReached)) }).is_err());
     }
 }

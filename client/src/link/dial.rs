@@ -18,7 +18,7 @@ use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStr
 
 use super::error::LinkError;
 use super::sockets::{Sockets, SystemSockets};
-use super::{Link, LinkEvents, read_frame, session, tls};
+use super::{Link, LinkEvents, bounds, read_frame, session, tls};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DATAGRAM_RECEIVE_BYTES, DATAGRAM_SEND_BYTES,
     DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, STREAM_RECEIVE_BYTES,
@@ -239,6 +239,7 @@ impl Unproven {
         put_hello(&Hello::sign(&claim, key, &exporter), &mut out);
         match self.ask(out).await? {
             ServerFrame::Ready(ready) => {
+                bounds::phone(ready.phone)?;
                 let Self { connection, endpoint, send, recv, decoder, .. } = self;
                 let (link, events) = session::start(connection, endpoint, send, (recv, decoder), claim.subscribe);
                 Ok((link, events, ready))
@@ -269,9 +270,11 @@ fn unexpected(frame: &ServerFrame) -> LinkError {
         ServerFrame::LinkAnswer(_) => "LinkAnswer",
         ServerFrame::Linked(_) => "Linked",
         ServerFrame::Recovering(_) => "Recovering",
+        ServerFrame::CodeSent(_) => "CodeSent",
         ServerFrame::Refused(_) => "Refused",
         ServerFrame::Drain { .. } => "Drain",
         ServerFrame::Notice(_) => "Notice",
+        ServerFrame::PhoneNotice(_) => "PhoneNotice",
     };
     LinkError::Malformed(format!("{name} out of turn"))
 }

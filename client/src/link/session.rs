@@ -70,12 +70,17 @@ async fn read_session(
                     flush(&mut results, &events).await;
                     let _ = events.send(LinkEvent::Notice(notice)).await;
                 }
+                ServerFrame::PhoneNotice(notice) => {
+                    flush(&mut results, &events).await;
+                    let _ = events.send(LinkEvent::Phone(bounds::phone(notice)?)).await;
+                }
                 ServerFrame::Refused(refusal) => return Err(LinkError::Refused(refusal)),
                 ServerFrame::Ready(_)
                 | ServerFrame::Registered(_)
                 | ServerFrame::LinkAnswer(_)
                 | ServerFrame::Linked(_)
-                | ServerFrame::Recovering(_) => {
+                | ServerFrame::Recovering(_)
+                | ServerFrame::CodeSent(_) => {
                     return Err(LinkError::Malformed("a frame out of turn".to_owned()));
                 }
             }

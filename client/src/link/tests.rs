@@ -9,8 +9,9 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
     Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, Position, Ready, Refusal, Register,
-    Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing, exporter_context,
+    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, PhoneNotice, Position, Ready,
+    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing,
+    exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -123,6 +124,7 @@ fn claim(subscribe: bool) -> HelloClaim {
         epochs_digest: None,
         log_entries: 1,
         life: None,
+        push_digest: None,
     }
 }
 
@@ -158,7 +160,8 @@ async fn registers_after_a_refusal_and_proves_itself_on_the_same_connection() {
         peer.connection.closed().await;
     });
     let mut unproven = connect(server).await.unwrap();
-    let register = Register { token: Bytes::new(), handle: "al".into(), root_entry: Bytes::from_static(b"root") };
+    let register =
+        Register { token: Bytes::new(), handle: "al".into(), root_entry: Bytes::from_static(b"root"), phone: None };
     let refused = unproven.register(&register).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::HandleTaken));
     assert_eq!(unproven.register(&register).await.unwrap().account, ACCOUNT);
@@ -247,6 +250,23 @@ async fn typing_indicators_pass_both_ways_and_other_datagrams_are_passed_over() 
     link.typing(&typing(b"mine"));
     let LinkEvent::Typing(heard) = events.next().await else { panic!("nothing was heard") };
     assert_eq!(heard, typing(b"theirs"));
+    link.close().await;
+}
+
+#[tokio::test]
+async fn what_happens_to_the_phone_number_is_told_in_its_place_among_answers() {
+    let notice = PhoneNotice { moved_ms: 5, tried_ms: 3 };
+    let sent = Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) };
+    let server = server(move |mut peer| async move {
+        peer.welcome().await;
+        peer.say(&[ServerFrame::Sent(sent), ServerFrame::PhoneNotice(notice)]).await;
+        peer.connection.closed().await;
+    });
+    let (link, mut events, _) = connect(server).await.unwrap().prove(claim(false), &device_key()).await.unwrap();
+    let LinkEvent::Sent(results) = events.next().await else { panic!("no answer") };
+    assert_eq!(results.len(), 1);
+    let LinkEvent::Phone(told) = events.next().await else { panic!("nothing was told") };
+    assert_eq!(told, notice);
     link.close().await;
 }
 

@@ -98,7 +98,7 @@ async fn connect(dialer: &Dialer, token: Option<Vec<u8>>, name: &str) -> Result<
     let root_entry = sign_root(&proof, mls.verifying_key().as_bytes(), &recovery, time_ms)
         .map_err(|error| LinkError::Malformed(error.to_string()))?;
     let token = token.map_or_else(Bytes::new, Bytes::from);
-    let register = Register { token, handle: name.to_owned(), root_entry };
+    let register = Register { token, handle: name.to_owned(), root_entry, phone: None };
     patience::in_time(|| async { Ok(subscribe(dialer, &register, &proof).await?) }).await
 }
 
@@ -114,6 +114,7 @@ async fn subscribe(dialer: &Dialer, register: &Register, proof: &SigningKey) -> 
         epochs_digest: None,
         log_entries: 1,
         life: None,
+        push_digest: None,
     };
     let (link, events, _) = unproven.prove(claim, proof).await?;
     Ok((link, events))

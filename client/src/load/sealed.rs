@@ -124,7 +124,7 @@ impl Sender<'_> {
             }
             LinkEvent::Closed(error) => Err(error),
             LinkEvent::Drain { .. } => Err(LinkError::Lost("the server is stopping".to_owned())),
-            LinkEvent::Delivery(_) | LinkEvent::Notice(_) | LinkEvent::Typing(_) => Ok(()),
+            LinkEvent::Delivery(_) | LinkEvent::Notice(_) | LinkEvent::Phone(_) | LinkEvent::Typing(_) => Ok(()),
         }
     }
 }
@@ -161,7 +161,11 @@ async fn receive(
                 }
             }
             LinkEvent::Closed(error) => return Err(error.into()),
-            LinkEvent::Sent(_) | LinkEvent::Drain { .. } | LinkEvent::Notice(_) | LinkEvent::Typing(_) => (),
+            LinkEvent::Sent(_)
+            | LinkEvent::Drain { .. }
+            | LinkEvent::Notice(_)
+            | LinkEvent::Phone(_)
+            | LinkEvent::Typing(_) => (),
         }
     }
 }

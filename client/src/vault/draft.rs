@@ -193,6 +193,7 @@ impl Draft {
             epochs_digest: None,
             log_entries: 0,
             life: None,
+            push_digest: None,
         }
     }
 

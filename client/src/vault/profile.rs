@@ -83,6 +83,7 @@ impl Vault {
                 epochs_digest: Some(held_epochs(work.connection)?),
                 log_entries,
                 life: Some(life::claim(work)?),
+                push_digest: None,
             })
         })
     }

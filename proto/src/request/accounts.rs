@@ -7,6 +7,7 @@ use crate::handle::Handle;
 use crate::ids::AccountId;
 use crate::leave::SignedLeave;
 use crate::limits::{CONVERSATION_ACCOUNTS_MAX, LOG_ENTRY_BYTES_MAX};
+use crate::phone::Phone;
 
 /// How to find an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum FindBy {
     Handle(Handle),
     /// By its id.
     Account(AccountId),
+    /// By its phone number, if its owner allows that.
+    Phone(Phone),
 }
 
 impl FindBy {
@@ -22,6 +25,7 @@ impl FindBy {
         match self {
             Self::Handle(handle) => schema::find_account::By::Handle(handle.to_string()),
             Self::Account(account) => schema::find_account::By::Account(raw(account)),
+            Self::Phone(phone) => schema::find_account::By::Phone(phone.to_string()),
         }
     }
 
@@ -31,6 +35,7 @@ impl FindBy {
                 handle.parse().map(Self::Handle).map_err(|_| PayloadError::Invalid("handle"))
             }
             schema::find_account::By::Account(account) => Ok(Self::Account(id(&account, "account")?)),
+            schema::find_account::By::Phone(phone) => Phone::read(&phone).map(Self::Phone),
         }
     }
 }

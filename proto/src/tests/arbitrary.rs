@@ -1,5 +1,7 @@
 //! Arbitrary values come back as they were, and arbitrary bytes never panic.
 
+mod people;
+
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -79,10 +81,17 @@ fn accepted() -> impl Strategy<Value = Accepted> {
 }
 
 fn ready() -> impl Strategy<Value = Ready> {
-    (any::<[u64; 5]>(), position(), any::<(u32, u32)>(), any::<[bool; 3]>(), any::<Option<[u8; 32]>>()).prop_map(
-        |(numbers, head, small, flags, epochs_digest)| {
+    (
+        any::<[u64; 5]>(),
+        position(),
+        any::<(u32, u32)>(),
+        any::<[bool; 4]>(),
+        any::<Option<[u8; 32]>>(),
+        people::phone_notice(),
+    )
+        .prop_map(|(numbers, head, small, flags, epochs_digest, phone)| {
             let [server_time_ms, retention_ms, commit_retention_ms, accepted_counter, log_entries] = numbers;
-            let [epochs_differ, last_resort_used, stale] = flags;
+            let [epochs_differ, last_resort_used, stale, push_differs] = flags;
             Ready {
                 server_time_ms,
                 retention_ms,
@@ -96,9 +105,10 @@ fn ready() -> impl Strategy<Value = Ready> {
                 key_packages_left: small.1,
                 last_resort_used,
                 stale,
+                push_differs,
+                phone,
             }
-        },
-    )
+        })
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
@@ -117,6 +127,8 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         any::<(u32, bool)>().prop_map(|(key_packages_left, last_resort_used)| {
             ServerFrame::Notice(Notice { key_packages_left, last_resort_used })
         }),
+        people::code_sent().prop_map(ServerFrame::CodeSent),
+        people::phone_notice().prop_map(ServerFrame::PhoneNotice),
     ]
 }
 
@@ -167,7 +179,11 @@ fn delivery_frame() -> impl Strategy<Value = DeliveryFrame> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let by = prop_oneof![handle().prop_map(FindBy::Handle), account().prop_map(FindBy::Account)];
+    let by = prop_oneof![
+        handle().prop_map(FindBy::Handle),
+        account().prop_map(FindBy::Account),
+        people::phone().prop_map(FindBy::Phone),
+    ];
     let with = prop_oneof![
         account().prop_map(ConversationWith::Peer),
         accounts(1..5).prop_map(ConversationWith::Group),
@@ -215,6 +231,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request::ReadMemberLogs { conversation, after, pending_only }
         }),
         (conversation(), leave()).prop_map(|(conversation, leave)| Request::LeaveConversation { conversation, leave }),
+        people::request(),
     ]
 }
 
@@ -287,6 +304,7 @@ fn response() -> impl Strategy<Value = Response> {
             .prop_map(|(generation, accepted_counter)| Response::TakenOver { generation, accepted_counter }),
         member_logs,
         Just(Response::ConversationLeft),
+        people::response(),
     ]
 }
 
@@ -318,11 +336,12 @@ proptest! {
     fn sends_registers_and_acks_come_back(
         counter in 1..=u64::MAX, conversation in conversation(), epoch: u64, ciphertext in some_bytes(300), silent: bool,
         token in vec(any::<u8>(), 0..99), handle in handle(), root_entry in some_bytes(300), at in position(),
+        phone in option::of(people::proof()),
     ) {
         let send = Send { counter, conversation, epoch, ciphertext, silent };
         let read = ClientFrame::decode(frame(|out| put_send(&send, out)));
         prop_assert!(matches!(&read, Ok(ClientFrame::Send(again)) if *again == send), "{:?}", read);
-        let register = Register { token: token.into(), handle: handle.to_string(), root_entry };
+        let register = Register { token: token.into(), handle: handle.to_string(), root_entry, phone };
         let read = ClientFrame::decode(frame(|out| put_register(&register, out)));
         prop_assert!(matches!(&read, Ok(ClientFrame::Register(again)) if *again == register), "{:?}", read);
         let read = ClientFrame::decode(frame(|out| put_ack(at, out)));
@@ -375,10 +394,12 @@ proptest! {
     fn a_hello_comes_back_and_holds(
         account in account(), device in device(), subscribe: bool, cursor in position(),
         epochs_digest: Option<[u8; 32]>, log_entries: u64, life in option::of(life()), seed: [u8; 32],
-        exporter: [u8; 32],
+        exporter: [u8; 32], push_digest in option::of(people::push_digest()),
     ) {
         let server_name = "chat.example.org".to_owned();
-        let claim = HelloClaim { server_name, account, device, subscribe, cursor, epochs_digest, log_entries, life };
+        let claim = HelloClaim {
+            server_name, account, device, subscribe, cursor, epochs_digest, log_entries, life, push_digest
+        };
         let key = ed25519_dalek::SigningKey::from_bytes(&seed);
         let read = ClientFrame::decode(frame(|out| put_hello(&Hello::sign(&claim, &key, &exporter), out)));
         let Ok(ClientFrame::Hello(hello)) = read else { panic!("{read:?}") };
@@ -411,6 +432,7 @@ proptest! {
             epochs_digest: Some([3; 32]),
             log_entries: 1,
             life: None,
+            push_digest: None,
         };
         let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
         let mut payload = Hello::sign(&claim, &key, &[6; 32]).to_vec();

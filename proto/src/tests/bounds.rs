@@ -1,5 +1,7 @@
 //! Each bound of a payload: the longest that is taken, and the next that is not.
 
+mod people;
+
 use super::*;
 use crate::convert::schema;
 use crate::limits::{
@@ -120,7 +122,7 @@ fn a_ready_keeps_its_bounds() {
 
 #[test]
 fn a_register_keeps_its_bounds() {
-    let full = || schema::Register { token: Bytes::new(), handle: "alice".into(), root_entry: long(1) };
+    let full = || schema::Register { handle: "alice".into(), root_entry: long(1), ..Default::default() };
     let read = |message: schema::Register| client(FrameKind::Register, &message);
     at_most(TOKEN_BYTES_MAX, "token", |token| read(schema::Register { token, ..full() }));
     filled(LOG_ENTRY_BYTES_MAX, "root entry", |root_entry| read(schema::Register { root_entry, ..full() }));

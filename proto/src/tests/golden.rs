@@ -1,13 +1,16 @@
 //! The bytes of each frame: what another implementation must write, and what this one must go on reading.
 
+mod phone;
+mod push;
+
 use super::*;
 use crate::{
     Accepted, AccountFound, AccountId, ClientFrame, Code, Commits, ConversationId, ConversationKind, ConversationState,
     ConversationWith, CreateConversation, DeliveryFrame, DeviceId, DeviceKeyPackage, DeviceState, Envelope,
     EnvelopeBody, FindBy, Gap, GapReason, Gone, Group, Hello, HelloClaim, KeyPackages, Leave, Life, LifeToken, Link,
-    LinkId, LogHead, MemberLog, MessageId, Notice, Position, Ready, Recover, Recovering, Refusal, Register, Registered,
-    Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit, Typing, put_ack, put_hello,
-    put_link, put_link_reply, put_recover, put_register, put_send,
+    LinkId, LogHead, MemberLog, MessageId, Notice, PhoneNotice, Position, Ready, Recover, Recovering, Refusal,
+    Register, Registered, Request, Response, Send, Sent, ServerFrame, SharedEnvelope, SignedLeave, SubmitCommit,
+    Typing, put_ack, put_hello, put_link, put_link_reply, put_recover, put_register, put_send,
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([0xa1; 16]);
@@ -80,9 +83,8 @@ fn client(put: impl Fn(&mut BytesMut), expected: &str) -> ClientFrame {
     ClientFrame::decode(frame(put)).unwrap()
 }
 
-#[test]
-fn client_frames_have_these_bytes() {
-    let claim = HelloClaim {
+fn claim() -> HelloClaim {
+    HelloClaim {
         server_name: "a.b".into(),
         account: ACCOUNT,
         device: DEVICE,
@@ -91,7 +93,13 @@ fn client_frames_have_these_bytes() {
         epochs_digest: Some([0xe1; 32]),
         log_entries: 3,
         life: None,
-    };
+        push_digest: None,
+    }
+}
+
+#[test]
+fn client_frames_have_these_bytes() {
+    let claim = claim();
     let key = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
     let hello = Hello::sign(&claim, &key, &[6; 32]);
     let read = client(
@@ -115,7 +123,8 @@ fn client_frames_have_these_bytes() {
     );
     assert!(matches!(read, ClientFrame::Hello(hello) if *hello.claim() == claim));
 
-    let register = Register { token: bytes("tok"), handle: "alice".into(), root_entry: bytes("root") };
+    let root_entry = bytes("root");
+    let register = Register { token: bytes("tok"), handle: "alice".into(), root_entry, phone: None };
     let read = client(|out| put_register(&register, out), "06120a03746f6b1205616c6963651a04726f6f74");
     assert!(matches!(read, ClientFrame::Register(again) if again == register));
 
@@ -186,6 +195,8 @@ fn server_frames_have_these_bytes() {
         key_packages_left: 50,
         last_resort_used: true,
         stale: true,
+        push_differs: false,
+        phone: PhoneNotice::default(),
     };
     server(ServerFrame::Ready(ready), "02250880a0f1c2b1341080a8cc7b18ac02200228073040380140034832508090fbd30958016001");
     let digested = Ready { epochs_digest: Some([0xe1; 32]), ..ready };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use gureum_proto::{Code, Notice, Sent};
+use gureum_proto::{Code, Notice, PhoneNotice, Sent};
 use tokio::sync::Notify;
 
 use crate::limits::SIGNALS_MAX;
@@ -30,6 +30,8 @@ pub(super) struct Mail {
     pub(super) is_copied: bool,
     /// The newest one.
     pub(super) notice: Option<Notice>,
+    /// The newest one: it tells all that there is to tell.
+    pub(super) phone: Option<PhoneNotice>,
     /// Datagrams: the newest ones.
     pub(super) signals: VecDeque<Bytes>,
     pub(super) link: LinkMail,
@@ -113,6 +115,11 @@ impl Listener for Mailbox {
 
     fn notice(&self, notice: Notice) {
         self.lock().notice = Some(notice);
+        self.notify.notify_one();
+    }
+
+    fn phone(&self, notice: PhoneNotice) {
+        self.lock().phone = Some(notice);
         self.notify.notify_one();
     }
 

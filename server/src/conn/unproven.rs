@@ -1,9 +1,9 @@
-//! What a connection may ask for that has proven nothing: an account, a link to one, or one brought back.
+//! What a connection may ask for that has proven nothing: an account, a link to one, one brought back, or a code.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gureum_proto::{Link, Recover, Refusal, Register};
+use gureum_proto::{Link, Phone, Recover, Refusal, Register};
 
 use super::{Mailbox, Shell};
 use crate::linking::LinkListener;
@@ -53,6 +53,18 @@ impl Shell {
             self.refused(refusal);
         }
         self.handle(Input::Recovered(result));
+    }
+
+    pub(super) async fn request_code(&mut self, phone: Phone) {
+        let address = self.connection.remote_address().ip();
+        let result = match self.allowed() {
+            Ok(()) => self.shared.requests.request_code(&phone, address).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &result {
+            self.refused(refusal);
+        }
+        self.handle(Input::CodeSent(result));
     }
 
     /// Whether this address may ask for more.

@@ -2,7 +2,7 @@
 //! device without it.
 
 use ed25519_dalek::VerifyingKey;
-use gureum_proto::{AccountId, Code, DeviceId, EXPORTER_BYTES, Hello, Position, ProofError};
+use gureum_proto::{AccountId, Code, DeviceId, EXPORTER_BYTES, Hello, PhoneNotice, Position, ProofError, PushDigest};
 
 use crate::store::record::LifeRecord;
 
@@ -38,6 +38,10 @@ pub struct DeviceFacts {
     pub last_resort_used: bool,
     /// The digest over the account's conversations and their epochs.
     pub epochs_digest: [u8; 32],
+    /// Of the push target that the server has of it.
+    pub push_digest: Option<PushDigest>,
+    /// What has happened to the account's phone number.
+    pub phone: PhoneNotice,
 }
 
 impl Authenticated {

@@ -9,8 +9,8 @@ mod watch;
 use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, Gone, HelloClaim, LifeToken, put_ack, put_hello,
-    put_register, put_send,
+    Accepted, AccountId, ConversationId, DeviceId, Gap, GapReason, Gone, HelloClaim, LifeToken, PushDigest, put_ack,
+    put_hello, put_register, put_send,
 };
 use gureum_wire::{Decoder, FrameKind};
 
@@ -22,10 +22,11 @@ const START_MS: u64 = 1_800_000_000_000;
 const TIMEOUT_MS: u64 = 3_000;
 const EXPORTER: [u8; EXPORTER_BYTES] = [6; EXPORTER_BYTES];
 const HEAD: Position = Position { seq: 9, count: 5 };
+const PHONE: PhoneNotice = PhoneNotice { moved_ms: 0, tried_ms: START_MS - 9 };
 /// What a client says on its session stream.
-const CLIENTS: [FrameKind; 7] = {
-    use FrameKind::{Ack, Hello, Link, LinkReply, Recover, Register, Send};
-    [Hello, Send, Ack, Register, Link, LinkReply, Recover]
+const CLIENTS: [FrameKind; 8] = {
+    use FrameKind::{Ack, Hello, Link, LinkReply, Recover, Register, RequestCode, Send};
+    [Hello, Send, Ack, Register, Link, LinkReply, Recover, RequestCode]
 };
 
 fn key() -> SigningKey {
@@ -42,6 +43,7 @@ fn claim() -> HelloClaim {
         epochs_digest: Some([3; 32]),
         log_entries: 1,
         life: None,
+        push_digest: None,
     }
 }
 
@@ -68,6 +70,8 @@ fn facts() -> DeviceFacts {
         key_packages_left: 3,
         last_resort_used: true,
         epochs_digest: [3; 32],
+        push_digest: None,
+        phone: PHONE,
     }
 }
 
@@ -112,6 +116,7 @@ fn register() -> Input {
         token: Bytes::from_static(b"token"),
         handle: "alice".into(),
         root_entry: Bytes::from_static(b"root"),
+        phone: None,
     };
     frame(|out| put_register(&register, out))
 }
@@ -177,6 +182,8 @@ fn a_hello_is_looked_up_proven_answered_and_read_for() {
         key_packages_left: 3,
         last_resort_used: true,
         stale: false,
+        push_differs: false,
+        phone: PHONE,
     };
     asks(
         &mut session,
@@ -217,9 +224,9 @@ fn a_broken_stream_closes_with_the_code_of_the_break() {
     let kind = FrameKind::Hello;
     for (error, code) in [
         (FrameError::NonMinimalVarint, Code::FrameMalformed),
-        (FrameError::UnknownType(19), Code::FrameUnknown),
+        (FrameError::UnknownType(22), Code::FrameUnknown),
         (FrameError::TooLong { kind, length: 5_000, limit: 2_048 }, Code::FrameTooLong),
-        (FrameError::IgnorableTooLong { number: 0x1001, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
+        (FrameError::IgnorableTooLong { number: 0x1002, length: 1 << 20, limit: 65_536 }, Code::FrameTooLong),
         (FrameError::Truncated, Code::FrameTruncated),
     ] {
         closes(&mut session(), Input::Broken(error), code);
@@ -495,17 +502,37 @@ fn a_cursor_past_the_head_is_not_believed() {
     resumes(at(100, 50), at(4, 2), HEAD, None);
 }
 
+/// What a device that claims this is told, if its proof holds.
+#[track_caller]
+fn told(claim: &HelloClaim, facts: DeviceFacts) -> Ready {
+    let mut session = session();
+    session.handle(hello(claim, &key(), &EXPORTER), START_MS);
+    let actions = session.handle(found(facts), START_MS);
+    let ready = actions.iter().find_map(|action| match action {
+        Action::Say(ServerFrame::Ready(ready)) => Some(*ready),
+        _ => None,
+    });
+    ready.expect("a proof that holds is answered")
+}
+
+#[test]
+fn another_push_target_than_the_device_wants_is_told() {
+    let digest = |byte| Some(PushDigest::from_bytes([byte; 16]));
+    let differs = |wanted, held| {
+        let claim = HelloClaim { push_digest: wanted, ..claim() };
+        told(&claim, DeviceFacts { push_digest: held, ..facts() }).push_differs
+    };
+    assert!(!differs(None, None));
+    assert!(!differs(digest(1), digest(1)));
+    assert!(differs(digest(1), digest(2)));
+    assert!(differs(digest(1), None), "the server has lost or dropped it");
+    assert!(differs(None, digest(1)), "the device wants to be left alone");
+}
+
 #[test]
 fn a_differing_digest_of_epochs_is_told_with_the_servers_own() {
-    let answer = |digest| {
-        let mut session = session();
-        session.handle(hello(&HelloClaim { epochs_digest: digest, ..claim() }, &key(), &EXPORTER), START_MS);
-        let actions = session.handle(found(facts()), START_MS);
-        let ready = actions.iter().find_map(|action| match action {
-            Action::Say(ServerFrame::Ready(ready)) => Some(*ready),
-            _ => None,
-        });
-        let ready = ready.expect("a proof that holds is answered");
+    let answer = |epochs_digest| {
+        let ready = told(&HelloClaim { epochs_digest, ..claim() }, facts());
         (ready.epochs_differ, ready.epochs_digest)
     };
     assert_eq!(answer(Some([4; 32])), (true, Some([3; 32])));
@@ -652,6 +679,7 @@ fn what_happens_outside_closes_with_its_code_and_nothing_follows() {
         }
         asks(&mut session, Input::Drain { come_back_ms: 1 }, &[]);
         asks(&mut session, Input::Noticed(Notice::default()), &[]);
+        asks(&mut session, Input::Phone(PHONE), &[]);
         asks(&mut session, hello(&claim(), &key(), &EXPORTER), &[]);
         asks(&mut session, found(facts()), &[]);
         assert!(!session.session.accepts_frames());
@@ -664,6 +692,14 @@ fn a_notice_is_told_once_the_proof_holds_and_work_goes_on() {
     asks(&mut session(), Input::Noticed(notice), &[]);
     let mut session = idle();
     asks(&mut session, Input::Noticed(notice), &[Action::Say(ServerFrame::Notice(notice))]);
+    assert_eq!(session.handle(send(1), START_MS).len(), 1);
+}
+
+#[test]
+fn what_happens_to_the_phone_number_is_told_once_the_proof_holds_and_work_goes_on() {
+    asks(&mut session(), Input::Phone(PHONE), &[]);
+    let mut session = idle();
+    asks(&mut session, Input::Phone(PHONE), &[Action::Say(ServerFrame::PhoneNotice(PHONE))]);
     assert_eq!(session.handle(send(1), START_MS).len(), 1);
 }
 

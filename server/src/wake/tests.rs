@@ -10,6 +10,7 @@ struct Ear {
     displaced: AtomicU32,
     revoked: AtomicU32,
     noticed: AtomicU32,
+    phoned: AtomicU32,
     copied: AtomicU32,
     signals: AtomicU32,
 }
@@ -26,6 +27,9 @@ impl Listener for Ear {
     }
     fn notice(&self, notice: Notice) {
         self.noticed.fetch_add(notice.key_packages_left, Ordering::Relaxed);
+    }
+    fn phone(&self, _: PhoneNotice) {
+        self.phoned.fetch_add(1, Ordering::Relaxed);
     }
     fn copied(&self) {
         self.copied.fetch_add(1, Ordering::Relaxed);
@@ -127,6 +131,25 @@ fn a_notice_is_for_the_devices_subscription_or_else_for_its_newest_session() {
     drop(subscribed);
     notice(3);
     assert_eq!(noticed(), [0, 2, 3, 0]);
+}
+
+#[test]
+fn what_happens_to_a_phone_number_is_told_to_each_session_of_its_account_alone() {
+    let hub = Arc::new(Hub::new());
+    let [subscription, sender, sibling, other] = [(); 4].map(|()| Arc::new(Ear::default()));
+    let attach = |account, device, subscribes, ear: &Arc<Ear>| {
+        hub.attach(account, DeviceId::from_bytes([device; 16]), subscribes, Arc::<Ear>::clone(ear))
+    };
+    hub.phone(ACCOUNT, PhoneNotice::default());
+    let _attached = [
+        attach(ACCOUNT, 2, true, &subscription),
+        attach(ACCOUNT, 2, false, &sender),
+        attach(ACCOUNT, 3, true, &sibling),
+        attach(AccountId::from_bytes([9; 16]), 2, true, &other),
+    ];
+    hub.phone(ACCOUNT, PhoneNotice { moved_ms: 1, tried_ms: 0 });
+    let phoned = [&subscription, &sender, &sibling, &other].map(|ear| ear.phoned.load(Ordering::Relaxed));
+    assert_eq!(phoned, [1, 1, 1, 0]);
 }
 
 #[test]

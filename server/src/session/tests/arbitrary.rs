@@ -12,6 +12,7 @@ enum Step {
     Link,
     LinkReply,
     Recover { entry: bool },
+    RequestCode,
     Send,
     Ack { seq: u64, count: u64 },
     Garbage { kind: usize, payload: Vec<u8> },
@@ -24,6 +25,7 @@ enum Step {
     LinkLogged,
     LinkFinished,
     Recovered(Option<bool>),
+    CodeSent(bool),
     Answered(u8),
     Woken,
     Page { entries: u64, more: bool },
@@ -33,6 +35,7 @@ enum Step {
     CutOff,
     Copied,
     Noticed,
+    Phone,
     Drain,
     Tick(u64),
 }
@@ -45,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Link),
         2 => Just(Step::LinkReply),
         1 => any::<bool>().prop_map(|entry| Step::Recover { entry }),
+        1 => Just(Step::RequestCode),
         6 => Just(Step::Send),
         3 => (0..20_u64, 0..20_u64).prop_map(|(seq, count)| Step::Ack { seq, count }),
         1 => (0..FrameKind::ALL.len(), prop::collection::vec(any::<u8>(), 0..40))
@@ -59,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::LinkLogged),
         2 => Just(Step::LinkFinished),
         2 => option::of(any::<bool>()).prop_map(Step::Recovered),
+        2 => any::<bool>().prop_map(Step::CodeSent),
         4 => any::<u8>().prop_map(|count| Step::Answered(count % 4)),
         8 => Just(Step::Woken),
         10 => (0..6_u64, any::<bool>()).prop_map(|(entries, more)| Step::Page { entries, more }),
@@ -68,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::CutOff),
         1 => Just(Step::Copied),
         1 => Just(Step::Noticed),
+        1 => Just(Step::Phone),
         1 => Just(Step::Drain),
         2 => (0..TIMEOUT_MS).prop_map(Step::Tick),
     ]
@@ -88,6 +94,7 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::Link => unproven::link(),
         Step::LinkReply => unproven::reply(),
         Step::Recover { entry } => unproven::recover(entry.then_some(b"entry".as_slice())),
+        Step::RequestCode => unproven::request_code(),
         Step::Send => send(1),
         Step::Ack { seq, count } => ack(seq, count),
         Step::Garbage { kind, payload } => Input::Frame(Frame { kind: FrameKind::ALL[kind], payload: payload.into() }),
@@ -106,6 +113,8 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::Recovered(None) => Input::Recovered(Err(Refusal::new(Code::RecoveryUnknown))),
         Step::Recovered(Some(true)) => Input::Recovered(Ok(Recovery::Done(registered()))),
         Step::Recovered(Some(false)) => Input::Recovered(Ok(Recovery::Known(unproven::recovering()))),
+        Step::CodeSent(true) => Input::CodeSent(Ok(unproven::code_sent())),
+        Step::CodeSent(false) => Input::CodeSent(Err(Refusal::new(Code::PhoneInvalid))),
         Step::Answered(count) => {
             Input::Answered(vec![Sent { counter: 1, result: Err(Refusal::new(Code::NotFound)) }; count.into()])
         }
@@ -117,6 +126,7 @@ fn input(step: Step, session: &Watched) -> Input {
         Step::CutOff => Input::CutOff(Code::DeviceRevoked),
         Step::Copied => Input::Copied,
         Step::Noticed => Input::Noticed(Notice::default()),
+        Step::Phone => Input::Phone(PHONE),
         Step::Drain => Input::Drain { come_back_ms: 1 },
         Step::Tick(_) => Input::Tick,
     }
@@ -130,6 +140,7 @@ fn keeps_contract(step: &Step, session: &Watched) -> bool {
         | Step::Link
         | Step::LinkReply
         | Step::Recover { .. }
+        | Step::RequestCode
         | Step::Send
         | Step::Ack { .. }
         | Step::Garbage { .. } => session.session.accepts_frames(),

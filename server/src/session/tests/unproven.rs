@@ -1,6 +1,7 @@
-//! What a session does with who has proven nothing: a device that waits to be linked, an account to be brought back.
+//! What a session does with who has proven nothing: a device that waits to be linked, an account to be brought back,
+//! a phone number that is to get a code.
 
-use gureum_proto::{LinkId, LogHead, put_link, put_link_reply, put_recover};
+use gureum_proto::{LinkId, LogHead, put_link, put_link_reply, put_recover, put_request_code};
 
 use super::*;
 
@@ -31,6 +32,18 @@ pub(super) fn recover(entry: Option<&'static [u8]>) -> Input {
 pub(super) fn recovering() -> Recovering {
     let head = LogHead { length: 3, hash: [4; 32] };
     Recovering { account: claim().account, handle: "alice".parse().unwrap(), head }
+}
+
+fn the_phone() -> Phone {
+    "+82 10-1234-5678".parse().unwrap()
+}
+
+pub(super) fn request_code() -> Input {
+    frame(|out| put_request_code(&the_phone(), out))
+}
+
+pub(super) fn code_sent() -> CodeSent {
+    CodeSent { expires_ms: 300_000, again_after_ms: 60_000, phone: "+821012345678".parse().unwrap() }
 }
 
 /// A session whose device waits.
@@ -69,7 +82,8 @@ fn a_device_replies_once_to_each_answer() {
 
 #[test]
 fn a_device_that_waits_says_nothing_else() {
-    for input in [link(), recover(None), register(), hello(&claim(), &key(), &EXPORTER), send(1), ack(1, 1)] {
+    let hello = || hello(&claim(), &key(), &EXPORTER);
+    for input in [link(), recover(None), request_code(), register(), hello(), send(1), ack(1, 1)] {
         closes(&mut waiting(), input, Code::FrameUnexpected);
     }
 }
@@ -112,6 +126,7 @@ fn who_does_not_wait_hears_nothing_of_links() {
             Input::LinkFinished(BUNDLE),
             Input::LinkRefused(Refusal::new(Code::LinkGone)),
             Input::Recovered(Ok(Recovery::Known(recovering()))),
+            Input::CodeSent(Ok(code_sent())),
         ] {
             assert_eq!(session.handle(input, START_MS), []);
         }
@@ -140,8 +155,38 @@ fn a_recovery_is_refused_and_has_the_time_of_a_proof() {
 }
 
 #[test]
+fn a_code_is_sent_and_then_one_registers() {
+    let mut session = session();
+    asks(&mut session, request_code(), &[Action::RequestCode(the_phone())]);
+    assert!(!session.session.accepts_frames(), "one at a time");
+    says(&mut session, Input::CodeSent(Ok(code_sent())), ServerFrame::CodeSent(code_sent()));
+    assert_eq!(session.handle(register(), START_MS).len(), 1);
+    asks(&mut session, Input::CodeSent(Ok(code_sent())), &[]);
+}
+
+#[test]
+fn a_code_may_be_asked_for_again_and_be_refused() {
+    let mut session = session();
+    let refusal = Refusal::new(Code::RateLimited).retry_after_ms(60_000);
+    for _ in 0..2 {
+        asks(&mut session, request_code(), &[Action::RequestCode(the_phone())]);
+        says(&mut session, Input::CodeSent(Err(refusal.clone())), ServerFrame::Refused(refusal.clone()));
+    }
+    asks(&mut session, request_code(), &[Action::RequestCode(the_phone())]);
+    says(&mut session, Input::CodeSent(Ok(code_sent())), ServerFrame::CodeSent(code_sent()));
+}
+
+#[test]
+fn a_code_has_the_time_of_a_proof() {
+    let mut session = session();
+    session.handle(request_code(), START_MS);
+    assert_eq!(session.session.poll_timeout(), Some((START_MS + TIMEOUT_MS, Deadline::Proof)));
+    closes_at(&mut session, Input::Tick, START_MS + TIMEOUT_MS, Code::ProofTimeout);
+}
+
+#[test]
 fn nothing_of_this_is_for_who_has_proven_itself() {
-    for input in [link(), reply(), recover(None)] {
+    for input in [link(), reply(), recover(None), request_code()] {
         closes(&mut idle(), input, Code::FrameUnexpected);
     }
 }

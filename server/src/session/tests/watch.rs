@@ -72,7 +72,9 @@ impl Watched {
                 assert!(!self.is_attached);
                 self.looked_up = Some(claim.cursor);
             }
-            Action::Register(_) | Action::OfferLink(_) | Action::Recover(_) => assert!(!self.is_attached),
+            Action::Register(_) | Action::OfferLink(_) | Action::Recover(_) | Action::RequestCode(_) => {
+                assert!(!self.is_attached);
+            }
             Action::ReplyLink(_) => assert!(std::mem::take(&mut self.may_reply), "a reply to no answer"),
             Action::Attach { .. } => {
                 assert!(!self.is_attached && self.looked_up.is_some());
@@ -94,7 +96,10 @@ impl Watched {
                 (self.reading, self.read_after) = (Some(*after), *after);
                 self.delivered = self.delivered.max(*after);
             }
-            Action::Say(ServerFrame::Ready(_) | ServerFrame::Notice(_)) => assert!(self.is_attached),
+            Action::Say(ServerFrame::Ready(_) | ServerFrame::Notice(_) | ServerFrame::PhoneNotice(_)) => {
+                assert!(self.is_attached);
+            }
+            Action::Say(ServerFrame::CodeSent(_)) => assert!(!self.is_attached),
             Action::Say(ServerFrame::LinkAnswer(_) | ServerFrame::Linked(_) | ServerFrame::Recovering(_)) => {
                 assert!(!self.is_attached);
                 self.may_reply = matches!(action, Action::Say(ServerFrame::LinkAnswer(_)));

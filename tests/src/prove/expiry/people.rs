@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use ed25519_dalek::SigningKey;
-use gureum_proto::{AccountId, ConversationId, DeviceId, EXPORTER_BYTES, Hello, HelloClaim, Position};
+use gureum_proto::{AccountId, ConversationId, DeviceId, EXPORTER_BYTES, Hello, HelloClaim, PhoneNotice, Position};
 use gureum_server::session::{Authenticated, DeviceFacts, Input, Session, SessionConfig};
 use gureum_server::store::key::{self, ConversationTag, CursorTag};
 use gureum_server::store::record::{ConversationHead, ConversationKind, Cursor, LifeRecord, Member};
@@ -209,6 +209,7 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
         epochs_digest: None,
         log_entries: 0,
         life: None,
+        push_digest: None,
     };
     let config = SessionConfig {
         tls_server_name: None,
@@ -228,6 +229,8 @@ fn prove(account: AccountId, device: DeviceId) -> Authenticated {
         key_packages_left: 0,
         last_resort_used: false,
         epochs_digest: [0; 32],
+        push_digest: None,
+        phone: PhoneNotice::default(),
     };
     let mut session = Session::new(config, 0);
     let payload = Hello::sign(&claim, &KEY, &EXPORTER);
