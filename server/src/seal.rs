@@ -18,6 +18,7 @@ use crate::limits::KEYRING_KEYS_MAX;
 use crate::store::record::SealedMessage;
 use crate::time::is_expired;
 use cipher::Cipher;
+pub(crate) use files::MASTER;
 use files::{KeyFiles, Period};
 pub(crate) use secret::{SecretName, TokenSeal};
 

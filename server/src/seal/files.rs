@@ -13,7 +13,9 @@ use super::secret::SecretName;
 use crate::fault::{is_wanted, step};
 use crate::limits::KEYRING_KEYS_MAX;
 
-const MASTER: &str = "master.key";
+/// The master key's file, unless it is kept elsewhere.
+pub(crate) const MASTER: &str = "master.key";
+
 const WRAP_LABEL: &[u8] = b"gureum/1 wrapped key";
 const SECRET_LABEL: &[u8] = b"gureum/1 wrapped secret";
 
