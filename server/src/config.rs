@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use phone::{PhoneSettings, SmsVia};
+pub use phone::{PhoneSettings, Sms};
 pub use push::PushSettings;
 pub use source::{Flags, KEYS};
 

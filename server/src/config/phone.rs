@@ -19,7 +19,7 @@ const COUNTRY_MOST: u16 = 999;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhoneSettings {
     /// How codes go out.
-    pub sms: SmsVia,
+    pub sms: Sms,
     /// The file with the key that signs what goes to the webhook; there if `sms` is one.
     pub sms_key: Option<PathBuf>,
     /// Codes that go out in an hour.
@@ -32,7 +32,7 @@ pub struct PhoneSettings {
 
 /// How codes go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SmsVia {
+pub enum Sms {
     /// Not at all: phone numbers are of no use here.
     Off,
     /// To the log: for development.
@@ -47,13 +47,13 @@ impl Reader<'_> {
         let sms = self.value("sms", "off", sms);
         let sms_key = self.path("sms_key");
         match (&sms, &sms_key) {
-            (Some(SmsVia::Webhook(_)), None) if !self.has("sms_key") => {
+            (Some(Sms::Webhook(_)), None) if !self.has("sms_key") => {
                 self.find_of("sms", "needs --sms-key beside it: what goes to the gateway is signed");
             }
-            (Some(SmsVia::Off | SmsVia::Log), Some(_)) => {
+            (Some(Sms::Off | Sms::Log), Some(_)) => {
                 self.find_of("sms_key", "needs --sms beside it, with the URL of a gateway");
             }
-            (Some(SmsVia::Off), None) if registration == Some(Registration::Phone) => {
+            (Some(Sms::Off), None) if registration == Some(Registration::Phone) => {
                 let problem = "`phone` needs --sms beside it: the URL of a gateway, or `log` for development";
                 self.find_of("registration", problem);
             }
@@ -73,13 +73,11 @@ impl Reader<'_> {
     }
 }
 
-fn sms(text: &str) -> Result<SmsVia, String> {
+fn sms(text: &str) -> Result<Sms, String> {
     match text {
-        "off" => Ok(SmsVia::Off),
-        "log" => Ok(SmsVia::Log),
-        url => {
-            http_url(url).map(SmsVia::Webhook).map_err(|problem| format!("is neither `off` nor `log`, and {problem}"))
-        }
+        "off" => Ok(Sms::Off),
+        "log" => Ok(Sms::Log),
+        url => http_url(url).map(Sms::Webhook).map_err(|problem| format!("is neither `off` nor `log`, and {problem}")),
     }
 }
 
@@ -97,9 +95,9 @@ fn countries(text: &str) -> Result<Vec<u16>, String> {
 pub(super) fn written(phone: &PhoneSettings, name: &str) -> Option<String> {
     match name {
         "sms" => Some(quoted(match &phone.sms {
-            SmsVia::Off => "off",
-            SmsVia::Log => "log",
-            SmsVia::Webhook(url) => url.as_str(),
+            Sms::Off => "off",
+            Sms::Log => "log",
+            Sms::Webhook(url) => url.as_str(),
         })),
         "sms_key" => phone.sms_key.as_deref().map(path),
         "sms_per_hour" => Some(phone.sms_per_hour.to_string()),

@@ -136,7 +136,7 @@ fn without_settings_of_push_web_push_alone_is_offered_and_codes_go_nowhere() {
     assert_eq!(push.apns_endpoint, "https://api.push.apple.com");
     assert_eq!(push.vapid_subject, "https://127.0.0.1");
     let phone = config.phone;
-    assert_eq!((phone.sms, phone.sms_key, phone.sms_countries), (SmsVia::Off, None, vec![]));
+    assert_eq!((phone.sms, phone.sms_key, phone.sms_countries), (Sms::Off, None, vec![]));
     assert_eq!((phone.sms_per_hour.get(), phone.sms_per_day.get()), (200, 1_000));
 }
 
@@ -197,10 +197,10 @@ fn codes_need_a_gateway_and_what_is_told_to_it_a_key() {
         refused(&[("GUREUM_SMS_COUNTRIES", countries)], "GUREUM_SMS_COUNTRIES: ");
     }
     let config = load(&[("data_dir", "d")], &[registration, ("GUREUM_SMS", "log")], "").unwrap();
-    assert_eq!((config.registration, config.phone.sms), (Registration::Phone, SmsVia::Log));
+    assert_eq!((config.registration, config.phone.sms), (Registration::Phone, Sms::Log));
     let env = [registration, url, key, ("GUREUM_SMS_COUNTRIES", "+82, 1")];
     let phone = load(&[("data_dir", "d")], &env, "").unwrap().phone;
-    assert_eq!(phone.sms, SmsVia::Webhook(url.1.to_owned()));
+    assert_eq!(phone.sms, Sms::Webhook(url.1.to_owned()));
     assert_eq!(phone.sms_countries, [82, 1]);
 }
 
