@@ -92,22 +92,16 @@ pub(super) fn missing(directory: &Path, is_backup: bool, report: &mut Report) {
     let url = server.as_ref().map(|server| server.url.parse::<ServerUrl>());
     let is_self_signed = url.is_none_or(|url| !matches!(url.map(|url| url.pin), Ok(None)));
     let is_by_invite = server.is_none_or(|server| server.invites == Some(true));
-    let [has_targets, has_numbers] = ["push", "phone numbers"].map(|name| report.counts.contains_key(name));
+    let [has_targets, has_web_push, has_numbers] =
+        ["push", "Web Push targets", "phone numbers"].map(|name| report.counts.contains_key(name));
     for (name, is_needed, what) in [
         ("sequence", !is_backup, "the file is missing: nobody notices when the database loses its end"),
         ("tls/cert.pem", is_self_signed, "the file is missing: it is made anew for the key, if that is there"),
         ("tls/key.pem", is_self_signed, "the file is missing: with another key no client connects any more"),
         ("invite.key", is_by_invite, "the file is missing: the invites that were given out are void"),
-        (
-            "keys/push.secret",
-            has_targets,
-            "the file is missing: devices are not woken until they connect and set a target",
-        ),
-        (
-            "keys/phone.secret",
-            has_numbers,
-            "the file is missing: nobody is found by the number, and all are proven anew",
-        ),
+        ("vapid.key", has_web_push, "the file is missing: with another key Web Push wakes none of these devices"),
+        ("keys/push.secret", has_targets, "the file is missing: no device is woken before it has connected again"),
+        ("keys/phone.secret", has_numbers, "the file is missing: no number is found, and all are proven anew"),
     ] {
         if is_needed && !directory.join(name).exists() {
             report.find(Kind::File, name, &[], what);

@@ -1,5 +1,7 @@
 //! Push targets, what devices were woken for, and codes.
 
+use gureum_proto::PushService;
+
 use super::database::{Audit, Overdue, record};
 use super::report::{Kind, Report};
 use crate::store::Family;
@@ -11,7 +13,11 @@ impl Audit<'_> {
     pub(super) fn push(&self, report: &mut Report) {
         self.each(Family::Push, report, |push_key, value, report| match key::parse_push(push_key) {
             Some((account, device, PushTag::Target)) => {
-                record::<PushTargetRecord>("push", push_key, value, report);
+                if let Some(target) = record::<PushTargetRecord>("push", push_key, value, report)
+                    && target.service == PushService::WebPush
+                {
+                    report.count("Web Push targets", 1);
+                }
                 if !self.has(Family::Cursor, &key::cursor(&account, &device, CursorTag::Cursor)) {
                     report.find(Kind::Orphan, "push", push_key, "the device is not there, or not active, and is woken");
                 }

@@ -172,6 +172,7 @@ impl Made {
         let server = ServerFile { listen, url, retention_ms: None, commit_retention_ms: None, invites: Some(true) };
         server.write(&data_dir).unwrap();
         InviteKey::load(&data_dir).unwrap();
+        fs::write(data_dir.join("vapid.key"), b"a key of Web Push").unwrap();
         Self { directory, alice, bob, ids }
     }
 
