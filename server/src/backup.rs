@@ -11,13 +11,18 @@ use std::path::{Path, PathBuf};
 
 use crate::control::{self, Answer, CHECKPOINT, SOCKET};
 use crate::files::{make_private_dir, read_small};
+use crate::seal::{KeyringError, SecretName};
 use crate::store::StoreError;
 use crate::store::rocks::format;
 pub use manifest::{BackedFile, Manifest};
 pub use restore::{Restored, restore};
 
 /// What lies beside the database and goes with it. No message key, and no master key: they stay with the server.
-const BESIDE: [&str; 5] = ["invite.key", "clock", "server.json", "tls/cert.pem", "tls/key.pem"];
+const BESIDE: [&str; 6] = ["invite.key", "vapid.key", "clock", "server.json", "tls/cert.pem", "tls/key.pem"];
+
+/// The directory of the keys. Of what is in it the secrets of push targets and numbers go with a backup: they are wrapped by
+/// the master key, and worth nothing without it.
+const KEYS: &str = "keys";
 
 /// Why there is no backup, or no way back from it.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum BackupError {
          half an hour has passed: nothing was kept; make the backup again"
     )]
     TakenBack,
+    /// The master key that was named is none.
+    #[error(transparent)]
+    Master(KeyringError),
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,10 +99,11 @@ pub fn take(data_dir: &Path, to: &Path, now_ms: u64) -> Result<Manifest, BackupE
 fn write(data_dir: &Path, new: &Path, now_ms: u64) -> Result<Manifest, BackupError> {
     make_private_dir(new).map_err(BackupError::at(new))?;
     Source::open(data_dir)?.copy(data_dir, &new.join("db"))?;
-    for name in BESIDE {
-        let from = data_dir.join(name);
+    let secrets = SecretName::ALL.iter().map(|name| Path::new(KEYS).join(name.file()));
+    for name in BESIDE.iter().map(PathBuf::from).chain(secrets) {
+        let from = data_dir.join(&name);
         if let Some(bytes) = read_small(&from).map_err(BackupError::at(&from))? {
-            copy::write(&new.join(name), &bytes)?;
+            copy::write(&new.join(&name), &bytes)?;
         }
     }
     format::mark(new).map_err(BackupError::at(new))?;

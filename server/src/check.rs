@@ -1,9 +1,11 @@
 //! The audit of a data directory that no server uses, or of a backup: everything is read, nothing is changed.
 
 mod database;
+mod directory;
 mod files;
 mod owners;
 mod places;
+mod push;
 mod report;
 mod rules;
 #[cfg(test)]
@@ -15,7 +17,7 @@ pub use report::{Finding, Kind, Report};
 use rules::Times;
 
 use crate::backup::Manifest;
-use crate::seal::{Keyring, KeyringError};
+use crate::seal::{Keyring, KeyringError, SecretName};
 use crate::store::StoreError;
 use crate::store::rocks::format;
 use crate::time::load_last_known_ms;
@@ -75,22 +77,28 @@ pub fn check(directory: &Path, options: &Options<'_>) -> Result<Report, CheckErr
         report.find(Kind::File, "backup.json", &[], "the list of the backup's files does not read");
     }
     files::data_dir(directory, manifest.is_some(), &times, &mut report);
-    let keyring = keyring(directory, options, &mut report);
+    let keyring = keyring(directory, manifest.is_some(), options, &mut report);
     database::check(directory, manifest.is_some(), keyring.as_ref(), &times, &mut report);
     files::missing(directory, manifest.is_some(), &mut report);
     Ok(report)
 }
 
-/// The keys, without those that do not open. `None` where there are none, as in a backup.
-fn keyring(directory: &Path, options: &Options<'_>, report: &mut Report) -> Option<Keyring> {
+/// The keys, without those that do not open. `None` where there are none, as in a backup, which holds the wrapped secrets
+/// alone.
+fn keyring(directory: &Path, is_backup: bool, options: &Options<'_>, report: &mut Report) -> Option<Keyring> {
     let keys = directory.join("keys");
-    if !keys.exists() {
+    if !keys.exists() || is_backup && !files::holds_keys(&keys) {
         return None;
     }
     match Keyring::inspect(&keys, options.master_key, options.retention_ms) {
         Ok((keyring, damaged)) => {
             for error in damaged {
                 report.find(Kind::File, "keys", &[], error.to_string());
+            }
+            for name in SecretName::ALL {
+                if let Err(error) = keyring.inspect_secret(name) {
+                    report.find(Kind::File, format!("keys/{}", name.file()), &[], error.to_string());
+                }
             }
             Some(keyring)
         }

@@ -1,6 +1,8 @@
 //! What the operator may set: from flags, environment and a TOML file, checked whole before anything is opened.
 
 mod check;
+mod phone;
+mod push;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use phone::{PhoneSettings, Sms};
+pub use push::PushSettings;
 pub use source::{Flags, KEYS};
 
 /// Everything that the server is told. Each field is the key of the same name, as KEYS describes it.
@@ -46,6 +50,10 @@ pub struct Config {
     pub log_filter: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// When devices are woken, and by which services.
+    pub push: PushSettings,
+    /// How codes go out to phone numbers.
+    pub phone: PhoneSettings,
 }
 
 /// Who may register an account.
@@ -55,6 +63,8 @@ pub enum Registration {
     Invite,
     /// Anybody: for development.
     Open,
+    /// Who proves a phone number.
+    Phone,
 }
 
 /// How log lines are written.
@@ -130,14 +140,18 @@ impl Config {
     /// loopback, which at least works on this machine.
     #[must_use]
     pub fn public_address(&self, bound: SocketAddr) -> (String, u16) {
-        match &self.public_address {
-            Some(public) => (public.host.clone(), public.port.unwrap_or(bound.port())),
-            None if bound.ip().is_unspecified() => {
-                let loopback = if bound.is_ipv4() { "127.0.0.1" } else { "::1" };
-                (loopback.to_owned(), bound.port())
-            }
-            None => (bound.ip().to_string(), bound.port()),
-        }
+        let port = self.public_address.as_ref().and_then(|public| public.port).unwrap_or(bound.port());
+        (told_host(self.public_address.as_ref(), bound), port)
+    }
+}
+
+/// The host that clients are told, when the server listens on `bound`.
+fn told_host(public: Option<&PublicAddress>, bound: SocketAddr) -> String {
+    let loopback = if bound.is_ipv4() { "127.0.0.1" } else { "::1" };
+    match public {
+        Some(public) => public.host.clone(),
+        None if bound.ip().is_unspecified() => loopback.to_owned(),
+        None => bound.ip().to_string(),
     }
 }
 

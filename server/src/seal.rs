@@ -3,6 +3,7 @@
 mod cipher;
 mod files;
 mod ports;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,9 @@ use crate::limits::KEYRING_KEYS_MAX;
 use crate::store::record::SealedMessage;
 use crate::time::is_expired;
 use cipher::Cipher;
+pub(crate) use files::MASTER;
 use files::{KeyFiles, Period};
+pub(crate) use secret::{SecretName, TokenSeal};
 
 /// The bytes by which a sealed message is longer than its content.
 pub const SEAL_OVERHEAD_BYTES: usize = cipher::TAG_BYTES;
@@ -51,6 +54,12 @@ pub enum KeyringError {
     /// A wrapped key does not open.
     #[error("the key {0} does not open with the master key: it is damaged, or the master key is another's")]
     KeyDamaged(String),
+    /// A secret does not open.
+    #[error(
+        "the secret {0} does not open with the master key: put both back as they belong together; or remove the secret, and \
+         the push targets or phone numbers that were stored under it are void"
+    )]
+    SecretDamaged(String),
     /// More keys than are allowed.
     #[error("the keyring holds more than {KEYRING_KEYS_MAX} keys")]
     TooManyKeys,

@@ -45,10 +45,14 @@ pub enum Family {
     Conversation,
     /// Account, device, kind and hash → a KeyPackage.
     KeyPackage,
-    /// Handles, and which conversations an account has.
+    /// Handles and phone numbers, which conversations an account has, and what it has decided about them and about others.
     Directory,
     /// Invite → its uses.
     Registration,
+    /// Account and device → where its wake-ups go, and what it was last woken for.
+    Push,
+    /// Number → the code that was last sent to it; day → how many codes were sent.
+    Code,
 }
 
 /// How a family is read, which decides its table options.
@@ -76,7 +80,7 @@ pub struct FamilyOptions {
 
 impl Family {
     /// All families, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Message,
         Self::Welcome,
@@ -89,7 +93,16 @@ impl Family {
         Self::KeyPackage,
         Self::Directory,
         Self::Registration,
+        Self::Push,
+        Self::Code,
     ];
+
+    /// Whether a database of this format may lack it: one that a program wrote which did not know it yet. Opening such a
+    /// database for writing makes it.
+    #[must_use]
+    pub const fn may_lack(self) -> bool {
+        matches!(self, Self::Push | Self::Code)
+    }
 
     /// The name that stands in the database.
     #[must_use]
@@ -107,6 +120,8 @@ impl Family {
             Self::KeyPackage => "key_package",
             Self::Directory => "directory",
             Self::Registration => "registration",
+            Self::Push => "push",
+            Self::Code => "code",
         }
     }
 
@@ -120,9 +135,12 @@ impl Family {
             Self::Welcome => (Point, ExpiryRule::WelcomeAge, STATE_MEMTABLE_BYTES),
             Self::Inbox => (Range { prefix_bytes: 16 }, ExpiryRule::InboxAgeOrTaken, INBOX_MEMTABLE_BYTES),
             Self::Commit => (Range { prefix_bytes: 16 }, ExpiryRule::CommitAge, STATE_MEMTABLE_BYTES),
-            Self::DeviceLog | Self::KeyPackage => (Range { prefix_bytes: 16 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
+            Self::DeviceLog | Self::KeyPackage | Self::Push => {
+                (Range { prefix_bytes: 16 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES)
+            }
             Self::Directory => (Range { prefix_bytes: 0 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
             Self::Registration => (Point, ExpiryRule::InviteEnd, STATE_MEMTABLE_BYTES),
+            Self::Code => (Point, ExpiryRule::CodeEnd, STATE_MEMTABLE_BYTES),
             Self::Meta | Self::InboxHead | Self::Cursor | Self::Conversation => {
                 (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES)
             }

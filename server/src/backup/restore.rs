@@ -6,10 +6,10 @@ use std::path::Path;
 
 use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
-use super::{BESIDE, BackupError, Manifest, copy};
+use super::{BESIDE, BackupError, KEYS, Manifest, copy};
 use crate::files::{make_private_dir, read_small};
-use crate::seal::key_id_of_file;
-use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
+use crate::seal::{Keyring, MASTER, SecretName, key_id_of_file};
+use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind, PushTag};
 use crate::store::record::{InboxHead, SealedMessage};
 use crate::store::rocks::{fence, format, world};
 use crate::store::{Family, Record, StoreError, decode};
@@ -30,6 +30,8 @@ pub struct Restored {
     pub key_packages_dropped: u64,
     /// Message keys that were put back.
     pub keys: u64,
+    /// Secrets of push targets and phone numbers that were put back from the backup.
+    pub secrets: u64,
     /// Messages with a key.
     pub messages_readable: u64,
     /// Messages without one: their readers are told of gaps.
@@ -37,11 +39,16 @@ pub struct Restored {
 }
 
 /// Restores a backup into a data directory that has no database. Message keys come from `keys`, or are the
-/// directory's own if only the database was lost.
+/// directory's own if only the database was lost. `master` names a master key kept elsewhere.
 ///
 /// # Errors
 /// When the backup is damaged, the directory has a database, or a disk refuses; then there is still no database.
-pub fn restore(from: &Path, data_dir: &Path, keys: Option<&Path>) -> Result<Restored, BackupError> {
+pub fn restore(
+    from: &Path,
+    data_dir: &Path,
+    keys: Option<&Path>,
+    master: Option<&Path>,
+) -> Result<Restored, BackupError> {
     let manifest = Manifest::read(from)?;
     if let Some((path, what)) = manifest.differences(from)?.first() {
         return Err(BackupError::Damaged(format!("{} {what}", path.display())));
@@ -64,12 +71,13 @@ pub fn restore(from: &Path, data_dir: &Path, keys: Option<&Path>) -> Result<Rest
         }
     }
     if let Some(keys) = keys {
-        restored.keys = copy_keys(keys, &data_dir.join("keys"))?;
+        restored.keys = copy_keys(keys, &data_dir.join(KEYS))?;
     }
+    restored.secrets = put_back_secrets(&from.join(KEYS), &data_dir.join(KEYS), master)?;
     let new = data_dir.join("db.new");
     copy::remove(&new)?;
     copy::database(&from.join("db"), &new)?;
-    let sequence = begin_new_life(&new, &key_ids(&data_dir.join("keys"))?, &mut restored)?;
+    let sequence = begin_new_life(&new, &key_ids(&data_dir.join(KEYS))?, &mut restored)?;
     // Where a database was lost, the file says how far that one had come.
     fence::write(data_dir, sequence).map_err(BackupError::at(data_dir))?;
     let database = data_dir.join("db");
@@ -83,9 +91,8 @@ fn copy_keys(from: &Path, to: &Path) -> Result<u64, BackupError> {
     let mut copied = 0;
     for entry in fs::read_dir(from).map_err(BackupError::at(from))? {
         let path = entry.map_err(BackupError::at(from))?.path();
-        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|ending| ending == "key")) else {
-            continue;
-        };
+        let is_kept = path.extension().is_some_and(|ending| ending == "key" || ending == "secret");
+        let Some(name) = path.file_name().filter(|_| is_kept) else { continue };
         let target = to.join(name);
         if target.exists() {
             continue;
@@ -96,6 +103,28 @@ fn copy_keys(from: &Path, to: &Path) -> Result<u64, BackupError> {
         }
     }
     Ok(copied)
+}
+
+/// Puts back the secrets that a directory lacks, if its master key opens them: beside another master the server would
+/// not start with them. Returns how many.
+fn put_back_secrets(from: &Path, to: &Path, master: Option<&Path>) -> Result<u64, BackupError> {
+    let own = to.join(MASTER);
+    if !from.exists() || master.is_none() && !own.exists() {
+        return Ok(0);
+    }
+    let (keyring, _) = Keyring::inspect(from, Some(master.unwrap_or(&own)), 0).map_err(BackupError::Master)?;
+    let mut put_back = 0;
+    for name in SecretName::ALL {
+        let (source, target) = (from.join(name.file()), to.join(name.file()));
+        if target.exists() || !matches!(keyring.inspect_secret(name), Ok(Some(()))) {
+            continue;
+        }
+        if let Some(bytes) = read_small(&source).map_err(BackupError::at(&source))? {
+            copy::write(&target, &bytes)?;
+            put_back += 1;
+        }
+    }
+    Ok(put_back)
 }
 
 fn key_ids(directory: &Path) -> Result<BTreeSet<u64>, BackupError> {
@@ -115,6 +144,8 @@ fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored
     let families = std::iter::once("default").chain(Family::ALL.iter().map(|family| family.name()));
     let mut options = Options::default();
     options.set_paranoid_checks(true);
+    // Of a backup of before they came.
+    options.create_missing_column_families(true);
     let db = DB::open_cf(&options, database, families).map_err(world)?;
     let mut changes = Changes { db: &db, batch: WriteBatch::default() };
     each(&db, Family::InboxHead, |record_key, value| {
@@ -141,6 +172,15 @@ fn begin_new_life(database: &Path, keys: &BTreeSet<u64>, restored: &mut Restored
             changes.put(Family::Cursor, &key::cursor(&account, &device, CursorTag::LastResort), &())
         }
         None => Ok(()),
+    })?;
+    // Positions go on elsewhere, and each device is to be woken for what it finds there.
+    each(&db, Family::Push, |push_key, _| match key::parse_push(push_key) {
+        Some((_, _, PushTag::State)) => changes.delete(Family::Push, push_key),
+        _ => Ok(()),
+    })?;
+    // Codes may have been used. How many went out on a day is kept.
+    each(&db, Family::Code, |code_key, _| {
+        if code_key.first() == Some(&b'c') { changes.delete(Family::Code, code_key) } else { Ok(()) }
     })?;
     each(&db, Family::Message, |_, value| {
         let sealed: SealedMessage = decode(Family::Message, &value.to_vec().into())?;

@@ -11,6 +11,10 @@ use gureum_server::check::CheckError;
 use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
 use gureum_server::time::{SystemClock, WallClock};
 use gureum_server::{account, backup, check, invite, node};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -94,19 +98,23 @@ Examples:
   gureumd check ./backup --json";
 
 const BACKUP_HELP: &str =
-    "The backup holds accounts, conversations and sealed messages, the certificate and the key of \
-invites. It holds no key of a message: without the keyring of the server (keys/) nobody reads a message in it.
+    "The backup holds accounts, conversations and sealed messages, the certificate and the keys of \
+invites and of Web Push. It holds no key of a message: without the keyring of the server (keys/) nobody reads a message in \
+it. The secrets of push targets and phone numbers are in it as they are in keys/: of no use without the master key.
 
 Examples:
   gureumd backup --data-dir ./data --to /mnt/backup/2027-01-31";
 
 const RESTORE_HELP: &str =
     "The data directory must have no database. If it still has its keys/, messages whose keys are \
-there are delivered; for the others devices are told of gaps.
+there are delivered; for the others devices are told of gaps. The secrets of push targets and phone numbers are put back \
+if the master key opens them; without them devices register their targets again by themselves, and numbers have to be \
+proven anew.
 
 Examples:
   gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./data
-  gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./new --keys ./old/keys";
+  gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./new --keys ./old/keys
+  gureumd restore --from /mnt/backup/2027-01-31 --data-dir ./new --master-key /safe/master.key";
 
 #[derive(Debug, Subcommand)]
 enum Account {
@@ -165,6 +173,9 @@ struct Restore {
     /// Message keys that survived, the directory keys/ of the old server
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
+    /// The master key, if it is kept elsewhere
+    #[arg(long, value_name = "FILE", env = "GUREUM_MASTER_KEY")]
+    master_key: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -267,7 +278,8 @@ fn run_backup(backup: &Backup) -> Result<()> {
 }
 
 fn run_restore(restore: &Restore) -> Result<()> {
-    let restored = backup::restore(&restore.from, &restore.data_dir, restore.keys.as_deref())?;
+    let (keys, master) = (restore.keys.as_deref(), restore.master_key.as_deref());
+    let restored = backup::restore(&restore.from, &restore.data_dir, keys, master)?;
     Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&restored)?)?)
 }
 
@@ -276,8 +288,19 @@ fn start_log(config: &Config) {
     let quiet = if config.log_filter.contains("openmls") { "" } else { ",openmls=off" };
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(config.log_filter.clone() + quiet);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_told = filter_fn(may_be_told);
     match config.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).finish().with(is_told).init(),
+        LogFormat::Json => log.json().finish().with(is_told).init(),
+    }
+}
+
+/// Whether an event may be in a log at all, whatever the filter says: the libraries of HTTP log headers and paths, which
+/// hold the tokens of push targets and services.
+fn may_be_told(event: &Metadata<'_>) -> bool {
+    match event.target().split("::").next().unwrap_or_default() {
+        "h2" | "hyper" | "hyper_util" | "hyper_rustls" => false,
+        "rustls" | "tokio_rustls" => *event.level() <= Level::WARN,
+        _ => true,
     }
 }

@@ -44,7 +44,13 @@ pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>
     options.set_max_open_files(STORE_OPEN_FILES_MAX);
     // RocksDB writes its own log even into a database that it only reads: this keeps it from that.
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    let names = std::iter::once("default").chain(Family::ALL.iter().map(|family| family.name()));
+    let there = match DB::list_cf(&options, directory.join("db")) {
+        Ok(there) => there,
+        Err(error) => return report.find(Kind::Database, "db", &[], error.to_string()),
+    };
+    let families = Family::ALL.iter().map(|family| (family.may_lack(), family.name()));
+    let is_there = |(may_lack, name): &(bool, &str)| !may_lack || there.iter().any(|there| there == name);
+    let names = std::iter::once("default").chain(families.filter(is_there).map(|(_, name)| name));
     let db = match DB::open_cf_for_read_only(&options, directory.join("db"), names, false) {
         Ok(db) => db,
         Err(error) => return report.find(Kind::Database, "db", &[], error.to_string()),
@@ -66,11 +72,14 @@ pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>
     audit.accounts(&mut places, report);
     audit.conversations(&mut places, report);
     audit.rest(report);
+    audit.directory(report);
+    audit.push(report);
+    audit.codes(report);
 }
 
 impl Audit<'_> {
     /// Visits every record of a family, in order. Damage ends the family, and is reported.
-    fn each(&self, family: Family, report: &mut Report, mut visit: impl FnMut(&[u8], &Bytes, &mut Report)) {
+    pub(super) fn each(&self, family: Family, report: &mut Report, mut visit: impl FnMut(&[u8], &Bytes, &mut Report)) {
         let Some(handle) = self.db.cf_handle(family.name()) else { return };
         let mut options = ReadOptions::default();
         options.set_verify_checksums(true);
@@ -195,7 +204,7 @@ impl Audit<'_> {
     }
 
     /// What of a family should have left the disk. A backup keeps what it held: its keys go, and that is what counts.
-    fn overdue(&self, family: Family, what: &str, overdue: &Overdue, report: &mut Report) {
+    pub(super) fn overdue(&self, family: Family, what: &str, overdue: &Overdue, report: &mut Report) {
         if let Some((oldest_ms, oldest)) = &overdue.oldest
             && !self.is_backup
         {
@@ -413,50 +422,19 @@ impl Audit<'_> {
             }
         });
         self.overdue(Family::Registration, "invites", &overdue, report);
-        self.each(Family::Directory, report, |record_key, value, report| {
-            let is_sound = match record_key.split_first() {
-                Some((b'h', handle)) => {
-                    record::<AccountId>("directory", record_key, value, report).is_none_or(|account| {
-                        let back: Option<String> = self.get(Family::Directory, &key::handle_of(&account));
-                        back.is_some_and(|back| back.as_bytes() == handle) && self.has_log(&account)
-                    })
-                }
-                Some((b'a', account)) => {
-                    record::<String>("directory", record_key, value, report).is_none_or(|handle| {
-                        let back: Option<AccountId> = self.get(Family::Directory, &key::handle(&handle));
-                        back.is_some_and(|back| back.as_bytes() == account)
-                    })
-                }
-                Some((b'c', _)) => key::parse_membership(record_key).is_some_and(|(_, conversation)| {
-                    self.has(Family::Conversation, &key::conversation(&conversation, ConversationTag::Head))
-                }),
-                // Whether it is the account's key stands in its log, which is read elsewhere.
-                Some((b'r', recovery_key)) => record::<AccountId>("directory", record_key, value, report)
-                    .is_none_or(|account| recovery_key.len() == 32 && self.has_log(&account)),
-                Some((b'l' | b'x', account)) => AccountId::try_from(account).is_ok_and(|account| {
-                    record::<u64>("directory", record_key, value, report).is_none() || self.has_log(&account)
-                }),
-                Some((b'p', _)) => record::<gureum_proto::ConversationId>("directory", record_key, value, report)
-                    .is_none_or(|id| self.has(Family::Conversation, &key::conversation(&id, ConversationTag::Head))),
-                _ => false,
-            };
-            if !is_sound {
-                report.find(Kind::Directory, "directory", record_key, "the name leads nowhere");
-            }
-        });
         self.each(Family::Meta, report, |_, _, _| {});
     }
 }
 
 /// What should have left the disk: how much, and the oldest with its key.
 #[derive(Default)]
-struct Overdue {
+pub(super) struct Overdue {
     count: u64,
     oldest: Option<(u64, Vec<u8>)>,
 }
 
 impl Overdue {
-    fn add(&mut self, time_ms: u64, record_key: &[u8]) {
+    pub(super) fn add(&mut self, time_ms: u64, record_key: &[u8]) {
         self.count = self.count.saturating_add(1);
         if self.oldest.as_ref().is_none_or(|(oldest_ms, _)| time_ms < *oldest_ms) {
             self.oldest = Some((time_ms, record_key.to_vec()));
@@ -464,7 +442,13 @@ impl Overdue {
     }
 }
 
-fn record<R: Record>(place: &'static str, record_key: &[u8], value: &Bytes, report: &mut Report) -> Option<R> {
+/// A record that was read; what does not decode is found.
+pub(super) fn record<R: Record>(
+    place: &'static str,
+    record_key: &[u8],
+    value: &Bytes,
+    report: &mut Report,
+) -> Option<R> {
     match R::decode(value) {
         Ok(record) => Some(record),
         Err(error) => {

@@ -10,7 +10,7 @@ use super::rules::Times;
 use crate::backup::Manifest;
 use crate::control::COPY;
 use crate::invite::{InviteKey, ServerFile};
-use crate::seal::{key_end_ms_of_file, key_id_of_file};
+use crate::seal::{MASTER, SecretName, key_end_ms_of_file, key_id_of_file};
 use crate::store::rocks::{fence, format, log};
 use crate::time::load_last_known_ms;
 use crate::tls::Tls;
@@ -92,16 +92,27 @@ pub(super) fn missing(directory: &Path, is_backup: bool, report: &mut Report) {
     let url = server.as_ref().map(|server| server.url.parse::<ServerUrl>());
     let is_self_signed = url.is_none_or(|url| !matches!(url.map(|url| url.pin), Ok(None)));
     let is_by_invite = server.is_none_or(|server| server.invites == Some(true));
+    let [has_targets, has_web_push, has_numbers] =
+        ["push", "Web Push targets", "phone numbers"].map(|name| report.counts.contains_key(name));
     for (name, is_needed, what) in [
         ("sequence", !is_backup, "the file is missing: nobody notices when the database loses its end"),
         ("tls/cert.pem", is_self_signed, "the file is missing: it is made anew for the key, if that is there"),
         ("tls/key.pem", is_self_signed, "the file is missing: with another key no client connects any more"),
         ("invite.key", is_by_invite, "the file is missing: the invites that were given out are void"),
+        ("vapid.key", has_web_push, "the file is missing: with another key Web Push wakes none of these devices"),
+        ("keys/push.secret", has_targets, "the file is missing: no device is woken before it has connected again"),
+        ("keys/phone.secret", has_numbers, "the file is missing: no number is found, and all are proven anew"),
     ] {
         if is_needed && !directory.join(name).exists() {
             report.find(Kind::File, name, &[], what);
         }
     }
+}
+
+/// Whether a directory holds the keys of messages, or the master key.
+pub(super) fn holds_keys(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return false };
+    entries.flatten().any(|entry| entry.file_name() == MASTER || key_id_of_file(&entry.path()).is_some())
 }
 
 fn keys(directory: &Path, times: &Times, report: &mut Report) {
@@ -110,7 +121,8 @@ fn keys(directory: &Path, times: &Times, report: &mut Report) {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         let place = format!("keys/{name}");
         let bytes = entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-        if name == "master.key" {
+        // Whether a secret opens is seen with the master key.
+        if name == MASTER || SecretName::ALL.iter().any(|secret| secret.file() == name) {
             continue;
         }
         if key_id_of_file(&path).is_none() {

@@ -1,17 +1,19 @@
 //! From text to values: every setting on its own, then all of them together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gureum_proto::ServerUrl;
 
-use super::source::{Setting, Settings};
-use super::{Config, ConfigError, Finding, LogFormat, PublicAddress, Registration, TlsFiles};
+use super::source::Settings;
+use super::{Config, ConfigError, Finding, LogFormat, PublicAddress, Registration, TlsFiles, phone, push, told_host};
 
 const LISTEN: &str = "127.0.0.1:4433";
+/// Stands for an address that is wrong, so that this alone is said.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ADMIN: &str = "127.0.0.1:4434";
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// Below a second, expiry would race with the round trip of a live message.
@@ -36,7 +38,7 @@ const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(3);
 const UNPROVEN_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Reads every setting, remembering each finding.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     findings: Vec<Finding>,
 }
@@ -53,7 +55,7 @@ pub(super) fn check(settings: &Settings, findings: Vec<Finding>) -> Result<Confi
 impl Reader<'_> {
     fn config(&mut self) -> Option<Config> {
         let data_dir = self.path("data_dir");
-        if !self.settings.contains_key("data_dir") {
+        if !self.has("data_dir") {
             self.find("--data-dir", "must say where the server keeps its data, e.g. --data-dir ./data");
         }
         let listen = self.value("listen", LISTEN, address);
@@ -74,6 +76,8 @@ impl Reader<'_> {
         let unproven_timeout = self.duration("unproven_timeout", UNPROVEN_TIMEOUT, timeout_range);
         let log_filter = self.value("log_filter", "info", log_filter);
         let log_format = self.value("log_format", "text", log_format);
+        let host = told_host(public_address.as_ref(), listen.unwrap_or(LOOPBACK));
+        let (push, phone) = (self.push(&host), self.phone(registration));
         Some(Config {
             data_dir: data_dir?,
             listen: listen?,
@@ -90,31 +94,37 @@ impl Reader<'_> {
             unproven_timeout: unproven_timeout?,
             log_filter: log_filter?,
             log_format: log_format?,
+            push: push?,
+            phone: phone?,
         })
     }
 
-    fn value<T>(&mut self, name: &str, default: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn value<T>(&mut self, name: &str, default: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
         let setting = self.settings.get(name);
         let text = setting.map_or(default, |setting| setting.value.trim());
         match read(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let said = setting.map_or_else(|| name.to_owned(), |setting| setting.source.clone());
-                self.find(&said, &format!("`{text}` {problem}"));
+                self.find_of(name, &format!("`{text}` {problem}"));
                 None
             }
         }
     }
 
-    fn optional<T>(&mut self, name: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
-        self.settings.contains_key(name).then(|| self.value(name, "", read)).flatten()
+    pub(super) fn optional<T>(&mut self, name: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
+        self.has(name).then(|| self.value(name, "", read)).flatten()
     }
 
-    fn path(&mut self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, name: &str) -> Option<PathBuf> {
         self.optional(name, |text| if text.is_empty() { Err("is no path".into()) } else { Ok(PathBuf::from(text)) })
     }
 
-    fn duration(&mut self, name: &str, default: Duration, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn duration(
+        &mut self,
+        name: &str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let Some(setting) = self.settings.get(name) else { return Some(default) };
         let found = self.value(name, "", |text| {
             humantime::parse_duration(text).map_err(|_| "is no duration; write it like 3d, 90m or 5s".into())
@@ -127,7 +137,7 @@ impl Reader<'_> {
         None
     }
 
-    fn number(&mut self, name: &str, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn number(&mut self, name: &str, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
         let Some(setting) = self.settings.get(name) else { return Some(default) };
         let found =
             self.value(name, "", |text| text.replace('_', "").parse().map_err(|_| "is no whole number".into()))?;
@@ -143,20 +153,29 @@ impl Reader<'_> {
     }
 
     fn tls(&mut self, cert: Option<PathBuf>, key: Option<PathBuf>) -> Option<TlsFiles> {
-        match (cert, key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
-            (None, None) => None,
-            (cert, _) => {
-                let (given, missing) =
-                    if cert.is_some() { ("tls_cert", "--tls-key") } else { ("tls_key", "--tls-cert") };
-                let said = self
-                    .settings
-                    .get(given)
-                    .map_or_else(|| given.to_owned(), |setting: &Setting| setting.source.clone());
-                self.find(&said, &format!("needs {missing} beside it"));
-                None
+        self.together(&["tls_cert", "tls_key"]);
+        cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
+    }
+
+    /// Settings of which one is nothing without the others.
+    pub(super) fn together(&mut self, names: &[&str]) {
+        let (given, missing): (Vec<_>, Vec<_>) = names.iter().partition(|name| self.has(name));
+        if let Some(first) = given.first() {
+            for name in missing {
+                self.find_of(first, &format!("needs --{} beside it", name.replace('_', "-")));
             }
         }
+    }
+
+    /// Whether a setting is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.settings.contains_key(name)
+    }
+
+    /// Something is wrong with a setting, called as its source does.
+    pub(super) fn find_of(&mut self, name: &str, problem: &str) {
+        let said = self.settings.get(name).map_or_else(|| name.to_owned(), |setting| setting.source.clone());
+        self.find(&said, problem);
     }
 
     fn find(&mut self, setting: &str, problem: &str) {
@@ -172,7 +191,8 @@ fn registration(text: &str) -> Result<Registration, String> {
     match text {
         "invite" => Ok(Registration::Invite),
         "open" => Ok(Registration::Open),
-        _ => Err("is neither `invite` nor `open`".into()),
+        "phone" => Ok(Registration::Phone),
+        _ => Err("is none of `invite`, `open` and `phone`".into()),
     }
 }
 
@@ -202,8 +222,6 @@ fn public_address(text: &str) -> Result<PublicAddress, String> {
 
 /// A setting's value as TOML, if it is set or has a default.
 pub(super) fn written(config: &Config, name: &str) -> Option<String> {
-    let duration = |value: Duration| quoted(&humantime::format_duration(value).to_string().replace(' ', ""));
-    let path = |path: &PathBuf| quoted(&path.to_string_lossy());
     match name {
         "data_dir" => Some(path(&config.data_dir)),
         "listen" => Some(quoted(&config.listen.to_string())),
@@ -213,6 +231,7 @@ pub(super) fn written(config: &Config, name: &str) -> Option<String> {
         "registration" => Some(quoted(match config.registration {
             Registration::Invite => "invite",
             Registration::Open => "open",
+            Registration::Phone => "phone",
         })),
         "public_address" => config.public_address.as_ref().map(|public| {
             let host = if public.host.contains(':') { format!("[{}]", public.host) } else { public.host.clone() };
@@ -220,7 +239,7 @@ pub(super) fn written(config: &Config, name: &str) -> Option<String> {
         }),
         "tls_cert" => config.tls.as_ref().map(|tls| path(&tls.cert)),
         "tls_key" => config.tls.as_ref().map(|tls| path(&tls.key)),
-        "master_key" => config.master_key.as_ref().map(path),
+        "master_key" => config.master_key.as_deref().map(path),
         "inbox_entries_max" => Some(config.inbox_entries_max.to_string()),
         "inbox_bytes_max" => Some(config.inbox_bytes_max.to_string()),
         "sends_per_second" => Some(config.sends_per_second.to_string()),
@@ -230,11 +249,19 @@ pub(super) fn written(config: &Config, name: &str) -> Option<String> {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
         })),
-        _ => None,
+        _ => push::written(&config.push, name).or_else(|| phone::written(&config.phone, name)),
     }
 }
 
+pub(super) fn duration(value: Duration) -> String {
+    quoted(&humantime::format_duration(value).to_string().replace(' ', ""))
+}
+
+pub(super) fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
 /// Text as a basic string of TOML, whose escapes are those of JSON.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

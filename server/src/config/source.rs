@@ -47,8 +47,9 @@ keys! {
     retention, "TIME", "3d";
     /// How long commits are kept, at least the retention [default: ten times the retention]
     commit_retention, "TIME", "ten times the retention";
-    /// Who may register: `invite` (who holds an invite) or `open` (anybody; for development) [default: invite]
-    registration, "invite|open", "invite";
+    /// Who may register: `invite` (who holds an invite), `phone` (who proves a phone number; needs --sms) or `open`
+    /// (anybody; for development) [default: invite]
+    registration, "invite|phone|open", "invite";
     /// The address to put into URLs, if clients reach the server by another than the one it listens on
     public_address, "HOST[:PORT]", "the address that the server listens on";
     /// A certificate chain (PEM) that clients trust by a public authority, with --tls-key
@@ -69,6 +70,46 @@ keys! {
     log_filter, "FILTER", "info";
     /// How they are written: `text` or `json` [default: text]
     log_format, "text|json", "text";
+    /// How long a message waits for a device before it is woken [default: 5s]
+    push_delay, "TIME", "5s";
+    /// The same after a device has closed its connection, and after a start [default: 60s]
+    push_close_delay, "TIME", "60s";
+    /// The least time between two wake-ups of a device that show something [default: 30s]
+    push_interval, "TIME", "30s";
+    /// Certificates (PEM) that push services and the SMS gateway may have, besides those of public authorities
+    push_roots, "FILE", "the public authorities alone";
+    /// Whether devices may name Web Push endpoints inside your own network: `deny` or `allow` [default: deny]
+    push_private_endpoints, "deny|allow", "deny";
+    /// Whether Web Push is offered, which browsers and UnifiedPush speak: `on` or `off` [default: on]
+    web_push, "on|off", "on";
+    /// Whom Web Push services may turn to, mailto: or https: [default: https:// and the server's address]
+    vapid_subject, "URL", "https:// and the server's address";
+    /// The key (PEM) that Apple gave you for APNs, with the next three
+    apns_key, "FILE", "APNs is not offered";
+    /// Its id
+    apns_key_id, "ID", "APNs is not offered";
+    /// Your team's id
+    apns_team_id, "ID", "APNs is not offered";
+    /// Your app's bundle id
+    apns_topic, "ID", "APNs is not offered";
+    /// Where APNs is [default: https://api.push.apple.com]
+    apns_endpoint, "URL", "https://api.push.apple.com";
+    /// Where APNs is for apps under development [default: https://api.sandbox.push.apple.com]
+    apns_sandbox_endpoint, "URL", "https://api.sandbox.push.apple.com";
+    /// The service account (JSON) that Google gave you for FCM
+    fcm_account, "FILE", "FCM is not offered";
+    /// Where FCM is [default: https://fcm.googleapis.com]
+    fcm_endpoint, "URL", "https://fcm.googleapis.com";
+    /// How codes go out to phone numbers: `off`, `log` (development) or the URL of your SMS gateway [default: off]
+    sms, "off|log|URL", "off";
+    /// A file with the key, at least 32 bytes, that signs what goes to the gateway
+    sms_key, "FILE", "none is needed";
+    /// Codes that go out in an hour [default: 200]
+    sms_per_hour, "N", "200";
+    /// Codes that go out on a day: what SMS pumping can cost you at most [default: 1000]
+    sms_per_day, "N", "1000";
+    /// Country codes that codes go to, e.g. `82,1` [default: any]
+    sms_countries, "CODES", "any";
 }
 
 /// A value and how its source calls it.

@@ -126,6 +126,97 @@ fn clients_are_told_an_address_that_they_can_use() {
 }
 
 #[test]
+fn without_settings_of_push_web_push_alone_is_offered_and_codes_go_nowhere() {
+    let config = load(&[("data_dir", "d")], &[], "").unwrap();
+    let push = config.push;
+    let times = [push.push_delay, push.push_close_delay, push.push_interval].map(|time| time.as_secs());
+    assert_eq!(times, [5, 60, 30]);
+    assert_eq!((push.web_push, push.push_private_endpoints), (true, false));
+    assert_eq!((push.apns_key, push.fcm_account, push.push_roots), (None, None, None));
+    assert_eq!(push.apns_endpoint, "https://api.push.apple.com");
+    assert_eq!(push.vapid_subject, "https://127.0.0.1");
+    let phone = config.phone;
+    assert_eq!((phone.sms, phone.sms_key, phone.sms_countries), (Sms::Off, None, vec![]));
+    assert_eq!((phone.sms_per_hour.get(), phone.sms_per_day.get()), (200, 1_000));
+}
+
+#[test]
+fn web_push_services_are_told_the_address_that_clients_are_told() {
+    let subject =
+        |public: &str| load(&[("data_dir", "d"), ("public_address", public)], &[], "").unwrap().push.vapid_subject;
+    assert_eq!(subject("chat.example.org:4433"), "https://chat.example.org");
+    assert_eq!(subject("[2001:db8::1]"), "https://[2001:db8::1]");
+    let env = [("GUREUM_VAPID_SUBJECT", "mailto:me@example.org")];
+    assert_eq!(load(&[("data_dir", "d")], &env, "").unwrap().push.vapid_subject, "mailto:me@example.org");
+    refuses(&[("data_dir", "d")], &[("GUREUM_VAPID_SUBJECT", "me")], "", &["GUREUM_VAPID_SUBJECT: `me` is no contact"]);
+}
+
+#[test]
+fn apns_needs_all_of_its_four_settings() {
+    let file = "data_dir = 'd'\napns_key = 'k.p8'\napns_topic = 'org.example.chat'";
+    refuses(
+        &[("config", "f")],
+        &[],
+        file,
+        &["apns_key in f: needs --apns-key-id", "apns_key in f: needs --apns-team-id"],
+    );
+    let file = format!("{file}\napns_key_id = 'ABC123DEFG'\napns_team_id = 'DEF123GHIJ'");
+    let push = load(&[("config", "f")], &[], &file).unwrap().push;
+    assert_eq!(push.apns_key, Some(PathBuf::from("k.p8")));
+    assert_eq!(push.apns_team_id.as_deref(), Some("DEF123GHIJ"));
+}
+
+#[test]
+fn a_url_of_a_service_is_https_or_of_this_machine() {
+    let file = |url: &str| format!("data_dir = 'd'\nfcm_endpoint = '{url}'");
+    for url in ["https://fcm.example.org", "https://127.0.0.1:8443/", "http://127.0.0.1:80", "http://[::1]:8080"] {
+        let config = load(&[("config", "f")], &[], &file(url)).unwrap();
+        assert_eq!(config.push.fcm_endpoint, url.trim_end_matches('/'));
+    }
+    for url in ["", "fcm.example.org", "http://fcm.example.org", "http://localhost", "ftp://127.0.0.1", "https://"] {
+        refuses(&[("config", "f")], &[], &file(url), &["fcm_endpoint in f: "]);
+    }
+    for url in ["https://me:secret@fcm.example.org", "https://fcm.example.org/#x", "https://fcm.example.org/?x"] {
+        refuses(&[("config", "f")], &[], &file(url), &["fcm_endpoint in f: "]);
+    }
+}
+
+#[test]
+fn codes_need_a_gateway_and_what_is_told_to_it_a_key() {
+    let registration = ("GUREUM_REGISTRATION", "phone");
+    let url = ("GUREUM_SMS", "https://sms.example.org/send?from=Gureum");
+    let key = ("GUREUM_SMS_KEY", "sms.key");
+    let refused = |env: &[(&str, &str)], expected: &str| refuses(&[("data_dir", "d")], env, "", &[expected]);
+    refused(&[registration], "GUREUM_REGISTRATION: `phone` needs --sms");
+    refused(&[url], "GUREUM_SMS: needs --sms-key");
+    refused(&[key], "GUREUM_SMS_KEY: needs --sms");
+    refused(&[("GUREUM_SMS", "log"), key], "GUREUM_SMS_KEY: needs --sms");
+    refused(&[("GUREUM_SMS", "carrier pigeon")], "GUREUM_SMS: `carrier pigeon` is neither");
+    refused(&[("GUREUM_SMS_PER_DAY", "0")], "GUREUM_SMS_PER_DAY: `0` must be from 1 to 864000");
+    for countries in ["", "korea", "0", "1000", "82,,1"] {
+        refused(&[("GUREUM_SMS_COUNTRIES", countries)], "GUREUM_SMS_COUNTRIES: ");
+    }
+    let config = load(&[("data_dir", "d")], &[registration, ("GUREUM_SMS", "log")], "").unwrap();
+    assert_eq!((config.registration, config.phone.sms), (Registration::Phone, Sms::Log));
+    let env = [registration, url, key, ("GUREUM_SMS_COUNTRIES", "+82, 1")];
+    let phone = load(&[("data_dir", "d")], &env, "").unwrap().phone;
+    assert_eq!(phone.sms, Sms::Webhook(url.1.to_owned()));
+    assert_eq!(phone.sms_countries, [82, 1]);
+}
+
+#[test]
+fn what_is_printed_of_push_and_phones_can_be_read_back() {
+    let file = "data_dir = 'd'\nregistration = 'phone'\nsms = 'https://sms.example.org/'\nsms_key = 's'\n\
+                sms_countries = 82\nsms_per_hour = 7\napns_key = 'k'\napns_key_id = 'i'\napns_team_id = 't'\n\
+                apns_topic = 'o.e.c'\nweb_push = 'off'\npush_private_endpoints = 'allow'\npush_delay = '200ms'\n\
+                push_roots = 'r'\nfcm_account = 'f'";
+    let config = load(&[("config", "f")], &[], file).unwrap();
+    assert_eq!(config.phone.sms_countries, [82]);
+    let printed = config.to_string();
+    assert_eq!(load(&[("config", "f")], &[], &printed), Ok(config), "{printed}");
+}
+
+#[test]
 fn what_is_printed_can_be_read_back() {
     let config =
         load(&[("data_dir", "a \"b\\"), ("retention", "90s"), ("public_address", "[::1]:5")], &[], "").unwrap();

@@ -9,13 +9,17 @@ use zeroize::Zeroizing;
 
 use super::KeyringError;
 use super::cipher::{Cipher, KEY_BYTES, KeyBytes, NONCE_BYTES, TAG_BYTES, generate};
+use super::secret::SecretName;
 use crate::fault::{is_wanted, step};
 use crate::limits::KEYRING_KEYS_MAX;
 
-const MASTER: &str = "master.key";
-const WRAP_LABEL: &[u8] = b"gureum/1 wrapped key";
+/// The master key's file, unless it is kept elsewhere.
+pub(crate) const MASTER: &str = "master.key";
 
-/// The layout of a key's file: version, nonce, wrapped key with its tag.
+const WRAP_LABEL: &[u8] = b"gureum/1 wrapped key";
+const SECRET_LABEL: &[u8] = b"gureum/1 wrapped secret";
+
+/// The layout of a key's file, and of a secret's: version, nonce, wrapped key with its tag.
 const FILE_VERSION: u8 = 1;
 const FILE_BYTES: usize = 1 + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 
@@ -44,13 +48,14 @@ impl KeyFiles {
             .mode(0o700)
             .create(directory)
             .map_err(|source| failed("create", directory, source))?;
-        let mut periods = Vec::new();
+        let (mut periods, mut has_secret) = (Vec::new(), false);
         for entry in fs::read_dir(directory).map_err(|source| failed("list", directory, source))? {
             let path = entry.map_err(|source| failed("list", directory, source))?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
                 // Never renamed to its name, so never used.
                 Some("new") => fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?,
                 Some("gone") => erase(&path)?,
+                Some("secret") => has_secret = true,
                 _ => periods.extend(Period::parse(&path)),
             }
             if periods.len() > KEYRING_KEYS_MAX {
@@ -59,7 +64,8 @@ impl KeyFiles {
         }
         let master = match master {
             Some(path) => read_master(path)?,
-            None => own_master(directory, periods.is_empty())?,
+            // Another master would open nothing of what is there.
+            None => own_master(directory, periods.is_empty() && !has_secret)?,
         };
         let files = Self { directory: directory.to_path_buf(), master: Cipher::new(&master)? };
         let keys = periods
@@ -87,14 +93,28 @@ impl KeyFiles {
     /// Makes a key; when this returns it is on the disk.
     pub(super) fn create(&self, period: Period) -> Result<Cipher, KeyringError> {
         let bytes = generate()?;
-        let (nonce, wrapped) = self.master.seal(&period.context(), bytes.as_slice())?;
-        let mut file = Vec::with_capacity(FILE_BYTES);
-        file.push(FILE_VERSION);
-        file.extend_from_slice(&nonce);
-        file.extend_from_slice(&wrapped);
-        write_new(&self.directory, &period.name(), &file)?;
+        self.write_wrapped(&period.name(), &period.context(), &bytes)?;
         step("key::created");
         Cipher::new(&bytes)
+    }
+
+    /// Makes a secret; when this returns it is on the disk.
+    pub(super) fn create_secret(&self, name: SecretName) -> Result<KeyBytes, KeyringError> {
+        let bytes = generate()?;
+        self.write_wrapped(name.file(), &secret_context(name), &bytes)?;
+        Ok(bytes)
+    }
+
+    /// A secret, if it was made.
+    pub(super) fn read_secret(&self, name: SecretName) -> Result<Option<KeyBytes>, KeyringError> {
+        let path = self.directory.join(name.file());
+        let file = match fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        let opened = self.unwrap_bytes(&secret_context(name), &file);
+        opened.map(Some).ok_or_else(|| KeyringError::SecretDamaged(path.display().to_string()))
     }
 
     /// Destroys a key's file; when this returns its bytes are off the disk, as far as a file system can say.
@@ -118,16 +138,34 @@ impl KeyFiles {
     fn unwrap_key(&self, period: Period) -> Result<Cipher, KeyringError> {
         let path = self.directory.join(period.name());
         let file = fs::read(&path).map_err(|source| failed("read", &path, source))?;
-        let damaged = || KeyringError::KeyDamaged(path.display().to_string());
-        let (version, rest) = file.split_first().ok_or_else(damaged)?;
-        let (nonce, wrapped) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(damaged)?;
-        if *version != FILE_VERSION {
-            return Err(damaged());
-        }
-        let text = self.master.open(&period.context(), nonce, wrapped).map(Zeroizing::new).ok_or_else(damaged)?;
-        let bytes = <[u8; KEY_BYTES]>::try_from(text.as_slice()).map_err(|_| damaged())?;
-        Cipher::new(&KeyBytes::new(bytes))
+        let opened = self.unwrap_bytes(&period.context(), &file);
+        Cipher::new(&opened.ok_or_else(|| KeyringError::KeyDamaged(path.display().to_string()))?)
     }
+
+    fn write_wrapped(&self, name: &str, context: &[Vec<u8>], bytes: &KeyBytes) -> Result<(), KeyringError> {
+        let (nonce, wrapped) = self.master.seal(context, bytes.as_slice())?;
+        let mut file = Vec::with_capacity(FILE_BYTES);
+        file.push(FILE_VERSION);
+        file.extend_from_slice(&nonce);
+        file.extend_from_slice(&wrapped);
+        write_new(&self.directory, name, &file)
+    }
+
+    /// What a file holds, if it was wrapped by the master for this context.
+    fn unwrap_bytes(&self, context: &[Vec<u8>], file: &[u8]) -> Option<KeyBytes> {
+        let (version, rest) = file.split_first()?;
+        let (nonce, wrapped) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        if *version != FILE_VERSION {
+            return None;
+        }
+        let text = Zeroizing::new(self.master.open(context, nonce, wrapped)?);
+        <[u8; KEY_BYTES]>::try_from(text.as_slice()).ok().map(KeyBytes::new)
+    }
+}
+
+/// Binds a wrapped secret to its name, and tells it apart from a wrapped key.
+fn secret_context(name: SecretName) -> [Vec<u8>; 2] {
+    [SECRET_LABEL.to_vec(), name.file().as_bytes().to_vec()]
 }
 
 /// The bits of an id that hold the length in seconds, of at most an hour.

@@ -155,7 +155,9 @@ fn a_crash_while_making_or_destroying_a_key_is_finished_at_the_next_start() {
 #[test]
 fn secrets_are_readable_by_their_owner_alone() {
     let bench = Bench::new();
-    bench.open().unwrap().tick(START_MS).unwrap();
+    let keyring = bench.open().unwrap();
+    keyring.tick(START_MS).unwrap();
+    keyring.secret(SecretName::Push).unwrap();
     for name in bench.names() {
         let mode = fs::metadata(bench.path().join(&name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -231,4 +233,91 @@ fn many_threads_agree_on_one_key() {
         }
     });
     assert_eq!(keyring.ring().len(), 1);
+}
+
+/// What shows whether two secrets are the same one.
+fn print(keyring: &Keyring, name: SecretName) -> [u8; 32] {
+    keyring.secret(name).unwrap().phone_hasher().number("+821012345678")
+}
+
+#[test]
+fn a_secret_is_made_once_survives_a_restart_and_is_not_the_other() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    assert_eq!(keyring.inspect_secret(SecretName::Phone).unwrap(), None);
+    let [push, phone] = SecretName::ALL.map(|name| print(&keyring, name));
+    assert_ne!(push, phone);
+    assert_eq!(bench.names(), ["master.key", "phone.secret", "push.secret"]);
+    assert_eq!(print(&keyring, SecretName::Phone), phone);
+    drop(keyring);
+    let keyring = bench.open().unwrap();
+    assert_eq!(keyring.inspect_secret(SecretName::Phone).unwrap(), Some(()));
+    assert_eq!(SecretName::ALL.map(|name| print(&keyring, name)), [push, phone]);
+}
+
+#[test]
+fn a_secret_stays_when_message_keys_are_destroyed() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    keyring.tick(START_MS).unwrap();
+    let phone = print(&keyring, SecretName::Phone);
+    keyring.destroy_expired(START_MS + 100 * RETENTION_MS).unwrap();
+    drop(keyring);
+    assert_eq!(bench.names(), ["master.key", "phone.secret"]);
+    assert_eq!(print(&bench.open().unwrap(), SecretName::Phone), phone);
+}
+
+#[test]
+fn a_secret_of_another_master_or_name_or_a_damaged_one_is_refused_and_not_replaced() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    for name in SecretName::ALL {
+        print(&keyring, name);
+    }
+    let path = |name: SecretName| bench.path().join(name.file());
+    let [push, phone] = SecretName::ALL.map(|name| fs::read(path(name)).unwrap());
+    let refused = |keyring: &Keyring, name| {
+        let error = keyring.secret(name).unwrap_err();
+        assert!(matches!(&error, KeyringError::SecretDamaged(said) if said.ends_with(name.file())), "{error}");
+    };
+    fs::write(path(SecretName::Push), &phone).unwrap();
+    refused(&keyring, SecretName::Push);
+    fs::write(path(SecretName::Push), &push[..60]).unwrap();
+    refused(&keyring, SecretName::Push);
+    fs::write(path(SecretName::Push), b"").unwrap();
+    refused(&keyring, SecretName::Push);
+    assert_eq!(fs::read(path(SecretName::Push)).unwrap(), b"");
+    drop(keyring);
+    fs::write(bench.path().join("master.key"), [7; 32]).unwrap();
+    refused(&bench.open().unwrap(), SecretName::Phone);
+    assert_eq!(fs::read(path(SecretName::Phone)).unwrap(), phone);
+}
+
+#[test]
+fn a_master_is_not_made_anew_beside_a_secret_of_another() {
+    let bench = Bench::new();
+    print(&bench.open().unwrap(), SecretName::Push);
+    fs::remove_file(bench.path().join("master.key")).unwrap();
+    assert!(matches!(bench.open(), Err(KeyringError::MasterMissing(_))));
+    assert_eq!(bench.names(), ["push.secret"]);
+}
+
+#[test]
+fn a_secret_that_a_crash_left_half_written_is_made_anew() {
+    let bench = Bench::new();
+    drop(bench.open().unwrap());
+    fs::write(bench.path().join("phone.secret.new"), b"half").unwrap();
+    print(&bench.open().unwrap(), SecretName::Phone);
+    assert_eq!(bench.names(), ["master.key", "phone.secret"]);
+}
+
+#[test]
+fn many_threads_agree_on_one_secret() {
+    let bench = Bench::new();
+    let keyring = bench.open().unwrap();
+    let prints: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| print(&keyring, SecretName::Push))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(prints.len(), 1);
 }

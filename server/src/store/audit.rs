@@ -1,5 +1,7 @@
 //! The auditor: which invariants of the store a batch would break, and which a whole store breaks.
 
+mod people;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -121,9 +123,21 @@ pub enum Violation {
         /// Of which device.
         device: DeviceId,
     },
-    /// An account that was deleted got an entry, a cursor or a KeyPackage.
+    /// An account that was deleted got an entry, a cursor or a KeyPackage, or has a push target, a number or a decision.
     AccountGone {
         /// Which.
+        account: AccountId,
+    },
+    /// A device is on record as woken and has no target, or was woken for a position beyond its inbox.
+    PushWrong {
+        /// Whose.
+        account: AccountId,
+        /// Which.
+        device: DeviceId,
+    },
+    /// A phone number and the account that has it do not lead to each other.
+    NumberWrong {
+        /// Which account.
         account: AccountId,
     },
     /// Something has a time that has not come yet.
@@ -157,6 +171,7 @@ pub fn batch(before: &dyn Store, batch: &Batch, expiry: &Expiry) -> Result<Vec<V
     audit.conversations()?;
     audit.messages()?;
     audit.gone()?;
+    audit.people()?;
     Ok(audit.found)
 }
 
@@ -520,6 +535,7 @@ pub fn whole(store: &dyn Store, expiry: &Expiry) -> Result<Vec<Violation>, Store
             audit.found.push(Violation::CursorPastHead { account, device });
         }
     }
+    audit.people_of_store()?;
     Ok(audit.found)
 }
 

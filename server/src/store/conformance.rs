@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, DeviceId, InviteId, MessageId};
 
-use super::record::{CommitRecord, InboxBody, InboxEntry, InviteRecord, SealedMessage};
+use super::record::{CodeRecord, CommitRecord, InboxBody, InboxEntry, InviteRecord, SealedMessage, SpentRecord};
 use super::{Batch, Durability, Expiry, Family, Store, key};
 use crate::time::{Clock, ManualClock};
 
@@ -62,6 +62,7 @@ macro_rules! conformance_tests {
             commits_outlive_messages,
             welcomes_outlive_messages_with_their_pointers,
             invites_end_when_they_say,
+            codes_end_when_they_say,
             state_never_expires,
             the_oldest_physical_message_is_known,
             an_empty_store_has_nothing_to_reclaim,
@@ -281,9 +282,31 @@ pub(crate) fn invites_end_when_they_say(bench: &Bench) {
     assert!(store.get(Family::Registration, &key::registration(&long)).unwrap().is_some());
 }
 
+pub(crate) fn codes_end_when_they_say(bench: &Bench) {
+    let store = &*bench.store;
+    let ends = [START_MS + 1_000, START_MS + 1_000_000];
+    let code = |expires_ms| CodeRecord { expires_ms, hash: [7; 32], tries_left: 5, sent_ms: START_MS };
+    let keys = [(key::code(&[1; 32]), key::spent(1)), (key::code(&[2; 32]), key::spent(2))];
+    for (expires_ms, (code_key, spent_key)) in ends.into_iter().zip(keys) {
+        write(store, |batch| {
+            batch.put_record(Family::Code, code_key, &code(expires_ms));
+            batch.put_record(Family::Code, spent_key, &SpentRecord { expires_ms, count: 3 });
+        });
+    }
+    bench.time.advance(5_000);
+    settle(bench);
+    let [(short, past), (long, today)] = keys;
+    assert_eq!(store.get(Family::Code, &short).unwrap(), None);
+    assert_eq!(store.get(Family::Code, &past).unwrap(), None);
+    assert_eq!(super::read(store, Family::Code, &long).unwrap(), Some(code(ends[1])));
+    let spent = SpentRecord { expires_ms: ends[1], count: 3 };
+    assert_eq!(super::read(store, Family::Code, &today).unwrap(), Some(spent));
+}
+
 pub(crate) fn state_never_expires(bench: &Bench) {
     let store = &*bench.store;
-    let state = [Family::Meta, Family::InboxHead, Family::Cursor, Family::DeviceLog, Family::Conversation];
+    let state =
+        [Family::Meta, Family::InboxHead, Family::Cursor, Family::DeviceLog, Family::Conversation, Family::Push];
     for family in state {
         write(store, |batch| batch.put(family, [7; 16], b"state"));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gureum_proto::AccountId;
 
-use super::record::{CommitRecord, InboxBody, InboxEntry, InviteRecord};
+use super::record::{CommitRecord, InboxBody, InboxEntry, InviteRecord, peek_code_end};
 use super::{Family, key};
 use crate::limits::TAKEN_FLOORS_MAX;
 use crate::time::{Clock, is_expired};
@@ -25,6 +25,8 @@ pub enum ExpiryRule {
     CommitAge,
     /// At the invite's end.
     InviteEnd,
+    /// At the end that a code, or what counts codes, says.
+    CodeEnd,
 }
 
 /// How long what the server keeps stays, in milliseconds.
@@ -133,6 +135,7 @@ impl Judge {
             ExpiryRule::InviteEnd => {
                 return InviteRecord::peek_expires_ms(value).is_some_and(|end| end <= self.now_ms);
             }
+            ExpiryRule::CodeEnd => return peek_code_end(value).is_some_and(|end| end <= self.now_ms),
         };
         let is_over = time_ms.is_some_and(|time_ms| is_expired(time_ms, retention_ms, self.now_ms))
             || self.rule == ExpiryRule::InboxAgeOrTaken && self.is_taken(key);
@@ -204,7 +207,7 @@ pub struct ReclaimPeriods {
     pub inbox_ms: u64,
     /// Between two compactions of the commit log, and of the Welcomes.
     pub commit_ms: u64,
-    /// Between two compactions of the invites.
+    /// Between two compactions of the invites, and of the codes.
     pub invite_ms: u64,
 }
 
@@ -235,7 +238,7 @@ impl ReclaimPeriods {
         match family {
             Family::Inbox => Some(self.inbox_ms),
             Family::Commit | Family::Welcome => Some(self.commit_ms),
-            Family::Registration => Some(self.invite_ms),
+            Family::Registration | Family::Code => Some(self.invite_ms),
             _ => None,
         }
     }

@@ -1,10 +1,18 @@
 //! The keys of every family: fixed-width and big-endian, so that their order is the order of their parts.
 
+mod phone;
+mod push;
+
 use std::ops::{Deref, Range};
 
 use gureum_proto::{AccountId, ConversationId, DeviceId, InviteId, MessageId};
 
 use crate::limits::KEY_BYTES_MAX;
+pub use phone::{
+    NumberHash, code, lock_of, number, parse_number, parse_preference, parse_relation, phone_of, preference,
+    preferences, relation, relations, spent,
+};
+pub use push::{PushTag, parse_push, push_of, push_state, push_target};
 
 /// A key, held in place.
 #[derive(Clone, Copy)]
@@ -187,7 +195,7 @@ pub fn inbox_after(account: &AccountId, after_seq: u64) -> KeyRange {
 #[must_use]
 pub fn parse_inbox(key: &[u8]) -> Option<(AccountId, u64)> {
     let (account, seq) = split_id(key)?;
-    Some((AccountId::from_bytes(account), number(seq)?))
+    Some((AccountId::from_bytes(account), be_u64(seq)?))
 }
 
 /// An account's inbox head.
@@ -240,7 +248,7 @@ pub fn commits_from(conversation: &ConversationId, epoch: u64) -> KeyRange {
 #[must_use]
 pub fn parse_commit(key: &[u8]) -> Option<(ConversationId, u64)> {
     let (conversation, epoch) = split_id(key)?;
-    Some((ConversationId::from_bytes(conversation), number(epoch)?))
+    Some((ConversationId::from_bytes(conversation), be_u64(epoch)?))
 }
 
 /// An entry of a device log.
@@ -386,7 +394,7 @@ fn split_id(key: &[u8]) -> Option<([u8; 16], &[u8])> {
     Some((*id, rest))
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
+fn be_u64(bytes: &[u8]) -> Option<u64> {
     <[u8; 8]>::try_from(bytes).ok().map(u64::from_be_bytes)
 }
 

@@ -5,6 +5,8 @@ mod directory;
 mod inbox;
 mod life;
 mod message;
+mod phone;
+mod push;
 
 use bytes::Bytes;
 
@@ -14,6 +16,8 @@ pub use gureum_proto::ConversationKind;
 pub use inbox::{InboxBody, InboxEntry, InboxHead, Mark};
 pub use life::LifeRecord;
 pub use message::{CommitRecord, SealedMessage};
+pub use phone::{CodeRecord, LockRecord, NumberRecord, PhoneRecord, PreferenceRecord, SpentRecord, peek_code_end};
+pub use push::{PushStateRecord, PushTargetRecord};
 
 /// The version of every record's layout, its first byte.
 pub const RECORD_VERSION: u8 = 1;
@@ -173,6 +177,15 @@ impl<'a> Reader<'a> {
 
     fn u8(&mut self) -> Result<u8, RecordError> {
         self.array().map(u8::from_be_bytes)
+    }
+
+    /// What is so or not.
+    fn flag(&mut self) -> Result<bool, RecordError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            found => Err(RecordError::Tag { what: "flag", found }),
+        }
     }
 
     fn u32(&mut self) -> Result<u32, RecordError> {

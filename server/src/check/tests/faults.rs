@@ -1,19 +1,20 @@
 //! Faults of records, one a line.
 
-use gureum_proto::{ConversationId, DeviceId, MessageId};
+use gureum_proto::{ConversationId, DeviceId, MessageId, PhoneNotice, PushDigest, PushService, Relation};
 
 use super::made::*;
 use crate::check::Kind::{self, *};
 use crate::seal::Keyring;
 use crate::store::Family;
 use crate::store::Family::{
-    Commit, Conversation, Cursor as Cursors, Directory as Names, Inbox, InboxHead as Heads, KeyPackage, Message,
-    Registration, Welcome,
+    Code, Commit, Conversation, Cursor as Cursors, Directory as Names, Inbox, InboxHead as Heads, KeyPackage, Message,
+    Push, Registration, Welcome,
 };
 use crate::store::key::{self, ConversationTag as Tag, CursorTag, Key, inbox_head, message, next_life};
 use crate::store::record::{
-    CommitRecord, ConversationHead, ConversationKind, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord,
-    KeyPackageRecord, Member, SealedMessage,
+    CodeRecord, CommitRecord, ConversationHead, ConversationKind, Cursor, InboxBody, InboxEntry, InboxHead,
+    InviteRecord, KeyPackageRecord, LockRecord, Member, NumberRecord, PhoneRecord, PreferenceRecord, PushStateRecord,
+    PushTargetRecord, SealedMessage, SpentRecord,
 };
 
 type Harm = fn(&Made, &mut Changes<'_>);
@@ -65,6 +66,59 @@ fn odd_cursor(made: &Made) -> Key {
 fn lost(made: &Made, which: impl IntoIterator<Item = usize>, others: &[(Kind, &str, Key)]) -> Vec<Found> {
     let messages = which.into_iter().map(|index| found(PointerMissing, "message", message(&made.ids[index])));
     messages.chain(others.iter().map(|(kind, place, record_key)| found(*kind, place, record_key))).collect()
+}
+
+const NUMBER: key::NumberHash = [0x0e; 32];
+
+fn target() -> PushTargetRecord {
+    let (digest, sealed) = (PushDigest::from_bytes([1; 16]), bytes::Bytes::from_static(b"sealed"));
+    let (service, host) = (PushService::WebPush, 7);
+    PushTargetRecord { digest, service, host, visible: true, set_ms: START_MS, generation: 1, nonce: [0; 12], sealed }
+}
+
+fn woken(woken_seq: u64) -> PushStateRecord {
+    PushStateRecord { woken_seq, woken_ms: START_MS, warned_ms: 0 }
+}
+
+fn bobs_target(made: &Made) -> Key {
+    key::push_target(&made.bob.account, &made.bob.device)
+}
+
+fn bobs_state(made: &Made) -> Key {
+    key::push_state(&made.bob.account, &made.bob.device)
+}
+
+fn phone(number: Option<key::NumberHash>) -> PhoneRecord {
+    PhoneRecord { number, since_ms: START_MS, notice: PhoneNotice::default() }
+}
+
+fn lock() -> LockRecord {
+    LockRecord { hash: [1; 32], tries_left: 5, closed_until_ms: 0 }
+}
+
+fn code(expires_ms: u64) -> CodeRecord {
+    CodeRecord { expires_ms, hash: [1; 32], tries_left: 5, sent_ms: START_MS }
+}
+
+/// Bob has a number, a lock, and decisions about Alice and about the conversation; his device is woken.
+pub(super) fn lives(made: &Made, changes: &mut Changes<'_>) {
+    let bob = made.bob.account;
+    changes.put(Names, key::number(&NUMBER), &NumberRecord { account: bob, findable: true });
+    changes.put(Names, key::phone_of(&bob), &phone(Some(NUMBER)));
+    changes.put(Names, key::lock_of(&bob), &lock());
+    changes.put(Names, key::relation(&bob, &made.alice.account), &Relation::Accepted);
+    changes.put(Names, key::preference(&bob, &TALK), &PreferenceRecord { accepted: true, muted_until_ms: 0 });
+    changes.put(Push, bobs_target(made), &target());
+    changes.put(Push, bobs_state(made), &woken(6));
+    changes.put(Code, key::code(&NUMBER), &code(NOW_MS + HOUR_MS));
+    changes.put(Code, key::spent(20_000), &SpentRecord { expires_ms: NOW_MS + HOUR_MS, count: 3 });
+}
+
+/// Bob's account was deleted with its devices, and with nothing else.
+fn ends(made: &Made, changes: &mut Changes<'_>) {
+    changes.put(Names, key::gone(&made.bob.account), &START_MS);
+    changes.delete(Cursors, made.bob.cursor());
+    changes.delete(KeyPackage, package_key(&made.bob.account, &made.bob.device));
 }
 
 fn the_commit() -> (Kind, &'static str, Key) {
@@ -146,6 +200,26 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
     ("an epoch that is not the one of the roster", |_, c| c.put(Conversation, epoch_key(), &5_u64), |_| vec![found(Epoch, "conversation", epoch_key())]),
     ("a hole between commits", |_, c| { let commit: CommitRecord = c.get(Commit, key::commit(&TALK, 1)); c.put(Commit, key::commit(&TALK, 3), &commit); c.edit(Conversation, head_key(), |head: &mut ConversationHead| head.epoch = 4); c.put(Conversation, epoch_key(), &4_u64); }, |_| vec![found(Epoch, "commit", key::commit(&TALK, 3))]),
 
+    ("a target of a device that is not there", |m, c| c.put(Push, key::push_target(&m.bob.account, &ODD), &target()), |m| vec![found(Orphan, "push", key::push_target(&m.bob.account, &ODD))]),
+    ("a device that was woken and has no target", |m, c| c.put(Push, bobs_state(m), &woken(6)), |m| vec![found(Orphan, "push", bobs_state(m))]),
+    ("a device that was woken for what is beyond its inbox", |m, c| { lives(m, c); c.put(Push, bobs_state(m), &woken(7)); }, |m| vec![found(Kind::Cursor, "push", bobs_state(m))]),
+    ("a number that leads to an account without one", |m, c| c.put(Names, key::number(&NUMBER), &NumberRecord { account: m.bob.account, findable: true }), |_| vec![found(Directory, "directory", key::number(&NUMBER))]),
+    ("a number that leads to the account of another number", |m, c| { lives(m, c); c.put(Names, key::number(&[7; 32]), &NumberRecord { account: m.bob.account, findable: true }); }, |_| vec![found(Directory, "directory", key::number(&[7; 32]))]),
+    ("an account with a number that does not lead to it", |m, c| c.put(Names, key::phone_of(&m.bob.account), &phone(Some(NUMBER))), |m| vec![found(Directory, "directory", key::phone_of(&m.bob.account))]),
+    ("an account with the number of another", |m, c| { lives(m, c); c.put(Names, key::phone_of(&m.alice.account), &phone(Some(NUMBER))); }, |m| vec![found(Directory, "directory", key::phone_of(&m.alice.account))]),
+    ("a number of no account", |_, c| { c.put(Names, key::number(&NUMBER), &NumberRecord { account: STRANGER, findable: true }); c.put(Names, key::phone_of(&STRANGER), &phone(Some(NUMBER))); }, |_| vec![found(Directory, "directory", key::number(&NUMBER)), found(Directory, "directory", key::phone_of(&STRANGER))]),
+    ("a lock of no account", |_, c| c.put(Names, key::lock_of(&STRANGER), &lock()), |_| vec![found(Directory, "directory", key::lock_of(&STRANGER))]),
+    ("a decision of no account", |m, c| c.put(Names, key::relation(&STRANGER, &m.bob.account), &Relation::Blocked), |m| vec![found(Directory, "directory", key::relation(&STRANGER, &m.bob.account))]),
+    ("a decision about a conversation that the account is not in", |m, c| c.put(Names, key::preference(&m.bob.account, &ELSEWHERE), &PreferenceRecord::default()), |m| vec![found(Directory, "directory", key::preference(&m.bob.account, &ELSEWHERE))]),
+    ("a deleted account with all that should have gone with it", |m, c| { lives(m, c); ends(m, c); }, |m| vec![
+        found(Orphan, "push", bobs_target(m)), found(Directory, "directory", key::number(&NUMBER)),
+        found(Directory, "directory", key::phone_of(&m.bob.account)), found(Directory, "directory", key::lock_of(&m.bob.account)),
+        found(Directory, "directory", key::relation(&m.bob.account, &m.alice.account)), found(Directory, "directory", key::preference(&m.bob.account, &TALK)),
+    ]),
+    ("a handle that an account has lost which lives", |m, c| { c.put(Names, key::handle("bob"), &m.alice.account); c.put(Names, key::handle_of(&m.alice.account), &"bob".to_owned()); c.delete(Names, key::handle("alice")); }, |m| vec![found(Directory, "directory", key::handle_of(&m.bob.account))]),
+    ("a code past its time", |_, c| c.put(Code, key::code(&NUMBER), &code(NOW_MS - 2 * DAY_MS)), |_| vec![found(Expired, "code", key::code(&NUMBER))]),
+    ("a count of codes past its time", |_, c| c.put(Code, key::spent(1), &SpentRecord { expires_ms: NOW_MS - 2 * DAY_MS, count: 1 }), |_| vec![found(Expired, "code", key::spent(1))]),
+
     ("a message past its time", |_, c| c.put(Message, message(&old(PAST_MS)), &keyless()), |_| vec![found(Expired, "message", message(&old(PAST_MS)))]),
     ("an inbox entry past its time", |m, c| moves(m, c, 2, PAST_MS), |m| vec![found(Expired, "inbox", bobs(m, 2))]),
     ("a Welcome's inbox entry, which lives as long as commits, past its time", |m, c| moves(m, c, 1, NOW_MS - 11 * RETENTION_MS), |m| vec![found(Expired, "inbox", bobs(m, 1))]),
@@ -176,7 +250,8 @@ fn every_fault_of_a_record_is_found_by_kind_place_and_key_and_nothing_else_is() 
 fn a_key_that_is_none_of_its_family_is_found_in_each() {
     let made = Made::new();
     let families =
-        [Inbox, Message, Welcome, Heads, Cursors, Family::DeviceLog, Commit, Conversation, KeyPackage].into_iter();
+        [Inbox, Message, Welcome, Heads, Cursors, Family::DeviceLog, Commit, Conversation, KeyPackage, Push, Code]
+            .into_iter();
     for family in families {
         let harmed = made.copy();
         harmed.change(|changes| changes.raw(family, b"short", b"?"));
@@ -206,6 +281,14 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (KeyPackage, package_key(&alice.account, &alice.device)),
         (Names, key::pair(&alice.account, &made.bob.account)),
         (Names, alice.recovery()),
+        (Names, key::number(&NUMBER)),
+        (Names, key::phone_of(&alice.account)),
+        (Names, key::lock_of(&alice.account)),
+        (Names, key::relation(&alice.account, &made.bob.account)),
+        (Names, key::preference(&alice.account, &TALK)),
+        (Push, key::push_target(&alice.account, &alice.device)),
+        (Code, key::code(&NUMBER)),
+        (Code, key::spent(1)),
     ];
     for (family, record_key) in unreadable {
         let harmed = made.copy();
@@ -319,6 +402,11 @@ const SOUND: &[(&str, Harm, u64)] = &[
     ("no commit has been made since epochs stand by themselves", |_, c| c.delete(Conversation, epoch_key()), NOW_MS),
     ("somebody who is no longer in some conversation", |m, c| c.put(Names, key::left(&m.bob.account), &START_MS), NOW_MS),
     ("somebody who was deleted while messages waited", |m, c| { c.put(Names, key::gone(&m.bob.account), &START_MS); c.delete(Cursors, m.bob.cursor()); c.delete(KeyPackage, package_key(&m.bob.account, &m.bob.device)); }, NOW_MS),
+    ("somebody with a number, a lock, decisions, a target and a code", lives, NOW_MS),
+    ("an account whose number has moved to another", |m, c| c.put(Names, key::phone_of(&m.bob.account), &phone(None)), NOW_MS),
+    ("a decision about somebody who was deleted", |m, c| { ends(m, c); c.put(Names, key::relation(&m.alice.account, &m.bob.account), &Relation::Blocked); }, NOW_MS),
+    ("the handle of somebody who was deleted has moved with the number", |m, c| { ends(m, c); c.put(Names, key::handle("bob"), &m.alice.account); c.put(Names, key::handle_of(&m.alice.account), &"bob".to_owned()); c.delete(Names, key::handle("alice")); }, NOW_MS),
+    ("a code that ended lately", |_, c| c.put(Code, key::code(&NUMBER), &code(NOW_MS - DAY_MS)), NOW_MS),
     ("the use of an invite that has not ended", |_, c| c.edit(Registration, INVITE.as_bytes(), |invite: &mut InviteRecord| invite.expires_ms = NOW_MS - DAY_MS), NOW_MS),
 ];
 

@@ -64,6 +64,9 @@ const FAULTS: &[(Harm, &[(Kind, &str)])] = &[
     (|h| write(h, "invite.key", b"?"), &[(Kind::File, "invite.key")]),
     (|h| write(h, "server.json", b"?"), &[(Kind::File, "server.json")]),
     (|h| { h.remove("server.json"); h.remove("tls"); h.remove("invite.key"); }, &[(Kind::File, "invite.key"), (Kind::File, "tls/cert.pem"), (Kind::File, "tls/key.pem")]),
+    (|h| write(h, "keys/push.secret", b"?"), &[(Kind::File, "keys/push.secret")]),
+    (|h| write(h, "keys/phone.secret", &[1; 61]), &[(Kind::File, "keys/phone.secret")]),
+    (|h| write(h, "keys/odd.secret", b"?"), &[(Kind::File, "keys/odd.secret")]),
     (|h| h.remove("keys/master.key"), &[(Kind::File, "keys/master.key")]),
     (|h| write(h, "keys/master.key", b"?"), &[(Kind::File, "keys")]),
     (|h| write(h, "backup.json", b"?"), &[(Kind::File, "backup.json")]),
@@ -88,6 +91,38 @@ fn every_fault_of_a_file_is_found_by_kind_and_place_and_nothing_else_is() {
         expected.sort();
         assert_eq!(all_found(&report), expected, "fault {index}: {report:#?}");
     }
+}
+
+#[test]
+fn a_key_without_which_targets_or_numbers_are_void_is_missed() {
+    let made = Made::new();
+    let harmed = made.copy();
+    harmed.change(|changes| super::faults::lives(&made, changes));
+    assert_eq!(all_found(&harmed.check_at(NOW_MS)), []);
+    let backup = harmed.backup(NOW_MS).check_at(NOW_MS);
+    assert_eq!(all_found(&backup), [], "{backup:#?}");
+    for place in ["keys/push.secret", "keys/phone.secret", "vapid.key"] {
+        let bytes = fs::read(harmed.path.join(place)).unwrap();
+        harmed.remove(place);
+        assert_eq!(all_found(&harmed.check_at(NOW_MS)), [found(Kind::File, place, "")]);
+        write(&harmed, place, &bytes);
+    }
+}
+
+#[test]
+fn a_database_of_before_families_came_is_sound_and_can_be_restored() {
+    let harmed = Made::new().copy();
+    harmed.lack_what_came_later();
+    let report = harmed.check_at(NOW_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
+    let backup = harmed.backup(NOW_MS);
+    let report = backup.check_at(NOW_MS);
+    assert_eq!(all_found(&report), [], "{report:#?}");
+    let to = harmed.path.with_extension("restored");
+    let restored = crate::backup::restore(&backup.path, &to, Some(&harmed.path.join("keys")), None).unwrap();
+    assert_eq!((restored.inboxes, restored.secrets), (2, 0));
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), to.join("db")).unwrap();
+    assert!(Family::ALL.iter().all(|family| families.iter().any(|there| there == family.name())), "{families:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::check::{Kind, Options, Report, check};
 use crate::directory::index_recovery_keys;
 use crate::invite::{InviteKey, ServerFile};
 use crate::router::{Change, CommitPlan, CreatePlan, KeyPackagesPlan, Op, Plan, PlanConfig, Planner, RegisterPlan};
-use crate::seal::Keyring;
+use crate::seal::{Keyring, SecretName};
 use crate::session::Authenticated;
 use crate::store::key::{self, ConversationTag, CursorTag, Key, KeyPackageKind};
 use crate::store::record::{InboxEntry, KeyPackageRecord, Member, Record};
@@ -110,6 +110,9 @@ impl Writer {
         };
         let store = Arc::new(RocksStore::open(directory, expiry).unwrap());
         let keyring = Arc::new(Keyring::open(&directory.join("keys"), None, RETENTION_MS).unwrap());
+        for name in SecretName::ALL {
+            keyring.secret(name).unwrap();
+        }
         let config = PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 1_000, inbox_bytes_max: 1024 * 1024 };
         let planner = Planner::new(Arc::clone(&store) as _, keyring, config, Box::new(|| 7));
         Self { time, clock, store, planner }
@@ -169,6 +172,7 @@ impl Made {
         let server = ServerFile { listen, url, retention_ms: None, commit_retention_ms: None, invites: Some(true) };
         server.write(&data_dir).unwrap();
         InviteKey::load(&data_dir).unwrap();
+        fs::write(data_dir.join("vapid.key"), b"a key of Web Push").unwrap();
         Self { directory, alice, bob, ids }
     }
 
@@ -189,6 +193,7 @@ fn register(writer: &mut Writer, person: &Person) {
         root_entry: person.root.clone(),
         recovery_key: person.recovery_key(),
         invite: Some((INVITE, 2, START_MS + DAY_MS * 7)),
+        phone: None,
     }));
     let package = KeyPackageRecord { not_after_ms: START_MS * 2, package: Bytes::from_static(b"a KeyPackage") };
     let one_time = vec![(PACKAGE, package)];
@@ -263,6 +268,15 @@ impl Harmed {
         let mut changes = Changes { db: &db, batch: WriteBatch::default() };
         change(&mut changes);
         db.write(changes.batch).unwrap();
+    }
+
+    /// Makes of it what a program wrote that did not know all families yet.
+    pub(super) fn lack_what_came_later(&self) {
+        let families = std::iter::once("default").chain(Family::ALL.iter().map(|family| family.name()));
+        let mut db = DB::open_cf(&DbOptions::default(), self.path.join("db"), families).unwrap();
+        for family in Family::ALL.iter().filter(|family| family.may_lack()) {
+            db.drop_cf(family.name()).unwrap();
+        }
     }
 
     pub(super) fn remove(&self, name: &str) {

@@ -6,7 +6,10 @@ use super::*;
 use crate::store::conformance::{ACCOUNT, OTHER, START_MS, expiry};
 use crate::store::key::KeyPackageKind;
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationKind, KeyPackageRecord, Leaving, Mark, Member, SealedMessage, SentResult};
+use crate::store::record::{
+    CodeRecord, ConversationKind, KeyPackageRecord, Leaving, LockRecord, Mark, Member, NumberRecord, PhoneRecord,
+    PreferenceRecord, PushStateRecord, PushTargetRecord, SealedMessage, SentResult,
+};
 use crate::store::{Durability, Expiry};
 use crate::time::ManualClock;
 
@@ -300,6 +303,142 @@ fn an_account_that_was_deleted_gets_nothing_and_has_no_device() {
     let package = KeyPackageRecord { not_after_ms: u64::MAX, package: Bytes::from_static(b"package") };
     let package_key = key::key_package(&ACCOUNT, &DEVICE, KeyPackageKind::OneTime, &[1; 32]);
     desk.refuse(|batch| batch.put_record(Family::KeyPackage, package_key, &package), &gone);
+}
+
+const NUMBER: key::NumberHash = [0x0e; 32];
+
+fn put_target(batch: &mut Batch) {
+    let target = PushTargetRecord {
+        digest: gureum_proto::PushDigest::from_bytes([1; 16]),
+        service: gureum_proto::PushService::Fcm,
+        host: 0,
+        visible: true,
+        set_ms: START_MS,
+        generation: 1,
+        nonce: [0; 12],
+        sealed: Bytes::from_static(b"sealed"),
+    };
+    batch.put_record(Family::Push, key::push_target(&ACCOUNT, &DEVICE), &target);
+}
+
+fn put_state(batch: &mut Batch, woken_seq: u64) {
+    let state = PushStateRecord { woken_seq, woken_ms: START_MS, warned_ms: 0 };
+    batch.put_record(Family::Push, key::push_state(&ACCOUNT, &DEVICE), &state);
+}
+
+fn put_number(batch: &mut Batch, account: &AccountId) {
+    batch.put_record(Family::Directory, key::number(&NUMBER), &NumberRecord { account: *account, findable: false });
+}
+
+fn put_phone(batch: &mut Batch, account: &AccountId, number: Option<key::NumberHash>) {
+    let notice = gureum_proto::PhoneNotice::default();
+    let phone = PhoneRecord { number, since_ms: START_MS, notice };
+    batch.put_record(Family::Directory, key::phone_of(account), &phone);
+}
+
+#[test]
+fn whoever_was_woken_has_a_target_and_was_woken_for_what_was_there() {
+    let desk = Desk::new();
+    let wrong = [Violation::PushWrong { account: ACCOUNT, device: DEVICE }];
+    desk.refuse(|batch| put_state(batch, 1), &wrong);
+    let mut batch = Batch::new();
+    put_target(&mut batch);
+    put_state(&mut batch, 1);
+    desk.accept(&batch);
+    desk.refuse(|batch| put_state(batch, 2), &wrong);
+    desk.refuse(|batch| batch.delete(Family::Push, key::push_target(&ACCOUNT, &DEVICE)), &wrong);
+    let mut batch = Batch::new();
+    batch.delete(Family::Push, key::push_target(&ACCOUNT, &DEVICE));
+    batch.delete(Family::Push, key::push_state(&ACCOUNT, &DEVICE));
+    desk.accept(&batch);
+}
+
+#[test]
+fn a_number_and_its_account_lead_to_each_other() {
+    let desk = Desk::new();
+    let wrong = |account| [Violation::NumberWrong { account }];
+    desk.refuse(|batch| put_number(batch, &ACCOUNT), &wrong(ACCOUNT));
+    desk.refuse(|batch| put_phone(batch, &ACCOUNT, Some(NUMBER)), &wrong(ACCOUNT));
+    let mut batch = Batch::new();
+    put_number(&mut batch, &ACCOUNT);
+    put_phone(&mut batch, &ACCOUNT, Some(NUMBER));
+    desk.accept(&batch);
+    desk.refuse(|batch| batch.delete(Family::Directory, key::number(&NUMBER)), &wrong(ACCOUNT));
+    let moves = |batch: &mut Batch| {
+        put_number(batch, &OTHER);
+        put_phone(batch, &OTHER, Some(NUMBER));
+    };
+    desk.refuse(moves, &wrong(ACCOUNT));
+    let mut batch = Batch::new();
+    moves(&mut batch);
+    put_phone(&mut batch, &ACCOUNT, None);
+    desk.accept(&batch);
+}
+
+#[test]
+fn an_account_that_ends_leaves_no_target_number_lock_or_decision() {
+    let relation = gureum_proto::Relation::Blocked;
+    let left: [fn(&mut Batch, gureum_proto::Relation); 5] = [
+        |batch, _| put_target(batch),
+        |batch, _| put_phone(batch, &ACCOUNT, None),
+        |batch, _| {
+            let lock = LockRecord { hash: [1; 32], tries_left: 5, closed_until_ms: 0 };
+            batch.put_record(Family::Directory, key::lock_of(&ACCOUNT), &lock);
+        },
+        |batch, relation| batch.put_record(Family::Directory, key::relation(&ACCOUNT, &OTHER), &relation),
+        |batch, _| {
+            let preference = PreferenceRecord::default();
+            batch.put_record(Family::Directory, key::preference(&ACCOUNT, &CONVERSATION), &preference);
+        },
+    ];
+    let gone = [Violation::AccountGone { account: ACCOUNT }];
+    let ends = |batch: &mut Batch| batch.put_record(Family::Directory, key::gone(&ACCOUNT), &START_MS);
+    for put in left {
+        let desk = Desk::new();
+        let mut batch = Batch::new();
+        put(&mut batch, relation);
+        desk.accept(&batch);
+        // It ends, and this stays.
+        desk.refuse(ends, &gone);
+        // It goes with the account, and may not come again.
+        let left = batch.changes().map(|change| match change {
+            Change::Put { family, key, .. } | Change::Delete { family, key } => (family, key.to_vec()),
+        });
+        let mut end = Batch::new();
+        left.for_each(|(family, key)| end.delete(family, key));
+        ends(&mut end);
+        desk.accept(&end);
+        desk.refuse(|batch| put(batch, relation), &gone);
+        // What another has decided about it may stay.
+        desk.refuse(|batch| batch.put_record(Family::Directory, key::relation(&OTHER, &ACCOUNT), &relation), &[]);
+    }
+}
+
+#[test]
+fn a_record_of_people_that_does_not_read_is_found() {
+    let desk = Desk::new();
+    for (family, record_key) in [
+        (Family::Push, key::push_state(&ACCOUNT, &DEVICE)),
+        (Family::Directory, key::number(&NUMBER)),
+        (Family::Directory, key::phone_of(&ACCOUNT)),
+        (Family::Directory, key::lock_of(&ACCOUNT)),
+        (Family::Directory, key::relation(&ACCOUNT, &OTHER)),
+        (Family::Directory, key::preference(&ACCOUNT, &CONVERSATION)),
+        (Family::Code, key::code(&NUMBER)),
+        (Family::Code, key::spent(1)),
+    ] {
+        let mut written = Batch::new();
+        written.put(family, record_key, b"?");
+        let found = batch(&desk.store, &written, &desk.expiry).unwrap();
+        assert!(found.contains(&Violation::Unreadable(family)), "{record_key:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_code_is_not_of_the_future() {
+    let code = CodeRecord { expires_ms: START_MS, hash: [1; 32], tries_left: 5, sent_ms: START_MS + 1 };
+    let late = Violation::FromTheFuture { family: Family::Code, time_ms: START_MS + 1, now_ms: START_MS };
+    Desk::new().refuse(|batch| batch.put_record(Family::Code, key::code(&NUMBER), &code), &[late]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::fmt::Debug;
 
-use gureum_proto::{AccountId, ConversationId, DeviceId, LifeToken, MessageId};
+use gureum_proto::{
+    AccountId, ConversationId, DeviceId, LifeToken, MessageId, PhoneNotice, PushDigest, PushService, Relation,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -120,6 +122,58 @@ fn conversations_packages_and_invites_have_these_bytes() {
     check(&InviteRecord { used: 1, expires_ms: 4 }, "01 00000001 0000000000000004");
 }
 
+fn target(service: PushService, visible: bool) -> PushTargetRecord {
+    let (digest, sealed) = (PushDigest::from_bytes([0xd9; 16]), Bytes::from_static(b"abc"));
+    PushTargetRecord { digest, service, host: 5, visible, set_ms: 6, generation: 7, nonce: [0xee; 12], sealed }
+}
+
+#[test]
+fn push_targets_and_states_have_these_bytes() {
+    for (service, tag) in [(PushService::Apns, "01"), (PushService::Fcm, "02"), (PushService::WebPush, "03")] {
+        for (visible, flag) in [(false, "00"), (true, "01")] {
+            let numbers = "0000000000000006 0000000000000007";
+            let (digest, nonce) = ("d9".repeat(16), "ee".repeat(12));
+            check(
+                &target(service, visible),
+                &format!("01 {digest} {tag} 0000000000000005 {flag} {numbers} {nonce} 616263"),
+            );
+        }
+    }
+    check(
+        &PushStateRecord { woken_seq: 1, woken_ms: 2, warned_ms: 3 },
+        "01 0000000000000001 0000000000000002 0000000000000003",
+    );
+}
+
+#[test]
+fn numbers_locks_and_codes_have_these_bytes() {
+    let hash = "0e".repeat(32);
+    check(&NumberRecord { account: ACCOUNT, findable: true }, "01 ACCOUNT 01");
+    check(&NumberRecord { account: ACCOUNT, findable: false }, "01 ACCOUNT 00");
+    let notice = PhoneNotice { moved_ms: 2, tried_ms: 3 };
+    let times = "0000000000000001 0000000000000002 0000000000000003";
+    check(&PhoneRecord { number: Some([0x0e; 32]), since_ms: 1, notice }, &format!("01 01 {hash} {times}"));
+    check(&PhoneRecord { number: None, since_ms: 1, notice }, &format!("01 00 {times}"));
+    check(
+        &LockRecord { hash: [0x0e; 32], tries_left: 5, closed_until_ms: 9 },
+        &format!("01 {hash} 05 0000000000000009"),
+    );
+    check(
+        &CodeRecord { expires_ms: 1, hash: [0x0e; 32], tries_left: 4, sent_ms: 2 },
+        &format!("01 0000000000000001 {hash} 04 0000000000000002"),
+    );
+    check(&SpentRecord { expires_ms: 1, count: 258 }, "01 0000000000000001 00000102");
+}
+
+#[test]
+fn preferences_and_relations_have_these_bytes() {
+    check(&PreferenceRecord { accepted: true, muted_until_ms: u64::MAX }, "01 01 ffffffffffffffff");
+    check(&PreferenceRecord::default(), "01 00 0000000000000000");
+    for (relation, tag) in [(Relation::None, "01"), (Relation::Accepted, "02"), (Relation::Blocked, "03")] {
+        check(&relation, &format!("01 {tag}"));
+    }
+}
+
 #[test]
 fn plain_values_have_these_bytes() {
     check(&Bytes::from_static(b"xy"), "01 7879");
@@ -154,6 +208,15 @@ fn unknown_tags_and_excessive_counts_are_refused() {
     removals[13] = 0xff;
     let error = Removals::decode(&removals.into()).unwrap_err();
     assert!(matches!(error, RecordError::TooMany { max: 10_000, .. }), "{error}");
+    let mut record = target(PushService::Apns, false).encode();
+    record[17] = 4;
+    let error = PushTargetRecord::decode(&record.clone().into()).unwrap_err();
+    assert_eq!(error, RecordError::Tag { what: "push service", found: 4 });
+    (record[17], record[26]) = (1, 2);
+    let error = PushTargetRecord::decode(&record.into()).unwrap_err();
+    assert_eq!(error, RecordError::Tag { what: "flag", found: 2 });
+    let error = Relation::decode(&Bytes::from_static(&[1, 4])).unwrap_err();
+    assert_eq!(error, RecordError::Tag { what: "relation", found: 4 });
     assert_eq!(Cursor::decode(&Bytes::from_static(&[1, 0])).unwrap_err(), RecordError::Truncated(7));
     assert_eq!(u64::decode(&Bytes::from_static(&[1; 10])).unwrap_err(), RecordError::Trailing(1));
 }
@@ -180,6 +243,10 @@ fn a_peek_reads_what_the_whole_record_says() {
     assert_eq!(CommitRecord::peek_time_ms(&commit.encode()), Some(77));
     let invite = InviteRecord { used: 3, expires_ms: 78 };
     assert_eq!(InviteRecord::peek_expires_ms(&invite.encode()), Some(78));
+    let code = CodeRecord { expires_ms: 79, hash: [7; 32], tries_left: 5, sent_ms: 1 };
+    assert_eq!(peek_code_end(&code.encode()), Some(79));
+    assert_eq!(peek_code_end(&SpentRecord { expires_ms: 80, count: 2 }.encode()), Some(80));
+    assert_eq!(peek_code_end(&[2; 30]), None);
     assert_eq!(InboxEntry::peek_time_ms(&[2; 30]), None);
 }
 
@@ -207,6 +274,16 @@ fn decode_all(bytes: &Bytes) {
     let _ = CommitRecord::decode(bytes);
     let _ = KeyPackageRecord::decode(bytes);
     let _ = InviteRecord::decode(bytes);
+    let _ = PushTargetRecord::decode(bytes);
+    let _ = PushStateRecord::decode(bytes);
+    let _ = NumberRecord::decode(bytes);
+    let _ = PhoneRecord::decode(bytes);
+    let _ = LockRecord::decode(bytes);
+    let _ = PreferenceRecord::decode(bytes);
+    let _ = Relation::decode(bytes);
+    let _ = CodeRecord::decode(bytes);
+    let _ = SpentRecord::decode(bytes);
+    let _ = peek_code_end(bytes);
 }
 
 proptest! {
