@@ -19,6 +19,7 @@ pub mod netns;
 pub mod operator;
 pub mod person;
 pub mod prove;
+pub mod push;
 pub mod raw;
 pub mod relay;
 pub mod sim;

@@ -274,7 +274,6 @@ fn outcome(answer: &Answer, now_ms: u64) -> Outcome {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -378,10 +377,7 @@ mod tests {
         let why = |account: &Value| format!("{:#}", open(account).err().unwrap());
         assert!(why(&account).contains("no RSA key"));
         assert!(why(&json!({ "project_id": "p" })).contains("no service account"));
-        let rsa = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
-        let der = AsDer::<Pkcs8V1Der<'static>>::as_der(&rsa).unwrap();
-        let encoded = data_encoding::BASE64.encode(der.as_ref());
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{encoded}\n-----END PRIVATE KEY-----\n");
+        let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap().serialize_pem();
         let with = |name: &str, value: &str| {
             let mut account = account.clone();
             account["private_key"] = pem.clone().into();
