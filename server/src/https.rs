@@ -107,7 +107,7 @@ impl Https {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(if http2_only { IDLE_HTTP2 } else { IDLE })
             .pool_max_idle_per_host(1)
-            // What may have been heard is tried again by who keeps the accounts of it, and by nobody else.
+            // It would try again as often as it takes; once is enough, and is done below.
             .retry_canceled_requests(false)
             .http1_max_buf_size(HEAD_BYTES_MAX as usize)
             .http2_max_header_list_size(HEAD_BYTES_MAX)
@@ -137,7 +137,11 @@ impl Https {
             return Err(Failure::Connect);
         }
         let client = if self.connections.len() < KEPT_TASKS_MAX { &self.keeping } else { &self.single };
-        let response = client.request(request).await.map_err(|error| failure(&error))?;
+        let mut response = client.request(request.clone()).await;
+        if response.as_ref().is_err_and(|error| was_never_begun(error)) {
+            response = client.request(request).await;
+        }
+        let response = response.map_err(|error| failure(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| failure(&*error))?;
         let retry_after_ms = retry_after_ms(&head.headers);
@@ -186,35 +190,47 @@ where
     }
 }
 
+/// Whether the connection ended before a request on it was begun, as one does that has been idle: then nobody has heard
+/// of the request.
+fn was_never_begun(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_canceled)
+}
+
 /// What has gone wrong, as far as the causes tell.
 fn failure(error: &(dyn Error + 'static)) -> Failure {
     let mut found = Failure::Reset;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
+    for cause in causes(error) {
+        if cause.is::<rustls::Error>() {
             return Failure::Tls;
         }
-        if error.is::<LengthLimitError>() {
+        if cause.is::<LengthLimitError>() {
             return Failure::Protocol;
         }
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
             if error.is_timeout() {
                 return Failure::Timeout;
             }
-            if error.is_parse() || error.is_user() {
+            if error.is_parse() {
                 return Failure::Protocol;
             }
         }
-        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+        if cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
             found = Failure::Connect;
         }
-        // What an `io::Error` was made of is not among its sources.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
     }
     found
+}
+
+/// An error and its causes, the innermost last.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error = *error;
+        // What an `io::Error` was made of is not among its sources.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
 }
 
 /// The wait that an answer asks for: in seconds, or until a date, which counts from the date of the answer, so that
