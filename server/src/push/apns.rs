@@ -324,7 +324,7 @@ mod tests {
         assert!(token.bearer.is_sensitive());
         let text = token.bearer.to_str().unwrap().strip_prefix("bearer ").unwrap();
         let key = apns.key.public_key().as_ref();
-        let (header, claims) = jwt::reading::read(text, &ECDSA_P256_SHA256_FIXED, key);
+        let (header, claims) = jwt::read(text, &ECDSA_P256_SHA256_FIXED, key).unwrap();
         assert_eq!(header, json!({ "alg": "ES256", "kid": "KEY1234567" }));
         assert_eq!(claims, json!({ "iss": "TEAM123456", "iat": START_MS / 1_000 }));
     }

@@ -37,29 +37,20 @@ fn signed(message: &str, signature: &[u8]) -> String {
     format!("{message}.{}", BASE64URL_NOPAD.encode(signature))
 }
 
-/// Reading tokens, as the other side does.
+/// Header and claims of a token, as the other side reads it; `None` unless its signature is that of the key.
 #[cfg(test)]
-pub(super) mod reading {
-    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
-
-    use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
-
-    use super::*;
-
-    /// Header and claims of a token, whose signature is verified.
-    #[track_caller]
-    pub(in crate::push) fn read(
-        token: &str,
-        algorithm: &'static dyn VerificationAlgorithm,
-        key: &[u8],
-    ) -> (Value, Value) {
-        let (message, signature) = token.rsplit_once('.').unwrap();
-        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
-        UnparsedPublicKey::new(algorithm, key).verify(message.as_bytes(), &signature).unwrap();
-        let part = |text: &str| serde_json::from_slice(&BASE64URL_NOPAD.decode(text.as_bytes()).unwrap()).unwrap();
-        let (header, claims) = message.split_once('.').unwrap();
-        (part(header), part(claims))
-    }
+pub(super) fn read(
+    token: &str,
+    algorithm: &'static dyn aws_lc_rs::signature::VerificationAlgorithm,
+    key: &[u8],
+) -> Option<(Value, Value)> {
+    let (message, signature) = token.rsplit_once('.')?;
+    let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
+    let key = aws_lc_rs::signature::UnparsedPublicKey::new(algorithm, key);
+    key.verify(message.as_bytes(), &signature).ok()?;
+    let part = |text: &str| serde_json::from_slice(&BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok();
+    let (header, claims) = message.split_once('.')?;
+    Some((part(header)?, part(claims)?))
 }
 
 #[cfg(test)]
@@ -78,8 +69,10 @@ mod tests {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let (header, claims) = (json!({ "alg": "ES256", "kid": "K" }), json!({ "iss": "T", "iat": 7 }));
         let token = es256(&key, &header, &claims).unwrap();
-        let read = reading::read(&token, &ECDSA_P256_SHA256_FIXED, key.public_key().as_ref());
-        assert_eq!(read, (header, claims));
+        let read = read(&token, &ECDSA_P256_SHA256_FIXED, key.public_key().as_ref());
+        assert_eq!(read, Some((header, claims)));
+        let other = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        assert_eq!(super::read(&token, &ECDSA_P256_SHA256_FIXED, other.public_key().as_ref()), None);
         assert_eq!(token.rsplit_once('.').map(|(_, signature)| signature.len()), Some(86));
     }
 
@@ -88,8 +81,8 @@ mod tests {
         let key = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
         let (header, claims) = (json!({ "alg": "RS256" }), json!({ "aud": "https://example.org/token" }));
         let token = rs256(&key, &header, &claims).unwrap();
-        let read = reading::read(&token, &RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());
-        assert_eq!(read, (header, claims));
+        let read = read(&token, &RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());
+        assert_eq!(read, Some((header, claims)));
     }
 
     #[test]

@@ -159,7 +159,7 @@ mod tests {
         let text = header.to_str().unwrap().strip_prefix("vapid t=").unwrap();
         let (token, key) = text.split_once(", k=").unwrap();
         assert_eq!(BASE64URL_NOPAD.decode(key.as_bytes()).unwrap(), vapid.public());
-        let (header, claims) = jwt::reading::read(token, &ECDSA_P256_SHA256_FIXED, &vapid.public());
+        let (header, claims) = jwt::read(token, &ECDSA_P256_SHA256_FIXED, &vapid.public()).unwrap();
         assert_eq!(header, json!({ "alg": "ES256", "typ": "JWT" }));
         let exp = NOW_MS / 1_000 + 12 * 60 * 60;
         assert_eq!(claims, json!({ "aud": "https://push.example.org", "exp": exp, "sub": "mailto:op@example.org" }));

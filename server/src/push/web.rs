@@ -44,7 +44,7 @@ impl WebPush {
             return Outcome::Refused;
         };
         // No point of the curve: nobody can ever read what is sent to it.
-        let Ok(key) = PublicKey::from_sec1_bytes(p256dh) else { return Outcome::Gone { since_ms: Some(now_ms) } };
+        let Ok(key) = PublicKey::from_sec1_bytes(p256dh) else { return Outcome::Gone { since_ms: None } };
         let body = encrypt(payload(kind).as_bytes().to_vec(), &key, &Auth::from(auth));
         let (Some(authorization), Ok(body)) = (self.vapid.authorization(&uri, now_ms), body) else {
             return Outcome::Refused;
@@ -59,18 +59,18 @@ impl WebPush {
             .body(Full::new(Bytes::from(body)));
         let Ok(request) = request else { return Outcome::Refused };
         match self.https.send(request).await {
-            Ok(answer) => outcome(&answer, now_ms),
+            Ok(answer) => outcome(&answer),
             Err(failure) => Outcome::Failed(failure),
         }
     }
 }
 
 /// What an answer means, by RFC 8030 §5 and §7.3. It comes from whomever the device has named: nothing of it is logged.
-fn outcome(answer: &Answer, now_ms: u64) -> Outcome {
+fn outcome(answer: &Answer) -> Outcome {
     match answer.status {
         200 | 201 | 202 | 204 => Outcome::Accepted,
-        // Said of this very endpoint.
-        404 | 410 => Outcome::Gone { since_ms: Some(now_ms) },
+        // Said of this very endpoint, and now.
+        404 | 410 => Outcome::Gone { since_ms: None },
         401 | 403 => Outcome::Misconfigured,
         429 | 500..=599 => Outcome::Busy { retry_after_ms: answer.retry_after_ms, of: BusyOf::Service },
         _ => Outcome::Refused,
@@ -93,7 +93,7 @@ mod tests {
     #[track_caller]
     fn means(status: u16, expected: Outcome) {
         let answer = Answer { status, retry_after_ms: Some(7_000), body: Bytes::new() };
-        assert_eq!(outcome(&answer, NOW_MS), expected, "{status}");
+        assert_eq!(outcome(&answer), expected, "{status}");
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             means(status, Outcome::Accepted);
         }
         for status in [404, 410] {
-            means(status, Outcome::Gone { since_ms: Some(NOW_MS) });
+            means(status, Outcome::Gone { since_ms: None });
         }
         for status in [401, 403] {
             means(status, Outcome::Misconfigured);
@@ -150,7 +150,7 @@ mod tests {
     async fn a_target_whose_key_is_no_point_of_the_curve_is_gone() {
         let web = web(Reach::Anywhere);
         let outcome = web.send("https://localhost/x", &[4; 65], [7; 16], true, WakeKind::Messages, NOW_MS).await;
-        assert_eq!(outcome, Outcome::Gone { since_ms: Some(NOW_MS) });
+        assert_eq!(outcome, Outcome::Gone { since_ms: None });
     }
 
     #[test]
