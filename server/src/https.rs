@@ -24,6 +24,7 @@ use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio_util::task::TaskTracker;
 
+use crate::limits::PUSH_CONNECTIONS_BYTES_MAX;
 use crate::push::Failure;
 pub(crate) use reach::Reach;
 use reach::Resolver;
@@ -44,9 +45,14 @@ const CONNECTION_WINDOW_BYTES: u32 = 65_535;
 /// What waits to be written in one stream; a request's body has at most 8 KiB.
 const SEND_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Tasks of connections at which no more are kept for later requests. A connection has one or two, and takes at most
-/// 64 KiB: with those of the requests that are under way this bounds both memory and descriptors.
+/// Tasks of connections at which no more are kept for later requests. A connection has one or two. With those of the
+/// requests that are under way this bounds both memory and descriptors, whatever number of hosts devices name.
 const KEPT_TASKS_MAX: usize = 128;
+
+/// What a connection takes that is kept: the buffers of TLS and HTTP, and their state.
+const KEPT_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(KEPT_TASKS_MAX * KEPT_BYTES <= PUSH_CONNECTIONS_BYTES_MAX);
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);

@@ -22,31 +22,22 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, PhoneSettings};
 use crate::files::read_small;
 use crate::https::{Https, Reach, Roots};
+use crate::limits::{CODE_MS, SMS_FULL_RETRY_MS, SMS_IN_FLIGHT_MAX, SMS_QUEUE_MAX, SMS_TRIES_MAX, SMS_TRY_MS_MAX};
 use crate::metrics::PhoneMetrics;
 use crate::numbers::E164;
 use crate::time::WallClock;
 
-/// Codes that wait for the gateway. With those that may go out in an hour this is never full, unless it hangs.
-const QUEUED_MAX: usize = 256;
-
-/// Requests to the gateway at a time.
-const IN_FLIGHT_MAX: usize = 8;
-
-/// When somebody whose code found no room may ask again.
-const FULL_RETRY_MS: u64 = 60_000;
-
 /// The least key of the signature: as many bytes as it has itself (RFC 2104 §3).
 const KEY_BYTES_MIN: usize = 32;
 
-/// How long a code is good for.
-const CODE_LIFE: Duration = Duration::from_secs(300);
-
 /// What a gateway is given.
 const PATIENCE: Patience = Patience {
-    answer: Duration::from_secs(10),
+    answer: Duration::from_millis(SMS_TRY_MS_MAX),
     pauses: [Duration::from_secs(1), Duration::from_secs(4)],
-    life: CODE_LIFE,
+    life: Duration::from_millis(CODE_MS),
 };
+
+const _: () = assert!(PATIENCE.pauses.len() + 1 == SMS_TRIES_MAX as usize, "a pause between any two tries");
 
 /// How codes go out.
 pub(crate) enum Sms {
@@ -122,7 +113,7 @@ pub(crate) fn open(settings: &PhoneSettings, roots: &Roots, tasks: &TaskTracker)
 }
 
 fn webhook(hook: Webhook) -> (Sms, SmsWorker) {
-    let (sender, queue) = mpsc::channel(QUEUED_MAX);
+    let (sender, queue) = mpsc::channel(SMS_QUEUE_MAX);
     (Sms::Webhook(SmsQueue(sender)), SmsWorker { queue, hook: Arc::new(hook) })
 }
 
@@ -150,7 +141,7 @@ impl Sms {
             }
             Self::Webhook(SmsQueue(queue)) => {
                 queue.try_send(Job { to, code, queued: Instant::now() }).map_err(|error| match error {
-                    TrySendError::Full(_) => Refusal::new(Code::RateLimited).retry_after_ms(FULL_RETRY_MS),
+                    TrySendError::Full(_) => Refusal::new(Code::RateLimited).retry_after_ms(SMS_FULL_RETRY_MS),
                     TrySendError::Closed(_) => Refusal::new(Code::Unavailable),
                 })
             }
@@ -173,7 +164,7 @@ impl SmsWorker {
                 biased;
                 () = stop.cancelled() => return,
                 Some(delivery) = sending.join_next() => ended(delivery.unwrap_or(Delivery::Failed)),
-                job = self.queue.recv(), if is_open && sending.len() < IN_FLIGHT_MAX => match job {
+                job = self.queue.recv(), if is_open && sending.len() < SMS_IN_FLIGHT_MAX => match job {
                     Some(job) => {
                         let (hook, wall) = (Arc::clone(&self.hook), Arc::clone(&wall));
                         sending.spawn(async move { hook.deliver(&job, wall.as_ref()).await });
@@ -270,7 +261,7 @@ fn body(job: &Job) -> Option<Bytes> {
         to: job.to.as_str(),
         code,
         text: format!("Your Gureum code is {code}. It is good for 5 minutes. Do not tell it to anybody."),
-        expires_in_s: CODE_LIFE.as_secs(),
+        expires_in_s: CODE_MS / 1_000,
         id: uuid::Builder::from_random_bytes(random).into_uuid().to_string(),
     };
     serde_json::to_vec(&body).ok().map(Bytes::from)

@@ -117,11 +117,11 @@ async fn a_code_that_has_expired_in_the_queue_is_not_sent() {
 async fn codes_that_wait_take_bounded_room() {
     let local = Local::start([]).await;
     let (sms, worker) = webhook(hook(&local, HASTE));
-    for _ in 0..QUEUED_MAX {
+    for _ in 0..SMS_QUEUE_MAX {
         sms.queue(number(), "012345".parse().unwrap()).unwrap();
     }
     let refusal = sms.queue(number(), "012345".parse().unwrap()).unwrap_err();
-    assert_eq!((refusal.code, refusal.retry_after_ms), (Code::RateLimited, FULL_RETRY_MS));
+    assert_eq!((refusal.code, refusal.retry_after_ms), (Code::RateLimited, SMS_FULL_RETRY_MS));
     drop(worker);
     let refusal = sms.queue(number(), "012345".parse().unwrap()).unwrap_err();
     assert_eq!(refusal.code, Code::Unavailable);
@@ -145,20 +145,20 @@ async fn the_worker_delivers_all_and_says_what_became_of_each() {
 
 #[tokio::test]
 async fn a_gateway_that_hangs_has_few_requests_and_holds_up_no_stop() {
-    let local = Local::start(vec![Act::Hang; IN_FLIGHT_MAX + 1]).await;
+    let local = Local::start(vec![Act::Hang; SMS_IN_FLIGHT_MAX + 1]).await;
     let patience = Patience { answer: Duration::from_secs(60), ..HASTE };
     let (sms, worker) = webhook(hook(&local, patience));
-    for _ in 0..=IN_FLIGHT_MAX {
+    for _ in 0..=SMS_IN_FLIGHT_MAX {
         sms.queue(number(), "012345".parse().unwrap()).unwrap();
     }
     let stop = CancellationToken::new();
     let running = tokio::spawn(worker.serve(Arc::new(ManualClock::at(WALL_MS)), |_| {}, stop.clone()));
-    while local.heard().len() < IN_FLIGHT_MAX {
+    while local.heard().len() < SMS_IN_FLIGHT_MAX {
         tokio::task::yield_now().await;
     }
     stop.cancel();
     running.await.unwrap();
-    assert_eq!(local.heard().len(), IN_FLIGHT_MAX);
+    assert_eq!(local.heard().len(), SMS_IN_FLIGHT_MAX);
 }
 
 #[test]
