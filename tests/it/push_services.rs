@@ -359,6 +359,17 @@ async fn a_device_decrypts_what_web_push_brings_and_it_says_one_word() {
 }
 
 #[tokio::test]
+async fn a_distributor_that_speaks_http_1_1_alone_serves_as_well() {
+    let ground = Ground::new();
+    let distributor = Distributor::start_http1(&ground.authority);
+    let services = ground.open(&ground.web());
+    let subscription = distributor.subscribe();
+    fails_and_recovers(&services, &subscription.target(true), &distributor.service).await;
+    assert!(distributor.wakes_of(&subscription).iter().all(|text| text == "messages"));
+    assert!(distributor.service.seen().iter().all(|seen| seen.version == Version::HTTP_11));
+}
+
+#[tokio::test]
 async fn web_push_says_what_is_wrong_and_is_understood() {
     let ground = Ground::new();
     let distributor = Distributor::start(&ground.authority);

@@ -76,18 +76,25 @@ struct Device {
 
 impl Distributor {
     /// Starts it without subscriptions.
-    ///
-    /// # Panics
-    /// If it cannot be started.
     #[must_use]
     pub fn start(authority: &Authority) -> Self {
+        Self::speaking(authority, &["h2", "http/1.1"])
+    }
+
+    /// Starts one that speaks HTTP/1.1 and nothing else, as small ones do.
+    #[must_use]
+    pub fn start_http1(authority: &Authority) -> Self {
+        Self::speaking(authority, &["http/1.1"])
+    }
+
+    fn speaking(authority: &Authority, protocols: &[&str]) -> Self {
         let devices = Arc::<Devices>::default();
         let shared = Arc::clone(&devices);
         let protocol: Protocol = Box::new(move |seen: &Seen| match shared.take(seen) {
             Ok(()) => Reply::new(201, "").with("location", format!("{}/message/1", shared.url())).with("ttl", "86400"),
             Err(status) => Reply::new(status, ""),
         });
-        let service = Service::start(authority, &["h2", "http/1.1"], protocol);
+        let service = Service::start(authority, protocols, protocol);
         devices.url.set(service.url()).expect("set once");
         Self { service, devices }
     }
