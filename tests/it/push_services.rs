@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
 const MINUTE_MS: u64 = 60_000;
+/// More than stand to one service after requests that follow one another.
+const CONNECTIONS_MAX: usize = 4;
 const DEVICE_TOKEN: [u8; 32] = [0xa7; 32];
 
 /// A server's directory, and who vouches for the services.
@@ -103,14 +105,16 @@ async fn fails_and_recovers(services: &Services, target: &PushTarget, service: &
         (Act::WrongCertificate, Failure::Tls),
         (Reply::new(200, "x".repeat(20 * 1_024)).into(), Failure::Protocol),
     ] {
-        if matches!(act, Act::WrongCertificate) {
-            // The connection that stands is of the right one, and has to go first.
-            service.next([Act::Reset]);
-            assert_eq!(send(services, target).await, Outcome::Failed(Failure::Reset));
-        }
         service.next([act.clone()]);
         let limit = if matches!(act, Act::Hang) { Duration::from_millis(300) } else { SOON };
-        let outcome = send_at(services, target, limit, now_ms()).await;
+        let mut outcome = send_at(services, target, limit, now_ms()).await;
+        // Connections that stand are of the right certificate, and go first.
+        for _ in 0..CONNECTIONS_MAX {
+            if !matches!(act, Act::WrongCertificate) || outcome != Outcome::Failed(Failure::Reset) {
+                break;
+            }
+            outcome = send(services, target).await;
+        }
         assert_eq!(outcome, Outcome::Failed(expected), "{act:?}");
         assert_eq!(send(services, target).await, Outcome::Accepted, "after {act:?}");
     }
