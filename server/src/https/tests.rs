@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use std::time::Duration;
-
 use super::local::{Act, Local, say};
 use super::*;
 
