@@ -38,6 +38,7 @@ mod papers;
 mod peers;
 mod power;
 mod proof;
+mod push_services;
 mod receipts;
 mod restart;
 mod retention;

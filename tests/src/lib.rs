@@ -20,6 +20,7 @@ pub mod netns;
 pub mod operator;
 pub mod person;
 pub mod prove;
+pub mod push;
 pub mod raw;
 pub mod relay;
 pub mod sim;
