@@ -234,6 +234,9 @@ pub const CODES_OF_PREFIX_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32:
 /// How many codes one address, or one account, may ask for an hour.
 pub const CODES_OF_ASKER_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(10).expect("it is not 0");
 
+/// How many codes are sent to all numbers an hour, where the operator sets no other count.
+pub const CODES_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(200).expect("it is not 0");
+
 /// How many codes one account may show an hour.
 pub const PROOFS_OF_ACCOUNT_PER_HOUR: std::num::NonZeroU32 = std::num::NonZeroU32::new(30).expect("it is not 0");
 
@@ -277,12 +280,15 @@ pub const SMS_FULL_RETRY_MS: u64 = 60_000;
 /// Accounts that one account accepts or blocks.
 pub const RELATIONS_MAX: usize = 5_000;
 
-/// Relations and preferences that one account may change a minute, beyond as many at once as it can have: each is a
-/// durable write.
+/// Relations and preferences that one account may change a minute: each is a durable write.
 pub const DECISIONS_PER_MINUTE: std::num::NonZeroU32 = std::num::NonZeroU32::new(120).expect("it is not 0");
+
+/// And as fast as they come: all that it can have, as after an update of its app.
+pub const DECISIONS_AT_ONCE_MAX: std::num::NonZeroU32 = std::num::NonZeroU32::new(10_000).expect("it is not 0");
 
 const _: () = assert!(CODE_AGAIN_MS < CODE_MS && LOCK_CLOSED_MS < LOCK_MS);
 const _: () = assert!(RELATIONS_MAX >= gureum_proto::limits::RELATIONS_PAGE);
+const _: () = assert!(RELATIONS_MAX + ACCOUNT_CONVERSATIONS_MAX <= DECISIONS_AT_ONCE_MAX.get() as usize);
 
 // ---- connections ----
 

@@ -312,11 +312,12 @@ impl Planner {
 
     /// Everything about the phone number of an account that ends.
     pub(super) fn end_phone(&self, account: AccountId, plan: &mut Plan) -> Result<(), StoreError> {
-        let Some(own) = self.read::<PhoneRecord>(Family::Directory, key::phone_of(&account))? else { return Ok(()) };
-        if let Some(number) = own.number {
-            plan.batch.delete(Family::Directory, key::number(&number));
+        if let Some(own) = self.read::<PhoneRecord>(Family::Directory, key::phone_of(&account))? {
+            if let Some(number) = own.number {
+                plan.batch.delete(Family::Directory, key::number(&number));
+            }
+            plan.batch.delete(Family::Directory, key::phone_of(&account));
         }
-        plan.batch.delete(Family::Directory, key::phone_of(&account));
         self.delete_lock(account, plan)
     }
 
