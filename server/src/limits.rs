@@ -143,7 +143,7 @@ pub const BATCH_OPS_MAX: usize = 256;
 
 // ---- operation ----
 
-/// The settings file: sixteen settings and their comments are far below.
+/// The settings file: all settings, each with a comment, are far below.
 pub const CONFIG_FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Certificates, keys and the other small files of a data directory.

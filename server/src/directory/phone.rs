@@ -1,6 +1,6 @@
 //! Whose a phone number is, and what its account is to be told.
 
-use gureum_proto::{AccountId, PhoneNotice, Relation};
+use gureum_proto::{AccountId, Relation};
 
 use super::Directory;
 use crate::store::key::{self, NumberHash};
@@ -35,13 +35,12 @@ impl Directory {
         Ok(is_found.then_some(account))
     }
 
-    /// What has happened to the phone number of an account.
+    /// What is known of the phone number of an account, that it had one once included.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn phone_notice(&self, account: AccountId) -> Result<Option<PhoneNotice>, StoreError> {
-        let own = self.read::<PhoneRecord>(Family::Directory, key::phone_of(&account))?;
-        Ok(own.map(|own| own.notice))
+    pub(crate) fn phone(&self, account: AccountId) -> Result<Option<PhoneRecord>, StoreError> {
+        self.read(Family::Directory, key::phone_of(&account))
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Registration, SmsVia};
+use crate::config::{Config, Registration, Sms};
 use crate::https::Roots;
 use crate::metrics::PhoneMetrics;
 use crate::requests::PhonePart;
@@ -22,9 +22,9 @@ use crate::time::WallClock;
 pub(super) fn open(config: &Config, keyring: &Keyring) -> Result<Option<(Arc<PhonePart>, Option<SmsWorker>)>> {
     let settings = &config.phone;
     match settings.sms {
-        SmsVia::Off => return Ok(None),
-        SmsVia::Log => tracing::warn!("codes go to the log: whoever reads it can register any number (sms = \"log\")"),
-        SmsVia::Webhook(_) => {}
+        Sms::Off => return Ok(None),
+        Sms::Log => tracing::warn!("codes go to the log: whoever reads it can register any number (sms = \"log\")"),
+        Sms::Webhook(_) => {}
     }
     let secret = keyring.secret(SecretName::Phone).context("the secret of phone numbers")?;
     let roots = Roots::load(config.push.push_roots.as_deref())?;

@@ -193,7 +193,7 @@ impl Requests {
                     None => return Ok(None),
                 },
             };
-            Ok(this.directory.phone_notice(account)?.map(|notice| (account, notice)))
+            Ok(this.directory.phone(account)?.map(|own| (account, own.notice)))
         });
         let Ok(Some((account, notice))) = told.await else { return };
         // Who has no PIN may try as often as a code lives: that is no reason to ring all the time.
