@@ -1,5 +1,9 @@
 //! Every bound of the server: queues, maps, records, files, memory.
 
+mod phone;
+
+pub use phone::*;
+
 // ---- store ----
 
 /// The results of a device's latest sends that are kept to answer a repeated send. A device has at most
@@ -77,8 +81,9 @@ pub const KEYRING_KEYS_MAX: usize = 16_384;
 
 // ---- router and delivery ----
 
-/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives): past it all that is not being
-/// written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window 2 KB, a life 300 bytes.
+/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives, counts of relations): past it
+/// all that is not being written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window
+/// 2 KB, a life 300 bytes.
 pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
 
 /// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
@@ -142,7 +147,7 @@ pub const BATCH_OPS_MAX: usize = 256;
 
 // ---- operation ----
 
-/// The settings file: sixteen settings and their comments are far below.
+/// The settings file: all settings, each with a comment, are far below.
 pub const CONFIG_FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Certificates, keys and the other small files of a data directory.

@@ -1,5 +1,7 @@
 //! How often one device, account or address may ask for what costs others something.
 
+mod phone;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -20,6 +22,8 @@ use crate::limits::{
 };
 use crate::pace::Pace;
 use crate::time::WallClock;
+pub(crate) use phone::Asker;
+use phone::PhoneQuotas;
 
 /// When a client that is over a quota may try again.
 const RETRY_AFTER_MS: u64 = 5_000;
@@ -47,6 +51,7 @@ pub(crate) struct Quotas {
     claimed_of: Limiter<(AccountId, AccountId)>,
     look_ups: Limiter<AccountId>,
     registrations: Limiter<IpAddr>,
+    phone: PhoneQuotas,
     sends: Mutex<HashMap<DeviceId, Pace>>,
     /// Between two sends of a device that is at its pace.
     send_interval: Duration,
@@ -64,10 +69,18 @@ impl Quotas {
             claimed_of: limiter(Quota::per_hour(CLAIMS_OF_ONE_PER_HOUR), &clock),
             look_ups: limiter(Quota::per_minute(LOOK_UPS_PER_MINUTE), &clock),
             registrations: limiter(Quota::per_minute(REGISTRATIONS_PER_MINUTE), &clock),
+            phone: PhoneQuotas::new(&clock),
             sends: Mutex::default(),
             send_interval: Duration::from_secs(1) / sends_per_second.get(),
             clock,
         }
+    }
+
+    /// The same with so many codes an hour for everybody together.
+    #[must_use]
+    pub(crate) fn with_codes_per_hour(mut self, codes: NonZeroU32) -> Self {
+        self.phone.set_codes_per_hour(codes);
+        self
     }
 
     /// Takes so many sends of a device, which it has made already. Returns when it may be heard again; `None`: now.
@@ -122,6 +135,43 @@ impl Quotas {
         self.registrations.check_key(&address).map_err(|_| limited())
     }
 
+    /// Takes one code for a number, of which only hashes are known here, as of its prefix.
+    ///
+    /// # Errors
+    /// Who asks, the number, its prefix or everybody together has had enough; with the time to wait.
+    pub(crate) fn code(&self, asker: Asker, number: u64, prefix: u64) -> Result<(), Refusal> {
+        self.phone.code(asker, number, prefix)
+    }
+
+    /// Takes one attempt of an account to prove a number.
+    ///
+    /// # Errors
+    /// The account has tried too often; with the time to wait.
+    pub(crate) fn phone_proof(&self, account: AccountId) -> Result<(), Refusal> {
+        self.phone.proof(account)
+    }
+
+    /// Takes one look-up by number.
+    ///
+    /// # Errors
+    /// The account, or everybody together, has looked up too often; with the time to wait.
+    pub(crate) fn phone_look_up(&self, account: AccountId) -> Result<(), Refusal> {
+        self.phone.look_up(account)
+    }
+
+    /// Whether the devices of an account may be told once more that somebody has tried to take its number.
+    pub(crate) fn alarm(&self, account: AccountId) -> bool {
+        self.phone.alarm(account)
+    }
+
+    /// Takes one decision of an account about another, or about a conversation.
+    ///
+    /// # Errors
+    /// The account has decided too often; with the time to wait.
+    pub(crate) fn decision(&self, account: AccountId) -> Result<(), Refusal> {
+        self.phone.decision(account)
+    }
+
     /// Forgets whoever has a whole allowance again, so that the memory is bounded by who asked lately.
     pub(crate) fn forget_rested(&self) {
         self.claims.retain_recent();
@@ -129,6 +179,7 @@ impl Quotas {
         self.claimed_of.retain_recent();
         self.look_ups.retain_recent();
         self.registrations.retain_recent();
+        self.phone.forget_rested();
         let now = Instant::now();
         self.lock().retain(|_, pace| !pace.is_rested(now));
     }

@@ -7,7 +7,10 @@ mod conversations;
 mod groups;
 mod key_packages;
 mod links;
+mod phone;
+mod push;
 mod recovery;
+mod relations;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,13 +23,16 @@ use crate::invite::InviteKey;
 use crate::linking::Linking;
 use crate::metrics::Metrics;
 use crate::mls::{Followed, GroupMember};
+use crate::push::PushPart;
 use crate::quota::Quotas;
 use crate::router::Router;
 use crate::session::Authenticated;
 use crate::store::record::Member;
 use crate::store::{Store, StoreError};
 use crate::time::Clock;
+use crate::wake::Hub;
 use crate::work::Work;
+pub(crate) use phone::PhonePart;
 
 /// Answers requests.
 pub(crate) struct Requests {
@@ -48,6 +54,12 @@ pub(crate) struct Requests {
     pub linking: Arc<Linking>,
     /// The public groups of busy conversations.
     pub followed: Followed,
+    /// Who is connected.
+    pub hub: Arc<Hub>,
+    /// What wakes devices; `None`: nothing.
+    pub push: Option<Arc<PushPart>>,
+    /// What proves phone numbers; `None`: nothing is done with them.
+    pub phone: Option<Arc<PhonePart>>,
     /// How often one of those was there.
     pub metrics: Arc<Metrics>,
     /// Where blocking work runs.
@@ -80,6 +92,18 @@ impl Requests {
                 self.member_logs(from, conversation, after, pending_only).await
             }
             Request::LeaveConversation { conversation, leave } => self.leave(from, conversation, leave).await,
+            Request::SetPushTarget(target) => self.set_push_target(from, target).await,
+            Request::RemovePushTarget => self.remove_push_target(from).await,
+            Request::ReadPush => self.read_push(from).await,
+            Request::SetConversation { conversation, accepted, muted_until_ms } => {
+                self.set_conversation(from, conversation, accepted, muted_until_ms).await
+            }
+            Request::SetRelation { account, relation } => self.set_relation(from, account, relation).await,
+            Request::ReadRelations { after } => self.relations(from, after).await,
+            Request::RequestCode(phone) => self.code_for_device(from, phone).await,
+            Request::SetPhone(change) => self.set_phone(from, change).await,
+            Request::SetLock(lock) => self.set_lock(from, lock).await,
+            Request::DeleteAccount { handle } => self.delete_account(from, handle).await,
         };
         answer.unwrap_or_else(Response::Refused)
     }

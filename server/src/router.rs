@@ -7,8 +7,8 @@ mod submit;
 
 pub(crate) use plan::counts;
 pub use plan::{
-    Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, Op, Plan, PlanConfig,
-    Planner, RegisterPlan, Seal,
+    Change, Changed, ClaimPlan, CodePlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, Op,
+    PhoneChangePlan, PhonePlan, Plan, PlanConfig, Planner, PushTargetPlan, RegisterPlan, Seal,
 };
 #[cfg(feature = "node")]
 pub(crate) use submit::{Answers, Router, RouterParts, Submission, WriterEnd};

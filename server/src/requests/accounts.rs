@@ -13,7 +13,7 @@ impl Requests {
     /// Makes an account for a connection that has not proven anything yet.
     ///
     /// # Errors
-    /// The handle, the root entry or the invite is refused.
+    /// The handle, the root entry, the invite or the phone number is refused.
     pub(crate) async fn register(self: &Arc<Self>, register: Register) -> Result<Registered, Refusal> {
         let handle = register.handle.parse().map_err(|_| Refusal::new(Code::HandleInvalid))?;
         let log = DeviceLog::from_root(&register.root_entry)
@@ -28,19 +28,33 @@ impl Requests {
             }
             None => None,
         };
+        let phone = self.registers_phone(&register).await?;
         let (device, _) = log.active().next().ok_or_else(|| Refusal::new(Code::LogInvalid))?;
         let account = log.account();
         let invite = invite.map(|invite| (invite.id, invite.uses, invite.expires_ms));
         let recovery_key = log.recovery_key().to_bytes();
-        let plan = RegisterPlan { account, device, handle, root_entry: register.root_entry, recovery_key, invite };
-        self.router.change(Change::Register(plan)).await?;
-        Ok(Registered { account, device })
+        let number = phone.as_ref().map(|phone| phone.number);
+        let plan =
+            RegisterPlan { account, device, handle, root_entry: register.root_entry, recovery_key, invite, phone };
+        let changed = self.router.change(Change::Register(plan)).await;
+        if let Some(number) = number {
+            self.tell_holder(number, &changed).await;
+        }
+        match changed? {
+            Changed::Registered | Changed::Moved { .. } => Ok(Registered { account, device }),
+            _ => Err(Refusal::new(Code::Internal)),
+        }
     }
 
     pub(super) async fn find_account(self: &Arc<Self>, from: Authenticated, by: FindBy, log_from: u64) -> Answer {
         self.quotas.look_up(from.account())?;
+        let unknown = || Refusal::with_detail(Code::NotFound, "no such account");
+        let by = match by {
+            FindBy::Phone(phone) => FindBy::Account(self.find_by_phone(from, &phone).await?.ok_or_else(unknown)?),
+            by => by,
+        };
         let found = self.blocking(move |this| Ok(this.directory.find(&by, log_from)?)).await?;
-        found.map(Response::Account).ok_or_else(|| Refusal::with_detail(Code::NotFound, "no such account"))
+        found.map(Response::Account).ok_or_else(unknown)
     }
 
     pub(super) async fn append_log(self: &Arc<Self>, from: Authenticated, entry: Bytes) -> Answer {

@@ -14,12 +14,14 @@ use std::sync::Arc;
 use gureum_proto::{AccountId, Code, DeviceId, Life, MessageId, Notice, Position, Refusal, Send, Sent};
 
 pub use changes::{
-    Change, Changed, ClaimPlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, RegisterPlan,
+    Change, Changed, ClaimPlan, CodePlan, CommitPlan, CreatePlan, KeyPackagesPlan, LeavePlan, LogPlan, PhoneChangePlan,
+    PhonePlan, PushTargetPlan, RegisterPlan,
 };
 pub(crate) use inboxes::counts;
 
+use crate::phone_hash::PhoneHasher;
 use crate::session::Authenticated;
-use crate::store::record::SealedMessage;
+use crate::store::record::{PushStateRecord, SealedMessage};
 use crate::store::{self, Batch, BatchEnd, Family, Record, Store, StoreError};
 use crate::wake::Delivery;
 use caches::Caches;
@@ -44,7 +46,7 @@ pub trait Seal: std::marker::Send + Sync {
     fn seal(&self, id: MessageId, plain: &[u8], now_ms: u64) -> Result<SealedMessage, StoreError>;
 }
 
-/// One thing that a proven device asks of the writer.
+/// One thing that the writer is asked for, by a proven device or by who wakes devices.
 #[derive(Debug)]
 pub enum Op {
     /// Store and deliver a message.
@@ -73,6 +75,15 @@ pub enum Op {
         /// Which.
         from: Authenticated,
     },
+    /// Note what a device was last woken for.
+    Pushed {
+        /// Whose.
+        account: AccountId,
+        /// Which device.
+        device: DeviceId,
+        /// What it was woken for; zeros once it has come.
+        state: PushStateRecord,
+    },
 }
 
 /// A batch ready to be written, and what follows when it has been.
@@ -92,6 +103,12 @@ pub struct Plan {
     pub revoked: Vec<(AccountId, DeviceId, Code)>,
     /// Devices that are to put new KeyPackages.
     pub notices: Vec<(AccountId, DeviceId, Notice)>,
+    /// Inboxes that have got a message of somebody else's, and where it stands there: whose devices may have to be woken.
+    pub grown: Vec<(AccountId, u64)>,
+    /// Up to where a device of an account has taken its inbox.
+    pub taken: Vec<(AccountId, u64)>,
+    /// Devices that are woken nowhere any more.
+    pub untargeted: Vec<(AccountId, DeviceId)>,
 }
 
 /// How far a plan had come before an operation.
@@ -103,6 +120,9 @@ struct PlanEnd {
     floors: usize,
     revoked: usize,
     notices: usize,
+    grown: usize,
+    taken: usize,
+    untargeted: usize,
 }
 
 impl Plan {
@@ -115,6 +135,9 @@ impl Plan {
             floors: self.floors.len(),
             revoked: self.revoked.len(),
             notices: self.notices.len(),
+            grown: self.grown.len(),
+            taken: self.taken.len(),
+            untargeted: self.untargeted.len(),
         }
     }
 
@@ -126,6 +149,9 @@ impl Plan {
         self.floors.truncate(end.floors);
         self.revoked.truncate(end.revoked);
         self.notices.truncate(end.notices);
+        self.grown.truncate(end.grown);
+        self.taken.truncate(end.taken);
+        self.untargeted.truncate(end.untargeted);
     }
 
     /// Empties it, keeping its memory.
@@ -137,6 +163,9 @@ impl Plan {
         self.floors.clear();
         self.revoked.clear();
         self.notices.clear();
+        self.grown.clear();
+        self.taken.clear();
+        self.untargeted.clear();
     }
 }
 
@@ -147,6 +176,8 @@ pub struct Planner {
     config: PlanConfig,
     ids: Ids,
     caches: Caches,
+    /// `None`: nothing is proven by phone here.
+    hasher: Option<Arc<PhoneHasher>>,
 }
 
 impl Planner {
@@ -158,7 +189,15 @@ impl Planner {
         config: PlanConfig,
         entropy: Box<dyn FnMut() -> u128 + std::marker::Send>,
     ) -> Self {
-        Self { store, seal, config, ids: Ids { entropy, last_ms: 0, tail: 0 }, caches: Caches::default() }
+        let ids = Ids { entropy, last_ms: 0, tail: 0 };
+        Self { store, seal, config, ids, caches: Caches::default(), hasher: None }
+    }
+
+    /// The same where phone numbers are proven, whose locks are hashed by this.
+    #[must_use]
+    pub fn with_hasher(mut self, hasher: Arc<PhoneHasher>) -> Self {
+        self.hasher = Some(hasher);
+        self
     }
 
     /// Adds one operation to the plan. The answer to a send is pushed to `plan.sent`, unless this fails.
@@ -171,6 +210,7 @@ impl Planner {
             Op::Ack { from, position } => planner.add_ack(from, position, plan),
             Op::Live { from, life } => planner.add_life(from, &life),
             Op::Seen { from } => planner.add_seen(from, now_ms, plan),
+            Op::Pushed { account, device, state } => planner.add_pushed(account, device, &state, plan),
         })
     }
 

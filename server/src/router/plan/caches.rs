@@ -79,6 +79,8 @@ pub(super) struct Caches {
     /// Leaves of the conversations that are cached, at most: not less than are there.
     leaves: usize,
     cursors: Cache<AccountId, Cursors>,
+    /// About how many others an account has decided something.
+    relations: Cache<AccountId, usize>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
     /// What the operation under way has changed, in order.
     undo: Vec<Undo>,
@@ -99,8 +101,8 @@ impl Caches {
         self.undo.clear();
     }
 
-    /// Takes back what the operation has changed. A cursor, a window or a life is changed by the last step of one, which
-    /// cannot fail any more.
+    /// Takes back what the operation has changed. A cursor, a window, a life or a count of relations is changed by the last
+    /// step of one, which cannot fail any more.
     pub(super) fn take_back(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
@@ -265,6 +267,22 @@ impl Caches {
             cursors.devices.retain(|(device, _)| !revoked.contains(device));
             cursors.devices.extend(added);
         }
+    }
+
+    /// About how many others an account has decided something: counted once, and kept by who changes that.
+    pub(super) fn relations(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut usize, StoreError> {
+        self.relations.load(account, || {
+            let range = key::relations(&account);
+            Ok(store.scan(Family::Directory, range.as_range(), usize::MAX)?.len())
+        })
+    }
+
+    /// An account does not exist any more: nothing of its devices is to be written again.
+    pub(super) fn forget_account(&mut self, account: AccountId) {
+        self.windows.entries.retain(|(of, _), _| *of != account);
+        self.lives.entries.retain(|(of, _), _| *of != account);
+        self.cursors.entries.remove(&account);
+        self.relations.entries.remove(&account);
     }
 
     /// Writes what was touched since the last call.

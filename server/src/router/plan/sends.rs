@@ -89,6 +89,12 @@ impl Planner {
         }
         for account in recipients {
             self.append(account, id, entry, &shared, now_ms, plan)?;
+            if !send.silent
+                && account != from.account()
+                && let Some((_, delivery)) = plan.deliveries.last()
+            {
+                plan.grown.push((account, delivery.position.seq));
+            }
         }
         self.remember(from, SentResult { counter, id, number })?;
         plan.must_sync = true;
@@ -116,6 +122,7 @@ impl Planner {
         *cursor = Cursor { seq: position.seq, count: position.count.min(head.count) };
         let after = cursors.floor();
         self.caches.touch_cursor(from.account(), from.device());
+        plan.taken.push((from.account(), position.seq));
         if let Some(floor) = after.filter(|floor| before.is_none_or(|before| floor.seq > before.seq)) {
             plan.floors.push((from.account(), floor.seq));
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod absent;
 mod bounds;
 mod changes;
 mod damage;
@@ -12,6 +13,8 @@ mod key_packages;
 mod leaving;
 mod lives;
 mod model;
+mod people;
+mod phone;
 mod revoked;
 mod sends;
 
@@ -239,7 +242,11 @@ fn planner(store: &Arc<FaultyStore<MemoryStore>>, config: PlanConfig) -> Planner
         next += 1_000;
         next
     };
-    Planner::new(Arc::clone(store) as _, Arc::new(Plain), config, Box::new(entropy))
+    Planner::new(Arc::clone(store) as _, Arc::new(Plain), config, Box::new(entropy)).with_hasher(Arc::new(hasher()))
+}
+
+fn hasher() -> PhoneHasher {
+    PhoneHasher::new([9; 32])
 }
 
 fn send(from: Authenticated, counter: u64) -> Op {

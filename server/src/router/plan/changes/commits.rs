@@ -76,7 +76,7 @@ impl Planner {
         }
         let removals = self.with_returned(removals, &accounts, &head)?;
         self.put_group(commit.conversation, &head, &commit.group_info, &commit.tree, plan);
-        put_memberships(commit.conversation, &accounts, now_ms, plan);
+        self.put_memberships(commit.conversation, &accounts, now_ms, plan)?;
         if removals != before {
             self.put_removals(commit.conversation, removals, plan);
         }
@@ -129,17 +129,23 @@ impl AccountsChange {
     }
 }
 
-fn put_memberships(conversation: ConversationId, accounts: &AccountsChange, now_ms: u64, plan: &mut Plan) {
-    for account in accounts.added.iter().chain(&accounts.returned) {
-        plan.batch.put_record(Family::Directory, key::membership(account, &conversation), &());
-    }
-    for account in &accounts.removed {
-        plan.batch.delete(Family::Directory, key::membership(account, &conversation));
-        plan.batch.put_record(Family::Directory, key::left(account), &now_ms);
-    }
-}
-
 impl Planner {
+    fn put_memberships(
+        &self,
+        conversation: ConversationId,
+        accounts: &AccountsChange,
+        now_ms: u64,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        for account in accounts.added.iter().chain(&accounts.returned) {
+            plan.batch.put_record(Family::Directory, key::membership(account, &conversation), &());
+        }
+        for account in &accounts.removed {
+            self.end_membership(*account, conversation, now_ms, plan)?;
+        }
+        Ok(())
+    }
+
     /// Devices of accounts that had left and are in it again, and that were revoked meanwhile, are to be removed; not those
     /// of an account that was deleted.
     fn with_returned(

@@ -12,7 +12,7 @@ use crate::limits::ACCOUNT_CONVERSATIONS_MAX;
 use crate::router::plan::{Plan, Planner};
 use crate::session::Authenticated;
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, ConversationKind, InboxBody, Member, Removals};
+use crate::store::record::{ConversationHead, ConversationKind, InboxBody, Member, PreferenceRecord, Removals};
 use crate::store::{Family, StoreError};
 
 /// A conversation whose group was validated.
@@ -80,6 +80,9 @@ impl Planner {
         for account in &accounts {
             plan.batch.put_record(Family::Directory, key::membership(account, &conversation), &());
         }
+        // Who begins a conversation wants to hear of it; for the others it is a request.
+        let accepted = PreferenceRecord { accepted: true, muted_until_ms: 0 };
+        plan.batch.put_record(Family::Directory, key::preference(&from.account(), &conversation), &accepted);
         let head = ConversationHead {
             epoch: create.epoch,
             created_ms: now_ms,

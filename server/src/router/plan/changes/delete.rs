@@ -6,9 +6,12 @@ use gureum_proto::{AccountId, Code, ConversationId, Handle, Refusal};
 
 use super::{Answer, Changed};
 use crate::router::plan::{Plan, Planner};
+use crate::session::Authenticated;
+use crate::store::key::KeyRange;
 use crate::store::{Family, StoreError, key};
 
 impl Planner {
+    /// As the operator wants it.
     pub(super) fn delete(&mut self, handle: &Handle, now_ms: u64, plan: &mut Plan) -> Answer {
         let Some(account) = self.read::<AccountId>(Family::Directory, key::handle(handle.as_str()))? else {
             return Ok(Err(Refusal::new(Code::NotFound)));
@@ -16,6 +19,32 @@ impl Planner {
         if self.is_gone(account)? {
             return Ok(Err(Refusal::new(Code::AccountGone)));
         }
+        let devices = self.end_account(account, now_ms, plan)?;
+        Ok(Ok(Changed::Deleted { account, devices }))
+    }
+
+    /// As its owner wants it.
+    pub(super) fn delete_own(&mut self, from: Authenticated, handle: &Handle, now_ms: u64, plan: &mut Plan) -> Answer {
+        if let Some(refusal) = self.cut_off_since(from)? {
+            return Ok(Err(refusal));
+        }
+        let account = from.account();
+        let own = self.read::<String>(Family::Directory, key::handle_of(&account))?;
+        if own.as_deref() != Some(handle.as_str()) {
+            let detail = format!("this account is not called {handle}, and nothing was deleted");
+            return Ok(Err(Refusal::with_detail(Code::NotFound, detail)));
+        }
+        let devices = self.end_account(account, now_ms, plan)?;
+        Ok(Ok(Changed::Deleted { account, devices }))
+    }
+
+    /// Ends an account that exists; returns how many devices were cut off. The last step of a change that reads anything.
+    pub(super) fn end_account(
+        &mut self,
+        account: AccountId,
+        now_ms: u64,
+        plan: &mut Plan,
+    ) -> Result<usize, StoreError> {
         let cursors = self.caches.cursors(self.store.as_ref(), account)?;
         let devices: Vec<_> = cursors.devices.iter().map(|(device, _)| *device).collect();
         for device in &devices {
@@ -28,10 +57,32 @@ impl Planner {
                 self.caches.note_gone(conversation, account);
             }
         }
+        // What is left under its devices, the revoked ones too; and what it has decided.
+        for (family, range) in [
+            (Family::Cursor, key::cursors(&account)),
+            (Family::Push, key::push_of(&account)),
+            (Family::KeyPackage, key::account_key_packages(&account)),
+            (Family::Directory, key::relations(&account)),
+            (Family::Directory, key::preferences(&account)),
+        ] {
+            self.delete_all(family, range, plan)?;
+        }
+        self.end_phone(account, plan)?;
         plan.batch.put_record(Family::Directory, key::gone(&account), &now_ms);
-        self.caches.change_devices(account, Vec::new(), &devices);
+        // Nobody is left to take its inbox: it goes with the next compaction.
+        let head = self.caches.change_head(self.store.as_ref(), account)?;
+        head.floor = head.last();
+        plan.floors.push((account, head.seq));
+        self.caches.forget_account(account);
         plan.must_sync = true;
-        Ok(Ok(Changed::Deleted { account, devices: devices.len() }))
+        Ok(devices.len())
+    }
+
+    fn delete_all(&self, family: Family, range: KeyRange, plan: &mut Plan) -> Result<(), StoreError> {
+        for (entry, _) in self.store.scan(family, range.as_range(), usize::MAX)? {
+            plan.batch.delete(family, entry);
+        }
+        Ok(())
     }
 
     /// The removal of an account's revoked devices is not waited for any more: they can read nothing, and where the account

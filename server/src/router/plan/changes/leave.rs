@@ -54,8 +54,7 @@ impl Planner {
         let statement = leave.leave.encode();
         removals.leaving.push(Leaving { account: from.account(), device: from.device(), statement });
         self.put_removals(id, removals, plan);
-        plan.batch.delete(Family::Directory, key::membership(&from.account(), &id));
-        plan.batch.put_record(Family::Directory, key::left(&from.account()), &now_ms);
+        self.end_membership(from.account(), id, now_ms, plan)?;
 
         let message_id = self.ids.next(now_ms);
         let shared = envelope(from, message_id, id, EnvelopeBody::Leave(leave.leave));

@@ -89,8 +89,8 @@ impl Planner {
         Ok(Ok(Changed::LogAppended(log.index + 1)))
     }
 
-    /// Ends what a device could still do: it has no cursor and no KeyPackages, and its sessions end with the code that says
-    /// why.
+    /// Ends what a device could still do: it has no cursor and no KeyPackages, is woken nowhere, and its sessions end with
+    /// the code that says why.
     pub(super) fn cut_off(
         &self,
         account: AccountId,
@@ -107,6 +107,7 @@ impl Planner {
                 plan.batch.delete(Family::KeyPackage, old);
             }
         }
+        self.untarget(account, device, plan)?;
         plan.revoked.push((account, device, why));
         Ok(())
     }

@@ -20,6 +20,7 @@ fn registration(account: AccountId, handle: &str, uses: u32, expires_ms: u64) ->
         root_entry: Bytes::copy_from_slice(account.as_bytes()),
         recovery_key: recovery_key(account),
         invite: Some((INVITE, uses, expires_ms)),
+        phone: None,
     })
 }
 

@@ -1,9 +1,16 @@
 //! Accounts that were deleted: cut off at once, given nothing, named to whoever sends, and removed by members.
 
+use std::collections::BTreeSet;
+
+use gureum_proto::{PhoneNotice, Relation};
+
+use super::absent::{states, target, targets};
 use super::groups::{bodies, commit_plan};
 use super::leaving::{leave, removals};
 use super::*;
-use crate::store::record::KeyPackageRecord;
+use crate::store::record::{
+    KeyPackageRecord, LifeRecord, LockRecord, NumberRecord, PhoneRecord, PreferenceRecord, PushStateRecord,
+};
 
 fn deletion() -> Change {
     Change::Delete("bob".parse().unwrap())
@@ -63,6 +70,7 @@ fn nobody_gets_its_handle_and_it_is_not_deleted_twice() {
             root_entry: Bytes::from_static(b"root"),
             recovery_key: [7; 32],
             invite: None,
+            phone: None,
         })
     };
     bench.refuses(register(EVE), Code::HandleTaken);
@@ -201,4 +209,94 @@ fn a_removal_of_somebody_else_is_still_waited_for() {
         is_refused(bench.send(device(ALICE, 1), 1), Code::RemovalPending);
         bench.reopen();
     }
+}
+
+/// Bob has everything that an account can have, and had a third device once.
+fn bench_of_bob() -> Bench {
+    let mut bench = Bench::new().with_group(&everybody());
+    named(&bench);
+    let (bob, number) = (device(BOB, 1), [7; 32]);
+    bench.send(device(ALICE, 1), 1).unwrap();
+    bench.send(bob, 1).unwrap();
+    bench.run([Op::Seen { from: bob }]);
+    bench.changes(target(bob, 1), Changed::Done);
+    let state = PushStateRecord { woken_seq: 1, woken_ms: START_MS, warned_ms: 0 };
+    bench.run([Op::Pushed { account: BOB, device: bob.device(), state }]);
+    let preference = PreferenceRecord { accepted: true, muted_until_ms: 1 };
+    bench.changes(Change::SetConversation { from: bob, conversation: TALK, preference }, Changed::Done);
+    bench.changes(Change::SetRelation { from: bob, other: EVE, relation: Relation::Blocked }, Changed::Done);
+    bench
+        .changes(Change::SetRelation { from: device(EVE, 1), other: BOB, relation: Relation::Accepted }, Changed::Done);
+    let mut batch = Batch::new();
+    let record = PhoneRecord { number: Some(number), since_ms: START_MS, notice: PhoneNotice::default() };
+    batch.put_record(Family::Directory, key::phone_of(&BOB), &record);
+    batch.put_record(Family::Directory, key::number(&number), &NumberRecord { account: BOB, findable: true });
+    let lock = LockRecord { hash: [1; 32], tries_left: 5, closed_until_ms: 0 };
+    batch.put_record(Family::Directory, key::lock_of(&BOB), &lock);
+    let old = device(BOB, 3).device();
+    batch.put_record(Family::Cursor, key::cursor(&BOB, &old, CursorTag::Life), &LifeRecord::default());
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    bench
+}
+
+/// What stands in the store under an account or its number, by family and the first byte of the key in the directory.
+fn left_of_bob(bench: &Bench) -> BTreeSet<(Family, Option<u8>)> {
+    let of_bob = |key: &[u8]| key.windows(16).any(|id| id == BOB.as_bytes()) || key.ends_with(&[7; 32]);
+    let left = bench.contents().into_iter().filter(|(_, key, _)| of_bob(key));
+    let name = |family, key: &[u8]| if family == Family::Directory { key.first().copied() } else { None };
+    left.map(|(family, key, _)| (family, name(family, &key))).collect()
+}
+
+#[test]
+fn nothing_is_left_of_an_account_but_what_others_are_to_know_it_by() {
+    for end in [deletion(), Change::DeleteOwn { from: device(BOB, 2), handle: "bob".parse().unwrap() }] {
+        let mut bench = bench_of_bob();
+        let head = bench.head(BOB);
+        let plan = bench.changes(end, Changed::Deleted { account: BOB, devices: 2 });
+        assert_eq!(plan.floors, [(BOB, head.seq)], "nobody takes its inbox any more");
+        assert_eq!(plan.untargeted, [(BOB, device(BOB, 1).device())]);
+        assert_eq!(bench.head(BOB).floor, head.last());
+        let directory = |prefix| (Family::Directory, Some(prefix));
+        assert_eq!(
+            left_of_bob(&bench),
+            BTreeSet::from([
+                (Family::Inbox, None),     // until the next compaction
+                (Family::InboxHead, None), // no position is used twice
+                directory(b'a'),           // its handle
+                directory(b'b'),           // what Eve thinks of it
+                directory(b'c'),           // its leaves
+                directory(b'x'),           // that it is gone
+            ])
+        );
+        bench.expiry.floors.raise(&BOB, head.seq);
+        bench.store.reclaim().unwrap();
+        assert_eq!(bench.inbox(BOB), []);
+    }
+}
+
+#[test]
+fn what_its_devices_had_sent_just_before_is_not_written_after_it() {
+    let mut bench = bench_of_bob();
+    let (mut plan, now_ms) = (Plan::default(), bench.now_ms);
+    bench.planner.add(send(device(BOB, 1), 2), now_ms, &mut plan).unwrap();
+    bench.planner.add(ack(device(BOB, 2), 1, 1), now_ms, &mut plan).unwrap();
+    bench.planner.add_change(deletion(), now_ms, &mut plan).unwrap().unwrap();
+    bench.planner.finish(&mut plan);
+    bench.write(&plan).unwrap();
+    assert!(left_of_bob(&bench).iter().all(|(family, _)| *family != Family::Cursor));
+    assert_eq!((targets(&bench, BOB), states(&bench, BOB)), (0, 0));
+}
+
+#[test]
+fn an_owner_deletes_its_account_by_its_own_handle_alone() {
+    let mut bench = Bench::new().with_group(&everybody());
+    named(&bench);
+    let delete = |from, handle: &str| Change::DeleteOwn { from, handle: handle.parse().unwrap() };
+    bench.refuses(delete(device(BOB, 1), "alice"), Code::NotFound);
+    bench.refuses(delete(device(ALICE, 1), "bob"), Code::NotFound);
+    bench.refuses(delete(device(BOB, 9), "bob"), Code::DeviceRevoked);
+    let plan = bench.changes(delete(device(BOB, 1), "bob"), Changed::Deleted { account: BOB, devices: 2 });
+    assert_eq!(plan.revoked.len(), 2);
+    bench.refuses(delete(device(BOB, 2), "bob"), Code::AccountGone);
+    bench.refuses(deletion(), Code::AccountGone);
 }
