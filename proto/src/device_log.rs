@@ -265,6 +265,12 @@ impl DeviceLog {
         self.device(device).is_some_and(|device| device.revoked_at.is_none())
     }
 
+    /// Whether a device was in it, and may not act for the account any more.
+    #[must_use]
+    pub fn is_revoked(&self, device: DeviceId) -> bool {
+        self.device(device).is_some_and(|device| device.revoked_at.is_some())
+    }
+
     fn signer(&self, body: &schema::LogEntry) -> Result<VerifyingKey, LogError> {
         use schema::log_entry::Change;
         if body.signer.is_empty() {

@@ -6,8 +6,8 @@ mod conversations;
 mod devices;
 mod gone_back;
 mod groups;
-mod key_packages;
 mod in_vain;
+mod key_packages;
 mod looked_up;
 mod own;
 

@@ -264,8 +264,7 @@ impl Work<'_> {
         let mut statement = self.connection.prepare("SELECT DISTINCT device FROM log_pin")?;
         let rows = statement.query_map([], |row| row.get(0).map(DeviceId::from_bytes))?;
         for device in rows.collect::<Result<Vec<_>, _>>()? {
-            let is_revoked = log.device(device).is_some_and(|logged| logged.revoked_at.is_some());
-            if is_revoked || (newly && device == LINKER) {
+            if log.is_revoked(device) || (newly && device == LINKER) {
                 self.connection.execute("DELETE FROM log_pin WHERE device = ?1", params![device.as_bytes()])?;
             }
         }

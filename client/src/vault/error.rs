@@ -123,7 +123,7 @@ pub enum TrustError {
     #[error(
         "the server shows another device log for {handle} than before: somebody may be trying to read your messages; \
          compare safety numbers{}",
-        teller(told_by.as_deref())
+        teller(.told_by.as_deref())
     )]
     Forked {
         /// Whose.
@@ -136,7 +136,7 @@ pub enum TrustError {
     /// The server's log is shorter than the one seen before.
     #[error(
         "the server hides entries of the device log of {handle}: {seen} were seen, {shown} are shown{}",
-        teller(told_by.as_deref())
+        teller(.told_by.as_deref())
     )]
     Shorter {
         /// Whose.

@@ -87,6 +87,7 @@ pub enum Event {
         /// How many it has.
         of: u64,
         /// Whether all of it is here.
+        #[serde(default = "is_whole")]
         done: bool,
     },
     /// This device joined a conversation.
@@ -301,6 +302,11 @@ pub enum Event {
         /// The server's reason.
         why: String,
     },
+}
+
+/// Of what was kept without it: only the end of a whole history was told.
+const fn is_whole() -> bool {
+    true
 }
 
 /// How a group has changed.

@@ -140,11 +140,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn is_revoked(&self, device: DeviceId) -> Result<bool, VaultError> {
-        let log = self.log(self.identity.account)?;
-        Ok(log.is_some_and(|log| log.device(device).is_some_and(|logged| logged.revoked_at.is_some())))
-    }
-
     /// A transfer that is new here, in the place of another one of its device that has not come to an end: a device has one
     /// for each other device. `None` of one that was revoked, and where there are too many.
     fn begin_transfer(&self, transfer: &TransferId, device: DeviceId) -> Result<Option<Held>, VaultError> {
@@ -152,7 +147,7 @@ impl Work<'_> {
             let sql = "SELECT count(*) FROM handed_over";
             Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
         };
-        if self.is_revoked(device)? {
+        if self.log(self.identity.account)?.is_some_and(|log| log.is_revoked(device)) {
             return Ok(None);
         }
         let sql = "DELETE FROM handed_over WHERE device = ?1 AND is_done = 0";

@@ -286,9 +286,10 @@ fn take_record(
             keep_setting(work, own, &key, &Held { stamp, device, value }).map(|()| None)
         }
         Record::Contact { account, handle, log } => {
-            // The word of a revoked device counts for nothing, also where it was given before.
-            let is_revoked = own.and_then(|own| own.device(from)?.revoked_at).is_some();
-            if is_revoked { Ok(None) } else { take_contact(work, from, account, &handle, log) }
+            // What a revoked device says of a log counts for nothing, also where it was said before. Whom it has met is kept:
+            // others have heard so before they knew of the revocation.
+            let is_believed = own.is_none_or(|own| !own.is_revoked(from));
+            take_contact(work, account, &handle, Pin { log, device: from }, is_believed)
         }
         Record::DeviceName { device, name, stamp } => take_name(work, device, name, stamp).map(|()| None),
         Record::Please(wish) => {
@@ -346,31 +347,35 @@ fn take_name(work: &Work<'_>, device: DeviceId, name: String, stamp: u64) -> Res
     Ok(())
 }
 
-/// From here on the server can show this device no other past of that account than it has shown the other one.
+/// From here on the server can show this device no other past of that account than it has shown the other one, where that
+/// is believed.
 fn take_contact(
     work: &Work<'_>,
-    from: DeviceId,
     account: AccountId,
     handle: &Handle,
-    log: LogHead,
+    told: Pin,
+    is_believed: bool,
 ) -> Result<Option<StoredEvent>, VaultError> {
+    let log = told.log;
     if account == work.identity.account || log.length == 0 || log.length > LOG_ENTRIES_MAX {
         return Ok(None);
     }
     if !work.knows(account)? && work.count_of("contact")? >= TOLD_MAX {
         return Ok(None);
     }
-    let held = held_log(work.connection, account)?.map_or(0, |held| held.length());
-    let known = if held >= log.length {
-        vec![head_at(work, account, log.length)?]
-    } else {
-        work.pins(account)?.into_iter().map(|pin| pin.log).collect()
-    };
-    if known.iter().any(|known| known.length == log.length && *known != log) {
-        return tell_forked(work, account, handle);
-    }
-    if held < log.length {
-        work.put_pin(account, Pin { log, device: from })?;
+    if is_believed {
+        let held = held_log(work.connection, account)?.map_or(0, |held| held.length());
+        let known = if held >= log.length {
+            vec![head_at(work, account, log.length)?]
+        } else {
+            work.pins(account)?.into_iter().map(|pin| pin.log).collect()
+        };
+        if known.iter().any(|known| known.length == log.length && *known != log) {
+            return tell_forked(work, account, handle);
+        }
+        if held < log.length {
+            work.put_pin(account, told)?;
+        }
     }
     // Where this device knows another account by that handle, a person decides when they ask for it.
     let sql = "INSERT OR IGNORE INTO contact (account, handle) VALUES (?1, ?2)";

@@ -506,7 +506,7 @@ fn take_welcome(
     work.keep(conversation, group);
     let row = Row { state: ConversationStatus::Active, epoch, epoch_seen: epoch, ..joining };
     work.put_row(&row)?;
-    if comes_back {
+    if comes_back || row.is_own() {
         work.forget_joined(conversation)?;
     }
     work.note_joined(conversation, epoch)?;

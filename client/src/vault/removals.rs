@@ -210,7 +210,7 @@ impl Work<'_> {
             Some(log) => log,
             None => &*logs.entry(account).or_insert(self.log(account)?),
         };
-        Ok(log.as_ref().and_then(|log| log.device(device)?.revoked_at).is_some())
+        Ok(log.as_ref().is_some_and(|log| log.is_revoked(device)))
     }
 }
 

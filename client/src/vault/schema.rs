@@ -348,12 +348,11 @@ CREATE TABLE handed_over (             -- what comes of other devices' histories
     place INTEGER NOT NULL DEFAULT 0,            -- where in the sender's history that begins,
     messages INTEGER NOT NULL DEFAULT 0,         -- and how many came before it
     total INTEGER NOT NULL DEFAULT 0,
-    is_done INTEGER NOT NULL DEFAULT 0,          -- 2: the rest cannot come,
+    is_done INTEGER NOT NULL DEFAULT 0,
     is_owed INTEGER NOT NULL DEFAULT 0,          -- 1: the sender is to be told this,
     asks INTEGER NOT NULL DEFAULT 0,             -- and 1: to go on from here
     asked_number INTEGER,                        -- from where that was asked last
-    heard_ms INTEGER NOT NULL,                   -- when something came or was asked for
-    wait_ms INTEGER NOT NULL                     -- for how long nothing may come after that before it is asked for again
+    heard_ms INTEGER NOT NULL                    -- when something came or was asked for
 ) WITHOUT ROWID;
 CREATE TABLE past_conversation (       -- of which such a history tells: this device may be in it, or never be
     id BLOB PRIMARY KEY,
@@ -364,8 +363,8 @@ CREATE TABLE past_conversation (       -- of which such a history tells: this de
 
 /// Since format 15: which device has told of a log that is longer than the one here. Of what was told before it is not
 /// known. A setting counts for no more than any device decides, and a stopped conversation of the own devices is joined
-/// again.
-const PINS_BY_DEVICE: &str = "
+/// again. `is_done` in `handed_over` may be 2 from here on: the rest cannot come.
+const OWN_DEVICES: &str = "
 CREATE TABLE log_pin_by_device (
     account BLOB NOT NULL,
     device BLOB NOT NULL,              -- zeros: the one that has linked this one, or not known
@@ -379,6 +378,8 @@ DROP TABLE log_pin;
 ALTER TABLE log_pin_by_device RENAME TO log_pin;
 UPDATE setting SET stamp = 0 WHERE stamp > 4611686018427387904;
 UPDATE conversation SET state = 2, epoch = 0 WHERE kind = 2 AND state = 3;
+ALTER TABLE handed_over                -- for how long nothing may come before it is asked for again
+    ADD COLUMN wait_ms INTEGER NOT NULL DEFAULT 600000;
 ";
 
 /// What leads from each format to the next.
@@ -397,7 +398,7 @@ const STEPS: [&str; 15] = [
     ACCOUNTS_GONE,
     NAMES_ASKED,
     HISTORY,
-    PINS_BY_DEVICE,
+    OWN_DEVICES,
 ];
 
 const _: () = assert!(STEPS.len() == 15 && FORMAT == 15, "a step for each format");

@@ -7,15 +7,12 @@ use super::outbox::KIND_RECEIPT;
 use super::work::{Work, held_log};
 use super::{Settings, Vault, VaultError};
 use crate::e2ee::content::record::SETTING;
-use crate::limits::SETTINGS_MAX;
+use crate::limits::{NUMBER_MAX, SETTINGS_MAX};
 
 const RECEIPTS: &str = "receipts";
 const TYPING: &str = "typing";
 const OFF: &str = "off";
 const ON: &str = "on";
-/// Far above what anybody decides, and far below what the database holds.
-const STAMP_MAX: u64 = 1 << 62;
-
 /// A setting as it is kept. Of two, the greater counts; but one that was decided on a device which is not active in the
 /// account's log gives way to any that was decided on an active one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +59,7 @@ fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
     let rows = rows.collect::<Result<Vec<(u64, DeviceId)>, _>>()?;
     let counts = rows.into_iter().filter(|(_, device)| is_active(log.as_ref(), *device));
     let seen = counts.map(|(stamp, _)| stamp).max().unwrap_or(0);
-    let stamp = seen.saturating_add(1).min(STAMP_MAX);
+    let stamp = seen.saturating_add(1).min(NUMBER_MAX);
     let value = if on { ON } else { OFF }.to_owned();
     put(work, key, &Held { stamp, device: work.identity.device, value })?;
     work.owe_record(SETTING, key.as_bytes())
@@ -74,9 +71,6 @@ fn is_active(log: Option<&DeviceLog>, device: DeviceId) -> bool {
 
 /// Keeps what was decided here or elsewhere, unless what is here counts more. `log`: that of this account.
 pub(super) fn keep_setting(work: &Work<'_>, log: Option<&DeviceLog>, key: &str, told: &Held) -> Result<(), VaultError> {
-    if told.stamp > STAMP_MAX {
-        return Ok(());
-    }
     match setting(work.connection, key)? {
         Some(held) => {
             let (ours, theirs) = (is_active(log, held.device), is_active(log, told.device));

@@ -120,6 +120,7 @@ fn the_recovery_key_brings_an_account_back_and_can_be_rotated() {
     let change = LogChange::Recovered { added: new.id(), revoked: vec![first.id()] };
     assert_eq!(log.append(&recover), Ok(change));
     assert!(log.is_active(new.id()) && !log.is_active(first.id()));
+    assert!(log.is_revoked(first.id()) && !log.is_revoked(new.id()) && !log.is_revoked(device(9).id()));
 }
 
 #[test]

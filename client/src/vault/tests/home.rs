@@ -7,6 +7,8 @@ use gureum_proto::Registered;
 
 use super::relay::{SERVER, profile};
 use super::*;
+use crate::limits::HISTORY_ASK_MS;
+use crate::vault::devices::LINKER;
 
 fn passphrase(text: &str) -> KeySource {
     KeySource::Passphrase(Zeroizing::new(text.to_owned()))
@@ -101,6 +103,40 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
     assert_eq!(vault.identity().handle.as_str(), "alice");
     assert!(!vault.key_packages_due().unwrap(), "those of unknown age count from now");
     assert_eq!(crate::e2ee::key_packages(&vault.connection).unwrap().len(), 3);
+}
+
+#[test]
+fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    vault
+        .connection
+        .execute_batch(
+            r#"DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
+             CREATE TABLE log_pin (account BLOB PRIMARY KEY, length INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
+             INSERT INTO log_pin VALUES (zeroblob(16), 3, zeroblob(32));
+             INSERT INTO handed_over (transfer, device, heard_ms) VALUES (zeroblob(16), zeroblob(16), 1);
+             INSERT INTO setting VALUES ('typing', 'off', 9223372036854775807, zeroblob(16));
+             INSERT INTO conversation (id, kind, state, epoch, epoch_seen, renewed_ms)
+             VALUES (zeroblob(16), 2, 3, 7, 7, 0);
+             INSERT INTO event (detail) VALUES ('{"History":{"from":"desk","messages":7,"of":7}}');
+             PRAGMA user_version = 14"#,
+        )
+        .unwrap();
+    drop(vault);
+    let mut vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    let account = gureum_proto::AccountId::from_bytes([0; 16]);
+    let pins = vault.write(|work| work.pins(account)).unwrap();
+    assert_eq!(pins.iter().map(|pin| (pin.log.length, pin.device)).collect::<Vec<_>>(), [(3, LINKER)]);
+    let numbers = "SELECT wait_ms, (SELECT stamp FROM setting) FROM handed_over";
+    let numbers: (u64, u64) = vault.connection.query_row(numbers, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(numbers, (HISTORY_ASK_MS, 0));
+    assert!(!vault.settings().unwrap().typing);
+    let own = vault.own_conversation().unwrap().unwrap();
+    assert_eq!((own.state, own.epoch, own.epoch_seen), (ConversationStatus::Absent, 0, 7));
+    let told: Vec<_> = vault.unreported_events(9).unwrap().into_iter().map(|stored| stored.event).collect();
+    assert_eq!(told, [Event::History { from: "desk".to_owned(), messages: 7, of: 7, done: true }]);
 }
 
 #[test]

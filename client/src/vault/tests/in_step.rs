@@ -16,7 +16,7 @@ use super::relay::Held;
 use super::*;
 use crate::e2ee::content::record::Record;
 use crate::e2ee::content::{Body, Content};
-use crate::limits::{DEVICE_NAMES_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
+use crate::limits::{DEVICE_NAMES_MAX, NUMBER_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
 use crate::vault::in_step::take_records;
 use crate::vault::receipts::read_number;
 
@@ -379,6 +379,12 @@ fn what_a_device_tells_of_a_log_is_said_to_be_its_word_and_counts_until_it_is_re
     a.revoke(&mut relay, device);
     a.learn(&relay, account);
     assert_eq!((tell(&mut a, none), a.inside(|work| work.pin(account).unwrap())), (0, None));
+    // Whom it had met by then is known, as it is to those that heard so before.
+    let (met, handle) = (AccountId::from_bytes([8; 16]), "carol".parse().unwrap());
+    a.inside(|work| {
+        take_records(work, device, vec![Record::Contact { account: met, handle, log: none }]).unwrap();
+        assert!(work.knows(met).unwrap() && work.pin(met).unwrap().is_none());
+    });
 }
 
 /// Alice with a third device, which all know.
@@ -405,9 +411,7 @@ fn what_a_revoked_device_has_decided_gives_way_whenever_the_others_learn_of_it()
         to.inside(|work| take_records(work, from, vec![record]).map(drop).unwrap());
     };
     for device in [&mut a, &mut second] {
-        hear(device, third.device, receipts(false, (1 << 62) + 1, third.device));
-        assert!(device.receipts_are_on(), "nobody decides so often");
-        hear(device, third.device, receipts(false, 1 << 62, third.device));
+        hear(device, third.device, receipts(false, NUMBER_MAX, third.device));
         assert!(!device.receipts_are_on());
     }
     a.revoke(&mut relay, third.device);
@@ -498,27 +502,26 @@ fn who_comes_in_again_tells_again_what_was_refused() {
     assert!(!second.vault.settings().unwrap().typing);
 }
 
-/// Few of each kind, so that they meet.
 #[test]
 fn what_a_device_tells_of_what_nobody_knows_has_an_end() {
     let (_, mut a, second, _, talk) = with_two();
     let from = second.device;
     let id = |number: u64| u128::from(number).to_be_bytes();
-    let tell = |a: &mut Person, record: Record| {
-        a.inside(|work| take_records(work, from, vec![record]).unwrap());
+    let tell_all = |a: &mut Person, records: Vec<Record>| {
+        a.inside(|work| take_records(work, from, records).unwrap());
     };
+    let tell = |a: &mut Person, record: Record| tell_all(a, vec![record]);
     let count = |a: &mut Person, table: &str| {
         let sql = format!("SELECT count(*) FROM {table}");
         a.inside(|work| work.connection.query_row(&sql, [], |row| row.get::<_, u64>(0)).unwrap())
     };
-    for number in 0..WISHES_MAX + 9 {
-        tell(&mut a, Record::Please(id(number)));
-    }
+    tell_all(&mut a, (0..WISHES_MAX + 9).map(|number| Record::Please(id(number))).collect());
     assert_eq!(count(&mut a, "owed_record WHERE kind = 6"), WISHES_MAX);
-    for number in 0..DEVICE_NAMES_MAX + 9 {
+    let name = |number| {
         let device = DeviceId::from_bytes(id(number));
-        tell(&mut a, Record::DeviceName { device, name: "phone".to_owned(), stamp: 0 });
-    }
+        Record::DeviceName { device, name: "phone".to_owned(), stamp: 0 }
+    };
+    tell_all(&mut a, (0..DEVICE_NAMES_MAX + 9).map(name).collect());
     assert_eq!(count(&mut a, "device_name"), DEVICE_NAMES_MAX);
     a.inside(|work| {
         let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
@@ -539,6 +542,7 @@ fn what_a_device_tells_of_what_nobody_knows_has_an_end() {
     assert_eq!(read, 7);
 }
 
+/// Few of each kind, so that they meet.
 fn record() -> impl Strategy<Value = Record> {
     let device = || (1_u8..4).prop_map(|byte| DeviceId::from_bytes([byte; 16]));
     prop_oneof![

@@ -22,7 +22,7 @@ pub(super) fn event_text(event: &Event) -> String {
         }
         Event::Read { unread, by_device, .. } => read_text(*unread, by_device),
         Event::History { from, messages, of, done: false } => format!(
-            "· the rest of what was said before cannot come: {} was revoked, of which {messages} of {of} messages are here",
+            "· {} was revoked: the rest of what was said before cannot come, {messages} of {of} messages are here",
             printable(from)
         ),
         Event::History { from, messages, .. } => {
