@@ -238,6 +238,19 @@ pub enum Event {
         /// The account's handle.
         handle: String,
     },
+    /// The account's phone number has become another account's, or somebody has tried that. Told once of each.
+    Phone {
+        /// Which of the two.
+        change: PhoneEvent,
+        /// When, by the server's clock, in milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// The server has dropped this device's push target twice, which it does when the push service does not know it: until
+    /// another is set, nothing wakes this device. Told once of each target.
+    PushRefused {
+        /// The service, as it is named in commands.
+        service: String,
+    },
     /// A group has changed, by somebody else.
     Group {
         /// Which.
@@ -341,6 +354,27 @@ impl GroupChange {
             Self::Renamed => "renamed",
             Self::Admins => "admins",
             Self::Joined => "joined",
+        }
+    }
+}
+
+/// What has happened to the account's phone number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneEvent {
+    /// It is another account's.
+    Moved,
+    /// Somebody had its code, and the registration lock has kept it.
+    Tried,
+}
+
+impl PhoneEvent {
+    /// The word that stands for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Tried => "tried",
         }
     }
 }

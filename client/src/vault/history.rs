@@ -165,7 +165,11 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::LogForked { account, .. } => {
             return Ok(*account == own || is_about(connection, &[*account], with)?);
         }
-        Event::Gap { .. } | Event::Restored { .. } | Event::History { .. } => return Ok(true),
+        Event::Gap { .. }
+        | Event::Restored { .. }
+        | Event::History { .. }
+        | Event::Phone { .. }
+        | Event::PushRefused { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
         | Event::Read { conversation, .. }
