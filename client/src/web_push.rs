@@ -78,10 +78,16 @@ impl PushReceiver {
         &self.path
     }
 
-    /// What the server is told of the receiver; `base` is its URL without the path, and without a slash at the end.
+    /// Where the receiver is found; `base` is its URL without that path, and without a slash at the end.
+    #[must_use]
+    pub fn endpoint(&self, base: &str) -> String {
+        format!("{base}/{}", self.path)
+    }
+
+    /// What the server is told of the receiver.
     #[must_use]
     pub fn target(&self, base: &str, visible: bool) -> PushTarget {
-        let endpoint = format!("{base}/{}", self.path);
+        let endpoint = self.endpoint(base);
         let point = self.secret.public_key().to_encoded_point(false);
         let p256dh = point.as_bytes().try_into().expect("an uncompressed point of P-256 has 65 bytes");
         PushTarget { address: PushAddress::WebPush { endpoint, p256dh, auth: *self.auth }, visible }

@@ -199,6 +199,12 @@ pub enum Event {
         #[serde(with = "as_text")]
         conversation: ConversationId,
     },
+    /// The server has dropped this device's push target twice, which it does when the push service does not know it: until
+    /// another is set, nothing wakes this device. Told once of each target.
+    PushRefused {
+        /// The service, as it is named in commands.
+        service: String,
+    },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.
@@ -238,18 +244,12 @@ pub enum Event {
         /// The account's handle.
         handle: String,
     },
-    /// The account's phone number has become another account's, or somebody has tried that. Told once of each.
+    /// Something has happened to this account's phone number. Told once on each device.
     Phone {
-        /// Which of the two.
+        /// What.
         change: PhoneEvent,
-        /// When, by the server's clock, in milliseconds since 1970.
+        /// When, by the server's clock.
         time_ms: u64,
-    },
-    /// The server has dropped this device's push target twice, which it does when the push service does not know it: until
-    /// another is set, nothing wakes this device. Told once of each target.
-    PushRefused {
-        /// The service, as it is named in commands.
-        service: String,
     },
     /// A group has changed, by somebody else.
     Group {
@@ -322,6 +322,27 @@ const fn is_whole() -> bool {
     true
 }
 
+/// What has happened to an account's phone number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneEvent {
+    /// Another account has it now.
+    Moved,
+    /// Somebody who got the number's messages was stopped by the registration lock.
+    Tried,
+}
+
+impl PhoneEvent {
+    /// The word that stands for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Tried => "tried",
+        }
+    }
+}
+
 /// How a group has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -354,27 +375,6 @@ impl GroupChange {
             Self::Renamed => "renamed",
             Self::Admins => "admins",
             Self::Joined => "joined",
-        }
-    }
-}
-
-/// What has happened to the account's phone number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PhoneEvent {
-    /// It is another account's.
-    Moved,
-    /// Somebody had its code, and the registration lock has kept it.
-    Tried,
-}
-
-impl PhoneEvent {
-    /// The word that stands for it in JSON.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Moved => "moved",
-            Self::Tried => "tried",
         }
     }
 }

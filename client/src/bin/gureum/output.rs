@@ -245,9 +245,10 @@ pub(crate) enum Line<'a> {
         lock: Option<bool>,
     },
     Request {
-        with: String,
+        with: &'a str,
         conversation: String,
         messages: u64,
+        last_ms: Option<u64>,
     },
     Relation {
         handle: String,
@@ -255,12 +256,12 @@ pub(crate) enum Line<'a> {
         relation: &'static str,
     },
     Muted {
-        with: String,
+        with: &'a str,
         conversation: String,
         until_ms: Option<u64>,
     },
     Unmuted {
-        with: String,
+        with: &'a str,
         conversation: String,
     },
     AccountDeleted {
