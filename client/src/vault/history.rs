@@ -158,6 +158,7 @@ fn keys(with: With) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
 fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) -> Result<bool, VaultError> {
     let conversation = match event {
         Event::Message(message) => return Ok(is_with(message.peer, message.conversation, with)),
+        Event::PushRefused { .. } => return Ok(true),
         Event::Joined { peer, .. } => return Ok(With::Account(*peer) == with),
         Event::SafetyNumber { before, after, .. } => return is_about(connection, &[*before, *after], with),
         Event::DeviceAdded { account, .. }
@@ -165,11 +166,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::LogForked { account, .. } => {
             return Ok(*account == own || is_about(connection, &[*account], with)?);
         }
-        Event::Gap { .. }
-        | Event::Restored { .. }
-        | Event::History { .. }
-        | Event::Phone { .. }
-        | Event::PushRefused { .. } => return Ok(true),
+        Event::Gap { .. } | Event::Restored { .. } | Event::History { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
         | Event::Read { conversation, .. }
