@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod life;
 mod link;
+mod push;
 mod receiver;
 mod recover;
 mod session;

@@ -30,6 +30,7 @@ mod outbox;
 mod own;
 mod plan;
 mod profile;
+mod push;
 mod receipts;
 mod rejoin;
 mod removals;
@@ -62,7 +63,7 @@ pub use error::{
     BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,
     VaultError,
 };
-pub use event::{Event, GroupChange, StoredEvent};
+pub use event::{Event, GroupChange, PhoneEvent, StoredEvent};
 pub use groups::{GroupPerson, GroupView};
 pub use in_step::InCommon;
 pub use intents::{Intent, IntentId, IntentOutcome};

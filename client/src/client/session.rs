@@ -3,6 +3,7 @@
 mod commands;
 mod groups;
 mod outbox;
+mod push;
 mod receipts;
 mod typing;
 mod upkeep;
@@ -73,6 +74,8 @@ pub(crate) struct Session<'a> {
     /// The digest of the server's epochs when this connection began, where it was not this device's: what waits in the inbox
     /// may be all that it lacks.
     differs_from: Option<[u8; 32]>,
+    /// The server has another push target of this device than is wanted here.
+    push_differs: bool,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
@@ -134,6 +137,7 @@ impl<'a> Session<'a> {
             options,
             must_compare: ready.epochs_differ && ready.epochs_digest.is_none(),
             differs_from: ready.epochs_digest.filter(|_| ready.epochs_differ),
+            push_differs: ready.push_differs,
             ahead: Vec::new(),
             caught_up: false,
             tidied: false,

@@ -199,6 +199,12 @@ pub enum Event {
         #[serde(with = "as_text")]
         conversation: ConversationId,
     },
+    /// The server has dropped this device's push target twice, which it does when the push service does not know it: until
+    /// another is set, nothing wakes this device. Told once of each target.
+    PushRefused {
+        /// The service, as it is named in commands.
+        service: String,
+    },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.
@@ -237,6 +243,13 @@ pub enum Event {
         account: AccountId,
         /// The account's handle.
         handle: String,
+    },
+    /// Something has happened to this account's phone number. Told once on each device.
+    Phone {
+        /// What.
+        change: PhoneEvent,
+        /// When, by the server's clock.
+        time_ms: u64,
     },
     /// A group has changed, by somebody else.
     Group {
@@ -307,6 +320,27 @@ pub enum Event {
 /// Of what was kept without it: only the end of a whole history was told.
 const fn is_whole() -> bool {
     true
+}
+
+/// What has happened to an account's phone number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneEvent {
+    /// Another account has it now.
+    Moved,
+    /// Somebody who got the number's messages was stopped by the registration lock.
+    Tried,
+}
+
+impl PhoneEvent {
+    /// The word that stands for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Tried => "tried",
+        }
+    }
 }
 
 /// How a group has changed.
