@@ -336,7 +336,10 @@ impl ServerFrame {
             FrameKind::LinkAnswer => Self::LinkAnswer(unproven::read_link_answer(frame.payload)?),
             FrameKind::Linked => Self::Linked(unproven::read_linked(frame.payload)?),
             FrameKind::Recovering => Self::Recovering(Recovering::read(frame.payload)?),
-            FrameKind::CodeSent => Self::CodeSent(CodeSent::read(frame.payload)?),
+            FrameKind::CodeSent => {
+                let message = schema::CodeSent::decode(frame.payload).map_err(PayloadError::from)?;
+                Self::CodeSent(CodeSent::read(&message)?)
+            },
             FrameKind::Refused => {
                 let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))

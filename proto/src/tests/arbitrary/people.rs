@@ -95,7 +95,7 @@ pub(super) fn response() -> impl Strategy<Value = Response> {
         target,
     });
     let relations = (accounts(0..9), any::<bool>(), any::<bool>()).prop_map(|(accounts, is_first_blocked, more)| {
-        let relation = |at: usize| match (at % 2 == 0) == is_first_blocked {
+        let relation = |at: usize| match at.is_multiple_of(2) == is_first_blocked {
             true => Relation::Blocked,
             false => Relation::Accepted,
         };
