@@ -111,6 +111,8 @@ struct Shell {
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
+    /// The device that subscribes here, as push was told.
+    subscribed: Option<Authenticated>,
     /// The furthest of the acks that wait to be submitted.
     acked: Option<Position>,
     read: Read,
@@ -171,6 +173,7 @@ impl Shell {
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
+            subscribed: None,
             acked: None,
             read: Read::default(),
             heard_again_at: None,
@@ -333,6 +336,7 @@ impl Shell {
             Action::OfferLink(link) => self.offer_link(link),
             Action::ReplyLink(payload) => self.reply_link(payload),
             Action::Recover(recover) => Box::pin(self.recover(recover)).await,
+            Action::RequestCode(phone) => Box::pin(self.request_code(phone)).await,
             Action::Attach { authority, subscribes, life } => {
                 return Box::pin(self.attach(authority, subscribes, life)).await;
             }
@@ -419,6 +423,10 @@ impl Shell {
         if life.is_some_and(|life| judge(&known, &life) == Standing::Copied) {
             return Err(Closing(Code::DeviceCopied, String::new()));
         }
+        if subscribes && let Some(push) = &self.shared.requests.push {
+            self.subscribed = Some(from);
+            push.feed.connected(account, device);
+        }
         // Another connection of the device may have used up what it may say now.
         self.count_read();
         self.shared.linking.proven(device);
@@ -499,6 +507,9 @@ impl Shell {
         if let Some(notice) = mail.notice {
             self.handle(Input::Noticed(notice));
         }
+        if let Some(notice) = mail.phone {
+            self.handle(Input::Phone(notice));
+        }
         for datagram in mail.signals {
             // A client that takes none misses nothing else.
             let _ = self.connection.send_datagram(datagram);
@@ -535,6 +546,9 @@ impl Drop for Shell {
     fn drop(&mut self) {
         if self.delivery.is_some() {
             self.shared.metrics.subscriptions.decrement(1.0);
+        }
+        if let Some((from, push)) = self.subscribed.zip(self.shared.requests.push.as_ref()) {
+            push.feed.closed(from.account(), from.device());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who exists: accounts, their device logs, and what a session needs to know of a device. Reads only; blocks for the
 //! disk.
 
+mod phone;
 mod recovery;
 
 use std::collections::HashMap;
@@ -10,13 +11,15 @@ use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
     AccountFound, AccountId, ConversationId, ConversationState, DeviceId, DeviceLog, DeviceState, FindBy, Handle,
-    MemberLog, Position, epochs_digest,
+    MemberLog, PhoneNotice, Position, epochs_digest,
 };
 
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
+use crate::store::record::{
+    ConversationHead, Cursor, InboxHead, LifeRecord, PhoneRecord, PushTargetRecord, Removals, SenderWindow,
+};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
 pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 
@@ -56,7 +59,27 @@ impl Directory {
             key_packages_left: self.key_packages_left(account, device)?,
             last_resort_used: self.last_resort_used(account, device)?,
             epochs_digest: epochs_digest(epochs),
+            push_digest: self.push_target(account, device)?.map(|target| target.digest),
+            phone: self.phone_notice(account)?,
         }))
+    }
+
+    /// What an account's devices are to be told of its phone number.
+    fn phone_notice(&self, account: AccountId) -> Result<PhoneNotice, StoreError> {
+        let phone: Option<PhoneRecord> = self.read(Family::Directory, key::phone_of(&account))?;
+        Ok(phone.map(|phone| phone.notice).unwrap_or_default())
+    }
+
+    /// Where a device's wake-ups go, sealed; `None`: nowhere.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn push_target(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<Option<PushTargetRecord>, StoreError> {
+        self.read(Family::Push, key::push_target(&account, &device))
     }
 
     /// Whether a device's last resort was given out, or there is none.
@@ -110,6 +133,8 @@ impl Directory {
                 Some(account) if self.is_gone(account)? => None,
                 found => found,
             },
+            // Numbers stand hashed: whoever has the key for that looks them up, and asks by the account.
+            FindBy::Phone(_) => None,
         };
         let Some(account) = account else { return Ok(None) };
         let Some(handle) = self.handle(account)? else { return Ok(None) };

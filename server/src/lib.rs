@@ -8,6 +8,8 @@ mod checked;
 mod fault;
 pub mod inbox;
 pub mod limits;
+pub mod phone_hash;
+pub mod push;
 pub mod router;
 pub mod session;
 pub mod store;
@@ -33,6 +35,8 @@ mod directory;
 #[cfg(feature = "node")]
 mod files;
 #[cfg(feature = "node")]
+mod https;
+#[cfg(feature = "node")]
 pub mod invite;
 #[cfg(feature = "node")]
 mod linking;
@@ -45,6 +49,8 @@ mod mls;
 #[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "node")]
+mod numbers;
+#[cfg(feature = "node")]
 mod pace;
 #[cfg(feature = "node")]
 mod quota;
@@ -52,6 +58,8 @@ mod quota;
 mod requests;
 #[cfg(feature = "node")]
 pub mod seal;
+#[cfg(feature = "node")]
+mod sms;
 #[cfg(feature = "node")]
 mod tls;
 #[cfg(feature = "node")]

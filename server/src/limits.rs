@@ -169,6 +169,103 @@ pub const CONTROL_REQUEST_MS_MAX: u64 = 10_000;
 /// ciphertext on the disk meanwhile, so it is far below the bound of that.
 pub const CHECKPOINT_MS_MAX: u64 = 30 * 60 * 1_000;
 
+// ---- push ----
+
+/// Devices that can be woken. One more is refused.
+pub const PUSH_DEVICES_MAX: usize = 200_000;
+
+/// What one of them takes in memory, its account's part included: 330 bytes in the machine of push, up to 170 more while a
+/// wake-up waits, and 110 where the writer looks whether anybody can be woken.
+pub const PUSH_DEVICE_BYTES: usize = 640;
+
+/// Requests to all push services that are under way.
+pub const PUSH_SENDS_MAX: usize = 128;
+
+/// Of those, to one service; all hosts of Web Push together are one.
+pub const PUSH_SENDS_A_SERVICE_MAX: usize = 64;
+
+/// To one host of Web Push.
+pub const PUSH_SENDS_A_HOST_MAX: usize = 4;
+
+/// What no service can take away from another, however long its requests hang.
+pub const PUSH_SENDS_RESERVED: usize = 16;
+
+/// A request under way: its target, its body, its head and its answer, with what TLS and HTTP hold.
+pub const PUSH_SEND_BYTES: usize = 96 * 1024;
+
+/// Connections to push services that are kept.
+pub const PUSH_CONNECTIONS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a request may take, in milliseconds.
+pub const PUSH_SEND_MS_MAX: u64 = 10_000;
+
+/// How long a server that stops waits for answers, in milliseconds.
+pub const PUSH_END_MS_MAX: u64 = 1_000;
+
+/// Hosts of Web Push of which each has a queue and a breaker of its own. Whoever runs a host of one's own is among the many
+/// that share.
+pub const PUSH_HOSTS_MAX: usize = 1_024;
+
+/// Queues and breakers that further hosts share.
+pub const PUSH_SHARED_HOSTS: u64 = 256;
+
+/// Looks into inboxes that are under way.
+pub const LOOKS_IN_FLIGHT_MAX: usize = 4;
+
+/// Of those, by the rounds through all accounts: they have hours, and leave the processor to others.
+pub const SWEEP_LOOKS_IN_FLIGHT_MAX: usize = 1;
+
+/// Entries of an inbox that one look reads before it makes room for others.
+pub const LOOK_ENTRIES_MAX: usize = 512;
+
+/// After how long an account is looked at again whose inbox could not be read, in milliseconds.
+pub const LOOK_RETRY_MS: u64 = 30_000;
+
+/// How old the look may be, in milliseconds, by which a device is woken.
+pub const FACTS_MS_MAX: u64 = 2_000;
+
+/// After how long the feed is heard again, in milliseconds: what comes meanwhile is merged. Far below any delay of push.
+pub const FEED_PACE_MS: u64 = 50;
+
+/// The first pause after a request that failed, in milliseconds; each further one is twice as long.
+pub const PUSH_BACK_OFF_MS_MIN: u64 = 5_000;
+
+/// The longest of these pauses, before it is spread by a quarter.
+pub const PUSH_BACK_OFF_MS_MAX: u64 = 15 * 60 * 1_000;
+
+/// The longest that a service is believed when it says when to come back, in milliseconds.
+pub const PUSH_RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1_000;
+
+/// Failures in a row at which a service is left alone.
+pub const BREAKER_FAILURES_MAX: u32 = 5;
+
+/// For how long it is at first, in milliseconds; each further time is twice as long.
+pub const BREAKER_MS_MIN: u64 = 1_000;
+
+/// The longest of these times: so much later than a service comes back, what has waited for it goes.
+pub const BREAKER_MS_MAX: u64 = 60_000;
+
+/// For how long a service is left alone that does not let this server in, in milliseconds: until an operator has had a look.
+pub const BREAKER_MISCONFIGURED_MS: u64 = 5 * 60 * 1_000;
+
+/// Between two wake-ups of a device that shows nothing to its person, in milliseconds. Apple and Google throttle apps that
+/// are woken more often, and then all their wake-ups are late.
+pub const PUSH_SILENT_INTERVAL_MS: u64 = 20 * 60 * 1_000;
+
+/// Rounds that look for what expires, in the time that messages stay: once an hour at three days.
+pub const PUSH_SWEEPS_PER_RETENTION: u64 = 72;
+
+/// The most memory that push takes.
+#[must_use]
+pub const fn push_memory_bytes_max() -> usize {
+    PUSH_DEVICES_MAX * PUSH_DEVICE_BYTES + PUSH_SENDS_MAX * PUSH_SEND_BYTES + PUSH_CONNECTIONS_BYTES_MAX
+}
+
+const _: () = assert!(PUSH_SENDS_A_SERVICE_MAX + 2 * PUSH_SENDS_RESERVED <= PUSH_SENDS_MAX, "one service leaves room");
+const _: () = assert!(PUSH_SENDS_A_HOST_MAX <= PUSH_SENDS_RESERVED, "one host can always be tried");
+const _: () = assert!(SWEEP_LOOKS_IN_FLIGHT_MAX < LOOKS_IN_FLIGHT_MAX, "rounds hold up nobody who waits");
+const _: () = assert!(PUSH_SEND_MS_MAX > PUSH_END_MS_MAX && PUSH_END_MS_MAX < 5_000, "a stop waits for 5 s in all");
+
 // ---- directory and requests ----
 
 /// Device logs kept in memory; one of a few entries takes about 1 KB.
@@ -414,6 +511,7 @@ pub const fn shared_memory_bytes_max() -> usize {
         + PLANNER_CACHE_LEAVES_MAX * CACHED_LEAF_BYTES
         + FOLLOWED_LEAVES_MAX * FOLLOWED_LEAF_BYTES
         + links_memory_bytes_max()
+        + push_memory_bytes_max()
 }
 
 /// The longest time between two rounds of maintenance, whatever the retention: how late a full disk shows on

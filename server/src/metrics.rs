@@ -3,6 +3,8 @@
 //! Handles are looked up once, here, so that counting a message costs one atomic. The recorder belongs to one server
 //! and not to the process: two of them in one process count apart.
 
+mod phone;
+mod push;
 mod store;
 
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+pub(crate) use phone::PhoneMetrics;
+pub(crate) use push::PushMetrics;
 use store::StoreMetrics;
 
 /// From a write into a preallocated file on an NVMe disk to a disk that hangs.
@@ -122,6 +126,10 @@ pub(crate) struct Metrics {
     pub(crate) messages_missed: Counter,
     /// The room on the disk, and how it goes.
     pub(crate) store: StoreMetrics,
+    /// Wake-ups.
+    pub(crate) push: PushMetrics,
+    /// Phone numbers and their codes.
+    pub(crate) phone: PhoneMetrics,
     /// Keys of the keyring that are not destroyed.
     pub(crate) keys_live: Gauge,
     /// How long ago the period of the oldest of them began.
@@ -140,6 +148,7 @@ impl Metrics {
             ("gureum_fsync_seconds", SECONDS_BUCKETS),
             ("gureum_reclaim_seconds", ROUND_BUCKETS),
             ("gureum_batch_size", BATCH_BUCKETS),
+            ("gureum_push_delay_seconds", push::DELAY_BUCKETS),
         ];
         let builder = buckets
             .into_iter()
@@ -204,6 +213,8 @@ impl Metrics {
             gaps_lost: counter!("gureum_gaps_total", "reason" => "lost"),
             messages_missed: counter!("gureum_messages_missed_total"),
             store: StoreMetrics::register(),
+            push: PushMetrics::register(),
+            phone: PhoneMetrics::register(),
             keys_live: gauge!("gureum_keys_live"),
             oldest_key_age_seconds: gauge!("gureum_oldest_key_age_seconds"),
             clock_held_seconds: gauge!("gureum_clock_held_seconds"),
@@ -250,6 +261,8 @@ fn describe() {
     describe_counter!("gureum_gaps_total", "gaps told to devices, by reason");
     describe_counter!("gureum_messages_missed_total", "application messages that gaps told of");
     store::describe();
+    push::describe();
+    phone::describe();
     describe_gauge!("gureum_keys_live", "message keys that are not destroyed");
     describe_gauge!("gureum_clock_held_seconds", "how far the system clock is ahead without being believed");
     describe_gauge!("gureum_clock_behind_seconds", "how far the system clock is behind the time that counts");

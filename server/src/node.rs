@@ -1,8 +1,11 @@
 //! The wiring of one server: everything is opened in order, and closed in the opposite one.
 
+mod away;
 mod clock;
 mod ground;
 mod maintain;
+mod phone;
+mod push;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -46,6 +49,7 @@ use crate::time::{Clock, ClockStatus, WallClock};
 use crate::tls::Tls;
 use crate::wake::{Hub, Wake};
 use crate::work::Work;
+use away::Away;
 pub use ground::{Ground, OpenStore, WrapWake};
 use maintain::{Maintenance, save_clock};
 
@@ -164,7 +168,7 @@ impl Node {
     /// # Errors
     /// Something cannot be opened, or the data directory is not this program's.
     pub async fn start(config: Config, ground: Ground) -> Result<Self> {
-        let Ground { wall, work, socket, store: open_store, wake: wrap_wake, serves_admin } = ground;
+        let Ground { wall, work, socket, store: open_store, wake: wrap_wake, push: ground_push, serves_admin } = ground;
         let dir = config.data_dir.clone();
         files::make_private_dir(&dir)
             .with_context(|| format!("the data directory {} cannot be made", dir.display()))?;
@@ -193,8 +197,9 @@ impl Node {
         // holds the store. The key of invites comes before the file that says that there must be one.
         let invites = match config.registration {
             Registration::Invite => Some(InviteKey::load(&dir)?),
-            Registration::Open => None,
+            Registration::Open | Registration::Phone => None,
         };
+        let away = Away::open(&config, &base, ground_push).await?;
         save_clock(&dir, &base.clock)?;
         ServerFile {
             listen,
@@ -208,7 +213,8 @@ impl Node {
         let hub = Arc::new(Hub::new());
         let sessions: Arc<dyn Wake> = Arc::<Hub>::clone(&hub);
         let wake = wrap_wake.map_or_else(|| Arc::clone(&sessions), |wrap| wrap(Arc::clone(&sessions)));
-        let (shared, writer) = share(&config, invites, base, wake, &hub, &metrics)?;
+        let (shared, writer) = share(&config, invites, base, wake, &hub, &metrics, &away)?;
+        away.spawn(&mut rest, &config, &shared, &stop_rest);
         let maintenance =
             Arc::new(Maintenance::new(&dir, Arc::clone(&store), keyring, &shared, Arc::clone(&readiness)));
 
@@ -455,6 +461,7 @@ fn share(
     wake: Arc<dyn Wake>,
     hub: &Arc<Hub>,
     metrics: &Arc<Metrics>,
+    away: &Away,
 ) -> Result<Started> {
     let Base { store, keyring, wall, clock, floors, work } = base;
     let retention_ms = millis(config.retention);
@@ -463,6 +470,8 @@ fn share(
         seal: Arc::<Keyring>::clone(&keyring),
         clock: Arc::clone(&clock),
         wake,
+        push: Arc::clone(&away.push.feed),
+        hasher: away.phone.as_ref().map(|phone| Arc::clone(&phone.hasher)),
         floors,
         config: PlanConfig {
             retention_ms,
@@ -484,6 +493,9 @@ fn share(
         quotas: Arc::new(Quotas::new(&wall, config.sends_per_second)),
         linking: Arc::clone(&linking),
         followed: Followed::new(FOLLOWED_LEAVES_MAX),
+        hub: Arc::clone(hub),
+        push: Some(Arc::clone(&away.push)),
+        phone: away.phone.clone(),
         metrics: Arc::clone(metrics),
         work: work.clone(),
     };

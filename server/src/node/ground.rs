@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinn::AsyncUdpSocket;
 
+use crate::push::Push;
 use crate::store::{Expiry, Store, StoreError};
 use crate::time::{SystemClock, WallClock};
 use crate::wake::Wake;
@@ -28,6 +29,8 @@ pub struct Ground {
     pub store: Option<OpenStore>,
     /// What stands between the writer and the sessions; `None`: nothing.
     pub wake: Option<WrapWake>,
+    /// The push services; `None`: those of the configuration.
+    pub push: Option<Arc<dyn Push>>,
     /// Whether the admin pages are served.
     pub serves_admin: bool,
 }
@@ -42,6 +45,7 @@ impl Ground {
             socket: None,
             store: None,
             wake: None,
+            push: None,
             serves_admin: true,
         }
     }

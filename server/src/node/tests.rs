@@ -72,6 +72,7 @@ fn ground() -> Ground {
         socket: Some(Arc::new(Quiet)),
         store: Some(Box::new(|expiry| Ok(Arc::new(MemoryStore::new(expiry))))),
         wake: None,
+        push: None,
         serves_admin: false,
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gureum_proto::{AccountId, Code, Refusal, Send as SendFrame, Sent};
+use gureum_proto::{AccountId, Code, DeviceId, Refusal, Send as SendFrame, Sent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -12,7 +12,10 @@ use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
 use crate::fault::step;
 use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, UNSYNCED_FLOORS_MAX};
 use crate::metrics::Metrics;
+use crate::phone_hash::PhoneHasher;
+use crate::push::{PushFeed, Targeted, route};
 use crate::session::Authenticated;
+use crate::store::record::PushStateRecord;
 use crate::store::{Durability, Store, StoreError, TakenFloors};
 use crate::time::Clock;
 use crate::wake::Wake;
@@ -34,6 +37,10 @@ pub(crate) struct RouterParts {
     pub clock: Arc<Clock>,
     /// Who is to be woken.
     pub wake: Arc<dyn Wake>,
+    /// Told what inboxes have got and what was taken, so that the absent are woken.
+    pub push: Arc<PushFeed>,
+    /// Hashes numbers, codes and locks; `None`: no phone numbers here.
+    pub hasher: Option<Arc<PhoneHasher>>,
     /// Told what every device has taken.
     pub floors: Arc<TakenFloors>,
     /// The operator's bounds.
@@ -74,6 +81,8 @@ pub(crate) enum Submission {
         /// Whose.
         from: Authenticated,
     },
+    /// What devices were woken for.
+    Pushed(Vec<(AccountId, DeviceId, PushStateRecord)>),
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -208,7 +217,12 @@ struct Writer {
 /// Who waits for the batch.
 enum Waiting {
     Sends { answers: Arc<dyn Answers>, counters: Vec<u64>, _permit: OwnedSemaphorePermit },
-    Change { answer: oneshot::Sender<Result<Changed, Refusal>>, result: Result<Changed, Refusal> },
+    Change {
+        answer: oneshot::Sender<Result<Changed, Refusal>>,
+        result: Result<Changed, Refusal>,
+        /// Who can be woken in a new way by it.
+        targeted: Option<(AccountId, DeviceId, Targeted)>,
+    },
 }
 
 impl Writer {
@@ -219,6 +233,10 @@ impl Writer {
             u128::from_be_bytes(bytes)
         };
         let planner = Planner::new(Arc::clone(&parts.store), Arc::clone(&parts.seal), parts.config, Box::new(entropy));
+        let planner = match &parts.hasher {
+            Some(hasher) => planner.with_hasher(Arc::clone(hasher)),
+            None => planner,
+        };
         Self { parts, planner, plan: Plan::default(), waiting: Vec::new(), unsynced_floors: Vec::new() }
     }
 
@@ -306,10 +324,19 @@ impl Writer {
                     unplanned(&error, &self.parts.metrics);
                 }
             }
+            Submission::Pushed(devices) => {
+                for (account, device, state) in devices {
+                    if let Err(error) = planner.add(Op::Pushed { account, device, state }, now_ms, plan) {
+                        // Nobody waits for an answer: the device may be woken once more.
+                        unplanned(&error, &self.parts.metrics);
+                    }
+                }
+            }
             Submission::Change { change, answer } => {
+                let targeted = targeted(&change);
                 let planned = planner.add_change(*change, now_ms, plan);
                 let result = planned.unwrap_or_else(|error| Err(unplanned(&error, &self.parts.metrics)));
-                self.waiting.push(Waiting::Change { answer, result });
+                self.waiting.push(Waiting::Change { answer, result, targeted });
             }
         }
     }
@@ -353,7 +380,12 @@ impl Writer {
                 Waiting::Sends { answers, counters, .. } => {
                     answers.answer(sent.by_ref().take(counters.len()).collect())
                 }
-                Waiting::Change { answer, result } => drop(answer.send(result)),
+                Waiting::Change { answer, result, targeted } => {
+                    if let (Ok(_), Some((account, device, target))) = (&result, targeted) {
+                        self.parts.push.targeted(account, device, Some(target));
+                    }
+                    drop(answer.send(result));
+                }
             }
             step("writer::some_answered");
         }
@@ -371,6 +403,8 @@ impl Writer {
         for (account, device, notice) in self.plan.notices.drain(..) {
             self.parts.wake.notice(account, device, notice);
         }
+        self.parts.push.moved(&self.plan.grown, &self.plan.taken);
+        self.parts.push.untargeted(&self.plan.untargeted);
         step("writer::woken");
     }
 
@@ -404,6 +438,14 @@ impl Writer {
             }
         }
     }
+}
+
+/// Who can be woken in a new way when this change is made.
+fn targeted(change: &Change) -> Option<(AccountId, DeviceId, Targeted)> {
+    let Change::SetPushTarget(plan) = change else { return None };
+    let targeted =
+        Targeted { route: route(&plan.record), visible: plan.record.visible, state: PushStateRecord::default() };
+    Some((plan.from.account(), plan.from.device(), targeted))
 }
 
 /// Counts and tells that something could not be planned; the answer to whoever asked for it.

@@ -154,6 +154,7 @@ impl Server {
             socket: Some(self.net.bind(SERVER)),
             store: Some(Box::new(move |expiry| disk.open(expiry))),
             wake: Some(Box::new(move |to| wakes.before(to))),
+            push: None,
             serves_admin: false,
         };
         let ground = match self.sabotage {

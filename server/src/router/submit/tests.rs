@@ -78,6 +78,8 @@ impl Bench {
             seal: Arc::new(Plain),
             clock,
             wake: Arc::new(Hub::new()),
+            push: Arc::clone(&feed),
+            hasher: None,
             floors: Arc::default(),
             config: PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100, inbox_bytes_max: 1 << 20 },
             metrics: Arc::new(metrics),
