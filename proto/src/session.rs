@@ -339,7 +339,7 @@ impl ServerFrame {
             FrameKind::CodeSent => {
                 let message = schema::CodeSent::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::CodeSent(CodeSent::read(&message)?)
-            },
+            }
             FrameKind::Refused => {
                 let message = schema::Refused::decode(frame.payload).map_err(PayloadError::from)?;
                 Self::Refused(Refusal::read(message.error.ok_or(PayloadError::Missing("error"))?))

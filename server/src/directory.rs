@@ -18,7 +18,7 @@ use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACH
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::record::{
-    ConversationHead, Cursor, InboxHead, LifeRecord, PhoneRecord, PushTargetRecord, Removals, SenderWindow,
+    ConversationHead, Cursor, InboxHead, LifeRecord, PushTargetRecord, Removals, SenderWindow,
 };
 use crate::store::{Family, Record, Store, StoreError, decode, read};
 pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
@@ -66,8 +66,7 @@ impl Directory {
 
     /// What an account's devices are to be told of its phone number.
     fn phone_notice(&self, account: AccountId) -> Result<PhoneNotice, StoreError> {
-        let phone: Option<PhoneRecord> = self.read(Family::Directory, key::phone_of(&account))?;
-        Ok(phone.map(|phone| phone.notice).unwrap_or_default())
+        Ok(self.phone(account)?.map(|phone| phone.notice).unwrap_or_default())
     }
 
     /// Where a device's wake-ups go, sealed; `None`: nowhere.

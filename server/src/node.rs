@@ -490,7 +490,7 @@ fn share(
         clock: Arc::clone(&clock),
         commit_retention_ms: millis(config.commit_retention),
         invites,
-        quotas: Arc::new(Quotas::new(&wall, config.sends_per_second)),
+        quotas: Arc::new(Quotas::new(&wall, config.sends_per_second).with_codes_per_hour(config.phone.sms_per_hour)),
         linking: Arc::clone(&linking),
         followed: Followed::new(FOLLOWED_LEAVES_MAX),
         hub: Arc::clone(hub),

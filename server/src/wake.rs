@@ -129,6 +129,12 @@ impl Hub {
         }
     }
 
+    /// Whether a device of an account is connected.
+    #[must_use]
+    pub fn is_present(&self, account: AccountId) -> bool {
+        self.shard(account).accounts.contains_key(&account)
+    }
+
     /// Tells all sessions of an account, since it is a person who has to know: whichever device is at hand shows it.
     pub fn phone(&self, account: AccountId, notice: PhoneNotice) {
         if let Some(presence) = self.shard(account).accounts.get(&account) {

@@ -159,7 +159,7 @@ impl Reader<'_> {
 
     /// Settings of which one is nothing without the others.
     pub(super) fn together(&mut self, names: &[&str]) {
-        let (given, missing): (Vec<_>, Vec<_>) = names.iter().partition(|name| self.has(name));
+        let (given, missing): (Vec<_>, Vec<_>) = names.iter().copied().partition(|name| self.has(name));
         if let Some(first) = given.first() {
             for name in missing {
                 self.find_of(first, &format!("needs --{} beside it", name.replace('_', "-")));

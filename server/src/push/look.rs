@@ -170,7 +170,7 @@ impl Looker<'_> {
         let envelope = match self.envelope(&entry) {
             Ok(Some(envelope)) => envelope,
             Ok(None) => return Ok(None),
-            Err(error) if matches!(error, StoreError::Corrupt { .. } | StoreError::Damaged(_)) => return Ok(None),
+            Err(StoreError::Corrupt { .. } | StoreError::Damaged(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let judged = self.judge(envelope.conversation, envelope.sender_account)?;

@@ -42,7 +42,7 @@ use service::{Key, LaneId, Lanes, Verdict};
 /// among those to be looked at. So its size is bounded by the devices that can be woken.
 pub struct PushMachine {
     config: PushConfig,
-    random: Box<dyn FnMut() -> u64 + Send>,
+    random: Box<dyn FnMut() -> u64 + Send + Sync>,
     accounts: BTreeMap<AccountId, Account>,
     targets: usize,
     timers: BTreeSet<(u64, AccountId)>,
@@ -79,7 +79,7 @@ struct Asked {
 impl PushMachine {
     /// A machine that knows nobody yet. `random` spreads what is tried again.
     #[must_use]
-    pub fn new(config: PushConfig, random: Box<dyn FnMut() -> u64 + Send>) -> Self {
+    pub fn new(config: PushConfig, random: Box<dyn FnMut() -> u64 + Send + Sync>) -> Self {
         Self {
             config,
             random,
