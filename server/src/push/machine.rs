@@ -31,8 +31,8 @@ use crate::limits::{
 use crate::store::record::PushStateRecord;
 use account::{Account, Device, Job, Owed, Phase, View};
 pub use interface::{
-    Action, BusyOf, Counts, Deadline, DeviceFacts, Facts, Failure, First, Input, Outcome, PerService, PushConfig, Route,
-    ServiceCounts, WakeKind,
+    Action, BusyOf, Counts, Deadline, DeviceFacts, Facts, Failure, First, Input, Outcome, PerService, PushConfig,
+    Route, ServiceCounts, WakeKind,
 };
 use service::{Key, LaneId, Lanes, Verdict};
 

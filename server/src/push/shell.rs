@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::feed::{FeedMail, Presence};
 use super::look::look;
 use super::{
-    Action, Failure, Facts, Input, Outcome, PerService, Push, PushConfig, PushFeed, PushMachine, Targeted, WakeKind, route,
+    Action, Facts, Failure, Input, Outcome, PerService, Push, PushConfig, PushFeed, PushMachine, Targeted, WakeKind,
+    route,
 };
 use crate::fault::step;
 use crate::inbox::Open;
@@ -151,7 +152,8 @@ impl Shell {
         let mut heard_at = None;
         loop {
             let now_ms = self.parts.clock.now_ms();
-            let wait = self.machine.poll_timeout().map(|(at_ms, _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
+            let wait =
+                self.machine.poll_timeout().map(|(at_ms, _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
             tokio::select! {
                 // In the order of what is bounded by time to what comes as fast as it is done.
                 biased;
@@ -179,7 +181,9 @@ impl Shell {
             }
         };
         if tokio::time::timeout(Duration::from_millis(PUSH_END_MS_MAX), answers).await.is_err() {
-            tracing::info!("push services have not answered in time; some devices may be woken once more after the start");
+            tracing::info!(
+                "push services have not answered in time; some devices may be woken once more after the start"
+            );
         }
     }
 
@@ -354,7 +358,8 @@ impl Shell {
             work: self.parts.work.clone(),
             metrics: self.parts.metrics.clone(),
         };
-        let send = async move { Sending { kind, since_ms, end: sender.send(account, device, kind, attempt > 0).await } };
+        let send =
+            async move { Sending { kind, since_ms, end: sender.send(account, device, kind, attempt > 0).await } };
         let task = self.sends.spawn(send).id();
         self.of.insert(task, (account, device));
     }
