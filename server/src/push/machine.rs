@@ -15,6 +15,7 @@
 
 mod account;
 mod interface;
+mod looks;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -24,16 +25,14 @@ use std::ops::Bound;
 
 use gureum_proto::AccountId;
 
-use crate::limits::{
-    FACTS_MS_MAX, LOOK_RETRY_MS, LOOKS_IN_FLIGHT_MAX, PUSH_BACK_OFF_MS_MAX, PUSH_BACK_OFF_MS_MIN,
-    PUSH_RETRY_AFTER_MS_MAX, SWEEP_LOOKS_IN_FLIGHT_MAX,
-};
+use crate::limits::{FACTS_MS_MAX, LOOK_RETRY_MS, PUSH_BACK_OFF_MS_MAX, PUSH_BACK_OFF_MS_MIN, PUSH_RETRY_AFTER_MS_MAX};
 use crate::store::record::PushStateRecord;
 use account::{Account, Device, Job, Owed, Phase, View};
 pub use interface::{
     Action, BusyOf, Counts, Deadline, DeviceFacts, Facts, Failure, First, Input, Outcome, PerService, PushConfig,
     Route, ServiceCounts, WakeKind,
 };
+use looks::Looks;
 use service::{Key, LaneId, Lanes, Verdict};
 
 /// The machine.
@@ -54,26 +53,6 @@ pub struct PushMachine {
     /// of, if that is still the device's.
     flights: BTreeMap<Key, (LaneId, u64)>,
     actions: VecDeque<Action>,
-}
-
-/// Who is to be looked at, and who is.
-#[derive(Default)]
-struct Looks {
-    queue: BTreeMap<u64, AccountId>,
-    last_ticket: u64,
-    /// Under way.
-    asked: BTreeMap<AccountId, Asked>,
-    /// How far a round through all accounts has come; `None`: there is none.
-    sweep: Option<Bound<AccountId>>,
-    /// The first round after the start has begun.
-    has_swept: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Asked {
-    expiry: bool,
-    is_due: bool,
-    is_sweep: bool,
 }
 
 impl PushMachine {
@@ -377,6 +356,7 @@ impl PushMachine {
             // It was for a target that is not this device's any more.
             return self.want_look(id, false);
         };
+        let head_seq = job.head_seq;
         match outcome {
             Outcome::Accepted => {
                 let state = accepted(&job, device.state, now_ms);
@@ -396,10 +376,14 @@ impl PushMachine {
             // It goes on behind the others, when the service lets this server in: the token is no worse for it.
             _ if verdict == Verdict::Misconfigured => device.wait(job, now_ms, lanes),
             outcome => {
-                let pause_ms = back_off_ms(job.attempt, random()).max(retry_after_ms(&outcome));
+                let pause_ms = back_off_ms(job.attempt, (*random)()).max(retry_after_ms(&outcome));
                 job.attempt = job.attempt.saturating_add(1);
                 device.wait(job, now_ms.saturating_add(pause_ms), lanes);
             }
+        }
+        // Looks pass over a device while its request is under way: what has come since may be owed to it.
+        if accounts.get(&id).is_some_and(|account| account.grown_seq > head_seq) {
+            self.want_look(id, false);
         }
         self.settle(id, now_ms);
     }
@@ -444,56 +428,6 @@ impl PushMachine {
         }
     }
 
-    /// Puts an account among those to be looked at, if it is not there.
-    fn want_look(&mut self, id: AccountId, expiry: bool) {
-        let Some(account) = self.accounts.get_mut(&id) else { return };
-        account.wants_expiry |= expiry;
-        if account.ticket.is_none() {
-            self.looks.last_ticket += 1;
-            account.ticket = Some(self.looks.last_ticket);
-            self.looks.queue.insert(self.looks.last_ticket, id);
-        }
-    }
-
-    fn start_looks(&mut self) {
-        while self.looks.asked.len() < LOOKS_IN_FLIGHT_MAX {
-            let queued = self.looks.next_queued().map(|id| (id, false));
-            let Some((id, is_sweep)) = queued.or_else(|| Some((self.next_of_sweep()?, true))) else { return };
-            let Some(account) = self.accounts.get_mut(&id) else { continue };
-            let (asked, after_seq) = if is_sweep {
-                // A round begins anew: what was not worth a wake-up may have been accepted since.
-                (Asked { expiry: true, is_due: false, is_sweep }, 0)
-            } else {
-                account.ticket = None;
-                let expiry = std::mem::take(&mut account.wants_expiry);
-                (Asked { expiry, is_due: std::mem::take(&mut account.is_due), is_sweep }, account.looked_to)
-            };
-            account.devices.iter_mut().for_each(|device| device.is_new = false);
-            self.looks.asked.insert(id, asked);
-            self.actions.push_back(Action::Look { account: id, after_seq, expiry: asked.expiry });
-        }
-    }
-
-    /// The next account of the round that looks for what expires.
-    fn next_of_sweep(&mut self) -> Option<AccountId> {
-        if self.looks.asked.values().filter(|asked| asked.is_sweep).count() >= SWEEP_LOOKS_IN_FLIGHT_MAX {
-            return None;
-        }
-        loop {
-            let from = self.looks.sweep?;
-            let next = self.accounts.range::<AccountId, _>((from, Bound::Unbounded)).next();
-            let Some(id) = next.map(|(id, _)| *id) else {
-                self.looks.sweep = None;
-                return None;
-            };
-            self.looks.sweep = Some(Bound::Excluded(id));
-            if !self.looks.asked.contains_key(&id) {
-                return Some(id);
-            }
-            self.want_look(id, true);
-        }
-    }
-
     /// Puts what has waited long enough into the lines, and sets the account's timer by what is left.
     fn settle(&mut self, id: AccountId, now_ms: u64) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
@@ -514,15 +448,6 @@ impl PushMachine {
 impl std::fmt::Debug for PushMachine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PushMachine").field("counts", &self.counts()).finish_non_exhaustive()
-    }
-}
-
-impl Looks {
-    /// Takes the first in line who is not being looked at.
-    fn next_queued(&mut self) -> Option<AccountId> {
-        let next = self.queue.iter().find(|(_, id)| !self.asked.contains_key(*id));
-        let ticket = next.map(|(ticket, _)| *ticket)?;
-        self.queue.remove(&ticket)
     }
 }
 

@@ -159,6 +159,23 @@ fn nothing_is_noted_of_a_connection_that_changes_nothing() {
     assert_eq!(world.notes, 2);
 }
 
+#[test]
+fn what_comes_while_a_request_is_under_way_is_not_forgotten() {
+    let mut world = World::calm(&[PHONE]);
+    world.answer = |_| None;
+    world.message(ALICE);
+    world.pass(5_000);
+    // Its session was slow, and takes it after all.
+    world.take(ALICE, PHONE);
+    world.message(ALICE);
+    world.pass(6_000);
+    world.check(&[(PHONE, MESSAGES)]);
+    world.land(Outcome::Accepted);
+    world.answer = |_| Some(Outcome::Accepted);
+    world.pass(INTERVAL_MS);
+    world.check(&[(PHONE, MESSAGES)]);
+}
+
 // ---- not more often than ----
 
 #[track_caller]

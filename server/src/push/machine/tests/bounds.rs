@@ -3,7 +3,9 @@
 use super::super::*;
 use super::world::{ALICE, CONFIG, LAPTOP, PHONE, World, account, machine};
 use super::{HOUR_MS, MINUTE_MS};
-use crate::limits::{PUSH_DEVICE_BYTES, PUSH_DEVICES_MAX, PUSH_SENDS_A_SERVICE_MAX, PUSH_SENDS_MAX};
+use crate::limits::{
+    LOOKS_IN_FLIGHT_MAX, PUSH_DEVICE_BYTES, PUSH_DEVICES_MAX, PUSH_SENDS_A_SERVICE_MAX, PUSH_SENDS_MAX,
+};
 
 #[test]
 fn pauses_double_to_their_bound_and_are_spread_by_a_quarter() {
