@@ -1,7 +1,7 @@
 //! Who is woken, and when: a pure machine over what inboxes hold and services answer.
 //!
 //! A wake-up is derived, not queued: whether a device is owed one follows from its inbox and from what it was last woken
-//! for, so that no crash loses any. With the words of ARCHITECTURE.md:
+//! for, so that no crash loses any:
 //!
 //! ```text
 //! first(A)     = the first message that no device of account A has taken, and that is worth a wake-up
