@@ -49,6 +49,8 @@ pub struct PushMachine {
     looks: Looks,
     /// When the next round begins; `None`: nothing has been handed in yet.
     sweep_at_ms: Option<u64>,
+    /// Until when everybody may come back after the start.
+    quiet_until_ms: Option<u64>,
     /// Requests under way: the lane of each, and when it was sent. What is learned from one goes to the wake-up that it is
     /// of, if that is still the device's.
     flights: BTreeMap<Key, (LaneId, u64)>,
@@ -68,6 +70,7 @@ impl PushMachine {
             lanes: Lanes::new(),
             looks: Looks::default(),
             sweep_at_ms: None,
+            quiet_until_ms: None,
             flights: BTreeMap::new(),
             actions: VecDeque::new(),
         }
@@ -115,13 +118,7 @@ impl PushMachine {
     }
 
     fn pass_time(&mut self, now_ms: u64) {
-        // The first round comes when everybody has had the time to come back after a start.
-        let sweep_at_ms = *self.sweep_at_ms.get_or_insert(now_ms.saturating_add(self.config.close_delay_ms));
-        if sweep_at_ms <= now_ms {
-            self.sweep_at_ms = Some(now_ms.saturating_add(self.config.sweep_ms));
-            self.looks.has_swept = true;
-            self.looks.sweep.get_or_insert(Bound::Unbounded);
-        }
+        self.sweep(now_ms);
         self.lanes.pass_time(now_ms);
         while let Some((_, id)) = self.timers.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
             self.timers.pop_first();
@@ -133,6 +130,24 @@ impl PushMachine {
             }
             self.settle(id, now_ms);
         }
+    }
+
+    /// Begins a round when it is time. There is one at the moment when everybody has had the time to come back after the
+    /// start; before it, rounds are about what expires alone.
+    fn sweep(&mut self, now_ms: u64) {
+        let quiet_until_ms = *self.quiet_until_ms.get_or_insert(now_ms.saturating_add(self.config.close_delay_ms));
+        let next_ms = now_ms.saturating_add(self.config.sweep_ms);
+        if *self.sweep_at_ms.get_or_insert(next_ms.min(quiet_until_ms)) > now_ms {
+            return;
+        }
+        if !self.looks.has_swept && now_ms >= quiet_until_ms {
+            self.looks.has_swept = true;
+            self.looks.sweep = Some(Bound::Unbounded);
+        } else {
+            // One that has not come to its end goes on.
+            self.looks.sweep.get_or_insert(Bound::Unbounded);
+        }
+        self.sweep_at_ms = Some(if self.looks.has_swept { next_ms } else { next_ms.min(quiet_until_ms) });
     }
 
     fn on_target(&mut self, key: Key, route: Route, visible: bool, state: PushStateRecord, now_ms: u64) {
@@ -273,8 +288,9 @@ impl PushMachine {
         };
         let view = View { first, head_seq: facts.head_seq, knows_messages: !goes_on, knows_expiry: asked.expiry };
         account.is_due |= goes_on && asked.is_due;
-        // While a later look is to come, whoever has just gone has time until then to come back.
-        let may_begin = asked.is_due || !account.awaits_look();
+        // While a later look is to come, whoever has just gone has time until then to come back; and after a start
+        // everybody has.
+        let may_begin = asked.is_due || (self.looks.has_swept && !account.awaits_look());
         let more = self.judge(id, &facts, &view, may_begin, now_ms);
         if goes_on {
             self.want_look(id, false);

@@ -17,7 +17,7 @@ pub(super) struct Looks {
     pub(super) asked: BTreeMap<AccountId, Asked>,
     /// How far a round through all accounts has come; `None`: there is none.
     pub(super) sweep: Option<Bound<AccountId>>,
-    /// The first round after the start has begun.
+    /// The round has begun for which everybody has had the time to come back after the start.
     pub(super) has_swept: bool,
 }
 

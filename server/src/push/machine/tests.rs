@@ -8,7 +8,7 @@ mod services;
 mod world;
 
 use super::*;
-use world::{ALICE, BOB, INTERVAL_MS, LAPTOP, PHONE, SILENT_MS, World};
+use world::{ALICE, BOB, CONFIG, INTERVAL_MS, LAPTOP, PHONE, SILENT_MS, World};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -411,6 +411,19 @@ fn a_warning_is_not_repeated_until_the_device_has_connected() {
     world.close(ALICE, PHONE);
     world.pass(4 * HOUR_MS);
     world.check(&[(PHONE, MESSAGES), (PHONE, EXPIRING)]);
+}
+
+#[test]
+fn messages_that_live_for_seconds_are_warned_of_right_after_a_start_too() {
+    let mut world = World::with(PushConfig { retention_ms: 9_000, sweep_ms: 126, ..CONFIG });
+    world.target(ALICE, PHONE, Route::Apns, true);
+    world.quietly(ALICE);
+    world.pass(5_999);
+    world.check(&[]);
+    world.pass(200);
+    world.check(&[(PHONE, EXPIRING)]);
+    world.pass(2 * MINUTE_MS);
+    world.check(&[]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn owed(now_ms: u64) -> Facts {
 
 #[test]
 fn as_many_devices_as_a_server_wakes_and_a_service_that_hangs_stay_within_the_bound() {
-    let (mut machine, mut asked, mut now_ms) = (machine(), Asked::default(), 1_800_000_000_000);
+    let (mut machine, mut asked, mut now_ms) = (machine(CONFIG), Asked::default(), 1_800_000_000_000);
     for at in 0..PUSH_DEVICES_MAX {
         machine.handle(target(account(at)), now_ms);
     }

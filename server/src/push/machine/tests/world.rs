@@ -63,6 +63,7 @@ pub(super) struct Inbox {
 }
 
 pub(super) struct World {
+    config: PushConfig,
     pub(super) machine: PushMachine,
     pub(super) now_ms: u64,
     pub(super) inboxes: BTreeMap<AccountId, Inbox>,
@@ -102,8 +103,14 @@ pub(super) struct Rules {
 impl World {
     /// Nobody is there, and the machine has just started.
     pub(super) fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    /// As [`Self::new`], with other times.
+    pub(super) fn with(config: PushConfig) -> Self {
         let mut world = Self {
-            machine: machine(),
+            config,
+            machine: machine(config),
             now_ms: 1_800_000_000_000,
             inboxes: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -220,7 +227,7 @@ impl World {
 
     /// The process ends at once, and starts again: requests under way are never heard of.
     pub(super) fn restart(&mut self) {
-        self.machine = machine();
+        self.machine = machine(self.config);
         self.flying.clear();
         self.tell(Input::Tick);
         for ((account, device), (route, visible)) in self.targets.clone() {
@@ -310,7 +317,7 @@ impl World {
         let inbox = self.inboxes.get(&account).unwrap_or(&empty);
         let head_seq = inbox.messages.len().try_into().unwrap();
         let taken_seq = inbox.cursors.values().copied().max().unwrap_or_default();
-        let lives = |message: &Message| self.now_ms - message.time_ms < CONFIG.retention_ms;
+        let lives = |message: &Message| self.now_ms - message.time_ms < self.config.retention_ms;
         let after = |seq: u64| (seq + 1..).zip(&inbox.messages[usize::try_from(seq).unwrap()..]);
         let from_seq = taken_seq.max(after_seq);
         let looked = || after(from_seq).take(self.look_entries_max);
@@ -377,10 +384,10 @@ impl Rules {
 }
 
 /// One whose randomness goes up and down, so that what is spread is seen to be.
-pub(super) fn machine() -> PushMachine {
+pub(super) fn machine(config: PushConfig) -> PushMachine {
     let mut last = 0_u64;
     PushMachine::new(
-        CONFIG,
+        config,
         Box::new(move || {
             last = last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             last >> 16
