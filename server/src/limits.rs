@@ -174,7 +174,7 @@ pub const CHECKPOINT_MS_MAX: u64 = 30 * 60 * 1_000;
 /// Devices that can be woken. One more is refused.
 pub const PUSH_DEVICES_MAX: usize = 200_000;
 
-/// What one of them takes in memory, its account's part included: 330 bytes in the machine of push, up to 170 more while a
+/// What one of them takes in memory, its account's part included: 270 bytes in the machine of push, up to 200 more while a
 /// wake-up waits, and 110 where the writer looks whether anybody can be woken.
 pub const PUSH_DEVICE_BYTES: usize = 640;
 

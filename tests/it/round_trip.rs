@@ -91,6 +91,7 @@ impl Place {
             socket: Some(net.bind(SERVER)),
             store: Some(Box::new(|expiry| Ok(Arc::new(MemoryStore::new(expiry))))),
             wake: None,
+            push: None,
             serves_admin: false,
         };
         let node = Box::pin(Node::start(config, ground)).await.unwrap();

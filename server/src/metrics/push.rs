@@ -141,7 +141,10 @@ fn gauge_count(count: usize) -> f64 {
 
 pub(super) fn describe() {
     describe_counter!("gureum_push_sent_total", "wake-ups that push services took, by service and kind");
-    describe_counter!("gureum_push_failed_total", "requests to push services that came to nothing, by service and reason");
+    describe_counter!(
+        "gureum_push_failed_total",
+        "requests to push services that came to nothing, by service and reason"
+    );
     describe_counter!("gureum_push_retried_total", "requests to push services for a wake-up that had failed before");
     describe_counter!("gureum_push_dropped_total", "push targets that were forgotten because they are void");
     describe_histogram!("gureum_push_delay_seconds", "from a message's time until a push service took its wake-up");

@@ -1,7 +1,7 @@
 //! Who is woken, and when: a pure machine over what inboxes hold and services answer.
 //!
 //! A wake-up is derived, not queued: whether a device is owed one follows from its inbox and from what it was last woken
-//! for, so that no crash loses any. With the words of ARCHITECTURE.md:
+//! for, so that no crash loses any:
 //!
 //! ```text
 //! first(A)     = the first message that no device of account A has taken, and that is worth a wake-up
@@ -15,6 +15,7 @@
 
 mod account;
 mod interface;
+mod looks;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -24,16 +25,14 @@ use std::ops::Bound;
 
 use gureum_proto::AccountId;
 
-use crate::limits::{
-    FACTS_MS_MAX, LOOK_RETRY_MS, LOOKS_IN_FLIGHT_MAX, PUSH_BACK_OFF_MS_MAX, PUSH_BACK_OFF_MS_MIN,
-    PUSH_RETRY_AFTER_MS_MAX, SWEEP_LOOKS_IN_FLIGHT_MAX,
-};
+use crate::limits::{FACTS_MS_MAX, LOOK_RETRY_MS, PUSH_BACK_OFF_MS_MAX, PUSH_BACK_OFF_MS_MIN, PUSH_RETRY_AFTER_MS_MAX};
 use crate::store::record::PushStateRecord;
 use account::{Account, Device, Job, Owed, Phase, View};
 pub use interface::{
-    Action, BusyOf, Counts, Deadline, DeviceFacts, Facts, Failure, First, Input, Outcome, PerService, PushConfig, Route,
-    ServiceCounts, WakeKind,
+    Action, BusyOf, Counts, Deadline, DeviceFacts, Facts, Failure, First, Input, Outcome, PerService, PushConfig,
+    Route, ServiceCounts, WakeKind,
 };
+use looks::Looks;
 use service::{Key, LaneId, Lanes, Verdict};
 
 /// The machine.
@@ -50,30 +49,12 @@ pub struct PushMachine {
     looks: Looks,
     /// When the next round begins; `None`: nothing has been handed in yet.
     sweep_at_ms: Option<u64>,
+    /// Until when everybody may come back after the start.
+    quiet_until_ms: Option<u64>,
     /// Requests under way: the lane of each, and when it was sent. What is learned from one goes to the wake-up that it is
     /// of, if that is still the device's.
     flights: BTreeMap<Key, (LaneId, u64)>,
     actions: VecDeque<Action>,
-}
-
-/// Who is to be looked at, and who is.
-#[derive(Default)]
-struct Looks {
-    queue: BTreeMap<u64, AccountId>,
-    last_ticket: u64,
-    /// Under way.
-    asked: BTreeMap<AccountId, Asked>,
-    /// How far a round through all accounts has come; `None`: there is none.
-    sweep: Option<Bound<AccountId>>,
-    /// The first round after the start has begun.
-    has_swept: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Asked {
-    expiry: bool,
-    is_due: bool,
-    is_sweep: bool,
 }
 
 impl PushMachine {
@@ -89,6 +70,7 @@ impl PushMachine {
             lanes: Lanes::new(),
             looks: Looks::default(),
             sweep_at_ms: None,
+            quiet_until_ms: None,
             flights: BTreeMap::new(),
             actions: VecDeque::new(),
         }
@@ -136,13 +118,7 @@ impl PushMachine {
     }
 
     fn pass_time(&mut self, now_ms: u64) {
-        // The first round comes when everybody has had the time to come back after a start.
-        let sweep_at_ms = *self.sweep_at_ms.get_or_insert(now_ms.saturating_add(self.config.close_delay_ms));
-        if sweep_at_ms <= now_ms {
-            self.sweep_at_ms = Some(now_ms.saturating_add(self.config.sweep_ms));
-            self.looks.has_swept = true;
-            self.looks.sweep.get_or_insert(Bound::Unbounded);
-        }
+        self.sweep(now_ms);
         self.lanes.pass_time(now_ms);
         while let Some((_, id)) = self.timers.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
             self.timers.pop_first();
@@ -154,6 +130,24 @@ impl PushMachine {
             }
             self.settle(id, now_ms);
         }
+    }
+
+    /// Begins a round when it is time. There is one at the moment when everybody has had the time to come back after the
+    /// start; before it, rounds are about what expires alone.
+    fn sweep(&mut self, now_ms: u64) {
+        let quiet_until_ms = *self.quiet_until_ms.get_or_insert(now_ms.saturating_add(self.config.close_delay_ms));
+        let next_ms = now_ms.saturating_add(self.config.sweep_ms);
+        if *self.sweep_at_ms.get_or_insert(next_ms.min(quiet_until_ms)) > now_ms {
+            return;
+        }
+        if !self.looks.has_swept && now_ms >= quiet_until_ms {
+            self.looks.has_swept = true;
+            self.looks.sweep = Some(Bound::Unbounded);
+        } else {
+            // One that has not come to its end goes on.
+            self.looks.sweep.get_or_insert(Bound::Unbounded);
+        }
+        self.sweep_at_ms = Some(if self.looks.has_swept { next_ms } else { next_ms.min(quiet_until_ms) });
     }
 
     fn on_target(&mut self, key: Key, route: Route, visible: bool, state: PushStateRecord, now_ms: u64) {
@@ -294,8 +288,9 @@ impl PushMachine {
         };
         let view = View { first, head_seq: facts.head_seq, knows_messages: !goes_on, knows_expiry: asked.expiry };
         account.is_due |= goes_on && asked.is_due;
-        // While a later look is to come, whoever has just gone has time until then to come back.
-        let may_begin = asked.is_due || !account.awaits_look();
+        // While a later look is to come, whoever has just gone has time until then to come back; and after a start
+        // everybody has.
+        let may_begin = asked.is_due || (self.looks.has_swept && !account.awaits_look());
         let more = self.judge(id, &facts, &view, may_begin, now_ms);
         if goes_on {
             self.want_look(id, false);
@@ -377,6 +372,7 @@ impl PushMachine {
             // It was for a target that is not this device's any more.
             return self.want_look(id, false);
         };
+        let head_seq = job.head_seq;
         match outcome {
             Outcome::Accepted => {
                 let state = accepted(&job, device.state, now_ms);
@@ -396,10 +392,14 @@ impl PushMachine {
             // It goes on behind the others, when the service lets this server in: the token is no worse for it.
             _ if verdict == Verdict::Misconfigured => device.wait(job, now_ms, lanes),
             outcome => {
-                let pause_ms = back_off_ms(job.attempt, random()).max(retry_after_ms(&outcome));
+                let pause_ms = back_off_ms(job.attempt, (*random)()).max(retry_after_ms(&outcome));
                 job.attempt = job.attempt.saturating_add(1);
                 device.wait(job, now_ms.saturating_add(pause_ms), lanes);
             }
+        }
+        // Looks pass over a device while its request is under way: what has come since may be owed to it.
+        if accounts.get(&id).is_some_and(|account| account.grown_seq > head_seq) {
+            self.want_look(id, false);
         }
         self.settle(id, now_ms);
     }
@@ -444,56 +444,6 @@ impl PushMachine {
         }
     }
 
-    /// Puts an account among those to be looked at, if it is not there.
-    fn want_look(&mut self, id: AccountId, expiry: bool) {
-        let Some(account) = self.accounts.get_mut(&id) else { return };
-        account.wants_expiry |= expiry;
-        if account.ticket.is_none() {
-            self.looks.last_ticket += 1;
-            account.ticket = Some(self.looks.last_ticket);
-            self.looks.queue.insert(self.looks.last_ticket, id);
-        }
-    }
-
-    fn start_looks(&mut self) {
-        while self.looks.asked.len() < LOOKS_IN_FLIGHT_MAX {
-            let queued = self.looks.next_queued().map(|id| (id, false));
-            let Some((id, is_sweep)) = queued.or_else(|| Some((self.next_of_sweep()?, true))) else { return };
-            let Some(account) = self.accounts.get_mut(&id) else { continue };
-            let (asked, after_seq) = if is_sweep {
-                // A round begins anew: what was not worth a wake-up may have been accepted since.
-                (Asked { expiry: true, is_due: false, is_sweep }, 0)
-            } else {
-                account.ticket = None;
-                let expiry = std::mem::take(&mut account.wants_expiry);
-                (Asked { expiry, is_due: std::mem::take(&mut account.is_due), is_sweep }, account.looked_to)
-            };
-            account.devices.iter_mut().for_each(|device| device.is_new = false);
-            self.looks.asked.insert(id, asked);
-            self.actions.push_back(Action::Look { account: id, after_seq, expiry: asked.expiry });
-        }
-    }
-
-    /// The next account of the round that looks for what expires.
-    fn next_of_sweep(&mut self) -> Option<AccountId> {
-        if self.looks.asked.values().filter(|asked| asked.is_sweep).count() >= SWEEP_LOOKS_IN_FLIGHT_MAX {
-            return None;
-        }
-        loop {
-            let from = self.looks.sweep?;
-            let next = self.accounts.range::<AccountId, _>((from, Bound::Unbounded)).next();
-            let Some(id) = next.map(|(id, _)| *id) else {
-                self.looks.sweep = None;
-                return None;
-            };
-            self.looks.sweep = Some(Bound::Excluded(id));
-            if !self.looks.asked.contains_key(&id) {
-                return Some(id);
-            }
-            self.want_look(id, true);
-        }
-    }
-
     /// Puts what has waited long enough into the lines, and sets the account's timer by what is left.
     fn settle(&mut self, id: AccountId, now_ms: u64) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
@@ -514,15 +464,6 @@ impl PushMachine {
 impl std::fmt::Debug for PushMachine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PushMachine").field("counts", &self.counts()).finish_non_exhaustive()
-    }
-}
-
-impl Looks {
-    /// Takes the first in line who is not being looked at.
-    fn next_queued(&mut self) -> Option<AccountId> {
-        let next = self.queue.iter().find(|(_, id)| !self.asked.contains_key(*id));
-        let ticket = next.map(|(ticket, _)| *ticket)?;
-        self.queue.remove(&ticket)
     }
 }
 

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::feed::{FeedMail, Presence};
 use super::look::look;
 use super::{
-    Action, Failure, Facts, Input, Outcome, PerService, Push, PushConfig, PushFeed, PushMachine, Targeted, WakeKind, route,
+    Action, Facts, Failure, Input, Outcome, PerService, Push, PushConfig, PushFeed, PushMachine, Targeted, WakeKind,
+    route,
 };
 use crate::fault::step;
 use crate::inbox::Open;
@@ -151,7 +152,8 @@ impl Shell {
         let mut heard_at = None;
         loop {
             let now_ms = self.parts.clock.now_ms();
-            let wait = self.machine.poll_timeout().map(|(at_ms, _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
+            let wait =
+                self.machine.poll_timeout().map(|(at_ms, _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
             tokio::select! {
                 // In the order of what is bounded by time to what comes as fast as it is done.
                 biased;
@@ -179,33 +181,19 @@ impl Shell {
             }
         };
         if tokio::time::timeout(Duration::from_millis(PUSH_END_MS_MAX), answers).await.is_err() {
-            tracing::info!("push services have not answered in time; some devices may be woken once more after the start");
+            tracing::info!(
+                "push services have not answered in time; some devices may be woken once more after the start"
+            );
         }
     }
 
     async fn hear(&mut self, mail: FeedMail) {
-        let now_ms = self.parts.clock.now_ms();
-        for ((account, device), target) in mail.targets {
-            let input = match target {
-                Some(Targeted { route, visible, state }) => Input::Target { account, device, route, visible, state },
-                None => Input::NoTarget { account, device },
-            };
-            self.machine.handle(input, now_ms);
-        }
-        for ((account, device), presence) in mail.presence {
-            if presence != Presence::Closed {
-                self.machine.handle(Input::Connected { account, device }, now_ms);
+        for (at, input) in inputs(mail).enumerate() {
+            self.machine.handle(input, self.parts.clock.now_ms());
+            // After a start it may be all targets, and others run on this thread as well.
+            if at % 1_024 == 1_023 {
+                tokio::task::yield_now().await;
             }
-            if presence != Presence::Connected {
-                self.machine.handle(Input::Closed { account, device }, now_ms);
-            }
-        }
-        for (account, moves) in mail.moves {
-            let (grown_seq, taken_seq) = (moves.grown_seq, moves.taken_seq);
-            self.machine.handle(Input::Moved { account, grown_seq, taken_seq }, now_ms);
-        }
-        for account in mail.alarms {
-            self.machine.handle(Input::Alarm { account }, now_ms);
         }
         self.perform(None).await;
     }
@@ -354,7 +342,8 @@ impl Shell {
             work: self.parts.work.clone(),
             metrics: self.parts.metrics.clone(),
         };
-        let send = async move { Sending { kind, since_ms, end: sender.send(account, device, kind, attempt > 0).await } };
+        let send =
+            async move { Sending { kind, since_ms, end: sender.send(account, device, kind, attempt > 0).await } };
         let task = self.sends.spawn(send).id();
         self.of.insert(task, (account, device));
     }
@@ -376,6 +365,25 @@ impl Shell {
             }
         }
     }
+}
+
+/// What the machine is told of what has happened: who can be woken first, since the rest is about them.
+fn inputs(mail: FeedMail) -> impl Iterator<Item = Input> {
+    let targets = mail.targets.into_iter().map(|((account, device), target)| match target {
+        Some(Targeted { route, visible, state }) => Input::Target { account, device, route, visible, state },
+        None => Input::NoTarget { account, device },
+    });
+    let presence = mail.presence.into_iter().flat_map(|((account, device), presence)| {
+        let connected = (presence != Presence::Closed).then_some(Input::Connected { account, device });
+        let closed = (presence != Presence::Connected).then_some(Input::Closed { account, device });
+        connected.into_iter().chain(closed)
+    });
+    let moves = mail.moves.into_iter().map(|(account, moves)| {
+        let (grown_seq, taken_seq) = (moves.grown_seq, moves.taken_seq);
+        Input::Moved { account, grown_seq, taken_seq }
+    });
+    let alarms = mail.alarms.into_iter().map(|account| Input::Alarm { account });
+    targets.chain(presence).chain(moves).chain(alarms)
 }
 
 /// What one request needs. The target is nowhere in memory for longer than that.

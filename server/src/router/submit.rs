@@ -216,7 +216,11 @@ struct Writer {
 
 /// Who waits for the batch.
 enum Waiting {
-    Sends { answers: Arc<dyn Answers>, counters: Vec<u64>, _permit: OwnedSemaphorePermit },
+    Sends {
+        answers: Arc<dyn Answers>,
+        counters: Vec<u64>,
+        _permit: OwnedSemaphorePermit,
+    },
     Change {
         answer: oneshot::Sender<Result<Changed, Refusal>>,
         result: Result<Changed, Refusal>,

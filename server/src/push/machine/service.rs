@@ -142,6 +142,12 @@ impl Lanes {
         &self.counts
     }
 
+    /// How many stand in a line.
+    #[cfg(test)]
+    pub(super) fn queued(&self, id: LaneId) -> usize {
+        self.lanes.get(&id).map_or(0, |lane| lane.queue.len())
+    }
+
     /// When the next breaker lets one through.
     pub(super) fn next_trial_ms(&self) -> Option<u64> {
         self.trials.first().map(|(at_ms, _)| *at_ms)

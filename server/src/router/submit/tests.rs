@@ -3,16 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use bytes::Bytes;
-use gureum_proto::{ConversationId, DeviceId, MessageId, Position};
+use gureum_proto::{ConversationId, MessageId, Position, PushDigest, PushService};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::router::ClaimPlan;
+use crate::router::{ClaimPlan, PushTargetPlan};
 use crate::store::conformance::{RETENTION_MS, expiry};
 use crate::store::faulty::FaultyStore;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationHead, ConversationKind, Cursor, InboxHead, Member, SealedMessage};
+use crate::store::record::{
+    ConversationHead, ConversationKind, Cursor, InboxHead, Member, PushTargetRecord, SealedMessage,
+};
 use crate::store::{Batch, Family, read};
 use crate::wake::Hub;
 
@@ -51,6 +53,7 @@ fn send(counter: u64, conversation: ConversationId) -> SendFrame {
 /// A writer, and two conversations of Alice.
 struct Bench {
     store: Arc<FaultyStore<MemoryStore>>,
+    feed: Arc<PushFeed>,
     router: Router,
     end: WriterEnd,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -73,6 +76,7 @@ impl Bench {
         }
         store.write(&batch, Durability::Synced).unwrap();
         let (metrics, rendered) = Metrics::new();
+        let feed = Arc::<PushFeed>::default();
         let parts = RouterParts {
             store: Arc::clone(&store) as _,
             seal: Arc::new(Plain),
@@ -85,7 +89,7 @@ impl Bench {
             metrics: Arc::new(metrics),
         };
         let (router, end) = Router::start(parts, &Work::inline()).unwrap();
-        Self { store, router, end, metrics: rendered }
+        Self { store, feed, router, end, metrics: rendered }
     }
 
     /// Puts sends of Alice into the queue, as one submission.
@@ -171,4 +175,89 @@ async fn a_write_that_fails_for_the_time_being_is_tried_again_and_one_that_fails
     bench.store.fail_next_write(damaged.clone());
     assert_eq!(bench.sends(vec![send(2, WITH_BOB)]).await, [(2, Err(Code::Unavailable))]);
     assert_eq!(bench.end.wait().await, Some(Err(damaged)));
+}
+
+fn push_target(generation: u64) -> PushTargetRecord {
+    PushTargetRecord {
+        digest: PushDigest::from_bytes([1; 16]),
+        service: PushService::WebPush,
+        host: 7,
+        visible: true,
+        set_ms: 1,
+        generation,
+        nonce: [0; 12],
+        sealed: Bytes::from_static(b"sealed"),
+    }
+}
+
+impl Bench {
+    /// Bob's device can be woken.
+    async fn target(&self, generation: u64) {
+        let set = PushTargetPlan { from: device(BOB), record: push_target(generation) };
+        let changed = self.router.change(Change::SetPushTarget(set)).await;
+        assert!(changed.is_ok(), "{changed:?}");
+    }
+
+    fn push_state(&self) -> Option<PushStateRecord> {
+        let key = key::push_state(&BOB, &device(BOB).device());
+        read(self.store.inner(), Family::Push, key.as_ref()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn push_hears_of_what_was_written_for_who_can_be_woken_and_of_nothing_else() {
+    let bench = Bench::new();
+    bench.target(1).await;
+    drop(bench.feed.take());
+    bench.store.fail_next_write(StoreError::Full("planned".to_owned()));
+    assert_eq!(bench.sends(vec![send(1, WITH_BOB)]).await, [(1, Err(Code::Unavailable))]);
+    assert!(bench.feed.take().moves.is_empty());
+    let sends = vec![send(1, WITH_BOB), send(2, WITH_EVE), send(3, WITH_BOB)];
+    assert_eq!(bench.sends(sends).await, [(1, Ok(1)), (2, Ok(1)), (3, Ok(2))]);
+    let moves = bench.feed.take().moves;
+    assert_eq!(moves.len(), 1, "Eve cannot be woken");
+    assert_eq!((moves[&BOB].grown_seq, moves[&BOB].taken_seq), (2, 0));
+    for account in [BOB, EVE] {
+        let position = Position { seq: 1, count: 1 };
+        bench.router.submit(Submission::Ack { from: device(account), position }).await.unwrap();
+    }
+    assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(2))]);
+    let moves = bench.feed.take().moves;
+    assert_eq!(moves.len(), 1);
+    assert_eq!((moves[&BOB].grown_seq, moves[&BOB].taken_seq), (0, 1));
+}
+
+#[tokio::test]
+async fn push_knows_a_target_when_its_device_is_answered_and_until_it_is_dropped() {
+    let bench = Bench::new();
+    let of_bob = (BOB, device(BOB).device());
+    bench.target(1).await;
+    let set = bench.feed.take().targets;
+    let known = set[&of_bob].unwrap();
+    assert_eq!((known.route, known.visible), (crate::push::Route::Web(7), true));
+    let drop_of = |generation| Change::DropPushTarget { account: BOB, device: of_bob.1, generation };
+    bench.router.change(drop_of(Some(2))).await.unwrap();
+    assert!(bench.feed.has(BOB, of_bob.1), "another one was set since");
+    bench.router.change(drop_of(Some(1))).await.unwrap();
+    assert!(!bench.feed.has(BOB, of_bob.1));
+    assert_eq!(bench.feed.take().targets.get(&of_bob), Some(&None));
+    // A device that is none sets nothing.
+    let stranger = Authenticated::for_test(BOB, DeviceId::from_bytes([9; 16]));
+    let set = PushTargetPlan { from: stranger, record: push_target(3) };
+    assert!(bench.router.change(Change::SetPushTarget(set)).await.is_err());
+    assert_eq!(bench.feed.devices(), 0);
+}
+
+#[tokio::test]
+async fn what_a_device_was_woken_for_is_written_down_with_its_target_alone() {
+    let bench = Bench::new();
+    let state = PushStateRecord { woken_seq: 1, woken_ms: 2, warned_ms: 3 };
+    let pushed = || Submission::Pushed(vec![(BOB, device(BOB).device(), state)]);
+    bench.router.submit(pushed()).await.unwrap();
+    assert_eq!(bench.sends(vec![send(1, WITH_EVE)]).await, [(1, Ok(1))]);
+    assert_eq!(bench.push_state(), None);
+    bench.target(1).await;
+    bench.router.submit(pushed()).await.unwrap();
+    assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Ok(2))]);
+    assert_eq!(bench.push_state(), Some(state));
 }
