@@ -238,6 +238,13 @@ pub enum Event {
         /// The account's handle.
         handle: String,
     },
+    /// Something has happened to this account's phone number. Told once on each device.
+    Phone {
+        /// What.
+        change: PhoneEvent,
+        /// When, by the server's clock.
+        time_ms: u64,
+    },
     /// A group has changed, by somebody else.
     Group {
         /// Which.
@@ -307,6 +314,27 @@ pub enum Event {
 /// Of what was kept without it: only the end of a whole history was told.
 const fn is_whole() -> bool {
     true
+}
+
+/// What has happened to an account's phone number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneEvent {
+    /// Another account has it now.
+    Moved,
+    /// Somebody who got the number's messages was stopped by the registration lock.
+    Tried,
+}
+
+impl PhoneEvent {
+    /// The word that stands for it in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Tried => "tried",
+        }
+    }
 }
 
 /// How a group has changed.
