@@ -4,6 +4,7 @@
 //! groups included, so that several processes may have one home open. Nothing here waits for a network: the caller
 //! carries values between a vault and the server, on a thread that may block.
 
+mod account;
 mod commits;
 mod contacts;
 mod conversations;
@@ -28,10 +29,12 @@ mod life;
 mod maker;
 mod outbox;
 mod own;
+mod phone;
 mod plan;
 mod profile;
 mod receipts;
 mod rejoin;
+mod relations;
 mod removals;
 mod restart;
 mod restore;
@@ -62,7 +65,7 @@ pub use error::{
     BeginError, DeviceError, GoneBack, GroupError, OpenError, QueueError, RejoinError, TargetError, TrustError,
     VaultError,
 };
-pub use event::{Event, GroupChange, StoredEvent};
+pub use event::{Event, GroupChange, PhoneEvent, StoredEvent};
 pub use groups::{GroupPerson, GroupView};
 pub use in_step::InCommon;
 pub use intents::{Intent, IntentId, IntentOutcome};
@@ -70,11 +73,14 @@ pub use leaves::Leaving;
 pub use maker::CommitAnswer;
 use profile::Profile;
 pub(crate) use profile::check_device_name;
+pub(crate) use phone::is_e164;
+pub use relations::Decision;
 pub use removals::Brought;
 pub use target::{NoTarget, Resolved, Target};
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HandOver, HandedOver, HistoryItem, Learned,
-    Message, Need, OutboxId, ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
+    Message, MessageRequest, Muted, Need, OutboxId, OwnPhone, ReadMark, Receipts, Removals, SentMessage, Settings,
+    Settled, Taken, With,
 };
 use work::{Asked, Work};
 
