@@ -12,7 +12,8 @@ mod words;
 
 pub use client::{
     Approval, Client, ClientError, ClientEvent, ClientSession, Device, GroupAnswer, GroupCommand, Inbox, LinkSession,
-    LinkStep, NewAccount, NewDevice, PendingSend, Registration, Revoked, SessionCommands, SessionOptions,
+    LinkStep, NewAccount, NewDevice, NewPhone, PendingSend, Pin, PinError, Registration, Revoked, SessionCommands,
+    SessionOptions,
 };
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;

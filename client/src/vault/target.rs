@@ -17,7 +17,9 @@ pub struct Target(String);
 
 /// Text that can be neither a handle, nor a phone number, nor a group's name, nor an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("that is neither a handle, nor a phone number, nor the name of a group (1 to 128 bytes on one line), nor an id")]
+#[error(
+    "that is neither a handle, nor a phone number, nor the name of a group (1 to 128 bytes on one line), nor an id"
+)]
 pub struct NoTarget;
 
 impl FromStr for Target {

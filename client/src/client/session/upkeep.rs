@@ -36,6 +36,7 @@ impl Session<'_> {
         }
         self.expect_changes().await?;
         self.hand_over_history().await?;
+        self.tell_decisions().await?;
         self.outbox_due = true;
         // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
         if self.options.is_last {
