@@ -10,6 +10,7 @@ mod life;
 mod link;
 mod people;
 mod phone;
+mod push;
 mod receiver;
 mod recover;
 mod register;

@@ -8,6 +8,7 @@ mod limits;
 mod link;
 pub mod load;
 pub mod vault;
+mod web_push;
 mod words;
 
 pub use client::{
@@ -18,6 +19,7 @@ pub use client::{
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;
 pub use link::{Dialer, Link, LinkError, LinkEvent, LinkEvents, Linking, NetworkFuture, Sockets, Unproven};
+pub use web_push::{PushReceiver, VapidError, WakeUp, WakeUpError, check_vapid, is_p256dh};
 pub use words::WordsError;
 
 /// Holds the example of the client's guide to the code.

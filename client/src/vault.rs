@@ -32,6 +32,7 @@ mod own;
 mod phone;
 mod plan;
 mod profile;
+mod push;
 mod receipts;
 mod rejoin;
 mod relations;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gureum_proto::{Code, ConversationId, Handle, HandleError};
+use gureum_proto::{Code, ConversationId, Handle, HandleError, PushTargetError};
 
 use crate::link::LinkError;
 use crate::vault::{
@@ -104,6 +104,12 @@ pub enum ClientError {
     /// A change of a group was handed over, and is not made yet.
     #[error("{0}; the change is kept and made on the next connection (`gureum receive` makes one)")]
     ChangeKept(Box<ClientError>),
+    /// A push target was set or cleared here, and the server is not told yet.
+    #[error("{0}; it is kept, and the server is told on the next connection (`gureum receive` makes one)")]
+    PushKept(Box<ClientError>),
+    /// Not an address of a push service.
+    #[error(transparent)]
+    PushTarget(#[from] PushTargetError),
     /// The server refused the message for good.
     #[error("the message was not sent: {0}")]
     NotSent(String),

@@ -4,6 +4,7 @@ mod commands;
 mod groups;
 mod outbox;
 mod people;
+mod push;
 mod receipts;
 mod typing;
 mod upkeep;
@@ -74,6 +75,8 @@ pub(crate) struct Session<'a> {
     /// The digest of the server's epochs when this connection began, where it was not this device's: what waits in the inbox
     /// may be all that it lacks.
     differs_from: Option<[u8; 32]>,
+    /// The server has another push target of this device than is wanted here.
+    push_differs: bool,
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
@@ -137,6 +140,7 @@ impl<'a> Session<'a> {
             options,
             must_compare: ready.epochs_differ && ready.epochs_digest.is_none(),
             differs_from: ready.epochs_digest.filter(|_| ready.epochs_differ),
+            push_differs: ready.push_differs,
             ahead: Vec::new(),
             caught_up: false,
             tidied: false,

@@ -7,6 +7,7 @@ mod leaving;
 mod looked_up;
 mod moved;
 mod noticed;
+mod push;
 mod refused;
 mod unlisted;
 

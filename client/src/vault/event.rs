@@ -199,6 +199,12 @@ pub enum Event {
         #[serde(with = "as_text")]
         conversation: ConversationId,
     },
+    /// The server has dropped this device's push target twice, which it does when the push service does not know it: until
+    /// another is set, nothing wakes this device. Told once of each target.
+    PushRefused {
+        /// The service, as it is named in commands.
+        service: String,
+    },
     /// A device was added to an account.
     DeviceAdded {
         /// Whose.

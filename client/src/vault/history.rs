@@ -162,6 +162,7 @@ fn keys(with: With) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
 fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) -> Result<bool, VaultError> {
     let conversation = match event {
         Event::Message(message) => return Ok(is_with(message.peer, message.conversation, with)),
+        Event::PushRefused { .. } => return Ok(true),
         Event::Joined { peer, .. } => return Ok(With::Account(*peer) == with),
         Event::SafetyNumber { before, after, .. } => return is_about(connection, &[*before, *after], with),
         Event::DeviceAdded { account, .. }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::key::random;
 use super::work::{REPLACED, load_log};
-use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError, life};
+use super::{Identity, NewProfile, OpenError, RegistrationDraft, Vault, VaultError, life, push};
 use crate::limits::DEVICE_NAME_BYTES_MAX;
 use crate::words;
 
@@ -83,7 +83,7 @@ impl Vault {
                 epochs_digest: Some(held_epochs(work.connection)?),
                 log_entries,
                 life: Some(life::claim(work)?),
-                push_digest: None,
+                push_digest: push::held(work.connection)?.map(|held| held.target.digest()),
             })
         })
     }

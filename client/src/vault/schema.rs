@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 15;
+const FORMAT: i64 = 16;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -382,8 +382,47 @@ ALTER TABLE handed_over                -- for how long nothing may come before i
     ADD COLUMN wait_ms INTEGER NOT NULL DEFAULT 600000;
 ";
 
+/// Since format 16: where this device is woken, the account's phone number, whose number is known, and what a person has
+/// decided about people and conversations. Of what was decided, the greater stamp counts, then the greater device. Every
+/// conversation with others that is there was wanted.
+const PEOPLE: &str = "
+CREATE TABLE push_target (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    target BLOB,                       -- as the server is told it
+    key BLOB,                          -- of the receiver on this machine: its secret key, its auth secret and its path
+    taken INTEGER NOT NULL DEFAULT 0,  -- 1: the server has said that it has this target
+    dropped INTEGER NOT NULL DEFAULT 0 -- how often it did not have it any more after that
+);
+CREATE TABLE own_phone (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    phone TEXT,
+    moved_ms INTEGER NOT NULL DEFAULT 0,
+    tried_ms INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE contact_phone (           -- by which number somebody was looked for
+    phone TEXT PRIMARY KEY,
+    account BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE relation (                -- how this account stands to another
+    account BLOB PRIMARY KEY,
+    relation INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    device BLOB NOT NULL,
+    told INTEGER NOT NULL              -- 1: to the server
+) WITHOUT ROWID;
+CREATE TABLE preference (              -- how it takes a conversation
+    conversation BLOB PRIMARY KEY,
+    accepted INTEGER NOT NULL,
+    muted_until_ms INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    device BLOB NOT NULL,
+    told INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO preference SELECT id, 1, 0, 0, zeroblob(16), 0 FROM conversation WHERE kind != 2;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -399,9 +438,10 @@ const STEPS: [&str; 15] = [
     NAMES_ASKED,
     HISTORY,
     OWN_DEVICES,
+    PEOPLE,
 ];
 
-const _: () = assert!(STEPS.len() == 15 && FORMAT == 15, "a step for each format");
+const _: () = assert!(STEPS.len() == 16 && FORMAT == 16, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

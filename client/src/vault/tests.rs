@@ -14,6 +14,7 @@ mod in_step;
 mod key_packages;
 mod leaves;
 mod link;
+mod push;
 mod receipts;
 mod relay;
 mod restart;

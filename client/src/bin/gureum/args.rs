@@ -3,6 +3,9 @@
 mod devices;
 mod group;
 mod load;
+mod people;
+mod phone;
+mod push;
 mod settings;
 mod talk;
 
@@ -12,6 +15,9 @@ use clap::{Parser, Subcommand};
 pub(crate) use devices::{ApproveArgs, DevicesArgs, DevicesCommand, LinkArgs, RecoverArgs, RevokeArgs};
 pub(crate) use group::{GroupAction, GroupArgs};
 pub(crate) use load::LoadArgs;
+pub(crate) use people::{AccountArgs, MuteArgs, RequestsArgs, WhoArgs};
+pub(crate) use phone::PhoneArgs;
+pub(crate) use push::{ListenArgs, PushArgs, PushCommand, PushSet};
 pub(crate) use settings::{Setting, SettingsArgs, Switch};
 pub(crate) use talk::{ChatArgs, HistoryArgs, ReadArgs, ReceiveArgs, RegisterArgs, RestartArgs, SendArgs, WithArgs};
 
@@ -79,6 +85,22 @@ pub(crate) enum Command {
     Settings(SettingsArgs),
     /// Make groups, change them, and see who is in them
     Group(GroupArgs),
+    /// Say where this device is woken while it is away, or wait for wake-ups here
+    Push(PushArgs),
+    /// The account's phone number: by which others may find you, and its registration lock
+    Phone(PhoneArgs),
+    /// List those who have written to you and whom you don't know; accept or block one
+    Requests(RequestsArgs),
+    /// Be woken no more by what comes from somebody, or in a group
+    Mute(MuteArgs),
+    /// Be woken by them again
+    Unmute(WithArgs),
+    /// See and hear nothing more of somebody, who is not told
+    Block(WhoArgs),
+    /// Take somebody's block away
+    Unblock(WhoArgs),
+    /// Delete this account from its server
+    Account(AccountArgs),
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
@@ -123,6 +145,28 @@ mod tests {
         check("gureum settings receipts perhaps", false);
         check("gureum settings receipts", false);
         check("gureum settings typing off", true);
+        let p256dh = "BLn9b-VR0ca83knDNZ32dCHGyjJp-1riX9ZTN40MqV8K_LpQmLqxC_DoHvqvFXO_nGdAB4W9dogZb_sM-uV4JbY";
+        let web =
+            format!("gureum push set web https://push.example.org/a --p256dh {p256dh} --auth _ordMnz7uTCmrpBTeUV4Bw");
+        check(&web, true);
+        check(&format!("{web} --silent --json"), true);
+        check(&web.replace("https", "http"), false);
+        check(&web.replace("BLn9", "ALn9"), false);
+        check(&web.replace("_ordMn", "_ord"), false);
+        check("gureum push set web https://push.example.org/a", false);
+        check("gureum push set apns 00112233445566778899aabbccddeeff --sandbox --silent", true);
+        check("gureum push set apns 00112233", false);
+        check("gureum push set apns 0011223344556677z", false);
+        check("gureum push set fcm APA91b:c-_ --silent", true);
+        check("gureum push set fcm APA91b --sandbox", false);
+        check("gureum push clear", true);
+        check("gureum push show --json", true);
+        check("gureum push listen", true);
+        check("gureum push listen --listen 127.0.0.1:8123 --once --silent --json", true);
+        check("gureum push listen --cert a.pem", false);
+        check("gureum push listen --cert a.pem --key b.pem --url https://example.org/push/", true);
+        check("gureum push listen --url ftp://example.org", false);
+        check("gureum push", false);
         check("gureum restart bob --json", true);
         check("gureum link gureum://127.0.0.1:1 --device-name tablet", true);
         check("gureum link", false);

@@ -1,5 +1,6 @@
 //! `gureum`: reads the command line, runs one command, and turns its end into an exit code.
 
+mod account;
 mod args;
 mod chat;
 mod devices;
@@ -9,12 +10,16 @@ mod history;
 mod home;
 mod link;
 mod load;
+mod mute;
 mod output;
+mod phone;
+mod push;
 mod qr;
 mod read;
 mod receive;
 mod recover;
 mod register;
+mod requests;
 mod restart;
 mod safety_number;
 mod send;
@@ -86,7 +91,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let output = Output::new(json);
     let home = Home { directory: home, passphrase_file, passphrase };
     match command {
-        Command::Register(args) => register::run(&home, output, args).await,
+        Command::Register(args) => Box::pin(register::run(&home, output, args)).await,
         Command::Link(args) => Box::pin(link::run(&home, output, args)).await,
         Command::Devices(args) => devices::run(&home, output, args).await,
         Command::Recover(args) => Box::pin(recover::run(&home, output, args)).await,
@@ -97,6 +102,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Read(args) => Box::pin(read::run(&home, output, args)).await,
         Command::Settings(args) => settings::run(&home, output, args).await,
         Command::Group(args) => Box::pin(group::run(&home, output, args)).await,
+        Command::Push(args) => Box::pin(push::run(&home, output, args)).await,
+        Command::Phone(args) => Box::pin(phone::run(&home, output, args)).await,
+        Command::Requests(args) => Box::pin(requests::run(&home, output, args)).await,
+        Command::Mute(args) => Box::pin(mute::mute(&home, output, args)).await,
+        Command::Unmute(args) => Box::pin(mute::unmute(&home, output, args)).await,
+        Command::Block(args) => Box::pin(mute::block(&home, output, args)).await,
+        Command::Unblock(args) => Box::pin(mute::unblock(&home, output, args)).await,
+        Command::Account(args) => Box::pin(account::run(&home, output, args)).await,
         Command::Whoami => whoami::run(&home, output).await,
         Command::SafetyNumber(args) => safety_number::run(&home, output, args).await,
         Command::Restart(args) => Box::pin(restart::run(&home, output, args)).await,

@@ -48,6 +48,8 @@ pub(crate) enum Line<'a> {
         message_id: Option<String>,
         server_time_ms: u64,
         seq: Option<u64>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        request: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         delivered_to: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,6 +226,68 @@ pub(crate) enum Line<'a> {
         account: Option<String>,
         number_before: &'a str,
         number: &'a str,
+    },
+    CodeSent {
+        phone: &'a str,
+        expires_in_s: u64,
+    },
+    #[serde(rename = "phone")]
+    PhoneChange {
+        change: &'static str,
+        time_ms: u64,
+    },
+    #[serde(rename = "phone")]
+    PhoneShown {
+        phone: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        findable: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lock: Option<bool>,
+    },
+    Request {
+        with: &'a str,
+        conversation: String,
+        messages: u64,
+        last_ms: Option<u64>,
+    },
+    Relation {
+        handle: String,
+        account: String,
+        relation: &'static str,
+    },
+    Muted {
+        with: &'a str,
+        conversation: String,
+        until_ms: Option<u64>,
+    },
+    Unmuted {
+        with: &'a str,
+        conversation: String,
+    },
+    AccountDeleted {
+        handle: String,
+        account: String,
+    },
+    Push {
+        service: Option<&'static str>,
+        visible: Option<bool>,
+        known: bool,
+        offered: Vec<&'static str>,
+        vapid_key: Option<String>,
+    },
+    PushSet {
+        service: &'static str,
+        visible: bool,
+    },
+    PushCleared,
+    PushListening {
+        endpoint: &'a str,
+    },
+    Wake {
+        kind: &'static str,
+    },
+    PushRefused {
+        service: &'a str,
     },
     ConversationHidden {
         conversation: String,

@@ -26,6 +26,7 @@ impl Session<'_> {
         let resubmitted = self.sync.resubmit_commits().await?;
         self.mend_unless_done(resubmitted);
         self.keep_in_step().await?;
+        self.keep_push().await?;
         self.expect_welcomes().await?;
         // That makes nobody wait who wants to read. But it comes before anything is said, and before whoever waits goes away
         // where no next connection follows.
@@ -174,6 +175,7 @@ impl Session<'_> {
         // A Welcome may be on its way, or in an inbox that another process takes: it makes more readable than joining does.
         let joins = self.options.subscribed && self.join_at.is_none();
         let mut left = self.sync.mend(joins).await?;
+        left.add(self.try_push().await?);
         self.answer_gone_back().await?;
         if self.has_siblings && self.caught_up {
             left.add(self.sync.begin_own().await?);

@@ -87,7 +87,8 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
              DROP TABLE claimed_package; DROP TABLE leave; DROP INDEX message_by_content; DROP INDEX message_by_number;
              DROP TABLE numbering; DROP TABLE hole; DROP TABLE owed_record; DROP TABLE forked_log;
              DROP TABLE gone; DROP TABLE name_asked; DROP TABLE hand_over; DROP TABLE handed_over;
-             DROP TABLE past_conversation; DROP INDEX contact_by_handle;
+             DROP TABLE past_conversation; DROP INDEX contact_by_handle; DROP TABLE push_target; DROP TABLE own_phone;
+             DROP TABLE contact_phone; DROP TABLE relation; DROP TABLE preference;
              ALTER TABLE contact DROP COLUMN replaced_by; ALTER TABLE contact DROP COLUMN former;
              ALTER TABLE conversation DROP COLUMN joined_epoch; ALTER TABLE conversation DROP COLUMN must_rejoin;
              ALTER TABLE conversation DROP COLUMN kind; ALTER TABLE conversation DROP COLUMN name;
@@ -113,7 +114,8 @@ fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
     vault
         .connection
         .execute_batch(
-            r#"DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
+            r#"DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
+             DROP TABLE preference; DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
              CREATE TABLE log_pin (account BLOB PRIMARY KEY, length INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
              INSERT INTO log_pin VALUES (zeroblob(16), 3, zeroblob(32));
              INSERT INTO handed_over (transfer, device, heard_ms) VALUES (zeroblob(16), zeroblob(16), 1);
@@ -140,6 +142,33 @@ fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
 }
 
 #[test]
+fn whoever_is_talked_with_before_there_were_requests_is_accepted() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    vault
+        .connection
+        .execute_batch(
+            "DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
+             DROP TABLE preference;
+             INSERT INTO conversation (id, kind, state, epoch, epoch_seen, renewed_ms)
+             VALUES (x'00000000000000000000000000000001', 0, 1, 7, 7, 0),
+                    (x'00000000000000000000000000000002', 1, 1, 7, 7, 0),
+                    (x'00000000000000000000000000000003', 2, 1, 7, 7, 0);
+             PRAGMA user_version = 15",
+        )
+        .unwrap();
+    drop(vault);
+    let vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    let sql = "SELECT hex(conversation), accepted, muted_until_ms, told FROM preference ORDER BY conversation";
+    let mut statement = vault.connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+    let rows: Vec<(String, bool, u64, bool)> = rows.collect::<Result<_, _>>().unwrap();
+    let accepted = |id| (format!("{id:032}"), true, 0, false);
+    assert_eq!(rows, [accepted(1), accepted(2)], "not the one of the account's own devices");
+}
+
+#[test]
 fn a_newer_database_is_left_untouched() {
     let home = tempfile::tempdir().unwrap();
     let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
@@ -148,7 +177,7 @@ fn a_newer_database_is_left_untouched() {
     drop(vault);
     let before = fs::read(home.path().join(DATABASE)).unwrap();
     let newer = Vault::open(home.path(), &KeySource::File).map(drop);
-    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 15 })), "{newer:?}");
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 16 })), "{newer:?}");
     assert_eq!(fs::read(home.path().join(DATABASE)).unwrap(), before);
 }
 

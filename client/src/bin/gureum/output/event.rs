@@ -35,6 +35,8 @@ pub(super) fn event_json(event: &Event) -> Option<Line<'_>> {
         Event::History { from, messages, of, done } => {
             Line::History { from: Some(from), to: None, messages: *messages, of: *of, done: *done }
         }
+        Event::Phone { change, time_ms } => Line::PhoneChange { change: change.word(), time_ms: *time_ms },
+        Event::PushRefused { service } => Line::PushRefused { service },
         // A conversation shows itself by its first message.
         Event::Joined { .. } => return None,
         Event::Rejoined { conversation, with } => {
@@ -158,6 +160,7 @@ fn message_json(message: &Message) -> Line<'_> {
         message_id: message.message_id.map(|id| id.to_string()),
         server_time_ms: message.server_time_ms,
         seq: message.seq,
+        request: message.request,
         delivered_to: receipts.map(|receipts| people(&receipts.delivered_to)),
         read_by: receipts.map(|receipts| people(&receipts.read_by)),
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
-use gureum_client::vault::{GroupChange, Message, OutboxId, Receipts};
+use gureum_client::vault::{GroupChange, Message, OutboxId, PhoneEvent, Receipts};
 use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, Handle, MessageId};
 
 use super::*;
@@ -21,6 +21,7 @@ fn message(own: bool) -> Message {
         server_time_ms: 1_700_000_000_000,
         number: 4,
         seq: (!own).then_some(9),
+        request: false,
         receipts: None,
     }
 }
@@ -40,6 +41,61 @@ fn a_message_is_one_json_object_with_the_fields_promised() {
             r#""server_time_ms":1700000000000,"seq":9}"#
         ),
     );
+}
+
+#[test]
+fn a_message_of_somebody_unknown_says_that_it_is_a_request() {
+    let request = Message { request: true, ..message(false) };
+    let line = Output::new(true).event(&Event::Message(request.clone())).unwrap().unwrap();
+    assert!(line.ends_with(r#""seq":9,"request":true}"#), "{line}");
+    let said = Output::new(false).event(&Event::Message(request)).unwrap().unwrap();
+    assert!(said.contains("bob") && said.contains("(a request)"), "{said}");
+}
+
+#[test]
+fn what_has_happened_to_the_phone_number_says_what_and_when() {
+    let event = |change| Event::Phone { change, time_ms: 1_700_000_000_000 };
+    check(&event(PhoneEvent::Moved), r#"{"event":"phone","change":"moved","time_ms":1700000000000}"#);
+    check(&event(PhoneEvent::Tried), r#"{"event":"phone","change":"tried","time_ms":1700000000000}"#);
+    for (change, word) in [(PhoneEvent::Moved, "another account"), (PhoneEvent::Tried, "registration lock")] {
+        let said = Output::new(false).event(&event(change)).unwrap().unwrap();
+        assert!(said.contains(word) && said.contains("2023-11-14 22:13:20Z"), "{said}");
+    }
+}
+
+#[test]
+fn a_push_target_that_was_refused_names_its_service() {
+    let refused = Event::PushRefused { service: "apns".to_owned() };
+    check(&refused, r#"{"event":"push_refused","service":"apns"}"#);
+    let said = Output::new(false).event(&refused).unwrap().unwrap();
+    assert!(said.contains("apns") && said.contains("gureum push set"), "{said}");
+}
+
+#[test]
+fn lines_of_phone_numbers_and_push_are_as_promised() {
+    let json = |line: Line<'_>| serde_json::to_string(&line).unwrap();
+    assert_eq!(
+        json(Line::PhoneShown { phone: Some("+821012345678"), findable: Some(true), lock: None }),
+        r#"{"event":"phone","phone":"+821012345678","findable":true}"#
+    );
+    assert_eq!(
+        json(Line::CodeSent { phone: "+821012345678", expires_in_s: 300 }),
+        r#"{"event":"code_sent","phone":"+821012345678","expires_in_s":300}"#
+    );
+    assert_eq!(json(Line::Wake { kind: "expiring" }), r#"{"event":"wake","kind":"expiring"}"#);
+    assert_eq!(json(Line::PushCleared), r#"{"event":"push_cleared"}"#);
+    let push = Line::Push {
+        service: Some("web_push"),
+        visible: Some(true),
+        known: false,
+        offered: vec!["apns", "web_push"],
+        vapid_key: Some("BA".to_owned()),
+    };
+    let expected = concat!(
+        r#"{"event":"push","service":"web_push","visible":true,"known":false,"offered":["apns","web_push"],"#,
+        r#""vapid_key":"BA"}"#
+    );
+    assert_eq!(json(push), expected);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message, ReceiptKind};
+use gureum_client::vault::{Event, GoneBack, GroupChange, HistoryItem, Message, PhoneEvent, ReceiptKind};
 use gureum_proto::{ConversationId, DeviceId, GapReason, Handle};
 
 /// Handles shorter than this are padded, so that texts begin in one column.
@@ -29,6 +29,12 @@ pub(super) fn event_text(event: &Event) -> String {
             let what = if *messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
             format!("· all that was said before is here: {what} from {}", printable(from))
         }
+        Event::Phone { change, time_ms } => phone_text(*change, *time_ms),
+        Event::PushRefused { service } => format!(
+            "· nothing wakes this device any more: the push service ({}) does not know it, by the server's word. Set a new \
+             target with `gureum push set`",
+            printable(service)
+        ),
         Event::Joined { .. } => "· somebody began a conversation with you".to_owned(),
         Event::Rejoined { with, .. } => format!(
             "· this device joined {} again; what was said meanwhile stays unreadable to it",
@@ -185,6 +191,20 @@ fn withheld_text(with: Option<&str>, count: u64) -> String {
     )
 }
 
+fn phone_text(change: PhoneEvent, time_ms: u64) -> String {
+    let when = time_text(time_ms);
+    match change {
+        PhoneEvent::Moved => format!(
+            "· your phone number belongs to another account since {when}: somebody has proven it with a code and without \
+             your recovery words. If that was not you, ask your telephone company; this account goes on without it"
+        ),
+        PhoneEvent::Tried => format!(
+            "· somebody has tried to take your phone number at {when}, with a right code; your registration lock has kept \
+             it. If that was not you, ask your telephone company who gets your messages"
+        ),
+    }
+}
+
 fn message_text(message: &Message) -> String {
     let handle = match &message.group {
         Some(group) => format!("{} ({})", message.from_handle, printable(group)),
@@ -195,7 +215,9 @@ fn message_text(message: &Message) -> String {
         Some(receipts) if !receipts.delivered_to.is_empty() => " ✓",
         _ => "",
     };
-    format!("{}  {handle:<HANDLE_COLUMN$}  {}{mark}", time_text(message.server_time_ms), printable(&message.text))
+    let request = if message.request { " (a request)" } else { "" };
+    let (time, text) = (time_text(message.server_time_ms), printable(&message.text));
+    format!("{time}  {handle:<HANDLE_COLUMN$}{request}  {text}{mark}")
 }
 
 fn gap_text(count: u64, reason: GapReason) -> String {
