@@ -7,7 +7,7 @@ use gureum_proto::{AccountId, ConversationId, Relation};
 use super::Client;
 use super::error::ClientError;
 use super::sync::Told;
-use crate::vault::{MessageRequest, Muted, Vault};
+use crate::vault::{Conversation, MessageRequest, Muted, Resolved, Target, Vault};
 
 /// What is decided here holds here at once, and needs no server. The sessions that run tell it and the other devices at
 /// once; without any, the next one does, or [`Client::tell_decisions`].
@@ -19,6 +19,20 @@ impl Client {
     /// The database failed.
     pub async fn message_requests(&self) -> Result<Vec<MessageRequest>, ClientError> {
         self.vault.call(Vault::message_requests).await
+    }
+
+    /// The conversation that a target stands for, if there is one here.
+    ///
+    /// # Errors
+    /// Several groups are called that.
+    pub async fn conversation(&self, target: &Target) -> Result<Option<Conversation>, ClientError> {
+        let target = target.clone();
+        let known = move |vault: &mut Vault| match vault.resolve(&target)? {
+            Resolved::Id(known) | Resolved::Group(known) => Ok(Some(known)),
+            Resolved::Contact(contact) => Ok::<_, ClientError>(vault.conversation_with(contact.account)?),
+            Resolved::Unknown => Ok(None),
+        };
+        self.vault.call(known).await
     }
 
     /// Accepts a conversation, and whom it is with. Whoever writes in one, accepts it by that.
