@@ -46,7 +46,7 @@ impl Client {
     /// # Errors
     /// The home holds an account already, the server cannot be reached, or it refuses.
     pub async fn register(home: &Path, key: KeySource, account: NewAccount) -> Result<Registration, ClientError> {
-        Self::register_on(Ground::system(), home, key, account).await
+        Box::pin(Self::register_on(Ground::system(), home, key, account)).await
     }
 
     /// As [`Self::register`], on any ground.
@@ -59,7 +59,7 @@ impl Client {
         key: KeySource,
         account: NewAccount,
     ) -> Result<Registration, ClientError> {
-        Self::register_with(ground, home, key, account, None).await
+        Box::pin(Self::register_with(ground, home, key, account, None)).await
     }
 
     /// Asks the server to send a code to a phone number, by which [`Self::register_by_phone`] makes the account. The keys of
@@ -75,7 +75,7 @@ impl Client {
         account: &NewAccount,
         phone: &Phone,
     ) -> Result<Option<CodeSent>, ClientError> {
-        Self::request_code_on(Ground::system(), home, key, account, phone).await
+        Box::pin(Self::request_code_on(Ground::system(), home, key, account, phone)).await
     }
 
     /// As [`Self::request_code`], on any ground.
@@ -114,7 +114,7 @@ impl Client {
         account: NewAccount,
         phone: NewPhone,
     ) -> Result<Registration, ClientError> {
-        Self::register_by_phone_on(Ground::system(), home, key, account, phone).await
+        Box::pin(Self::register_by_phone_on(Ground::system(), home, key, account, phone)).await
     }
 
     /// As [`Self::register_by_phone`], on any ground.
@@ -128,7 +128,7 @@ impl Client {
         account: NewAccount,
         phone: NewPhone,
     ) -> Result<Registration, ClientError> {
-        Self::register_with(ground, home, key, account, Some(phone)).await
+        Box::pin(Self::register_with(ground, home, key, account, Some(phone))).await
     }
 
     async fn register_with(
