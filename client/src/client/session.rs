@@ -164,8 +164,8 @@ impl<'a> Session<'a> {
             receipts_at: None,
             withheld_at: None,
             history_at: None,
-            // What was decided while there was no connection.
-            decisions_at: Some(Instant::now()),
+            // What was decided while there was no connection, once the inbox is taken.
+            decisions_at: (!options.subscribed).then(Instant::now),
             reads: Vec::new(),
             typings: Typings::default(),
             has_siblings: ready.log_entries > 1,

@@ -45,7 +45,8 @@ pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyh
     registration.client.recovery_words_shown().await?;
     if let Some(own) = registration.client.phone().await?.filter(|own| !own.locked) {
         eprintln!(
-            "gureum: whoever gets the messages to {} can take the number from you; `gureum phone lock` keeps it with a PIN",
+            "gureum: whoever gets the messages to {} can take the number from you; `gureum phone lock --pin-file FILE` \
+             keeps it",
             own.phone
         );
     }

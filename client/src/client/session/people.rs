@@ -25,9 +25,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Something was decided: by a person, by writing to somebody, or on another device.
+    /// Something was decided: by a person, by writing to somebody, or on another device. The inbox waits for no answer to
+    /// that: after it, whatever is owed is told.
     pub(super) fn decisions_due(&mut self) {
-        self.decisions_at.get_or_insert_with(Instant::now);
+        if self.caught_up || !self.options.subscribed {
+            self.decisions_at.get_or_insert_with(Instant::now);
+        }
     }
 
     /// The account's number has moved, or somebody has tried.

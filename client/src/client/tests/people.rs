@@ -129,7 +129,7 @@ async fn what_the_server_does_not_take_is_told_once_and_holds_here() {
 #[tokio::test]
 async fn a_server_that_knows_no_such_requests_serves_on() {
     let home = tempfile::tempdir().unwrap();
-    let (client, mut heard) = alice(home.path(), Vec::new(), vec![Takes::NotAtAll, Takes::NotAtAll]);
+    let (client, mut heard) = alice(home.path(), Vec::new(), vec![Takes::NotAtAll]);
     client.set_relation(SOMEBODY, Relation::Blocked).await.unwrap();
     let mut session = client.session(TAKE).unwrap();
     assert_eq!(next(&mut heard).await, blocked());
