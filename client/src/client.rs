@@ -1,5 +1,6 @@
 //! Keeps a device in step with its server: the library's main entry.
 
+mod account;
 mod backoff;
 mod devices;
 mod driver;
@@ -7,32 +8,34 @@ mod error;
 mod event;
 mod life;
 mod link;
+mod people;
+mod phone;
 mod push;
 mod receiver;
 mod recover;
+mod register;
 mod session;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod vault_handle;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, Ready, Register, ServerUrl};
+use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, Ready};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use zeroize::Zeroizing;
 
 pub use devices::{AddedDevice, Approval, Device};
 pub use driver::{Inbox, SessionOptions};
 pub use error::ClientError;
 pub use event::ClientEvent;
 pub use link::{LinkSession, LinkStep, NewDevice};
+pub use phone::{NewPhone, Pin, PinError};
+pub use register::{NewAccount, Registration};
 pub use session::Revoked;
 pub use sync::{GroupAnswer, GroupCommand};
 
@@ -40,8 +43,8 @@ use crate::ground::Ground;
 use crate::limits::{CLIENT_EVENTS_MAX, CLOSE_TIMEOUT, COMMANDS_MAX};
 use crate::link::{Dialer, Link, LinkEvents, Unproven};
 use crate::vault::{
-    Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, NewProfile, ReadMark, Resolved, SentMessage,
-    Settings, StoredEvent, Target, Vault, VaultError, With,
+    Contact, Conversation, GroupView, HistoryItem, Identity, KeySource, ReadMark, Resolved, SentMessage, Settings,
+    StoredEvent, Target, Vault, VaultError, With,
 };
 use driver::Driver;
 use life::Proven;
@@ -60,72 +63,7 @@ pub struct Client {
     decided: watch::Sender<()>,
 }
 
-/// What a registration leaves to be shown.
-pub struct Registration {
-    /// The home, ready for use.
-    pub client: Client,
-    /// The recovery key as words. Call [`Client::recovery_words_shown`] when they are; then they are nowhere else.
-    pub recovery_words: Zeroizing<String>,
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").field("client", &self.client).finish_non_exhaustive()
-    }
-}
-
-/// What is to be registered.
-#[derive(Debug, Clone)]
-pub struct NewAccount {
-    /// The server's address, with the invite's token where registration is not open.
-    pub invite: ServerUrl,
-    /// The handle wanted.
-    pub handle: Handle,
-    /// A name by which a person knows the device.
-    pub device_name: String,
-}
-
 impl Client {
-    /// Makes an account on a server and a home for it. After a failure the same call goes on where it stopped.
-    ///
-    /// # Errors
-    /// The home holds an account already, the server cannot be reached, or it refuses.
-    pub async fn register(home: &Path, key: KeySource, account: NewAccount) -> Result<Registration, ClientError> {
-        Self::register_on(Ground::system(), home, key, account).await
-    }
-
-    /// As [`Self::register`], on any ground.
-    ///
-    /// # Errors
-    /// As [`Self::register`].
-    pub async fn register_on(
-        ground: Ground,
-        home: &Path,
-        key: KeySource,
-        account: NewAccount,
-    ) -> Result<Registration, ClientError> {
-        let NewAccount { invite, handle, device_name } = account;
-        // Before anything is written: an address that answers nobody leaves nothing behind.
-        let dialer = Dialer::over(Arc::clone(&ground.sockets), invite.clone())?;
-        let mut unproven = dialer.connect().await?;
-        let profile = NewProfile { server: ServerUrl { token: None, ..invite.clone() }, device_name };
-        let (clock, directory) = (Arc::clone(&ground.clock), home.to_owned());
-        let create = move || Vault::create_by(clock, &directory, &key, &profile);
-        let (mut vault, draft) = ground.work.run(create).await??;
-        if draft.handle.is_none() {
-            let token = invite.token.map_or_else(Bytes::new, Bytes::from);
-            let register = Register { token, handle: handle.to_string(), root_entry: draft.root_entry, phone: None };
-            let registered = unproven.register(&register).await?;
-            let complete = move || vault.registered(&handle, registered).map(|_| vault);
-            vault = ground.work.run(complete).await??;
-        }
-        let identity = vault.identity().clone();
-        let client = Self::new(ground, home, vault, identity)?;
-        // The account exists whatever happens now, and the next connection fills what is missing.
-        let _ = client.first_connection(unproven).await;
-        Ok(Registration { client, recovery_words: draft.recovery_words })
-    }
-
     async fn first_connection(&self, unproven: Unproven) -> Result<(), ClientError> {
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, false).await?;
         let Proven { link, ready, seen, .. } = proven;
@@ -155,6 +93,7 @@ impl Client {
         dialer: &Dialer,
         subscribe: bool,
     ) -> Result<(Link, LinkEvents, Ready), ClientError> {
+        self.refuse_deleted().await?;
         let unproven = dialer.connect().await?;
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
         Ok((proven.link, proven.events, proven.ready))

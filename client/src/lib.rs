@@ -13,7 +13,8 @@ mod words;
 
 pub use client::{
     AddedDevice, Approval, Client, ClientError, ClientEvent, ClientSession, Device, GroupAnswer, GroupCommand, Inbox,
-    LinkSession, LinkStep, NewAccount, NewDevice, PendingSend, Registration, Revoked, SessionCommands, SessionOptions,
+    LinkSession, LinkStep, NewAccount, NewDevice, NewPhone, PendingSend, Pin, PinError, Registration, Revoked,
+    SessionCommands, SessionOptions,
 };
 pub use ground::{Clock, Ground, Work};
 pub use limits::TEXT_BYTES_MAX;

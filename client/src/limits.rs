@@ -210,6 +210,17 @@ pub(crate) const WISHES_MAX: u64 = 64;
 pub(crate) const SETTING_BYTES_MAX: usize = 32;
 /// Settings that are kept, those included that this program does not know.
 pub(crate) const SETTINGS_MAX: u64 = 64;
+/// Argon2id of a registration lock: memory in KiB, as with a passphrase. Every client must come to the same from a PIN: another
+/// number here opens no lock that was made before.
+pub(crate) const LOCK_MEMORY_KIB: u32 = 64 * 1024;
+/// Its passes, likewise.
+pub(crate) const LOCK_PASSES: u32 = 3;
+/// Its lanes, likewise.
+pub(crate) const LOCK_LANES: u32 = 1;
+/// The least bytes of a PIN: fewer digits are guessed within the tries that the server allows.
+pub(crate) const PIN_BYTES_MIN: usize = 4;
+/// The most: a line, not a document.
+pub(crate) const PIN_BYTES_MAX: usize = 64;
 /// KeyPackages made in one transaction: as many as one upload takes.
 pub(crate) const KEY_PACKAGES_MADE_MAX: usize = gureum_proto::limits::KEY_PACKAGES_MAX;
 /// A device name, in bytes.
@@ -301,6 +312,8 @@ pub(crate) const REFILL_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
 /// Below so many, the directory is filled up.
 pub(crate) const KEY_PACKAGES_LOW: u32 = gureum_proto::limits::KEY_PACKAGES_LOW;
+/// Decisions about people that the server is told in a row, before a session looks after everything else.
+pub(crate) const DECISIONS_AT_ONCE: usize = 32;
 /// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.

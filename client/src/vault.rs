@@ -4,6 +4,7 @@
 //! groups included, so that several processes may have one home open. Nothing here waits for a network: the caller
 //! carries values between a vault and the server, on a thread that may block.
 
+mod account;
 mod commits;
 mod contacts;
 mod conversations;
@@ -28,11 +29,13 @@ mod life;
 mod maker;
 mod outbox;
 mod own;
+mod phone;
 mod plan;
 mod profile;
 mod push;
 mod receipts;
 mod rejoin;
+mod relations;
 mod removals;
 mod restart;
 mod restore;
@@ -69,13 +72,16 @@ pub use in_step::InCommon;
 pub use intents::{Intent, IntentId, IntentOutcome};
 pub use leaves::Leaving;
 pub use maker::CommitAnswer;
+pub(crate) use phone::is_e164;
 use profile::Profile;
 pub(crate) use profile::check_device_name;
+pub use relations::Decision;
 pub use removals::Brought;
 pub use target::{NoTarget, Resolved, Target};
 pub use types::{
     Applied, Contact, Continuity, Conversation, ConversationStatus, HandOver, HandedOver, HistoryItem, Learned,
-    Message, Need, OutboxId, ReadMark, Receipts, Removals, SentMessage, Settings, Settled, Taken, With,
+    Message, MessageRequest, Muted, Need, OutboxId, OwnPhone, ReadMark, Receipts, Removals, SentMessage, Settings,
+    Settled, Taken, With,
 };
 use work::{Asked, Work};
 

@@ -17,9 +17,7 @@ use gureum_proto::{
 use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACHE_ENTRIES_MAX, LOG_PAGE_BYTES};
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
-use crate::store::record::{
-    ConversationHead, Cursor, InboxHead, LifeRecord, PushTargetRecord, Removals, SenderWindow,
-};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, PushTargetRecord, Removals, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
 pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 

@@ -51,7 +51,8 @@ fn every_event_has_exactly_the_fields_that_programs_are_written_against() {
     let came = bob.receive();
     assert_eq!(came.len(), 1, "{came:#?}");
     let fields = ["event", "conversation", "group", "from", "own", "text", "message_id", "server_time_ms", "seq"];
-    check_keys(&came[0], &fields);
+    check_keys(&came[0], &[&fields[..], &["request"]].concat());
+    assert_eq!(came[0]["request"], true, "bob has not written to alice");
     assert_eq!((&came[0]["event"], &came[0]["from"]), (&"message".into(), &"alice".into()));
     assert_eq!(came[0]["text"], "grüße \"aus\" 구름\n");
     for field in ["conversation", "message_id", "server_time_ms"] {

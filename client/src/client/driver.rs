@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::account::refuse_deleted;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
@@ -117,6 +118,7 @@ impl Driver {
     }
 
     async fn connect(&self) -> Result<Session<'_>, ClientError> {
+        refuse_deleted(&self.vault).await?;
         let subscribe = self.lock.is_some();
         let unproven = self.dialer.connect().await?;
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;

@@ -79,6 +79,25 @@ pub enum ClientError {
     /// The server knows nobody of that name.
     #[error("nobody on this server is called {0:?}; check the spelling")]
     Nobody(String),
+    /// The server finds nobody by a phone number.
+    #[error("nobody on this server can be found by {0}; check the number, or ask whoever has it for their handle")]
+    NobodyByNumber(String),
+    /// The account has no phone number, as far as this device knows.
+    #[error("this account has no phone number; `gureum phone set` gives it one")]
+    NoPhone,
+    /// The account was deleted.
+    #[error(
+        "this account was deleted; its history is here (`gureum history`), and to talk again, register in another home"
+    )]
+    Deleted,
+    /// An account is to be deleted by another handle than its own.
+    #[error("this account is {own}, not {given}; nothing was deleted")]
+    OtherHandle {
+        /// What was said.
+        given: Handle,
+        /// What it is called.
+        own: Handle,
+    },
     /// The message was handed over, and the answer is missing.
     #[error("{0}; the message is kept and goes out, once, on the next connection (`gureum receive` makes one)")]
     Kept(Box<ClientError>),
@@ -173,10 +192,15 @@ impl ClientError {
         )
     }
 
-    /// Whether the handle that it concerns stands for another account than before: who asks again goes on with that one.
+    /// Whether the handle or the number that it concerns stands for another account than before: who asks again goes on with
+    /// that one.
     #[must_use]
     pub const fn is_handle_moved(&self) -> bool {
-        matches!(self, Self::Trust(TrustError::HandleMoved { .. }) | Self::Queue(QueueError::HandleMoved(_)))
+        matches!(
+            self,
+            Self::Trust(TrustError::HandleMoved { .. } | TrustError::NumberMoved { .. })
+                | Self::Queue(QueueError::HandleMoved(_))
+        )
     }
 
     /// Whether the server asked to come later.

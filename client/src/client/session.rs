@@ -3,6 +3,7 @@
 mod commands;
 mod groups;
 mod outbox;
+mod people;
 mod push;
 mod receipts;
 mod typing;
@@ -110,6 +111,8 @@ pub(crate) struct Session<'a> {
     withheld_at: Option<Instant>,
     /// When to go on with a history that is handed over.
     history_at: Option<Instant>,
+    /// When to tell the server what was decided about people.
+    decisions_at: Option<Instant>,
     reads: Vec<Reading>,
     typings: Typings,
     /// The account has, or has had, other devices.
@@ -161,6 +164,8 @@ impl<'a> Session<'a> {
             receipts_at: None,
             withheld_at: None,
             history_at: None,
+            // What was decided while there was no connection, once the inbox is taken.
+            decisions_at: (!options.subscribed).then(Instant::now),
             reads: Vec::new(),
             typings: Typings::default(),
             has_siblings: ready.log_entries > 1,
@@ -238,7 +243,7 @@ impl<'a> Session<'a> {
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
         let (remove_at, change_at) = (self.remove_at, self.changing.at);
         let (refill_at, receipts_at, withheld_at) = (self.refill.at(), self.receipts_at, self.withheld_at);
-        let history_at = self.history_at;
+        let (history_at, decisions_at) = (self.history_at, self.decisions_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
@@ -261,6 +266,7 @@ impl<'a> Session<'a> {
             () = at(receipts_at) => self.send_receipts().await?,
             () = at(withheld_at) => self.tell_withheld().await?,
             () = at(history_at) => self.hand_over_history().await?,
+            () = at(decisions_at) => self.tell_decisions().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
             () = at(deferred_at) => (),
         }
@@ -286,14 +292,15 @@ impl<'a> Session<'a> {
                     Some(LinkEvent::Notice(notice)) => self.on_notice(notice),
                     Some(LinkEvent::Typing(typing)) => self.hear_typing(typing).await,
                     Some(LinkEvent::Closed(error)) => Err(error.into()),
-                    Some(LinkEvent::Delivery(_) | LinkEvent::Phone(_)) | None => Ok(()),
+                    Some(LinkEvent::Phone(notice)) => self.note_phone(notice).await,
+                    Some(LinkEvent::Delivery(_)) | None => Ok(()),
                 }
             }
             LinkEvent::Sent(results) => self.settle(results).await,
             LinkEvent::Drain { come_back } => self.on_drain(come_back),
             LinkEvent::Notice(notice) => self.on_notice(notice),
             LinkEvent::Typing(typing) => self.hear_typing(typing).await,
-            LinkEvent::Phone(_) => Ok(()),
+            LinkEvent::Phone(notice) => self.note_phone(notice).await,
             LinkEvent::Closed(error) => Err(error.into()),
         }
     }
@@ -335,6 +342,9 @@ impl<'a> Session<'a> {
             is_unlisted |= taken.unlisted;
             removals = taken.removals;
             (owes_records, owes_history) = (taken.owes_records, taken.owes_history);
+            if taken.owes_decisions {
+                self.decisions_due();
+            }
             if taken.holes {
                 self.withheld_at.get_or_insert_with(|| Instant::now() + HOLE_AGAIN);
             }

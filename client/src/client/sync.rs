@@ -10,6 +10,8 @@ mod in_vain;
 mod key_packages;
 mod looked_up;
 mod own;
+mod people;
+mod phone;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub(crate) use groups::{Begun, Pursued};
 pub use groups::{GroupAnswer, GroupCommand};
 use in_vain::InVain;
 use looked_up::LookedUp;
+pub(crate) use people::Told;
 
 /// A connection and the database that it serves.
 #[derive(Debug)]
@@ -119,14 +122,18 @@ impl Sync {
         if went_back(ready.head, seen.cursor) {
             // Before anything is sent: what is encrypted for a history that is no more, nobody reads.
             self.check_all().await?;
+            self.vault.call(Vault::tell_all_decisions).await?;
         }
         if seen.log_entries <= self.identity.log_entry {
             // Nothing is done on the word of a server that this is the account which has added the device.
             self.learn_own().await?;
+            // Before anything of somebody is shown who may be blocked.
+            left.note(self.read_relations().await)?;
         } else if ready.log_entries > seen.log_entries {
             left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
-        let server_time_ms = ready.server_time_ms;
+        let (server_time_ms, phone) = (ready.server_time_ms, ready.phone);
+        self.vault.call(move |vault| vault.note_phone(phone)).await?;
         self.vault.call(move |vault| vault.forget_key_packages(server_time_ms)).await?;
         left.note(self.fill_key_packages(ready.key_packages_left, ready.last_resort_used).await)?;
         left.add(self.confirm_creations().await?);

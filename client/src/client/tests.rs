@@ -7,6 +7,8 @@ mod leaving;
 mod looked_up;
 mod moved;
 mod noticed;
+mod people;
+mod phone;
 mod push;
 mod refused;
 mod unlisted;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::ground::Work;
 use crate::link::Sockets;
+use crate::vault::NewProfile;
 
 /// A network that does not work.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Link as Offered, Ready, Recover, Recovering, Register,
-    Registered, ServerFrame, ServerUrl, exporter_context, put_hello, put_link, put_link_reply, put_recover,
-    put_register,
+    Code, CodeSent, EXPORTER_BYTES, EXPORTER_LABEL, Hello, HelloClaim, Link as Offered, Phone, Ready, Recover,
+    Recovering, Register, Registered, ServerFrame, ServerUrl, exporter_context, put_hello, put_link, put_link_reply,
+    put_recover, put_register, put_request_code,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -208,6 +208,20 @@ impl Unproven {
     pub async fn recover(&mut self, recovery_key: [u8; 32], entry: Bytes) -> Result<Registered, LinkError> {
         match self.recovery(Recover { recovery_key, entry: Some(entry) }).await? {
             ServerFrame::Registered(registered) => Ok(registered),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for a code to be sent to a phone number.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] leaves the connection as it was.
+    pub async fn request_code(&mut self, phone: &Phone) -> Result<CodeSent, LinkError> {
+        let mut out = BytesMut::new();
+        put_request_code(phone, &mut out);
+        match self.ask(out).await? {
+            ServerFrame::CodeSent(sent) => Ok(sent),
+            ServerFrame::Refused(refusal) => Err(LinkError::Refused(refusal)),
             other => Err(unexpected(&other)),
         }
     }

@@ -8,10 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use gureum_proto::{
-    Accepted, AccountId, ClientFrame, Code, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES, EXPORTER_LABEL,
-    Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, PhoneNotice, Position, Ready,
-    Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl, SharedEnvelope, Typing,
-    exporter_context,
+    Accepted, AccountId, ClientFrame, Code, CodeSent, ConversationId, DeliveryFrame, DeviceId, EXPORTER_BYTES,
+    EXPORTER_LABEL, Envelope, EnvelopeBody, Gone, HelloClaim, Link as Offered, LinkId, MessageId, PhoneNotice,
+    Position, Ready, Refusal, Register, Registered, Request, Response, Send, Sent, ServerFrame, ServerUrl,
+    SharedEnvelope, Typing, exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -168,6 +168,24 @@ async fn registers_after_a_refusal_and_proves_itself_on_the_same_connection() {
     let (link, _events, ready) = unproven.prove(claim(false), &device_key()).await.unwrap();
     assert_eq!(ready.key_packages_left, 9);
     link.close().await;
+}
+
+#[tokio::test]
+async fn a_code_is_asked_for_again_after_a_refusal_on_the_same_connection() {
+    let sent = CodeSent { expires_ms: 300_000, again_after_ms: 60_000, phone: "+821012345678".parse().unwrap() };
+    let answers = [ServerFrame::Refused(Refusal::new(Code::RateLimited)), ServerFrame::CodeSent(sent.clone())];
+    let server = server(|mut peer| async move {
+        for answer in answers {
+            let ClientFrame::RequestCode(asked) = peer.next().await else { panic!("no number") };
+            assert_eq!(asked.as_str(), "+82 10-1234-5678");
+            peer.say(&[answer]).await;
+        }
+        peer.connection.closed().await;
+    });
+    let (mut unproven, typed) = (connect(server).await.unwrap(), "+82 10-1234-5678".parse().unwrap());
+    let refused = unproven.request_code(&typed).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::RateLimited));
+    assert_eq!(unproven.request_code(&typed).await, Ok(sent));
 }
 
 #[tokio::test]

@@ -140,10 +140,14 @@ impl Vault {
             let sql =
                 "UPDATE conversation SET state = 1, renewed_ms = ?2, group_info = NULL, tree = NULL, welcome = NULL
                        WHERE id = ?1 AND state = 0";
-            match work.connection.execute(sql, params![id.as_bytes(), work.now_ms])? {
-                0 => Ok(()),
-                _ => work.begin_numbers(id),
+            let Some(row) = work.row(id)? else { return Ok(()) };
+            if work.connection.execute(sql, params![id.as_bytes(), work.now_ms])? == 0 {
+                return Ok(());
             }
+            if !row.is_own() {
+                work.accept(&row)?;
+            }
+            work.begin_numbers(id)
         })
     }
 
@@ -168,7 +172,8 @@ impl Vault {
             if work.row(theirs)?.is_none_or(|row| row.state == ConversationStatus::Replaced) {
                 work.put_row(&existing)?;
             }
-            Ok(())
+            // This account wanted one.
+            if existing.is_own() { Ok(()) } else { work.accept(&existing) }
         })
     }
 
@@ -243,6 +248,7 @@ pub(super) fn drop_conversation(work: &mut Work<'_>, id: ConversationId) -> Resu
     }
     work.connection.execute("DELETE FROM conversation WHERE id = ?1", params![id.as_bytes()])?;
     work.connection.execute("DELETE FROM name_asked WHERE conversation = ?1", params![id.as_bytes()])?;
+    work.forget_preference(id)?;
     work.forget_intents(id)?;
     work.forget_holes(id)?;
     work.forget_removals(id)

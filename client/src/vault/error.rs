@@ -33,6 +33,9 @@ pub enum VaultError {
     /// No contact of this id is here.
     #[error("the account {0} is not known here; look it up first")]
     NoContact(AccountId),
+    /// An account decides nothing about itself.
+    #[error("that is your own account")]
+    Oneself,
     /// As many counters are without an answer as may be.
     #[error("too many sends are without an answer; wait for the server")]
     CountersUnresolved,
@@ -161,6 +164,24 @@ pub enum TrustError {
         handle: String,
         /// The account that it stood for.
         before: AccountId,
+    },
+    /// Another account was found by the phone number before.
+    #[error(
+        "the number {phone} is that of another account than before, {after} instead of {before}: either its owner has begun \
+         anew, or it has another owner; compare safety numbers on the phone or in person (before: {number_before}; now: \
+         {number}); what is sent to {phone} from now on goes to {after}"
+    )]
+    NumberMoved {
+        /// The number, as it was typed.
+        phone: String,
+        /// The handle of whose it was, or else the account's id.
+        before: String,
+        /// The same of whose it is.
+        after: String,
+        /// The safety number with the first.
+        number_before: String,
+        /// The safety number with the second.
+        number: String,
     },
     /// The entries do not follow from one another, or are not those of this account.
     #[error("the device log of {account} does not hold: {why}")]
@@ -421,6 +442,9 @@ pub enum QueueError {
     /// The server has gone back; a person must decide first.
     #[error("the message was not sent and is not kept: {0} and send it again")]
     GoneBack(GoneBack),
+    /// Whom it is for is blocked here.
+    #[error("the message was not sent and is not kept: you have blocked {0}; `gureum unblock {0}` first")]
+    Blocked(Handle),
     /// The handle that it was for stands for another account than the one that the conversation is with.
     #[error(
         "the message was not sent and is not kept: the handle {0} stands for another account than before; either its owner \

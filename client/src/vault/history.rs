@@ -4,6 +4,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, GapReason, MessageId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::receipts::receipts_of;
+use super::relations::IS_REQUEST;
 use super::settings::receipts_on;
 use super::{Event, HistoryItem, Message, StoredEvent, Vault, VaultError, With};
 use crate::limits::HISTORY_ROWS_MAX;
@@ -22,12 +23,16 @@ const WITH: &str = "WITH RECURSIVE one_of(account) AS
 const IS_ABOUT: &str = "(m.sender_account IN (SELECT account FROM one_of) OR EXISTS (SELECT 1 FROM roster r
     WHERE r.conversation = ?2 AND r.account IN (m.sender_account, c.replaced_by)))";
 
-const COLUMNS: &str =
-    "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
-    m.number, m.seq, m.to_seq, m.count, m.reason, m.text, ifnull(v.peer, p.peer), c.handle, ifnull(v.name, p.name),
-    m.content_id FROM message m LEFT JOIN conversation v ON v.id = m.conversation
-    LEFT JOIN past_conversation p ON p.id = m.conversation AND v.id IS NULL
-    LEFT JOIN contact c ON c.account = m.sender_account";
+/// What an entry is read from, and then what says which.
+fn entries(which: &str) -> String {
+    format!(
+        "SELECT m.kind, m.conversation, m.message_id, m.sender_account, m.sender_device, m.own, m.time_ms,
+         m.number, m.seq, m.to_seq, m.count, m.reason, m.text, ifnull(v.peer, p.peer), c.handle, ifnull(v.name, p.name),
+         m.content_id, {IS_REQUEST} FROM message m LEFT JOIN conversation v ON v.id = m.conversation
+         LEFT JOIN past_conversation p ON p.id = m.conversation AND v.id IS NULL
+         LEFT JOIN contact c ON c.account = m.sender_account WHERE {which}"
+    )
+}
 
 impl Vault {
     /// The newest `limit` entries, oldest first; those with somebody alone, and with accounts that it has taken the place of,
@@ -40,13 +45,12 @@ impl Vault {
         let own = self.identity().account;
         self.read(|connection, _| {
             let shows_receipts = receipts_on(connection)?;
-            let sql = format!(
-                "{WITH}{COLUMNS} WHERE (?1 IS NULL AND ?2 IS NULL) OR ifnull(v.peer, p.peer) IN
-                 (SELECT account FROM one_of) OR m.conversation = ?2 OR m.kind = {GAP}
-                 OR (m.kind = {SAFETY_NUMBER} AND {IS_ABOUT})
+            let which = format!(
+                "(?1 IS NULL AND ?2 IS NULL) OR ifnull(v.peer, p.peer) IN (SELECT account FROM one_of)
+                 OR m.conversation = ?2 OR m.kind = {GAP} OR (m.kind = {SAFETY_NUMBER} AND {IS_ABOUT})
                  ORDER BY m.time_ms DESC, m.number DESC, m.id DESC LIMIT ?3"
             );
-            let mut statement = connection.prepare(&sql)?;
+            let mut statement = connection.prepare(&format!("{WITH}{}", entries(&which)))?;
             let (account, group) = with.map_or((None, None), keys);
             let mut rows = statement.query(params![account, group, limit.min(HISTORY_ROWS_MAX)])?;
             let mut items = Vec::new();
@@ -133,7 +137,7 @@ fn event(connection: &Connection, row: &Row<'_>) -> Result<Option<StoredEvent>, 
     let (id, of_message, detail): (i64, Option<i64>, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let event = match of_message {
         Some(of_message) => {
-            let mut message = connection.prepare_cached(&format!("{COLUMNS} WHERE m.id = ?1"))?;
+            let mut message = connection.prepare_cached(&entries("m.id = ?1"))?;
             let found = message.query_row(params![of_message], |row| Ok(item(row))).optional()?;
             let Some(HistoryItem::Message(message)) = found.transpose()? else { return Ok(None) };
             Event::Message(message)
@@ -166,7 +170,7 @@ fn concerns(connection: &Connection, event: &Event, own: AccountId, with: With) 
         | Event::LogForked { account, .. } => {
             return Ok(*account == own || is_about(connection, &[*account], with)?);
         }
-        Event::Gap { .. } | Event::Restored { .. } | Event::History { .. } => return Ok(true),
+        Event::Gap { .. } | Event::Restored { .. } | Event::History { .. } | Event::Phone { .. } => return Ok(true),
         Event::Unreadable { conversation, .. }
         | Event::Receipt { conversation, .. }
         | Event::Read { conversation, .. }
@@ -269,6 +273,7 @@ fn item(row: &Row<'_>) -> Result<HistoryItem, VaultError> {
         server_time_ms,
         number,
         seq: row.get(8)?,
+        request: row.get(17)?,
         receipts: None,
     }))
 }

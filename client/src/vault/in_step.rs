@@ -10,12 +10,22 @@ use super::devices::{Pin, contacts};
 use super::key::random;
 use super::outbox::KIND_RECORDS;
 use super::receipts::{put_mark, read_number, unread};
+use super::relations::{Kept, Preference};
 use super::settings::{Held, keep_setting, setting};
 use super::work::{Work, held_log, load_log};
 use super::{ConversationStatus, Event, ReadMark, Settings, StoredEvent, Vault, VaultError, check_device_name};
-use crate::e2ee::content::record::{ANSWERED, CONTACT, DEVICE_NAME, MARK, PLEASE, Record, SETTING};
+use crate::e2ee::content::record::{
+    ANSWERED, CONTACT, DEVICE_NAME, MARK, PLEASE, PREFERENCE, RELATION, Record, SETTING,
+};
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content};
 use crate::limits::{DEVICE_NAMES_MAX, RECORD_ROWS_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
+
+/// Where what a person has decided is kept, and under which keys.
+const DECISIONS: [(u64, &str); 3] = [
+    (SETTING, "CAST(key AS BLOB) FROM setting"),
+    (RELATION, "account FROM relation"),
+    (PREFERENCE, "conversation FROM preference"),
+];
 
 /// What a device says of its own name, which is more than what another says of it.
 const OWN_WORD: u64 = 1;
@@ -122,10 +132,11 @@ impl Work<'_> {
         self.ask_for_all()
     }
 
-    /// A device of this account was revoked: settings are compared once more, for what it has decided counts for less.
+    /// A device of this account was revoked: what was decided is compared once more, for what it has decided counts for
+    /// less.
     pub(super) fn compare_settings(&self) -> Result<(), VaultError> {
-        for key in self.keys::<String>("SELECT key FROM setting ORDER BY key")? {
-            self.owe_record(SETTING, key.as_bytes())?;
+        if self.own_row()?.is_some() {
+            self.owe_all(&DECISIONS)?;
         }
         self.ask_for_all()
     }
@@ -138,16 +149,20 @@ impl Work<'_> {
     /// This device has come into the conversation of the own devices. What it has is new to the others, the first time and
     /// whenever it was out: what it had to tell by then may have been refused.
     pub(super) fn come_into_own(&self) -> Result<(), VaultError> {
-        for (kind, sql) in [
-            (MARK, "INSERT OR IGNORE INTO owed_record SELECT ?1, conversation FROM mark"),
-            (SETTING, "INSERT OR IGNORE INTO owed_record SELECT ?1, CAST(key AS BLOB) FROM setting"),
-            (CONTACT, "INSERT OR IGNORE INTO owed_record SELECT ?1, account FROM contact WHERE former = 0"),
-        ] {
-            self.connection.execute(sql, params![kind])?;
-        }
+        self.owe_all(&[(MARK, "conversation FROM mark"), (CONTACT, "account FROM contact WHERE former = 0")])?;
+        self.owe_all(&DECISIONS)?;
         self.owe_record(DEVICE_NAME, self.identity.device.as_bytes())?;
         self.rewind_history()?;
         self.wish_for_all()
+    }
+
+    /// The others are to be told everything of these kinds, which is kept under these keys.
+    fn owe_all(&self, kinds: &[(u64, &str)]) -> Result<(), VaultError> {
+        for (kind, keys) in kinds {
+            let sql = format!("INSERT OR IGNORE INTO owed_record SELECT ?1, {keys}");
+            self.connection.prepare_cached(&sql)?.execute(params![kind])?;
+        }
+        Ok(())
     }
 
     /// What is owed, as it is now; where one of the others has asked for it, everything.
@@ -180,6 +195,8 @@ impl Work<'_> {
             DEVICE_NAME => self.name_record(DeviceId::from_bytes(id))?,
             PLEASE => Some(Record::Please(id)),
             ANSWERED => Some(Record::Answered(id)),
+            RELATION => self.relation_record(AccountId::from_bytes(id))?,
+            PREFERENCE => self.preference_record(ConversationId::from_bytes(id))?,
             _ => None,
         })
     }
@@ -225,6 +242,12 @@ impl Work<'_> {
             let (account, handle, log) = (met.account, met.handle, met.log);
             Record::Contact { account, handle, log }
         }));
+        for account in self.keys("SELECT account FROM relation ORDER BY account")? {
+            records.extend(self.relation_record(AccountId::from_bytes(account))?);
+        }
+        for conversation in self.keys("SELECT conversation FROM preference ORDER BY conversation")? {
+            records.extend(self.preference_record(ConversationId::from_bytes(conversation))?);
+        }
         records.extend(self.name_record(self.identity.device)?);
         for device in self.keys::<[u8; 16]>("SELECT device FROM device_name ORDER BY device")? {
             let device = DeviceId::from_bytes(device);
@@ -236,7 +259,7 @@ impl Work<'_> {
     }
 
     /// How many rows there are in a table.
-    fn count_of(&self, table: &str) -> Result<u64, VaultError> {
+    pub(super) fn count_of(&self, table: &str) -> Result<u64, VaultError> {
         let sql = format!("SELECT count(*) FROM {table}");
         Ok(self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
     }
@@ -264,7 +287,11 @@ pub(super) fn take_records(
     records: Vec<Record>,
 ) -> Result<Vec<StoredEvent>, VaultError> {
     // Replaying it checks its signatures, for which most records have no use.
-    let is_weighed = |record: &Record| matches!(record, Record::Setting { .. } | Record::Contact { .. });
+    let is_weighed = |record: &Record| match record {
+        Record::Setting { .. } | Record::Contact { .. } | Record::Relation { .. } | Record::Preference { .. } => true,
+        Record::Mark { .. } | Record::DeviceName { .. } => false,
+        Record::Please(_) | Record::Answered(_) | Record::Taken(_) => false,
+    };
     let own = if records.iter().any(is_weighed) { held_log(work.connection, work.identity.account)? } else { None };
     let mut events = Vec::new();
     for record in records {
@@ -306,6 +333,13 @@ fn take_record(
             Ok(None)
         }
         Record::Taken(word) => work.take_word(from, &word).map(|()| None),
+        Record::Relation { account, relation, stamp, device } => {
+            work.keep_relation(own, account, &Kept { stamp, device, value: relation }).map(|()| None)
+        }
+        Record::Preference { conversation, accepted, muted_until_ms, stamp, device } => {
+            let value = Preference { accepted, muted_until_ms };
+            work.keep_preference(own, conversation, &Kept { stamp, device, value }).map(|()| None)
+        }
     }
 }
 

@@ -255,6 +255,9 @@ fn take_message(
         }
     };
     work.note_number(id, number, true)?;
+    if work.is_blocked(sender.account)? {
+        return Ok(Entry::Done(Vec::new()));
+    }
     let (content_id, text) = match Content::parse(&plaintext) {
         Ok(Content { id, body: Body::Text(text) }) => (id, text),
         // What has a number is to be seen, and of this there is nothing to see.
@@ -277,6 +280,7 @@ fn take_message(
         server_time_ms: shared.message_id.time_ms(),
         number,
         seq: Some(seq),
+        request: work.is_request(id, sender.account)?,
         receipts: None,
     };
     keep_message(work, message, content_id).map(|event| Entry::Done(event.into_iter().collect()))
@@ -312,6 +316,7 @@ fn take_silent(
         }
         // Whoever else says such a thing has no say in it.
         Ok(Content { body: Body::Records(records), .. }) if row.is_own() => {
+            taken.owes_decisions = true;
             take_records(work, sender.device, records).map(Entry::Done)
         }
         Ok(Content { body: Body::History(part), .. }) if row.is_own() && sender.account == work.identity.account => {
@@ -403,6 +408,9 @@ fn keep_message(work: &Work<'_>, message: Message, content_id: [u8; 16]) -> Resu
 }
 
 fn unreadable(work: &Work<'_>, shared: &SharedEnvelope, seq: u64, number: u64, why: &str) -> Result<Entry, VaultError> {
+    if work.is_blocked(shared.sender_account)? {
+        return Ok(Entry::Done(Vec::new()));
+    }
     let sql = "INSERT INTO message
                (kind, conversation, message_id, sender_account, sender_device, time_ms, number, seq, text)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -523,7 +531,8 @@ fn take_welcome(
     let event = match row.peer {
         Some(peer) => {
             restart::replace(work, peer, conversation)?;
-            work.event(Event::Joined { conversation, peer })?
+            taken.owes_decisions = true;
+            work.tell_joined(&row, peer)?
         }
         None => {
             work.plan_renewal(conversation, leaves.len())?;

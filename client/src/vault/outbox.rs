@@ -46,8 +46,8 @@ impl Vault {
     /// Puts a text into the outbox.
     ///
     /// # Errors
-    /// The text is empty or too long, the outbox is full, the conversation is unknown or stopped, or the handle of whom it
-    /// is with stands for another account: that is said once.
+    /// The text is empty or too long, the outbox is full, the conversation is unknown or stopped, whom it is with is blocked,
+    /// or the handle stands for another account: that is said once.
     pub fn queue_text(&mut self, conversation: ConversationId, text: &str) -> Result<OutboxId, QueueError> {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
             return Err(QueueError::Length(text.len()));
@@ -65,6 +65,11 @@ impl Vault {
                 _ => {}
             }
             if let Some(peer) = row.peer
+                && work.is_blocked(peer)?
+            {
+                return Err(QueueError::Blocked(work.handle(peer)?));
+            }
+            if let Some(peer) = row.peer
                 && let Some(handle) = work.told_of_moved(peer)?
             {
                 // That it was said stays.
@@ -73,6 +78,7 @@ impl Vault {
             if waiting(work)? >= OUTBOX_ROWS_MAX {
                 return Err(QueueError::Full);
             }
+            work.accept(&row)?;
             let id = random::<CONTENT_ID_BYTES>()?;
             let sql = "INSERT INTO outbox (conversation, content_id, text, created_ms) VALUES (?1, ?2, ?3, ?4)";
             work.connection.execute(sql, params![conversation.as_bytes(), *id, text, work.now_ms])?;

@@ -105,7 +105,8 @@ pub(super) fn unread(connection: &Connection, conversation: ConversationId) -> R
 }
 
 /// Messages between two numbers were read, `after` not among them. Who has read has got: one receipt says both. Those
-/// of which another device has said it already need no other, and neither do those that one has handed over.
+/// of which another device has said it already need no other, and neither do those that one has handed over. Who is blocked
+/// is told nothing.
 fn owe_read(work: &Work<'_>, conversation: ConversationId, after: u64, until: u64) -> Result<(), VaultError> {
     if !receipts_on(work.connection)? {
         return Ok(());
@@ -116,6 +117,7 @@ fn owe_read(work: &Work<'_>, conversation: ConversationId, after: u64, until: u6
          AND m.seq IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM receipt r WHERE r.conversation = m.conversation AND r.content_id = m.content_id
             AND r.account = ?4 AND r.kind = ?5)
+         AND NOT EXISTS (SELECT 1 FROM relation b WHERE b.account = m.sender_account AND b.relation = 3)
          ON CONFLICT (message) DO UPDATE SET kind = excluded.kind"
     );
     work.connection.prepare_cached(&sql)?.execute(params![
@@ -189,7 +191,7 @@ pub(super) fn take_receipt(
     time_ms: u64,
 ) -> Result<Vec<StoredEvent>, VaultError> {
     let mut events = Vec::new();
-    if !receipts_on(work.connection)? {
+    if !receipts_on(work.connection)? || work.is_blocked(from)? {
         return Ok(events);
     }
     for id in &receipt.ids {

@@ -3,6 +3,7 @@
 use gureum_proto::{DeviceId, DeviceLog};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::account::DELETED;
 use super::outbox::KIND_RECEIPT;
 use super::work::{Work, held_log};
 use super::{Settings, Vault, VaultError};
@@ -12,7 +13,8 @@ use crate::limits::{NUMBER_MAX, SETTINGS_MAX};
 const RECEIPTS: &str = "receipts";
 const TYPING: &str = "typing";
 const OFF: &str = "off";
-const ON: &str = "on";
+pub(super) const ON: &str = "on";
+
 /// A setting as it is kept. Of two, the greater counts; but one that was decided on a device which is not active in the
 /// account's log gives way to any that was decided on an active one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +54,12 @@ impl Vault {
 }
 
 /// A person has decided something here, after all that this device has heard of.
-fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
+pub(super) fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
+    decide_as(work, key, if on { ON } else { OFF }.to_owned())
+}
+
+/// The same of what is not just on or off.
+pub(super) fn decide_as(work: &Work<'_>, key: &str, value: String) -> Result<(), VaultError> {
     let log = held_log(work.connection, work.identity.account)?;
     let mut statement = work.connection.prepare_cached("SELECT stamp, device FROM setting")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1).map(DeviceId::from_bytes)?)))?;
@@ -60,17 +67,20 @@ fn decide(work: &Work<'_>, key: &str, on: bool) -> Result<(), VaultError> {
     let counts = rows.into_iter().filter(|(_, device)| is_active(log.as_ref(), *device));
     let seen = counts.map(|(stamp, _)| stamp).max().unwrap_or(0);
     let stamp = seen.saturating_add(1).min(NUMBER_MAX);
-    let value = if on { ON } else { OFF }.to_owned();
     put(work, key, &Held { stamp, device: work.identity.device, value })?;
     work.owe_record(SETTING, key.as_bytes())
 }
 
-fn is_active(log: Option<&DeviceLog>, device: DeviceId) -> bool {
+/// Whether what was decided on a device counts, as far as this account's log says.
+pub(super) fn is_active(log: Option<&DeviceLog>, device: DeviceId) -> bool {
     log.is_none_or(|log| log.is_active(device))
 }
 
 /// Keeps what was decided here or elsewhere, unless what is here counts more. `log`: that of this account.
 pub(super) fn keep_setting(work: &Work<'_>, log: Option<&DeviceLog>, key: &str, told: &Held) -> Result<(), VaultError> {
+    if key == DELETED {
+        return Ok(());
+    }
     match setting(work.connection, key)? {
         Some(held) => {
             let (ours, theirs) = (is_active(log, held.device), is_active(log, told.device));

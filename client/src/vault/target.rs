@@ -1,10 +1,10 @@
-//! Whom or what somebody means by what they type: a handle, a group's name, or a conversation's id.
+//! Whom or what somebody means by what they type: a handle, a phone number, a group's name, or a conversation's id.
 
 use std::fmt;
 use std::str::FromStr;
 
 use gureum_proto::limits::GROUP_NAME_BYTES_MAX;
-use gureum_proto::{AccountId, ConversationId, ConversationKind, Handle};
+use gureum_proto::{AccountId, ConversationId, ConversationKind, Handle, Phone};
 use rusqlite::{OptionalExtension, params};
 
 use super::conversations::shown;
@@ -15,9 +15,11 @@ use super::{Contact, Conversation, ConversationStatus, TargetError, Vault, Vault
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(String);
 
-/// Text that can be neither a handle, nor a group's name, nor an id.
+/// Text that can be neither a handle, nor a phone number, nor a group's name, nor an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("that is neither a handle, nor the name of a group (1 to 128 bytes on one line), nor an id")]
+#[error(
+    "that is neither a handle, nor a phone number, nor the name of a group (1 to 128 bytes on one line), nor an id"
+)]
 pub struct NoTarget;
 
 impl FromStr for Target {
@@ -66,6 +68,18 @@ impl Target {
         self.0.to_lowercase().parse().ok()
     }
 
+    /// The phone number that it is.
+    #[must_use]
+    pub fn phone(&self) -> Option<Phone> {
+        self.0.parse().ok()
+    }
+
+    /// Whether it may be somebody who is not known here, whom the server is to be asked for.
+    #[must_use]
+    pub fn may_be_somebody(&self) -> bool {
+        self.handle().is_some() || self.phone().is_some()
+    }
+
     fn id(&self) -> Option<ConversationId> {
         self.0.parse().ok()
     }
@@ -85,14 +99,18 @@ pub enum Resolved {
 }
 
 impl Vault {
-    /// Finds what a target stands for: an id that is known, the handle of somebody known, or the name of a group,
-    /// exactly or else whatever its case. Handles come first: anybody may give a group anybody's name.
+    /// Finds what a target stands for: an id that is known, the handle or phone number of somebody known, or the name of a
+    /// group, exactly or else whatever its case. Handles and numbers come first: anybody may give a group anybody's name.
     ///
     /// # Errors
     /// Several groups are called that, or a group and, in another case, somebody.
     pub fn resolve(&mut self, target: &Target) -> Result<Resolved, TargetError> {
         if let Some(known) = self.conversation_of(target)? {
             return Ok(Resolved::Id(known));
+        }
+        if let Some(phone) = target.phone() {
+            let found = self.contact_by_phone(&phone)?;
+            return Ok(found.map_or(Resolved::Unknown, |contact| Resolved::Contact(Box::new(contact))));
         }
         if let Some(handle) = target.handle() {
             if let Some(contact) = self.contact_by_handle(&handle)? {
@@ -247,5 +265,12 @@ mod tests {
         let fits = |text: &str| text.parse::<Target>().is_ok();
         assert!(fits("bob") && fits("Book club") && fits("구름") && fits(&"x".repeat(GROUP_NAME_BYTES_MAX)));
         assert!(!fits("") && !fits("a\nb") && !fits(&"x".repeat(GROUP_NAME_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_number_with_its_country_code_is_one_and_nothing_else_is() {
+        let is_number = |text: &str| text.parse::<Target>().is_ok_and(|target| target.phone().is_some());
+        assert!(is_number("+82 10-1234-5678") && is_number("+821012345678"));
+        assert!(!is_number("821012345678") && !is_number("bob") && !is_number("+bob"));
     }
 }

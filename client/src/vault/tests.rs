@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by a panic")]
 
+mod account;
 mod attacks;
 mod copies;
 mod devices;
@@ -14,8 +15,10 @@ mod in_step;
 mod key_packages;
 mod leaves;
 mod link;
+mod phone;
 mod push;
 mod receipts;
+mod relations;
 mod relay;
 mod restart;
 mod talk;

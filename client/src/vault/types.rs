@@ -1,7 +1,7 @@
 //! The values that go into a vault and come out of it.
 
 use gureum_proto::{
-    AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, GapReason, Handle, MessageId, Position,
+    AccountId, ConversationId, ConversationKind, DeviceId, DeviceLog, GapReason, Handle, MessageId, Phone, Position,
 };
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,45 @@ pub struct Taken {
     pub owes_records: bool,
     /// Whether a history that is handed over goes on: [`super::Vault::queue_history`].
     pub owes_history: bool,
+    /// Whether the server may have to be told what was decided about people: [`super::Vault::untold`].
+    pub owes_decisions: bool,
+}
+
+/// A conversation of others with this account that its person has not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRequest {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The other account of a direct one.
+    pub peer: Option<AccountId>,
+    /// With whom, or the group's name.
+    pub with: String,
+    /// How many messages of others have come there.
+    pub messages: u64,
+    /// When the last of them was sent, by the server's clock, if there is one.
+    pub last_ms: Option<u64>,
+}
+
+/// A conversation that wakes nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Muted {
+    /// Which.
+    pub conversation: ConversationId,
+    /// With whom, or the group's name.
+    pub with: String,
+    /// Until when, in milliseconds since 1970; `None`: until it is unmuted.
+    pub until_ms: Option<u64>,
+}
+
+/// This account's phone number, as far as this device knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPhone {
+    /// The number, in E.164.
+    pub phone: Phone,
+    /// Whether others may find the account by it.
+    pub findable: bool,
+    /// Whether a PIN keeps it from moving to another account.
+    pub locked: bool,
 }
 
 /// A device of this account to which this one hands over its history.
@@ -300,6 +339,8 @@ pub struct Message {
     pub number: u64,
     /// Its position in this account's inbox; `None` for one that this device sent.
     pub seq: Option<u64>,
+    /// Whether its person has accepted neither the conversation nor who wrote it.
+    pub request: bool,
     /// Who has got it, of one that this account wrote, as the history has it; `None` in an event, where receipts are
     /// off, and where too many are in the conversation for there to be any.
     pub receipts: Option<Receipts>,

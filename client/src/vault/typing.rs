@@ -3,6 +3,7 @@
 use gureum_proto::{ConversationId, Handle, LeafIdentity, Typing};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::relations::is_blocked;
 use super::settings::typing_on;
 use super::work::ACTIVE;
 use super::{Vault, VaultError};
@@ -10,7 +11,7 @@ use crate::e2ee::Mls;
 
 impl Vault {
     /// Says that this device's person types in a conversation, or has stopped. `None` where nothing is said: it is turned
-    /// off, or nothing may be encrypted there now.
+    /// off, nothing may be encrypted there now, or who would hear it is blocked.
     ///
     /// # Errors
     /// The database failed.
@@ -34,6 +35,9 @@ impl Vault {
         if is_own || !typing_on(&transaction)? || !is_sound(&transaction, typing.conversation)? {
             return Ok(None);
         }
+        if is_blocked(&transaction, typing.account)? {
+            return Ok(None);
+        }
         let mls = Mls::new(&transaction, &self.crypto, &self.signer, leaf(&self.identity));
         let Some(group) = mls.load(typing.conversation)? else { return Ok(None) };
         let Some(types) = mls.open_typing(&group, typing)? else { return Ok(None) };
@@ -45,11 +49,13 @@ impl Vault {
     }
 }
 
-/// Whether this device's keys are those that a conversation has now, and nobody has them who should not.
+/// Whether this device's keys are those that a conversation has now, and nobody has them who should not, nor is it with
+/// somebody who is blocked.
 fn is_sound(connection: &Connection, conversation: ConversationId) -> Result<bool, VaultError> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM conversation c WHERE c.id = ?1 AND c.state = {ACTIVE} AND c.must_rejoin = 0
-                        AND NOT EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = c.id))"
+                        AND NOT EXISTS (SELECT 1 FROM to_remove r WHERE r.conversation = c.id)
+                        AND NOT EXISTS (SELECT 1 FROM relation b WHERE b.account = c.peer AND b.relation = 3))"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row(params![conversation.as_bytes()], |row| row.get(0))?)

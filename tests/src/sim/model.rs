@@ -437,6 +437,8 @@ impl Model {
             | Event::LogForked { .. }
             | Event::AccountsGone { .. }
             | Event::DeviceAdded { .. }
+            | Event::Phone { .. }
+            | Event::PushRefused { .. }
             | Event::DeviceRevoked { .. } => {}
         }
     }
@@ -547,6 +549,8 @@ const fn never(event: &Event) -> Option<&'static str> {
         Event::Hidden { .. } => Some("no conversation is hidden"),
         Event::LogForked { .. } => Some("no device log forks"),
         Event::AccountsGone { .. } => Some("no account is deleted"),
+        Event::Phone { .. } => Some("no account has a phone number"),
+        Event::PushRefused { .. } => Some("no push target is dropped"),
         _ => None,
     }
 }

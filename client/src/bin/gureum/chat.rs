@@ -41,7 +41,7 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
         Resolved::Group(_) if args.with.handle_meant().is_some() => {
             Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
         }
-        Resolved::Unknown if args.with.handle().is_some() => {
+        Resolved::Unknown if args.with.may_be_somebody() => {
             Box::pin(session.finish(commands.resolve(args.with.clone()))).await?
         }
         resolved => resolved,
@@ -54,9 +54,11 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
     let (screen, input) = terminal(output, &args.with)?;
     // Another group of this name, or another name, changes nothing about where this goes.
-    let to = match with {
-        With::Group(conversation) => conversation.into(),
-        With::Account(_) => args.with,
+    let to = match (with, resolved) {
+        (With::Group(conversation), _) => conversation.into(),
+        // Each message to a number would ask the server whose it is.
+        (With::Account(_), Resolved::Contact(contact)) if args.with.phone().is_some() => contact.handle.into(),
+        (With::Account(_), _) => args.with,
     };
     let mut chat = Chat {
         client,

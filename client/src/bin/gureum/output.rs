@@ -253,6 +253,12 @@ pub(crate) enum Line<'a> {
         messages: u64,
         last_ms: Option<u64>,
     },
+    #[serde(rename = "request")]
+    Accepted {
+        with: String,
+        conversation: String,
+        accepted: bool,
+    },
     Relation {
         handle: String,
         account: String,

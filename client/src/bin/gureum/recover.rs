@@ -1,22 +1,20 @@
 //! `gureum recover`: an account whose devices are all lost, brought back by its recovery words.
 
-use std::io::{IsTerminal, Read};
-
 use anyhow::Context;
 use gureum_client::{Client, NewDevice};
-use zeroize::Zeroizing;
 
 use crate::args::RecoverArgs;
 use crate::home::{Home, host_name};
 use crate::link::come_in;
 use crate::output::{Line, Output, printable};
+use crate::register::ask;
 use crate::signal::Interrupt;
 
 /// Twelve words are shorter than this, in bytes.
 const WORDS_BYTES_MAX: u64 = 1024;
 
 pub(crate) async fn run(home: &Home, output: Output, args: RecoverArgs) -> anyhow::Result<()> {
-    let words = read_words()?;
+    let words = ask::line("Recovery words: ", WORDS_BYTES_MAX).context("cannot read the recovery words")?;
     let mut interrupt = Interrupt::listen()?;
     let device_name = args.device_name.unwrap_or_else(host_name);
     let new = NewDevice { server: args.server, device_name, history: false };
@@ -35,19 +33,4 @@ pub(crate) async fn run(home: &Home, output: Output, args: RecoverArgs) -> anyho
         printable(&identity.device_name),
     );
     output.print_either(&line, &text)
-}
-
-fn read_words() -> anyhow::Result<Zeroizing<String>> {
-    if std::io::stdin().is_terminal() {
-        eprint!("Recovery words: ");
-    }
-    let mut line = Zeroizing::new(Vec::new());
-    for byte in std::io::stdin().lock().take(WORDS_BYTES_MAX).bytes() {
-        match byte.context("cannot read the recovery words from standard input")? {
-            b'\n' => break,
-            byte => line.push(byte),
-        }
-    }
-    let words = std::str::from_utf8(&line).context("the recovery words are not text")?;
-    Ok(Zeroizing::new(words.to_owned()))
 }

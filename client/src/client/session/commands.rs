@@ -68,6 +68,7 @@ impl Session<'_> {
                     self.typings.ended(&to);
                     let (to, conversation) = (conversation.with(), conversation.id);
                     self.outbox_due = true;
+                    self.decisions_due();
                     self.waiting.insert(outbox, Waiting { to, conversation, text, reply });
                     // From here on it is in the outbox: what fails concerns the session, and not this message.
                     if self.caught_up || !self.options.subscribed {

@@ -66,6 +66,7 @@ impl Session<'_> {
     /// A person has decided something for all their devices: these are told at once. Before the inbox is taken others may be yet
     /// to be heard, and what is owed goes out after that.
     pub(super) async fn tell_decided(&mut self) -> Result<(), ClientError> {
+        self.decisions_due();
         if self.caught_up || !self.options.subscribed {
             self.send_receipts().await?;
         }

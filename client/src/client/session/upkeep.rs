@@ -40,8 +40,10 @@ impl Session<'_> {
         self.outbox_due = true;
         // What was owed before this connection is owed still; where no next one follows, nothing more comes to wait for.
         if self.options.is_last {
+            self.tell_decisions().await?;
             self.send_receipts().await
         } else {
+            self.decisions_due();
             self.receipts_later();
             Ok(())
         }

@@ -36,6 +36,9 @@ impl Sync {
     /// What a target stands for, here or on the server. A handle on the server that is a group's name here is neither: the
     /// one may have been taken for the sake of the other.
     pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {
+        if let Some(phone) = target.phone() {
+            return self.find_by_phone(&phone).await.map(Box::new).map(Resolved::Contact);
+        }
         let name = target.clone();
         match self.vault.call(move |vault| vault.resolve(&name)).await? {
             Resolved::Group(group) => {

@@ -53,6 +53,7 @@ async fn serve(mut peer: Peer, proof: ed25519_dalek::VerifyingKey, mut create: C
                 let Ok((mut send, mut recv)) = stream else { return };
                 let answer = match request(&mut recv).await {
                     Request::PutKeyPackages { .. } => Response::KeyPackagesStored { left: 20 },
+                    Request::SetRelation { .. } | Request::SetConversation { .. } => Response::Done,
                     Request::CreateConversation(asked) => match create() {
                         Ok(()) => Response::ConversationCreated {
                             conversation: asked.conversation,

@@ -2,7 +2,7 @@
 //! before or after another, or never: what is kept is the same.
 
 use ciborium::Value;
-use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, LogHead};
+use gureum_proto::{AccountId, ConversationId, DeviceId, Handle, LogHead, Relation};
 
 use super::history::TransferId;
 use super::{ContentError, content_id, whole};
@@ -22,6 +22,10 @@ pub(crate) const PLEASE: u64 = 5;
 pub(crate) const ANSWERED: u64 = 6;
 /// How far a device has taken a history that is handed over to it.
 pub(crate) const TAKEN: u64 = 7;
+/// How the account stands to another.
+pub(crate) const RELATION: u64 = 8;
+/// How it takes a conversation.
+pub(crate) const PREFERENCE: u64 = 9;
 
 /// The name of a wish to have everything.
 pub(crate) type WishId = [u8; 16];
@@ -71,6 +75,30 @@ pub(crate) enum Record {
     Answered(WishId),
     /// How far the device that says it has taken a history that is handed over to it.
     Taken(Progress),
+    /// How the account stands to another: what counts is as with a setting.
+    Relation {
+        /// The other.
+        account: AccountId,
+        /// How.
+        relation: Relation,
+        /// One more than what was seen when that was decided.
+        stamp: u64,
+        /// Where it was decided.
+        device: DeviceId,
+    },
+    /// How the account takes a conversation, likewise.
+    Preference {
+        /// Which.
+        conversation: ConversationId,
+        /// Whether it was accepted.
+        accepted: bool,
+        /// Until when it is muted, in milliseconds since 1970; [`NUMBER_MAX`]: until it is unmuted.
+        muted_until_ms: u64,
+        /// As above.
+        stamp: u64,
+        /// As above.
+        device: DeviceId,
+    },
 }
 
 /// How far a transfer has come at its receiver's.
@@ -122,6 +150,21 @@ impl Record {
                 (*messages).into(),
                 u64::from(*asks).into(),
             ],
+            Self::Relation { account, relation, stamp, device } => vec![
+                RELATION.into(),
+                bytes(account.as_bytes()),
+                relation_number(*relation).into(),
+                (*stamp).into(),
+                bytes(device.as_bytes()),
+            ],
+            Self::Preference { conversation, accepted, muted_until_ms, stamp, device } => vec![
+                PREFERENCE.into(),
+                bytes(conversation.as_bytes()),
+                u64::from(*accepted).into(),
+                (*muted_until_ms).into(),
+                (*stamp).into(),
+                bytes(device.as_bytes()),
+            ],
         })
     }
 
@@ -158,6 +201,19 @@ impl Record {
                 messages: number(&next()?)?,
                 asks: number(&next()?)? == 1,
             }),
+            RELATION => Self::Relation {
+                account: AccountId::from_bytes(content_id(next()?)?),
+                relation: relation_of(number(&next()?)?)?,
+                stamp: number(&next()?)?,
+                device: DeviceId::from_bytes(content_id(next()?)?),
+            },
+            PREFERENCE => Self::Preference {
+                conversation: ConversationId::from_bytes(content_id(next()?)?),
+                accepted: number(&next()?)? == 1,
+                muted_until_ms: number(&next()?)?,
+                stamp: number(&next()?)?,
+                device: DeviceId::from_bytes(content_id(next()?)?),
+            },
             _ => return None,
         })
     }
@@ -174,6 +230,25 @@ pub(super) fn read(value: Value) -> Result<Vec<Record>, ContentError> {
         return Err(ContentError::Malformed);
     }
     Ok(records.into_iter().filter_map(Record::read).collect())
+}
+
+/// The number by which a relation goes, in records and in the database.
+pub(crate) const fn relation_number(relation: Relation) -> u64 {
+    match relation {
+        Relation::None => 1,
+        Relation::Accepted => 2,
+        Relation::Blocked => 3,
+    }
+}
+
+/// The other way round.
+pub(crate) const fn relation_of(number: u64) -> Option<Relation> {
+    match number {
+        1 => Some(Relation::None),
+        2 => Some(Relation::Accepted),
+        3 => Some(Relation::Blocked),
+        _ => None,
+    }
 }
 
 fn number(value: &Value) -> Option<u64> {
@@ -205,6 +280,14 @@ mod tests {
             Record::Please([5; 16]),
             Record::Answered([6; 16]),
             Record::Taken(Progress { transfer: [7; 16], number: 2, after: 300, messages: 9, asks: true }),
+            Record::Relation { account: AccountId::from_bytes([2; 16]), relation: Relation::Blocked, stamp: 4, device },
+            Record::Preference {
+                conversation: ConversationId::from_bytes([1; 16]),
+                accepted: true,
+                muted_until_ms: 300,
+                stamp: 5,
+                device,
+            },
         ]
     }
 
@@ -225,7 +308,7 @@ mod tests {
         let expected = [
             "a3000101".to_owned(),
             id("07"),
-            "0487".to_owned(),
+            "0489".to_owned(),
             format!("8301{}07", id("01")),
             format!("8502687265636569707473636f666602{}", id("03")),
             format!("8503{}63626f62015820{}", id("02"), "04".repeat(32)),
@@ -233,6 +316,8 @@ mod tests {
             format!("8205{}", id("05")),
             format!("8206{}", id("06")),
             format!("8607{}0219012c0901", id("07")),
+            format!("8508{}0304{}", id("02"), id("03")),
+            format!("8609{}0119012c05{}", id("01"), id("03")),
         ];
         assert_eq!(data_encoding::HEXLOWER.encode(&content.to_bytes()), expected.concat());
     }
@@ -262,6 +347,9 @@ mod tests {
                 Value::Bytes(vec![1; 32]),
             ]),
             Value::Array(vec![DEVICE_NAME.into(), id(), Value::Text(String::new()), 1.into()]),
+            Value::Array(vec![RELATION.into(), id(), 0.into(), 1.into(), id()]),
+            Value::Array(vec![RELATION.into(), id(), 4.into(), 1.into(), id()]),
+            Value::Array(vec![PREFERENCE.into(), id(), 1.into(), (NUMBER_MAX + 1).into(), 1.into(), id()]),
         ] {
             let mut mixed = whole.clone();
             mixed.insert(1, other.clone());

@@ -202,7 +202,8 @@ fn who_wrote_what_when_and_who_has_it_is_handed_over() {
     let all = |person: &mut Person| {
         let history = person.vault.history(None, 1000).unwrap();
         let message = |item| match item {
-            HistoryItem::Message(message) => Some(Message { seq: None, ..message }),
+            // Whether it was accepted, records tell.
+            HistoryItem::Message(message) => Some(Message { seq: None, request: false, ..message }),
             _ => None,
         };
         history.into_iter().filter_map(message).collect::<Vec<_>>()

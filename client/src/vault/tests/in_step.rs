@@ -22,7 +22,7 @@ use crate::vault::receipts::read_number;
 
 impl Person {
     /// Sends what the other devices are to be told; in how many messages.
-    fn tell(&mut self, relay: &mut Relay) -> usize {
+    pub(super) fn tell(&mut self, relay: &mut Relay) -> usize {
         self.vault.queue_records().unwrap();
         let sends = self.vault.next_sends(0, 64).unwrap();
         for send in &sends {
@@ -57,7 +57,7 @@ fn begin_own(relay: &mut Relay, from: &mut Person, packages: &[(DeviceId, Bytes)
 }
 
 /// Everybody tells and takes, until nobody has anything to tell.
-fn come_into_step(relay: &mut Relay, devices: &mut [&mut Person]) {
+pub(super) fn come_into_step(relay: &mut Relay, devices: &mut [&mut Person]) {
     for _ in 0..10 {
         let mut told = 0;
         for device in devices.iter_mut() {

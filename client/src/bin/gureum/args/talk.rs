@@ -2,19 +2,36 @@
 
 use clap::Args as ClapArgs;
 use gureum_client::vault::Target;
-use gureum_proto::{Handle, ServerUrl};
+use gureum_proto::{Handle, Phone, ServerUrl};
+
+use super::phone::ProofArgs;
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Example:
+Examples:
   gureum register 'gureum://127.0.0.1:4433/invite/Zm9v#AAAA…' --handle alice --device-name laptop
+  gureum register --server 'gureum://127.0.0.1:4433#AAAA…' --phone '+82 10 1234 5678' --handle alice
 
 Quote the address: the shell would take # for a comment. The recovery words are shown once and kept nowhere: write
-them down. After a failure the same command goes on where it stopped.")]
+them down. After a failure the same command goes on where it stopped.
+
+With --phone a code is sent to the number and asked for (one line of standard input), unless --code has it. The number moves
+to the new account, whoever had it before; with the handle of that account as well, that one ends.")]
 pub(crate) struct RegisterArgs {
     /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN
-    #[arg(value_name = "INVITE_URL")]
-    pub(crate) invite: ServerUrl,
+    #[arg(value_name = "INVITE_URL", required_unless_present = "server")]
+    pub(crate) invite: Option<ServerUrl>,
+
+    /// Instead of an invite, the server where a phone number is enough: gureum://HOST:PORT#PIN
+    #[arg(long, value_name = "SERVER_URL", conflicts_with = "invite", requires = "phone")]
+    pub(crate) server: Option<ServerUrl>,
+
+    /// The phone number that the account is to have, with + and its country code
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) phone: Option<Phone>,
+
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
 
     /// The name by which others find you: 2 to 32 of a-z 0-9 . _ - beginning with a letter
     #[arg(long)]
@@ -34,7 +51,7 @@ Examples:
 
 Succeeds when the server has the message on disk.")]
 pub(crate) struct SendArgs {
-    /// Whom it is for: a handle, or a group's name or id
+    /// Whom it is for: a handle, a phone number, or a group's name or id
     pub(crate) to: Target,
 
     /// The message; - reads standard input
@@ -59,7 +76,7 @@ Examples:
   gureum history
   gureum history bob --limit 20")]
 pub(crate) struct HistoryArgs {
-    /// Only the conversation with this handle, or of this group
+    /// Only the conversation with this handle or phone number, or of this group
     pub(crate) with: Option<Target>,
 
     /// The newest so many entries
@@ -75,7 +92,7 @@ Example:
 Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back. On a terminal the others
 see that you type: see gureum settings.")]
 pub(crate) struct ChatArgs {
-    /// Whom to talk to: a handle, or a group's name or id
+    /// Whom to talk to: a handle, a phone number, or a group's name or id
     pub(crate) with: Target,
 }
 
@@ -87,7 +104,7 @@ Example:
 Takes what waits in the inbox first (`gureum receive` prints it later). Whoever wrote to you is told, unless receipts
 are off: see gureum settings. `gureum chat` does the same for what it shows.")]
 pub(crate) struct ReadArgs {
-    /// The other one's handle, or a group's name or id
+    /// The other one's handle or phone number, or a group's name or id
     pub(crate) with: Target,
 }
 
@@ -108,6 +125,6 @@ pub(crate) struct RestartArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WithArgs {
-    /// The other one's handle
-    pub(crate) with: Handle,
+    /// The other one's handle or phone number
+    pub(crate) with: Target,
 }

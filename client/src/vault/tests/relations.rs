@@ -1,0 +1,275 @@
+//! Requests, blocking and muting: what is shown, what the server is told, and that all devices agree.
+
+use gureum_proto::{AccountId, ConversationId, DeviceId, Relation, Request};
+
+use super::in_step::{come_into_step, with_two};
+use super::*;
+use crate::e2ee::content::record::Record;
+use crate::limits::NUMBER_MAX;
+use crate::vault::in_step::take_records;
+
+/// Longer than anything is on its way.
+const AFTER_A_WHILE_MS: u64 = 11 * 60 * 1000;
+
+impl Person {
+    /// What the server has not heard.
+    fn owes(&mut self) -> Vec<Request> {
+        self.vault.untold(99).unwrap().iter().map(Decision::request).collect()
+    }
+
+    /// The server hears it.
+    fn tells_the_server(&mut self) {
+        for decision in self.vault.untold(99).unwrap() {
+            self.vault.told(&decision).unwrap();
+        }
+    }
+
+    /// With whom requests are, and how many messages came of each.
+    fn requests(&mut self) -> Vec<(String, u64)> {
+        let requests = self.vault.message_requests().unwrap().into_iter();
+        requests.map(|request| (request.with, request.messages)).collect()
+    }
+
+    fn blocks(&mut self, account: AccountId) {
+        self.vault.set_relation(account, Relation::Blocked).unwrap();
+    }
+}
+
+fn set_relation(account: AccountId, relation: Relation) -> Request {
+    Request::SetRelation { account, relation }
+}
+
+fn set_conversation(conversation: ConversationId, accepted: bool, muted_until_ms: u64) -> Request {
+    Request::SetConversation { conversation, accepted, muted_until_ms }
+}
+
+/// Which messages came, and whether as requests.
+fn came(events: &[Event]) -> Vec<(&str, bool)> {
+    fn message(event: &Event) -> Option<(&str, bool)> {
+        match event {
+            Event::Message(message) => Some((&message.text, message.request)),
+            _ => None,
+        }
+    }
+    events.iter().filter_map(message).collect()
+}
+
+#[test]
+fn who_writes_for_the_first_time_comes_as_a_request_until_they_are_written_to() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    assert_eq!((a.requests(), a.owes()), (vec![], vec![set_relation(b.account, Relation::Accepted)]));
+    a.say(&mut relay, talk, "hello");
+    assert_eq!(came(&b.take(&mut relay)), [("hello", true)]);
+    let told: Vec<_> = b.vault.unreported_events(9).unwrap().into_iter().map(|stored| stored.event).collect();
+    assert_eq!((came(&told), b.requests()), (vec![("hello", true)], vec![("alice".to_owned(), 1)]));
+    assert_eq!(b.owes(), []);
+    b.say(&mut relay, talk, "who is it?");
+    let accepted = [set_relation(a.account, Relation::Accepted), set_conversation(talk, true, 0)];
+    assert_eq!((b.requests(), b.owes()), (vec![], accepted.to_vec()));
+    a.say(&mut relay, talk, "alice");
+    assert_eq!(came(&b.take(&mut relay)), [("alice", false)]);
+    b.say(&mut relay, talk, "hello");
+    assert_eq!(b.owes(), accepted, "it is decided once");
+}
+
+#[test]
+fn what_is_accepted_without_a_connection_is_owed_to_the_server_until_it_has_heard() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    a.say(&mut relay, talk, "hello");
+    b.take(&mut relay);
+    b.vault.accept(talk).unwrap();
+    b.reopen();
+    let accepted = [set_relation(a.account, Relation::Accepted), set_conversation(talk, true, 0)];
+    assert_eq!((b.requests(), b.owes()), (vec![], accepted.to_vec()));
+    b.tells_the_server();
+    b.reopen();
+    assert_eq!(b.owes(), []);
+    b.vault.tell_all_decisions().unwrap();
+    assert_eq!(b.owes(), accepted, "a server that has gone back hears it again");
+}
+
+#[test]
+fn what_was_decided_while_the_server_was_told_something_else_is_owed_on() {
+    let (_, mut a, b, talk) = Relay::with_a_pair();
+    a.tells_the_server();
+    a.vault.mute(talk, Some(5)).unwrap();
+    let told = a.vault.untold(9).unwrap();
+    a.vault.mute(talk, None).unwrap();
+    a.vault.told(&told[0]).unwrap();
+    assert_eq!(a.owes(), [set_conversation(talk, true, u64::MAX)]);
+    a.tells_the_server();
+    a.vault.mute(talk, None).unwrap();
+    a.vault.set_relation(b.account, Relation::Accepted).unwrap();
+    assert_eq!(a.owes(), [], "that is so already");
+}
+
+#[test]
+fn a_conversation_is_muted_for_a_while_or_until_it_is_not() {
+    let (_, mut a, _b, talk) = Relay::with_a_pair();
+    let muted = |a: &mut Person| a.vault.muted().unwrap().into_iter().map(|muted| muted.until_ms).collect::<Vec<_>>();
+    let now_ms = (a.vault.clock)();
+    a.vault.mute(talk, Some(now_ms + 60_000)).unwrap();
+    assert_eq!(muted(&mut a), [Some(now_ms + 60_000)]);
+    a.moves_on(120_000);
+    assert_eq!(muted(&mut a), []);
+    a.vault.mute(talk, None).unwrap();
+    assert_eq!(muted(&mut a), [None]);
+    a.vault.mute(talk, Some(0)).unwrap();
+    assert_eq!(muted(&mut a), []);
+    let nowhere = ConversationId::from_bytes([9; 16]);
+    assert!(matches!(a.vault.mute(nowhere, None), Err(VaultError::NoConversation(_))));
+}
+
+#[test]
+fn of_a_blocked_account_nothing_is_shown_and_nothing_seems_to_be_missing() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    a.say(&mut relay, talk, "one");
+    b.take(&mut relay);
+    b.blocks(a.account);
+    assert_eq!((b.requests(), b.owes()), (vec![], vec![set_relation(a.account, Relation::Blocked)]));
+    b.vault.mark_read(talk).unwrap();
+    for text in ["two", "three"] {
+        a.say(&mut relay, talk, text);
+    }
+    assert_eq!(b.take(&mut relay), []);
+    b.reopen();
+    assert_eq!((b.history(), b.vault.unread(talk).unwrap()), (vec!["one".to_owned()], 0));
+    b.moves_on(AFTER_A_WHILE_MS);
+    assert_eq!(b.vault.tell_withheld().unwrap(), []);
+    b.vault.set_relation(a.account, Relation::None).unwrap();
+    a.say(&mut relay, talk, "four");
+    assert_eq!(came(&b.take(&mut relay)), [("four", true)]);
+    b.moves_on(AFTER_A_WHILE_MS);
+    assert_eq!(b.vault.tell_withheld().unwrap(), []);
+}
+
+#[test]
+fn a_blocked_account_is_told_nothing() {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    a.say(&mut relay, talk, "one");
+    b.say(&mut relay, talk, "mine");
+    b.take(&mut relay);
+    a.take(&mut relay);
+    let typing = a.vault.seal_typing(talk, true).unwrap().expect("it is said");
+    assert!(b.vault.open_typing(&typing).unwrap().is_some());
+    b.blocks(a.account);
+    assert!(b.vault.open_typing(&typing).unwrap().is_none());
+    assert!(b.vault.seal_typing(talk, true).unwrap().is_none());
+    assert!(!b.vault.queue_receipts().unwrap(), "what was owed is owed no more");
+    b.vault.mark_read(talk).unwrap();
+    assert!(!b.vault.queue_receipts().unwrap());
+    // What alice has read of bob, he is not shown either.
+    a.vault.mark_read(talk).unwrap();
+    a.vault.queue_receipts().unwrap();
+    for send in a.vault.next_sends(0, 64).unwrap() {
+        let sent = relay.send(&a, &send);
+        a.vault.settle(&sent).unwrap();
+    }
+    assert_eq!(b.take(&mut relay), []);
+    let refused = b.vault.queue_text(talk, "hello");
+    assert!(matches!(&refused, Err(QueueError::Blocked(handle)) if handle.as_str() == "alice"), "{refused:?}");
+    b.vault.accept(talk).unwrap();
+    b.say(&mut relay, talk, "hello");
+}
+
+#[test]
+fn nobody_is_told_of_a_conversation_that_a_blocked_account_begins() {
+    let mut relay = Relay::default();
+    let (mut a, mut b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    b.blocks(a.account);
+    let talk = relay.begin(&mut a, b.account);
+    a.say(&mut relay, talk, "hello");
+    assert_eq!(came(&b.take(&mut relay)), []);
+    assert_eq!((b.vault.unreported_events(9).unwrap(), b.requests()), (vec![], vec![]));
+    assert_eq!(b.vault.blocked().unwrap(), [(a.account, "alice".to_owned())]);
+}
+
+#[test]
+fn whom_an_account_has_accepted_it_hears_of_at_once() {
+    let mut relay = Relay::default();
+    let (mut a, mut b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    b.vault.set_relation(a.account, Relation::Accepted).unwrap();
+    let talk = relay.begin(&mut a, b.account);
+    a.say(&mut relay, talk, "hello");
+    assert_eq!(came(&b.take(&mut relay)), [("hello", false)]);
+    let owed = [set_relation(a.account, Relation::Accepted), set_conversation(talk, true, 0)];
+    assert_eq!((b.requests(), b.owes()), (vec![], owed.to_vec()));
+}
+
+#[test]
+fn an_account_decides_nothing_about_itself() {
+    let mut a = Person::register(&mut Relay::default(), "alice");
+    let refused = a.vault.set_relation(a.account, Relation::Blocked);
+    assert!(matches!(refused, Err(VaultError::Oneself)), "{refused:?}");
+}
+
+#[test]
+fn a_conversation_that_existed_is_accepted_by_whoever_wanted_one() {
+    let mut relay = Relay::default();
+    let (mut a, b) = (Person::register(&mut relay, "alice"), Person::register(&mut relay, "bob"));
+    a.learn(&relay, b.account);
+    let package = relay.accounts.get_mut(&b.account).unwrap().packages.pop().unwrap();
+    let create = a.vault.begin_conversation(b.account, &[package], &[]).unwrap();
+    let theirs = ConversationId::from_bytes([7; 16]);
+    a.queue(create.conversation, "hello");
+    a.vault.conversation_existed(create.conversation, theirs).unwrap();
+    assert_eq!(a.owes(), [set_relation(b.account, Relation::Accepted), set_conversation(theirs, true, 0)]);
+}
+
+#[test]
+fn what_one_device_decides_holds_on_the_others_which_tell_it_as_well() {
+    let (mut relay, mut a, mut second, b, talk) = with_two();
+    for device in [&mut a, &mut second] {
+        device.tells_the_server();
+        assert_eq!(device.vault.relation(b.account).unwrap(), Relation::Accepted);
+    }
+    a.blocks(b.account);
+    a.vault.mute(talk, None).unwrap();
+    assert_eq!(a.tell(&mut relay), 1);
+    second.take(&mut relay);
+    assert_eq!(second.vault.relation(b.account).unwrap(), Relation::Blocked);
+    let decided = [set_relation(b.account, Relation::Blocked), set_conversation(talk, true, u64::MAX)];
+    assert_eq!((a.owes(), second.owes()), (decided.to_vec(), decided.to_vec()));
+    assert_eq!((a.tell(&mut relay), second.tell(&mut relay)), (0, 0), "told once, and not told back");
+    // At the same time, without having heard of each other.
+    a.vault.mute(talk, Some(0)).unwrap();
+    second.vault.mute(talk, Some(5)).unwrap();
+    second.vault.set_relation(b.account, Relation::None).unwrap();
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    assert_eq!(a.vault.relation(b.account).unwrap(), Relation::None);
+    assert_eq!(a.owes(), second.owes());
+}
+
+#[test]
+fn what_a_revoked_device_has_decided_gives_way() {
+    let (mut relay, mut a, second, b, _) = with_two();
+    let from = second.device;
+    let blocked =
+        || Record::Relation { account: b.account, relation: Relation::Blocked, stamp: NUMBER_MAX, device: from };
+    let hear =
+        |a: &mut Person, from: DeviceId| a.inside(|work| take_records(work, from, vec![blocked()]).map(drop).unwrap());
+    hear(&mut a, from);
+    assert_eq!(a.vault.relation(b.account).unwrap(), Relation::Blocked);
+    a.revoke(&mut relay, from);
+    a.vault.set_relation(b.account, Relation::Accepted).unwrap();
+    assert_eq!(a.vault.relation(b.account).unwrap(), Relation::Accepted);
+    hear(&mut a, from);
+    assert_eq!(a.vault.relation(b.account).unwrap(), Relation::Accepted);
+}
+
+#[test]
+fn a_device_that_knows_nothing_takes_the_servers_word_and_no_other_does() {
+    let mut relay = Relay::default();
+    let (mut a, other) = (Person::register(&mut relay, "alice"), AccountId::from_bytes([9; 16]));
+    assert!(!a.vault.lacks_relations().unwrap(), "the first device has decided everything itself");
+    let mut second = Person::link(&mut relay, &a);
+    assert!(second.vault.lacks_relations().unwrap());
+    let own = (a.account, Relation::Blocked);
+    second.vault.learn_relations(&[(other, Relation::Blocked), own]).unwrap();
+    assert!(!second.vault.lacks_relations().unwrap());
+    assert_eq!(second.vault.relation(other).unwrap(), Relation::Blocked);
+    assert_eq!((second.vault.relation(a.account).unwrap(), second.owes()), (Relation::None, vec![]));
+    second.vault.set_relation(other, Relation::None).unwrap();
+    second.vault.learn_relations(&[(other, Relation::Blocked)]).unwrap();
+    assert_eq!(second.vault.relation(other).unwrap(), Relation::None);
+}
