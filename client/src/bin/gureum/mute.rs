@@ -23,7 +23,8 @@ pub(crate) async fn unmute(home: &Home, output: Output, args: WithArgs) -> anyho
     let conversation = talk(&client, &args.with).await?.id;
     client.unmute(conversation).await?;
     tell(&client).await;
-    let line = Line::Unmuted { with: args.with.to_string(), conversation: conversation.to_string() };
+    let with = args.with.to_string();
+    let line = Line::Unmuted { with: &with, conversation: conversation.to_string() };
     output.print_either(&line, &format!("{} is not muted any more", printable(args.with.as_str())))
 }
 
@@ -122,5 +123,5 @@ fn show(output: Output, muted: Muted) -> anyhow::Result<()> {
     let until = muted.until_ms.map_or_else(|| "you unmute it".to_owned(), time_text);
     let text = format!("{} is muted until {until}", printable(&muted.with));
     let Muted { conversation, with, until_ms } = muted;
-    output.print_either(&Line::Muted { with, conversation: conversation.to_string(), until_ms }, &text)
+    output.print_either(&Line::Muted { with: &with, conversation: conversation.to_string(), until_ms }, &text)
 }

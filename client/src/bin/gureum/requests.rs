@@ -28,7 +28,10 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
         let what = if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
         let last = last_ms.map(|last_ms| format!(", the last of {}", time_text(last_ms))).unwrap_or_default();
         let text = format!("{}  {what}{last}", printable(&with));
-        output.print_either(&Line::Request { with, conversation: conversation.to_string(), messages }, &text)?;
+        output.print_either(
+            &Line::Request { with: &with, conversation: conversation.to_string(), messages, last_ms },
+            &text,
+        )?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gureum_proto::limits::LOG_ENTRIES_MAX;
 use gureum_proto::{
     AccountFound, AccountId, Code, ConversationId, ConversationKind, ConversationState, ConversationWith,
-    DeliveryFrame, DeviceId, EnvelopeBody, Gap, GapReason, Group, LogHead, Position,
+    DeliveryFrame, DeviceId, EnvelopeBody, Gap, GapReason, Group, LogHead, Position, Relation,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -557,6 +557,17 @@ fn record() -> impl Strategy<Value = Record> {
             Record::Contact { account: AccountId::from_bytes([byte; 16]), handle, log }
         }),
         (device(), "[ab]", 0_u64..2).prop_map(|(device, name, stamp)| Record::DeviceName { device, name, stamp }),
+        (1_u8..4, prop_oneof![Just(Relation::Accepted), Just(Relation::Blocked)], 0_u64..4, device()).prop_map(
+            |(byte, relation, stamp, device)| {
+                Record::Relation { account: AccountId::from_bytes([byte; 16]), relation, stamp, device }
+            }
+        ),
+        (1_u8..4, any::<bool>(), 0_u64..3, 0_u64..4, device()).prop_map(
+            |(byte, accepted, muted_until_ms, stamp, device)| {
+                let conversation = ConversationId::from_bytes([byte; 16]);
+                Record::Preference { conversation, accepted, muted_until_ms, stamp, device }
+            }
+        ),
     ]
 }
 
@@ -598,6 +609,22 @@ fn check_greatest(kept: &[Record], records: &[Record]) -> Result<(), TestCaseErr
                 // Of itself a device knows best.
                 let told = greatest(records, of);
                 prop_assert!(told.is_none() || told == Some((*stamp, name.clone())));
+            }
+            Record::Relation { account, stamp, device, .. } => {
+                let of = |record: &Record| match record {
+                    Record::Relation { account: of, stamp, device, .. } if of == account => Some((*stamp, *device)),
+                    _ => None,
+                };
+                prop_assert_eq!(greatest(records, of), Some((*stamp, *device)));
+            }
+            Record::Preference { conversation, stamp, device, .. } => {
+                let of = |record: &Record| match record {
+                    Record::Preference { conversation: of, stamp, device, .. } if of == conversation => {
+                        Some((*stamp, *device))
+                    }
+                    _ => None,
+                };
+                prop_assert_eq!(greatest(records, of), Some((*stamp, *device)));
             }
             Record::Contact { .. } | Record::Please(_) | Record::Answered(_) | Record::Taken(_) => {}
         }
