@@ -291,12 +291,12 @@ async fn answer(
         Act::Reply(reply) => reply,
         Act::Hang => {
             state.note(seen);
-            std::future::pending().await
+            return std::future::pending().await;
         }
         Act::Reset | Act::WrongCertificate => {
             state.note(seen);
             reset.notify_one();
-            std::future::pending().await
+            return std::future::pending().await;
         }
     };
     seen.status = Some(reply.status);

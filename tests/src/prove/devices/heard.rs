@@ -101,6 +101,8 @@ impl Heard {
             | Event::Group { .. }
             | Event::IntentRefused { .. }
             | Event::AccountsGone { .. }
+            | Event::Phone { .. }
+            | Event::PushRefused { .. }
             | Event::CommitRefused { .. }
             | Event::SendFailed { .. } => self.amiss.push(format!("{event:?}")),
             // Whether anything is withheld shows in the histories. The rest is of devices that come in, and of receipts.
@@ -177,6 +179,7 @@ mod tests {
             number,
             seq: Some(seq),
             receipts: None,
+            request: false,
         }
     }
 
