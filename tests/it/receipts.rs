@@ -2,7 +2,7 @@
 
 use gureum_proto::{EnvelopeBody, GapReason, Position, Send};
 use gureum_tests::World;
-use gureum_tests::person::{Person, gaps, number, receipts, string, wait_for_receipt};
+use gureum_tests::person::{Person, gaps, number, receipts, string};
 use gureum_tests::wait::{SOON, now_ms, until_ms};
 use serde_json::Value;
 

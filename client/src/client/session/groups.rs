@@ -11,7 +11,7 @@ use super::{GroupReply, Session};
 use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::{Begun, GroupAnswer, Pursued};
-use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_TRIES_MAX, CHANGE_TURNS_MAX};
+use crate::limits::{CHANGE_AGAIN_FIRST, CHANGE_AGAIN_MAX, CHANGE_LOSSES_FAIR, CHANGE_TRIES_MAX, CHANGE_TURNS_MAX};
 use crate::vault::{IntentId, IntentOutcome, Vault};
 
 /// What is to be changed in groups, and who waits for it.
@@ -24,6 +24,8 @@ pub(super) struct Changing {
     lost: BTreeMap<ConversationId, u64>,
     /// How often, less what was won since: how many others seem to be at it.
     losses: u32,
+    /// How often since the last win.
+    losses_in_a_row: u32,
     /// How long the last attempt took: so long another one can come first.
     took: Duration,
     /// How often in a row nothing could be done.
@@ -85,16 +87,19 @@ impl Changing {
         }
     }
 
-    /// When to try again after another loss: the more of them, the later.
+    /// When to try again after another loss: the more of them, the later. But whoever has lost far more often in a row than
+    /// its share comes sooner and sooner, before those who have had their turn.
     fn after_loss(&mut self) -> Duration {
-        let wait = self.again_in(self.losses);
+        let wait = self.again_in(self.losses) / (1 << (self.losses_in_a_row / CHANGE_LOSSES_FAIR).min(16));
         self.losses = self.losses.saturating_add(1);
+        self.losses_in_a_row = self.losses_in_a_row.saturating_add(1);
         wait
     }
 
     /// When to go on after a change was made: at once, unless others wait for their turn.
     fn after_win(&mut self) -> Duration {
         self.losses /= 2;
+        self.losses_in_a_row = 0;
         if self.losses == 0 { Duration::ZERO } else { self.again_in(self.losses) }
     }
 
@@ -213,8 +218,11 @@ mod tests {
     fn who_loses_waits_as_long_as_so_many_others_need_and_no_longer() {
         let mut changing = Changing::default();
         let waits: Vec<_> = (0..40).map(|_| changing.after_loss()).collect();
-        let expected = (0..40).map(|times| CHANGE_AGAIN_FIRST * (1 << times.min(6)));
-        assert!(waits.iter().zip(expected).all(|(wait, about)| is_about(*wait, about)), "{waits:?}");
+        let most = (0..40).map(|times| CHANGE_AGAIN_FIRST * (1 << times.min(6)));
+        let sooner = (0..40).map(|times| 1 << (times / CHANGE_LOSSES_FAIR));
+        let mut expected = most.zip(sooner).map(|(most, sooner)| most / sooner);
+        assert!(waits.iter().all(|wait| is_about(*wait, expected.next().unwrap())), "{waits:?}");
+        changing.losses_in_a_row = 0;
         changing.took = Duration::from_millis(50);
         assert!(is_about(changing.after_loss(), 64 * changing.took), "turns are as long as attempts are");
         changing.took = Duration::from_secs(1);
