@@ -17,6 +17,7 @@ pub mod disk;
 pub mod liar;
 pub mod netns;
 pub mod operator;
+pub mod outside;
 pub mod person;
 pub mod prove;
 pub mod raw;
