@@ -147,7 +147,7 @@ impl Away {
 
     /// How many devices can be woken, once the server knows.
     #[track_caller]
-    fn targets(&self, expected: u64) {
+    pub(crate) fn targets(&self, expected: u64) {
         eventually("targets", SOON, || (self.world.admin().count("gureum_push_targets") == expected).then_some(()));
     }
 
