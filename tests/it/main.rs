@@ -42,6 +42,7 @@ mod proof;
 mod push;
 mod push_crash;
 mod push_listen;
+mod push_scale;
 mod receipts;
 mod restart;
 mod retention;
