@@ -30,7 +30,7 @@ const IN_STEP: &str = "all come into step when faults end";
 const GROUPS: &[(Happening, u32)] = &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::GroupChange, 2)];
 
 /// All of them.
-pub const CASES: [Case; 50] = {
+pub const CASES: [Case; 52] = {
     use Happening::{
         BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
         ServerRestart,
@@ -90,6 +90,8 @@ pub const CASES: [Case; 50] = {
         Case::new(Bug::MemberUnseen, IN_STEP, "devices in the group").of_people(3).among(GROUPS),
         Case::new(Bug::ChangeKept, IN_STEP, "changes of").of_people(3).among(GROUPS),
         Case::new(Bug::RecordsLost, IN_STEP, "are not in step: read marks").of_devices(2).among(&[(ReadMarks, 6)]),
+        Case::new(Bug::NotWoken, "whoever is away is woken once", "by 0"),
+        Case::new(Bug::WokenTwice, "a device is woken once until it connects", ""),
     ]
 };
 
