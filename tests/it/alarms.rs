@@ -160,6 +160,20 @@ fn what_takes_hours_or_a_bug_by_scrapes_altered_by_hand() {
     // The first one is told of.
     check(&["GureumServerErrors"], &[("gureum_closes_total{code=\"Internal\"}", 1.0)]);
     check(&["GureumServerErrors"], &[("gureum_requests_refused_total{code=\"Internal\"}", 1.0)]);
+    for service in ["apns", "fcm"] {
+        let open = format!("gureum_push_breaker_open{{service=\"{service}\"}}");
+        check(&["GureumPushServiceFails"], &[(open.as_str(), 1.0)]);
+        let refused = format!("gureum_push_failed_total{{service=\"{service}\",reason=\"misconfigured\"}}");
+        check(&["GureumPushRefused"], &[(refused.as_str(), 1.0)]);
+    }
+    // A host of Web Push that is down is its users' trouble.
+    check(&[], &[("gureum_push_breaker_open{service=\"web_push\"}", 3.0)]);
+    for result in ["failed", "rejected"] {
+        let failed = format!("gureum_codes_total{{result=\"{result}\"}}");
+        check(&["GureumCodesFail"], &[(failed.as_str(), 1.0)]);
+    }
+    check(&[], &[("gureum_codes_total{result=\"limited\"}", 100.0), ("gureum_codes_spent_today", 800.0)]);
+    check(&["GureumCodesSpent"], &[("gureum_codes_spent_today", 801.0)]);
     // As many keys as 3 days have, and as many as nobody destroyed.
     check(&[], &[("gureum_keys_live", 75.0)]);
     check(&["GureumKeysNotDestroyed"], &[("gureum_keys_live", 81.0)]);

@@ -36,31 +36,41 @@ fn the_manual_and_the_metrics_name_the_same() {
 }
 
 /// The values that each label of each metric has, where they are listed, in the manual's table: of
-/// ``| `name` | `label`: `one`, `other` |``.
+/// ``| `name` | `label`: `one`, `other`; `second`: `three` |``.
 fn listed_values(manual: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    fn quoted(text: &str) -> impl Iterator<Item = String> {
+        text.split('`').skip(1).step_by(2).map(str::to_owned)
+    }
+
     let mut found = BTreeMap::new();
     for row in manual.lines().filter(|line| line.starts_with("| `gureum_")) {
-        let mut quoted = row.split('|').skip(1).take(2).flat_map(|cell| cell.split('`').skip(1).step_by(2));
-        if let (Some(name), Some(label)) = (quoted.next(), quoted.next()) {
-            let values: BTreeSet<_> = quoted.map(str::to_owned).collect();
+        let mut cells = row.split('|').skip(1);
+        let (Some(name), Some(labels)) = (cells.next(), cells.next()) else { continue };
+        let Some(name) = quoted(name).next() else { continue };
+        for label in labels.split(';') {
+            let mut words = quoted(label);
+            let Some(label) = words.next() else { continue };
+            let values: BTreeSet<_> = words.collect();
             if !values.is_empty() {
-                found.insert((name.to_owned(), label.to_owned()), values);
+                found.insert((name.clone(), label), values);
             }
         }
     }
     found
 }
 
-/// The same of what is exported: of `name{label="one"} 1`.
+/// The same of what is exported: of `name{label="one",second="three"} 1`.
 fn exported_values(page: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut found = BTreeMap::<_, BTreeSet<String>>::new();
     for line in page.lines() {
         let Some((name, rest)) = line.split_once('{') else { continue };
-        let Some((label, rest)) = rest.split_once("=\"") else { continue };
-        // Codes stand in their own table, bounds of histograms and the version nowhere.
-        if !matches!(label, "code" | "le" | "version") {
-            let value = rest.split('"').next().unwrap().to_owned();
-            found.entry((name.to_owned(), label.to_owned())).or_default().insert(value);
+        let Some((labels, _)) = rest.split_once("} ") else { continue };
+        for (label, value) in labels.split(',').filter_map(|pair| pair.split_once("=\"")) {
+            // Codes stand in their own table, bounds of histograms and the version nowhere.
+            if !matches!(label, "code" | "le" | "version") {
+                let value = value.trim_end_matches('"').to_owned();
+                found.entry((name.to_owned(), label.to_owned())).or_default().insert(value);
+            }
         }
     }
     found

@@ -18,6 +18,7 @@ pub mod liar;
 pub mod linking;
 pub mod netns;
 pub mod operator;
+pub mod outside;
 pub mod person;
 pub mod prove;
 pub mod push;

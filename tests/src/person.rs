@@ -10,6 +10,7 @@ use gureum_proto::{AccountId, ConversationKind, Ready, Request, Response};
 use serde_json::Value;
 
 use crate::child::{Running, binary};
+use crate::wait::eventually;
 
 /// How long any command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(30);
@@ -74,13 +75,41 @@ impl Person {
     #[must_use]
     pub fn finish(command: &mut Command) -> Ended {
         let started = Instant::now();
-        let mut running = Running::start(command);
+        Self::end(Running::start(command), started)
+    }
+
+    /// Waits for the end of a command that is told nothing more, and reads its lines of JSON.
+    #[track_caller]
+    fn end(mut running: Running, started: Instant) -> Ended {
         running.end_input();
         let status = running.wait(COMMAND_MAX);
         let took = started.elapsed();
         let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone()));
         let events = running.out.all().iter().map(read).collect();
         Ended { code: status.code(), events, said: running.err.all().join("\n"), took }
+    }
+
+    /// Registers with a phone number, and types the code that `code` gives when the server has sent one.
+    #[track_caller]
+    #[must_use]
+    pub fn register_by_phone(&self, server: &str, phone: &str, more: &[&str], code: impl FnOnce() -> String) -> Ended {
+        let started = Instant::now();
+        let asking = ["register", "--server", server, "--phone", phone, "--handle", &self.name];
+        let mut running = Running::start(&mut self.command(&[&asking, more].concat()));
+        let is_sent = |line: &str| is_event(line, "code_sent").then_some(());
+        if running.out.find(COMMAND_MAX, is_sent).is_some() {
+            running.type_line(&code());
+        }
+        Self::end(running, started)
+    }
+
+    /// Listens for wake-ups: the server knows where from when this returns.
+    #[track_caller]
+    #[must_use]
+    pub fn push_listen(&self) -> PushListener {
+        let mut running = Running::start(&mut self.command(&["push", "listen"]));
+        let listening = event(&mut running, "push_listening");
+        PushListener { running, endpoint: string(&listening["endpoint"]) }
     }
 
     /// Runs a command that must succeed.
@@ -279,6 +308,47 @@ impl Follower {
         assert!(status.success(), "interrupted: {status:?} {:#?}", self.running.err.all());
         self.events()
     }
+}
+
+/// A `push listen` that runs.
+#[derive(Debug)]
+pub struct PushListener {
+    /// Its process.
+    pub running: Running,
+    /// Where it is woken.
+    pub endpoint: String,
+}
+
+impl PushListener {
+    /// What has come so far: the kind of each wake-up.
+    #[must_use]
+    pub fn wakes(&self) -> Vec<String> {
+        let lines = self.running.out.all();
+        let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["event"] == "wake").map(|event| string(&event["kind"])).collect()
+    }
+
+    /// Waits until so many wake-ups have come, and returns all.
+    #[track_caller]
+    #[must_use]
+    pub fn wait_for_wakes(&self, count: usize) -> Vec<String> {
+        eventually("wake-ups", COMMAND_MAX, || Some(self.wakes()).filter(|wakes| wakes.len() >= count))
+    }
+
+    /// Ends it by Ctrl-C, so that nothing wakes the device any more, and returns what had come.
+    #[track_caller]
+    #[must_use]
+    pub fn interrupt(mut self) -> Vec<String> {
+        self.running.signal("INT");
+        let status = self.running.wait(COMMAND_MAX);
+        assert!(status.success(), "interrupted: {status:?} {:#?}", self.running.err.all());
+        self.wakes()
+    }
+}
+
+/// Whether a line is an event of this name.
+fn is_event(line: &str, name: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|event| event["event"] == name)
 }
 
 /// Waits for an event of this name.

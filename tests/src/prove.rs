@@ -19,6 +19,7 @@ pub mod network;
 pub mod peers;
 pub mod power;
 pub mod process;
+pub mod push;
 pub mod raw;
 pub mod reclaim;
 pub mod soak;

@@ -1,8 +1,8 @@
 //! The whole system in one process, on a seeded network, virtual time and a faulty disk, checked against a model.
 //!
 //! Client and server are the real ones, and so is QUIC between them; simulated is what is under them: sockets ([`net`]),
-//! clocks ([`clock`]), the disk (the server's `SimDisk`, which also audits what is written), and the way from the writer to
-//! the sessions ([`wake`]). What the server writes goes into a [`ledger`] that the model judges by. Everything runs as tasks
+//! clocks ([`clock`]), the disk (the server's `SimDisk`, which also audits what is written), the way from the writer to
+//! the sessions ([`wake`]), and push services ([`push`]). What the server writes goes into a [`ledger`] that the model judges by. Everything runs as tasks
 //! of one thread under tokio's paused clock, which jumps to the next timer when there is nothing to do, so that a night
 //! without news costs almost nothing. All decisions come from the seed. Bytes of ciphertexts do not, and nothing depends on
 //! them.
@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod model;
 pub mod net;
 pub mod person;
+pub mod push;
 pub mod sabotage;
 pub mod server;
 pub mod wake;

@@ -22,6 +22,8 @@ pub struct Options {
     pub commit_retention: Option<&'static str>,
     /// Further flags.
     pub flags: Vec<&'static str>,
+    /// Further settings, each a flag and its value, that only the test's surroundings know.
+    pub settings: Vec<(&'static str, String)>,
     /// The data directory, if it is not to be a temporary one.
     pub data_dir: Option<PathBuf>,
     /// The server's program, if it is not the one that lies beside this.
@@ -125,6 +127,9 @@ impl World {
             }
         }
         command.args(&self.options.flags);
+        for (flag, value) in &self.options.settings {
+            command.arg(flag).arg(value);
+        }
         if let Some(failpoints) = &self.options.failpoints {
             command.env("FAILPOINTS", failpoints);
         }

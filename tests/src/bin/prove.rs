@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gureum_tests::disk::FileSystem;
 use gureum_tests::prove::{
-    contention, devices, disk, expiry, groups, homes, keys, kill, network, peers, power, reclaim, soak,
+    contention, devices, disk, expiry, groups, homes, keys, kill, network, peers, power, push, reclaim, soak,
 };
 
 /// Proves what Gureum promises, against the real programs and a real disk.
@@ -52,6 +52,9 @@ enum What {
     Contention(Contention),
     /// Bad peers of every kind at scale: good users talk on, memory and descriptors stay within their bounds.
     Peers(Peers),
+    /// Push services that hang while thousands of devices are away: live messages are relayed as before, memory stays within
+    /// its bound, and when the services are back every device is woken once.
+    Push(Push),
     /// A long load with expiry running: memory, descriptors, disk and p99 stay flat.
     Soak(Soak),
     /// SIGKILL under load, at random and at every step of a commit: what was acknowledged is there, once.
@@ -187,6 +190,19 @@ struct Peers {
 }
 
 #[derive(Debug, Args)]
+struct Push {
+    /// Devices that are away and can be woken.
+    #[arg(long, default_value_t = 10_000)]
+    devices: usize,
+    /// How long the services hang, and how long the calm is before and after.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    hang: Duration,
+    /// Pairs of people who talk all the while.
+    #[arg(long, default_value_t = 20)]
+    pairs: usize,
+}
+
+#[derive(Debug, Args)]
 struct Soak {
     /// How long.
     #[arg(long, default_value_t = 60)]
@@ -250,6 +266,9 @@ fn main() -> anyhow::Result<()> {
             serde_json::to_value(on.into_iter().collect::<Option<Vec<_>>>().context(NOT_HERE)?)?
         }
         What::Disk => serde_json::to_value(disk::run().context(NOT_HERE)?)?,
+        What::Push(Push { devices, hang, pairs }) => {
+            serde_json::to_value(push::run(&push::Options { devices, hang, pairs, tells: true }))?
+        }
         What::Soak(args) => serde_json::to_value(soak::run(&args.options()?))?,
     };
     println!("{report:#}");

@@ -58,12 +58,12 @@ pub fn readable(database: &Path, keyring: &Path, retention_ms: u64) -> Readable 
     found
 }
 
-/// The bytes of the wrapped keys in a keyring's directory, the master key left out.
+/// The bytes of the wrapped keys in a keyring's directory: not the master key, and not the secrets that stay for good.
 #[must_use]
 pub fn wrapped_keys(keyring: &Path) -> Needles {
     let mut needles = Needles::default();
     for (path, bytes) in files(keyring) {
-        if !path.ends_with("master.key") {
+        if path.extension().is_some_and(|ending| ending == "key") && !path.ends_with("master.key") {
             // The first byte is the version, the same for all.
             needles.add(&bytes[1..]);
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gureum_client::vault::{HistoryItem, KeySource, Target};
+use gureum_client::vault::{HistoryItem, KeySource, Target, Vault};
 use gureum_client::{Client, ClientError, Ground, GroupCommand, Inbox, SessionCommands, SessionOptions, Sockets, Work};
 use gureum_proto::DeviceId;
 use gureum_server::time::WallClock;
@@ -23,6 +23,7 @@ use super::clock::SimClock;
 use super::journal::Journal;
 use super::model::{Model, To};
 use super::net::SimNet;
+use super::push::target_of;
 use super::sabotage::Sabotage;
 use listener::Listener;
 pub(crate) use moves::copy_home;
@@ -112,6 +113,8 @@ pub struct Installation {
     state: State,
     past: Past,
     device: Option<DeviceId>,
+    /// Its home says where it is woken.
+    has_target: bool,
     online: Option<Online>,
 }
 
@@ -163,6 +166,7 @@ impl Installation {
             state: State::New,
             past: Past::Unknown,
             device: None,
+            has_target: false,
             online: None,
         }
     }
@@ -297,6 +301,7 @@ impl Installation {
         if let Some(bug) = self.parts.sabotage {
             bug.before_start(&self.home);
         }
+        self.want_wakes();
         let opened = Client::open_on(self.ground(), &self.home, KEY).await;
         let session = opened.and_then(|client| {
             let session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
@@ -315,6 +320,21 @@ impl Installation {
             Listener { who: self.who, parts: self.parts.clone(), client: client.clone(), flags: Arc::clone(&flags) };
         let listener = tokio::spawn(listener.run(session, ended));
         self.online = Some(Online { client, commands, end, listener, flags, waiting: Vec::new() });
+    }
+
+    /// Has its home say where it is woken, once; its sessions tell the server.
+    fn want_wakes(&mut self) {
+        if self.has_target {
+            return;
+        }
+        let set = || -> Result<(), String> {
+            let mut vault = Vault::open(&self.home, &KEY).map_err(|error| error.to_string())?;
+            vault.set_push_target(Some(&target_of(self.who))).map_err(|error| error.to_string())
+        };
+        match set() {
+            Ok(()) => self.has_target = true,
+            Err(error) => self.parts.journal.violate("a home stays usable", error),
+        }
     }
 
     /// Ends the client, if it runs.

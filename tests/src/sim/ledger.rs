@@ -10,8 +10,8 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, MessageId};
 use gureum_server::limits::EPOCHS_BEHIND_MAX;
 use gureum_server::node::OpenStore;
-use gureum_server::store::key::{self, ConversationTag};
-use gureum_server::store::record::ConversationHead;
+use gureum_server::store::key::{self, ConversationTag, PushTag};
+use gureum_server::store::record::{ConversationHead, PushStateRecord};
 use gureum_server::store::{
     Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Record, Store, StoreError,
 };
@@ -34,6 +34,8 @@ struct Inner {
     last_seqs: BTreeMap<AccountId, u64>,
     /// Of each group, in the order of its epochs.
     rosters: BTreeMap<ConversationId, Vec<Roster>>,
+    /// How often a device could be woken anew: it had connected, or has another target.
+    rested: BTreeMap<DeviceId, u64>,
 }
 
 /// Who is in a group from one commit to the next.
@@ -68,6 +70,12 @@ impl Ledger {
             ledger.look_at(of.as_ref());
             Ok(Arc::new(Watched { ledger, of }))
         })
+    }
+
+    /// How often a device could be woken anew: it had connected since it was woken, or has another target.
+    #[must_use]
+    pub fn rested(&self, device: DeviceId) -> u64 {
+        self.inner().rested.get(&device).copied().unwrap_or(0)
     }
 
     /// How many groups there have been.
@@ -172,7 +180,14 @@ impl Inner {
     /// id is given twice; what it holds of rosters is looked at then.
     fn note(&mut self, batch: &Batch, is_written: bool) {
         for change in batch.changes() {
-            let Change::Put { family, key: record_key, value } = change else { continue };
+            let (family, record_key, value) = match change {
+                Change::Put { family, key: record_key, value } => (family, record_key, value),
+                Change::Delete { family: Family::Push, key: record_key } => {
+                    self.note_push(record_key, None);
+                    continue;
+                }
+                Change::Delete { .. } => continue,
+            };
             self.order += 1;
             match family {
                 Family::Message => {
@@ -187,8 +202,18 @@ impl Inner {
                         *last = seq.max(*last);
                     }
                 }
+                Family::Push => self.note_push(record_key, Some(value)),
                 _ => {}
             }
+        }
+    }
+
+    /// Whether a write of it fails or not, the server goes by it until its end.
+    fn note_push(&mut self, record_key: &[u8], value: Option<&[u8]>) {
+        let Some((_, device, PushTag::State)) = key::parse_push(record_key) else { return };
+        let state = value.and_then(|value| PushStateRecord::decode(&Bytes::copy_from_slice(value)).ok());
+        if state.is_none_or(|state| state.woken_seq == 0) {
+            *self.rested.entry(device).or_default() += 1;
         }
     }
 

@@ -126,6 +126,10 @@ pub enum Sabotage {
     HistoryUnended,
     /// What is silent is passed over by who was away: the records of other devices among it
     RecordsLost,
+    /// Push services wake nobody, and say that they have
+    NotWoken,
+    /// Push services wake whom they are asked to twice
+    WokenTwice,
 }
 
 impl Sabotage {

@@ -10,6 +10,7 @@ use gureum_proto::{ConversationId, ConversationKind, DeviceId, ServerUrl};
 use gureum_server::config::{Config, Flags};
 use gureum_server::limits::MAINTENANCE_MS_MAX;
 use gureum_server::node::{Ground, Node, OpenStore};
+use gureum_server::push::Push;
 use gureum_server::store::disk::SimDisk;
 use gureum_server::store::key::{self, ConversationTag};
 use gureum_server::store::record::{ConversationHead, Removals};
@@ -21,6 +22,7 @@ use super::clock::SimClock;
 use super::journal::Journal;
 use super::ledger::Ledger;
 use super::net::SimNet;
+use super::push::SimPush;
 use super::sabotage::Sabotage;
 use super::wake::WakeFaults;
 
@@ -68,6 +70,9 @@ pub struct Server {
     flags: Flags,
     sabotage: Option<Sabotage>,
     ledger: Ledger,
+    push: Option<SimPush>,
+    /// How often it was started.
+    starts: u64,
     node: Option<Node>,
     store: Opened,
     url: Option<ServerUrl>,
@@ -99,6 +104,8 @@ impl Server {
             flags,
             sabotage: None,
             ledger: Ledger::default(),
+            push: None,
+            starts: 0,
             node: None,
             store: Opened::default(),
             url: None,
@@ -118,6 +125,18 @@ impl Server {
     #[must_use]
     pub fn writing(self, ledger: Ledger) -> Self {
         Self { ledger, ..self }
+    }
+
+    /// The same, which wakes devices through these services.
+    #[must_use]
+    pub fn waking(self, push: SimPush) -> Self {
+        Self { push: Some(push), ..self }
+    }
+
+    /// How often it was started.
+    #[must_use]
+    pub const fn starts(&self) -> u64 {
+        self.starts
     }
 
     /// Whether it runs.
@@ -154,7 +173,7 @@ impl Server {
             socket: Some(self.net.bind(SERVER)),
             store: Some(Box::new(move |expiry| disk.open(expiry))),
             wake: Some(Box::new(move |to| wakes.before(to))),
-            push: None,
+            push: self.push.clone().map(|push| Arc::new(push) as Arc<dyn Push>),
             serves_admin: false,
         };
         let ground = match self.sabotage {
@@ -167,6 +186,7 @@ impl Server {
         self.url = Some(node.url().parse()?);
         self.node = Some(node);
         self.first_told = None;
+        self.starts += 1;
         self.journal.note("server: started");
         Ok(())
     }

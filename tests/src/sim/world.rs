@@ -6,6 +6,7 @@ mod devices;
 mod groups;
 mod histories;
 mod homes;
+mod woken;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -27,6 +28,7 @@ use super::journal::{Journal, Violation};
 use super::model::{Counts, Model};
 use super::net::{SimNet, Traffic, Weather};
 use super::person::Person;
+use super::push::{PushFates, SimPush};
 use super::sabotage::Sabotage;
 use super::server::{SERVER, Server};
 use super::wake::{Fates, WakeFaults};
@@ -76,6 +78,8 @@ pub struct Summary {
     pub traffic: Traffic,
     /// Wakes that were lost, that came twice, and that came late.
     pub wakes: (u64, u64, u64),
+    /// Wake-ups of devices that were away: for messages, for messages about to expire, and of those the unanswered ones.
+    pub woken: (u64, u64, u64),
     /// Writes, faults and crashes of the server's disk.
     pub disk: BTreeMap<String, u64>,
     /// Events in the journal.
@@ -96,6 +100,7 @@ pub struct World {
     net: SimNet,
     model: Model,
     server: Server,
+    push: SimPush,
     people: Vec<Person>,
     /// Somebody of whom the others do not know.
     stranger: Option<Person>,
@@ -126,6 +131,7 @@ enum Due {
     FineWeather,
     Reach(Who),
     Wakes,
+    Push,
     Clock,
     Disk,
 }
@@ -157,7 +163,8 @@ impl World {
         let mut of_disk = StdRng::seed_from_u64(random.random());
         let disk = SimDisk::new(move || of_disk.random());
         let server = Server::new(parts, disk, wakes, &directory.join("server"), flags);
-        let server = server.with(options.sabotage).writing(model.ledger());
+        let push = SimPush::new(random.random(), options.sabotage);
+        let server = server.with(options.sabotage).writing(model.ledger()).waking(push.clone());
         let sabotage = options.sabotage;
         let parts = Parts { journal: journal.clone(), net: net.clone(), clock, model: model.clone(), sabotage };
         let count = profile.devices.len();
@@ -173,6 +180,7 @@ impl World {
             net,
             model,
             server,
+            push,
             people,
             stranger,
             revoking: BTreeSet::new(),
@@ -307,6 +315,7 @@ impl World {
                 self.disturbs(false);
             }
             Due::Wakes => self.server.wakes.set(Fates::default()),
+            Due::Push => self.push.set(PushFates::default()),
             Due::Disk => self.mend_disk(),
             Due::Clock => {
                 self.journal.note("clock: put right");
@@ -368,6 +377,7 @@ impl World {
             let held = status.held_jump_ms > 0 || wall_ms <= now_ms;
             self.journal.check(held, "a clock that is not obeyed is said to be held", || format!("{status:?}"));
         }
+        self.check_wakes();
         for broken in self.server.disk.take_violations() {
             self.journal.violate("the store holds together", format!("{broken:?}"));
         }
@@ -397,6 +407,7 @@ impl World {
 
     fn summary(&self) -> Summary {
         let disk: DiskCounts = self.server.disk.counts();
+        let woken = self.push.total();
         Summary {
             seed: self.options.seed,
             days: self.options.days,
@@ -408,6 +419,7 @@ impl World {
             messages: self.model.counts(),
             traffic: self.net.traffic(),
             wakes: self.server.wakes.counts(),
+            woken: (woken.messages, woken.expiring, woken.unanswered),
             disk: [
                 ("writes", disk.writes),
                 ("faults", disk.faults),

@@ -30,7 +30,7 @@ const IN_STEP: &str = "all come into step when faults end";
 const GROUPS: &[(Happening, u32)] = &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::GroupChange, 2)];
 
 /// All of them.
-pub const CASES: [Case; 54] = {
+pub const CASES: [Case; 56] = {
     use Happening::{
         BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
         ServerRestart,
@@ -94,6 +94,8 @@ pub const CASES: [Case; 54] = {
         Case::new(Bug::HistoryIsNews, "what is handed over is no news", ""),
         Case::new(Bug::HistoryUnended, IN_STEP, "waits for the history").among(&[(Link, 2)]),
         Case::new(Bug::RecordsLost, IN_STEP, "are not in step: read marks").of_devices(2).among(&[(ReadMarks, 6)]),
+        Case::new(Bug::NotWoken, "whoever is away is woken once", "by 0"),
+        Case::new(Bug::WokenTwice, "a device is woken once until it connects", ""),
     ]
 };
 

@@ -5,7 +5,8 @@ use gureum_proto::Handle;
 use gureum_server::store::StoreError;
 
 use super::{
-    DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, Rng, SERVER, Weather, Who, World,
+    DAY_MS, Due, Duration, Fates, FaultRates, HOUR_MS, Happening, Leave, MINUTE_MS, PushFates, Rng, SERVER, Weather,
+    Who, World,
 };
 use crate::sim::model::To;
 
@@ -71,6 +72,12 @@ impl World {
                 self.later(for_ms, Due::Wakes);
             }
             Happening::FullDisk | Happening::BadDisk | Happening::SlowDisk => self.trouble_disk(kind),
+            Happening::PushTrouble => {
+                self.journal.note("push: services fail");
+                self.push.set(PushFates { failure: 0.4, hang: 0.3, lost_answer: 0.1 });
+                let for_ms = self.random.random_range(10 * MINUTE_MS..6 * HOUR_MS);
+                self.later(for_ms, Due::Push);
+            }
             Happening::ReadMarks => self.read(),
             Happening::Link => self.link().await,
             Happening::Revoke => self.revoke().await,
@@ -340,6 +347,7 @@ impl World {
         }
         self.net.set_reach(SERVER.ip(), true, true);
         self.server.wakes.set(Fates::default());
+        self.push.set(PushFates::default());
         self.server.clock.mend();
         self.mend_disk();
     }

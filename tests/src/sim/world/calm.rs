@@ -10,7 +10,7 @@ const IN_STEP_MS_MAX: u64 = 40 * MINUTE_MS;
 /// How long what no wake told of may take, in milliseconds: reminders go round.
 const REMINDED_MS_MAX: u64 = 15 * MINUTE_MS;
 /// How long what is sent then may take, in milliseconds.
-const HEALTHY_MS_MAX: u64 = MINUTE_MS;
+pub(super) const HEALTHY_MS_MAX: u64 = MINUTE_MS;
 /// How long it takes at most until everybody has heard of who is in a conversation, in milliseconds: a session that hears
 /// nothing looks for itself every 5 minutes.
 const HEARD_MS_MAX: u64 = 6 * MINUTE_MS;
@@ -74,6 +74,9 @@ impl World {
         if !self.settle(HEALTHY_MS_MAX, "who wrote it learns that it was read").await {
             return;
         }
+        if !self.wake_the_absent().await {
+            return;
+        }
         self.check_leaks().await;
         for who in self.all() {
             self.at_mut(who).leave(super::Leave::Closed).await;
@@ -83,7 +86,7 @@ impl World {
         }
     }
 
-    async fn settle(&mut self, within_ms: u64, rule: &'static str) -> bool {
+    pub(super) async fn settle(&mut self, within_ms: u64, rule: &'static str) -> bool {
         let until = Instant::now() + Duration::from_millis(within_ms);
         let mut pause_ms = LOOK_MS;
         loop {

@@ -1,0 +1,193 @@
+//! Wake-ups that arrive in a terminal, and what people do about them: no vendor, two programs, and a real receiver.
+
+use gureum_tests::person::{Person, PushListener, string};
+use gureum_tests::wait::{SOON, eventually};
+use gureum_tests::{Options, World};
+use serde_json::Value;
+
+use crate::push::{QUICK, counted};
+
+/// A server that may knock at this machine.
+fn world() -> World {
+    let flags = [&["--push-private-endpoints", "allow"][..], &QUICK].concat();
+    World::start_with(Options { flags, ..Options::default() })
+}
+
+/// Two people who have written to each other, so that neither is a stranger.
+fn acquainted(world: &World, name: &str, other: &Person) -> Person {
+    let person = world.person(name);
+    person.send(other, "hello");
+    other.receive();
+    other.send(&person, "hello");
+    person.receive();
+    // Taken and told: whatever wakes somebody from now on has come later.
+    other.receive();
+    person
+}
+
+fn targets(world: &World, expected: u64) {
+    eventually("targets", SOON, || (world.admin().count("gureum_push_targets") == expected).then_some(()));
+}
+
+/// Whatever was owed before somebody else is woken is done.
+fn settle(world: &World, alice: &Person, canary: &Person, at_canary: &PushListener, wakes: usize) {
+    alice.send(canary, "wake up");
+    assert_eq!(at_canary.wait_for_wakes(wakes), vec!["messages"; wakes]);
+    canary.receive();
+    eventually("no request is under way", SOON, || (counted(world, "gureum_push_in_flight", &[]) == 0).then_some(()));
+}
+
+#[test]
+fn a_wake_up_arrives_in_a_terminal_and_says_nothing_but_that() {
+    let world = world();
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    let listener = bob.push_listen();
+    assert!(listener.endpoint.starts_with("http://127.0.0.1:"), "{}", listener.endpoint);
+    targets(&world, 1);
+    alice.send(&bob, "a secret for bob");
+    assert_eq!(listener.wait_for_wakes(1), ["messages"]);
+    let said = listener.running.out.all().join("\n");
+    for told in ["secret", "alice"] {
+        assert!(!said.contains(told), "{said}");
+    }
+    // It runs beside the one that takes the inbox.
+    assert_eq!(bob.receive_texts(), ["a secret for bob"]);
+    alice.send(&bob, "another");
+    assert_eq!(listener.wait_for_wakes(2), ["messages", "messages"]);
+    assert_eq!(listener.interrupt().len(), 2);
+    targets(&world, 0);
+}
+
+#[test]
+fn a_device_shows_where_it_is_woken_and_clears_it() {
+    let world = world();
+    let bob = world.person("bob");
+    let shown = |person: &Person| person.ok(&["push", "show"]).remove(0);
+    let before = shown(&bob);
+    assert_eq!((&before["service"], &before["offered"]), (&Value::Null, &Value::from(vec!["web_push"])));
+    let refused = bob.run(&["push", "set", "fcm", "APA91b-a-token"]);
+    assert_eq!(refused.code, Some(1), "the server does not use that service: {refused:?}");
+    bob.ok(&["push", "clear"]);
+
+    let p256dh = "BLn9b-VR0ca83knDNZ32dCHGyjJp-1riX9ZTN40MqV8K_LpQmLqxC_DoHvqvFXO_nGdAB4W9dogZb_sM-uV4JbY";
+    let auth = "_ordMnz7uTCmrpBTeUV4Bw";
+    bob.ok(&["push", "set", "web", "https://127.0.0.1:9/a", "--p256dh", p256dh, "--auth", auth, "--silent"]);
+    let set = shown(&bob);
+    assert_eq!((&set["service"], &set["visible"], &set["known"]), (&"web_push".into(), &false.into(), &true.into()));
+    assert!(!set.to_string().contains(auth), "what could wake the device is not shown");
+    targets(&world, 1);
+    bob.ok(&["push", "clear"]);
+    targets(&world, 0);
+    assert_eq!(shown(&bob)["service"], Value::Null);
+}
+
+#[test]
+fn receipts_wake_nobody() {
+    let world = world();
+    let (alice, carol) = (world.person("alice"), world.person("carol"));
+    let bob = acquainted(&world, "bob", &alice);
+    carol.send(&bob, "hello");
+    bob.receive();
+    let (at_alice, at_carol) = (alice.push_listen(), carol.push_listen());
+    targets(&world, 2);
+    alice.send(&bob, "received and read");
+    bob.receive();
+    bob.ok(&["read", "alice"]);
+    settle(&world, &bob, &carol, &at_carol, 1);
+    assert_eq!(at_alice.wakes(), Vec::<String>::new());
+    assert!(!alice.receive_receipts().is_empty(), "they had come");
+}
+
+#[test]
+fn a_stranger_is_a_request_until_accepted_and_a_block_is_silence() {
+    let world = world();
+    let (alice, bob, carol) = (world.person("alice"), world.person("bob"), world.person("carol"));
+    carol.send(&alice, "hello");
+    alice.receive();
+    let (at_bob, at_carol) = (bob.push_listen(), carol.push_listen());
+    targets(&world, 2);
+    alice.send(&bob, "you do not know me");
+    settle(&world, &alice, &carol, &at_carol, 1);
+    assert_eq!(at_bob.wakes(), Vec::<String>::new(), "a request");
+    let came = bob.receive();
+    let message = came.iter().find(|event| event["event"] == "message").expect("it is delivered as ever");
+    assert_eq!((&message["text"], &message["request"]), (&"you do not know me".into(), &Value::Bool(true)));
+    let requests = bob.ok(&["requests"]);
+    assert_eq!(requests.iter().map(|event| string(&event["with"])).collect::<Vec<_>>(), ["alice"]);
+
+    bob.ok(&["requests", "accept", "alice"]);
+    assert!(bob.ok(&["requests"]).is_empty());
+    alice.send(&bob, "now you do");
+    assert_eq!(at_bob.wait_for_wakes(1), ["messages"]);
+    let came = bob.receive();
+    assert!(came.iter().all(|event| event["request"] == Value::Null), "{came:#?}");
+
+    bob.ok(&["block", "alice"]);
+    let sent = alice.send(&bob, "do you hear me?");
+    settle(&world, &alice, &carol, &at_carol, 2);
+    assert_eq!(at_bob.wakes(), ["messages"], "nothing of whom one has blocked");
+    assert_eq!(bob.receive_texts(), Vec::<String>::new());
+    assert!(alice.receive_receipts().iter().all(|(_, id)| *id != string(&sent["message_id"])), "and they are not told");
+
+    bob.ok(&["unblock", "alice"]);
+    bob.ok(&["requests", "accept", "alice"]);
+    alice.send(&bob, "and now?");
+    assert_eq!(at_bob.wait_for_wakes(2), ["messages", "messages"]);
+}
+
+#[test]
+fn who_writes_first_has_accepted_and_a_mute_holds_until_it_is_taken_away() {
+    let world = world();
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    let carol = acquainted(&world, "carol", &alice);
+    let (at_bob, at_carol) = (bob.push_listen(), carol.push_listen());
+    targets(&world, 2);
+    bob.ok(&["mute", "alice"]);
+    alice.send(&bob, "unheard");
+    settle(&world, &alice, &carol, &at_carol, 1);
+    assert_eq!(at_bob.wakes(), Vec::<String>::new());
+    assert_eq!(bob.receive_texts(), ["unheard"], "it is shown as ever");
+    bob.ok(&["unmute", "alice"]);
+    alice.send(&bob, "heard");
+    assert_eq!(at_bob.wait_for_wakes(1), ["messages"]);
+}
+
+#[test]
+fn a_decision_made_while_the_server_was_away_reaches_it() {
+    let mut world = world();
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    let carol = acquainted(&world, "carol", &alice);
+    world.kill();
+    bob.ok(&["mute", "alice"]);
+    world.restart();
+    bob.receive();
+    let (at_bob, at_carol) = (bob.push_listen(), carol.push_listen());
+    targets(&world, 2);
+    alice.send(&bob, "unheard");
+    settle(&world, &alice, &carol, &at_carol, 1);
+    assert_eq!(at_bob.wakes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_target_that_the_server_has_lost_is_set_again_when_the_device_connects() {
+    let mut world = world();
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    let listener = bob.push_listen();
+    targets(&world, 1);
+    // As after a restore of a backup that had no secret: what is sealed under it does not open any more.
+    world.kill();
+    std::fs::remove_file(world.data_dir().join("keys/push.secret")).unwrap();
+    world.restart();
+    alice.send(&bob, "lost on the way");
+    eventually("the target is dropped", SOON, || {
+        (counted(&world, "gureum_push_dropped_total", &["web_push"]) == 1).then_some(())
+    });
+    assert_eq!(bob.receive_texts(), ["lost on the way"]);
+    targets(&world, 1);
+    alice.send(&bob, "heard again");
+    assert_eq!(listener.wait_for_wakes(1), ["messages"]);
+}
