@@ -114,6 +114,8 @@ pub enum Sabotage {
     RestoredUntold,
     /// What is said in a group is told to somebody who may not be in it
     OutsiderHears,
+    /// What is said in a group is told to a device that is revoked
+    RevokedHears,
     /// Clients do not keep some messages of groups
     GroupForgets,
     /// A client leaves somebody out of the groups that it shows

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use gureum_client::vault::Message;
 use gureum_proto::{AccountId, ConversationId};
 
-use super::{Inner, Model, name_of};
+use super::{Inner, Model, Seen, name_of};
 use crate::sim::installation::Who;
 use crate::sim::ledger::Exit;
 
@@ -21,6 +21,14 @@ impl Model {
         if let Some(account) = inner.people.get(&person).map(|account| account.id) {
             inner.wanted_out.entry((conversation, account)).or_default().push(now);
         }
+    }
+
+    /// One of a person's devices that the account has revoked, if there is one.
+    #[must_use]
+    pub fn revoked_one(&self, person: usize) -> Option<Who> {
+        let inner = self.inner();
+        let is_revoked = |(who, seen): &(&Who, &Seen)| who.person == person && seen.revoked_ms.is_some();
+        inner.devices.iter().find(is_revoked).map(|(who, _)| *who)
     }
 
     /// From the moment of a revocation on the device is told nothing that is accepted, and in no group that it has a leaf in

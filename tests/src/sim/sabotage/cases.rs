@@ -34,7 +34,7 @@ const GROUPS_OF_DEVICES: &[(Happening, u32)] =
     &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::Link, 2), (Happening::Revoke, 2)];
 
 /// All of them.
-pub const CASES: [Case; 56] = {
+pub const CASES: [Case; 57] = {
     use Happening::{
         BadWeather, ClientCrash, ClockLeap, GroupChange, GroupTalk, Link, LongAbsence, LostWakes, NewGroup, ReadMarks,
         Recover, RestoreCopy, Revoke, ServerCrash, ServerRestart,
@@ -103,6 +103,10 @@ pub const CASES: [Case; 56] = {
         Case::new(Bug::LifeUnwritten, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
         Case::new(Bug::RestoredUntold, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
         Case::new(Bug::OutsiderHears, "who is not in a group reads nothing of it", "").of_people(4).among(GROUPS),
+        Case::new(Bug::RevokedHears, "a revoked device gets nothing new", "")
+            .of_people(3)
+            .of_devices(2)
+            .among(GROUPS_OF_DEVICES),
         Case::new(Bug::GroupForgets, IN_STEP, "and was told of 0").of_people(3).among(GROUPS),
         Case::new(Bug::MemberUnseen, IN_STEP, "devices in the group").of_people(3).among(GROUPS),
         Case::new(Bug::ChangeKept, IN_STEP, "changes of").of_people(3).among(GROUPS),
