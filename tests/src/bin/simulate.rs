@@ -182,10 +182,14 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     });
     let summaries = summaries.lock().unwrap_or_else(PoisonError::into_inner);
     report(&summaries, started.elapsed());
-    let idle = never(&summaries);
-    let is_due = summaries.len() >= ALL_HAPPENS_IN && arguments.days >= ALL_HAPPENS_DAYS;
-    let is_any_life = arguments.story.is_none() && arguments.sabotage.is_none();
-    if is_any_life && is_due && !idle.is_empty() {
+    let is_long = arguments.days >= ALL_HAPPENS_DAYS;
+    let is_due = is_long && summaries.len() >= ALL_HAPPENS_IN;
+    let idle = match (arguments.sabotage, arguments.story) {
+        (None, None) if is_due => never(&summaries),
+        (None, Some(Story::Groups)) if is_long && !summaries.is_empty() => never_in_groups(&summaries),
+        _ => Vec::new(),
+    };
+    if !idle.is_empty() {
         eprintln!("in {} runs this never happened, so they show nothing of it: {}", summaries.len(), idle.join(", "));
         failed.store(true, Ordering::Relaxed);
     }
@@ -248,17 +252,33 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         ("a doubled wake", |summary| summary.wakes.1),
         ("a late wake", |summary| summary.wakes.2),
     ];
-    for (name, count) in counted {
-        if !summaries.iter().any(|summary| count(summary) > 0) {
-            idle.push(name.to_owned());
-        }
-    }
+    idle.extend(uncounted(summaries, &counted));
     for name in summaries.first().into_iter().flat_map(|summary| summary.disk.keys()) {
         if !summaries.iter().any(|summary| summary.disk.get(name).is_some_and(|count| *count > 0)) {
             idle.push(format!("of the disk: {name}"));
         }
     }
     idle
+}
+
+/// What none of the runs about groups had, of all that they are about.
+fn never_in_groups(summaries: &[Summary]) -> Vec<String> {
+    let has = |kind: &Happening| summaries.iter().any(|summary| summary.happenings.contains_key(kind));
+    let mut idle: Vec<_> =
+        Happening::IN_GROUPS.iter().filter(|kind| !has(kind)).map(|kind| format!("{kind:?}")).collect();
+    let counted: [(&str, Count); 4] = [
+        ("a group", |summary| u64::try_from(summary.groups).unwrap_or(u64::MAX)),
+        ("a message from another device of the reader", |summary| summary.messages.of_siblings),
+        ("a linked device", |summary| summary.messages.linked),
+        ("a revoked device", |summary| summary.messages.revoked),
+    ];
+    idle.extend(uncounted(summaries, &counted));
+    idle
+}
+
+fn uncounted(summaries: &[Summary], counted: &[(&str, Count)]) -> Vec<String> {
+    let is_idle = |(_, count): &&(&str, Count)| !summaries.iter().any(|summary| count(summary) > 0);
+    counted.iter().filter(is_idle).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 fn report(summaries: &[Summary], took: Duration) {

@@ -107,6 +107,10 @@ impl Happening {
         (Self::GroupChange, 30),
     ];
 
+    /// What happens in every run about groups: people change them, and come into them and go out of them with their devices.
+    pub const IN_GROUPS: [Self; 6] =
+        [Self::NewGroup, Self::GroupTalk, Self::GroupChange, Self::Link, Self::Revoke, Self::Recover];
+
     /// Whether it is what people do, and happens in every run.
     #[must_use]
     pub const fn is_life(self) -> bool {
@@ -128,6 +132,13 @@ impl Happening {
     #[must_use]
     pub const fn is_of_groups(self) -> bool {
         matches!(self, Self::NewGroup | Self::GroupTalk | Self::GroupChange)
+    }
+
+    /// Whether runs about groups leave it out. Who joins again, and why, is known as long as no clock lets commits expire.
+    /// And an older copy of a home may not know that its account has been out of a group and came back: it is back by a
+    /// Welcome that a newer copy has taken, and stays out.
+    const fn is_beside_groups(self) -> bool {
+        matches!(self, Self::ClockLeap | Self::ClockMadness | Self::RestoreCopy)
     }
 
     /// The faults that the run of a seed must bring about: any five in a row bring about all.
@@ -156,7 +167,8 @@ impl Happening {
 pub enum Story {
     /// Three devices of one account and two of another come and go, and send whatever they like, among faults
     Devices,
-    /// Five people, two of them with two devices, are in groups that several of them change at the same time, among faults
+    /// Five people are in groups that several of them change at the same time, link and revoke devices, and lose all they
+    /// have, among faults
     Groups,
 }
 
@@ -175,10 +187,16 @@ pub struct Profile {
     pub weights: Vec<(Happening, u32)>,
     /// Whether further devices come in later on, when something was said before.
     pub links_late: bool,
+    /// How many devices an account may come to have at one time.
+    pub devices_at_once_max: usize,
     /// What happens besides whatever is drawn, early and more than once.
     pub musts: Vec<Happening>,
 }
 
+/// Devices that an account has at one time, where nothing else is said.
+pub const AT_ONCE_MAX: usize = 4;
+/// The same in groups, where each device costs as much as a member.
+const AT_ONCE_IN_GROUPS_MAX: usize = 2;
 /// So many faults a run must bring about.
 const MUSTS: u64 = 4;
 /// Every so many runs one of them is a bad disk: what a failed sync leaves is there after one crash in three only, and
@@ -211,6 +229,7 @@ impl Profile {
             pause_ms: random.random_range(10..=60) * MINUTE_MS,
             weights,
             links_late: false,
+            devices_at_once_max: AT_ONCE_MAX,
             musts,
         }
     }
@@ -227,12 +246,16 @@ impl Profile {
             }
             Story::Groups => {
                 self.devices = vec![2, 1, 2, 1, 1];
+                self.links_late = true;
+                self.devices_at_once_max = AT_ONCE_IN_GROUPS_MAX;
                 self.retention_ms = 3 * DAY_MS;
                 self.inbox_entries_max = None;
-                // Who joins again, and why, is known as long as no clock lets commits expire.
-                let leaps = |kind| matches!(kind, Happening::ClockLeap | Happening::ClockMadness);
-                self.weights.retain(|(kind, _)| !kind.changes_devices() && !leaps(*kind));
-                self.weights.extend(Happening::ALL.into_iter().filter(|(kind, _)| kind.is_of_groups()));
+                let is_in_all = |(kind, _): &(Happening, u32)| Happening::IN_GROUPS.contains(kind);
+                self.weights.retain(|weight| !is_in_all(weight) && !Happening::is_beside_groups(weight.0));
+                self.weights.extend(Happening::ALL.into_iter().filter(is_in_all));
+                // Whatever else the seed says: groups are changed by who comes and goes.
+                self.musts.retain(|must| !Happening::IN_GROUPS.contains(must));
+                self.musts.extend(Happening::IN_GROUPS.into_iter().filter(|kind| kind.changes_devices()));
             }
         }
         let musts: Vec<_> = self.musts.iter().copied().filter(|must| self.has(*must)).collect();
@@ -266,6 +289,8 @@ impl Profile {
 mod tests {
     use std::collections::BTreeSet;
 
+    use rand::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -274,6 +299,26 @@ mod tests {
         for first in [0, 1, 7, 100, 101, 12_345] {
             let musts: BTreeSet<_> = (first..first + 5).flat_map(Happening::musts).collect();
             assert_eq!(musts.len(), faults, "from {first}: {musts:?}");
+        }
+    }
+
+    #[test]
+    fn each_run_about_groups_has_all_of_theirs_and_brings_about_what_changes_devices() {
+        for seed in 0..20 {
+            let mut profile = Profile::draw(seed, &mut StdRng::seed_from_u64(seed));
+            profile.tell(Story::Groups);
+            let weights: Vec<_> = profile.weights.iter().map(|(kind, _)| *kind).collect();
+            for kind in Happening::IN_GROUPS {
+                assert_eq!(
+                    weights.iter().filter(|known| **known == kind).count(),
+                    1,
+                    "{seed}: {kind:?} in {weights:?}"
+                );
+                let count = profile.musts.iter().filter(|must| **must == kind).count();
+                assert_eq!(count, usize::from(kind.changes_devices()), "{seed}: {kind:?} in {:?}", profile.musts);
+            }
+            assert!(!weights.iter().any(|kind| kind.is_beside_groups()), "{seed}: {weights:?}");
+            assert!(profile.musts.iter().all(|must| profile.has(*must)), "{seed}: {profile:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, MessageId};
 use gureum_server::limits::EPOCHS_BEHIND_MAX;
 use gureum_server::node::OpenStore;
-use gureum_server::store::key::{self, ConversationTag, PushTag};
+use gureum_server::store::key::{self, ConversationTag, CursorTag, PushTag};
 use gureum_server::store::record::{ConversationHead, PushStateRecord};
 use gureum_server::store::{
     Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Record, Store, StoreError,
@@ -36,6 +36,19 @@ struct Inner {
     rosters: BTreeMap<ConversationId, Vec<Roster>>,
     /// How often a device could be woken anew: it had connected, or has another target.
     rested: BTreeMap<DeviceId, u64>,
+    /// Devices that were revoked.
+    revoked: BTreeMap<DeviceId, u64>,
+}
+
+/// An account goes out of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// The group.
+    pub conversation: ConversationId,
+    /// The account.
+    pub account: AccountId,
+    /// The change by which it goes: [`Ledger::now`] is less before.
+    pub at: u64,
 }
 
 /// Who is in a group from one commit to the next.
@@ -76,6 +89,10 @@ impl Ledger {
     #[must_use]
     pub fn rested(&self, device: DeviceId) -> u64 {
         self.inner().rested.get(&device).copied().unwrap_or(0)
+    /// How many changes were written so far.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.inner().order
     }
 
     /// How many groups there have been.
@@ -146,6 +163,38 @@ impl Ledger {
         rosters.any(|roster| roster.devices_of(account) > 0) && rosters.any(|roster| roster.devices_of(account) == 0)
     }
 
+    /// Whether a message was accepted after a device had been revoked.
+    #[must_use]
+    pub fn is_after_revocation(&self, message: MessageId, device: DeviceId) -> bool {
+        let inner = self.inner();
+        let times = inner.revoked.get(&device).zip(inner.accepted.get(&message));
+        times.is_some_and(|(revoked, accepted)| revoked < accepted)
+    }
+
+    /// A device that had been revoked when a message was accepted in a group, and still had a leaf there.
+    #[must_use]
+    pub fn revoked_among(&self, conversation: ConversationId, message: MessageId) -> Option<DeviceId> {
+        let inner = self.inner();
+        let (accepted, roster) = (*inner.accepted.get(&message)?, inner.roster(conversation, message)?);
+        let is_revoked = |device: &DeviceId| inner.revoked.get(device).is_some_and(|revoked| *revoked < accepted);
+        roster.members.iter().map(|(_, device)| *device).find(is_revoked)
+    }
+
+    /// Which accounts have gone out of groups, for each group in order.
+    #[must_use]
+    pub fn exits(&self) -> Vec<Exit> {
+        let (inner, mut exits) = (self.inner(), Vec::new());
+        for (conversation, rosters) in &inner.rosters {
+            for pair in rosters.windows(2) {
+                let [before, after] = pair else { continue };
+                let (conversation, at) = (*conversation, after.since);
+                let gone: Vec<_> = before.accounts().difference(&after.accounts()).copied().collect();
+                exits.extend(gone.into_iter().map(|account| Exit { conversation, account, at }));
+            }
+        }
+        exits
+    }
+
     fn look_at(&self, store: &dyn Store) {
         for _ in 0..READS_MAX {
             let found = store.scan(Family::Conversation, &[]..&[u8::MAX; 24], RECORDS_MAX);
@@ -189,21 +238,16 @@ impl Inner {
                 Change::Delete { .. } => continue,
             };
             self.order += 1;
-            match family {
-                Family::Message => {
-                    if let Ok(id) = MessageId::try_from(record_key) {
-                        self.accepted.insert(id, self.order);
-                    }
+            match change {
+                Change::Put { family, key: record_key, value } => {
+                    self.note_put((family, record_key), value, is_written);
                 }
-                Family::Conversation if is_written => self.note_head(record_key, value),
-                Family::Inbox if is_written => {
-                    if let Some((account, seq)) = key::parse_inbox(record_key) {
-                        let last = self.last_seqs.entry(account).or_default();
-                        *last = seq.max(*last);
-                    }
+                Change::Delete { family: Family::Cursor, key: record_key } if is_written => {
+                    self.note_revoked(record_key);
                 }
                 Family::Push => self.note_push(record_key, Some(value)),
                 _ => {}
+                Change::Delete { .. } => {}
             }
         }
     }
@@ -214,6 +258,28 @@ impl Inner {
         let state = value.and_then(|value| PushStateRecord::decode(&Bytes::copy_from_slice(value)).ok());
         if state.is_none_or(|state| state.woken_seq == 0) {
             *self.rested.entry(device).or_default() += 1;
+    fn note_put(&mut self, (family, record_key): (Family, &[u8]), value: &[u8], is_written: bool) {
+        match family {
+            Family::Message => {
+                if let Ok(id) = MessageId::try_from(record_key) {
+                    self.accepted.insert(id, self.order);
+                }
+            }
+            Family::Conversation if is_written => self.note_head(record_key, value),
+            Family::Inbox if is_written => {
+                if let Some((account, seq)) = key::parse_inbox(record_key) {
+                    let last = self.last_seqs.entry(account).or_default();
+                    *last = seq.max(*last);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A device has no cursor any more, because its account has revoked it: nothing else takes one away.
+    fn note_revoked(&mut self, cursor_key: &[u8]) {
+        if let Some((_, device, CursorTag::Cursor)) = key::parse_cursor(cursor_key) {
+            self.revoked.entry(device).or_insert(self.order);
         }
     }
 
@@ -301,7 +367,7 @@ mod tests {
     }
 
     /// Devices 1 and 2 are of account 1, device 3 of account 3. The second of account 1 comes by itself in epoch 3; account 3
-    /// comes in epoch 5 and goes in epoch 6.
+    /// comes in epoch 5 and goes in epoch 6. The first of account 1 is revoked before the last message, and goes after it.
     fn ledger() -> Ledger {
         let (first, second, other) = ((account(1), device(1)), (account(1), device(2)), (account(3), device(3)));
         let rosters = [
@@ -309,6 +375,7 @@ mod tests {
             (10, 3, vec![first, second]),
             (20, 5, vec![first, second, other]),
             (30, 6, vec![first, second]),
+            (38, 7, vec![second]),
         ];
         let roster = |(since, epoch, members): (u64, u64, Vec<_>)| Roster {
             since,
@@ -317,7 +384,8 @@ mod tests {
         };
         let rosters = rosters.into_iter().map(roster).collect();
         let accepted = [5, 11, 15, 25, 35].map(|at| (MessageId::new(at, 1), at)).into();
-        let inner = Inner { order: 40, accepted, rosters: [(GROUP, rosters)].into(), ..Inner::default() };
+        let revoked = [(device(1), 32)].into();
+        let inner = Inner { order: 40, accepted, rosters: [(GROUP, rosters)].into(), revoked, ..Inner::default() };
         Ledger(Arc::new(Mutex::new(inner)))
     }
 
@@ -342,6 +410,37 @@ mod tests {
         let has_place = |at| ledger.has_place(GROUP, MessageId::new(at, 1), (account(1), account(1)));
         assert_eq!([5, 15].map(has_place), [false, true]);
         assert!(ledger.has_place(GROUP, MessageId::new(25, 1), (account(3), account(1))));
+    }
+
+    #[test]
+    fn what_is_accepted_while_a_revoked_device_has_a_leaf_is_found() {
+        let ledger = ledger();
+        let among = |at| ledger.revoked_among(GROUP, MessageId::new(at, 1));
+        assert_eq!([5, 25, 35].map(among), [None, None, Some(device(1))]);
+        let is_after = |at, number| ledger.is_after_revocation(MessageId::new(at, 1), device(number));
+        assert!(is_after(35, 1) && !is_after(25, 1) && !is_after(35, 2));
+    }
+
+    #[test]
+    fn a_cursor_that_is_taken_away_is_a_device_that_is_revoked() {
+        let (ledger, id) = (ledger(), MessageId::new(50, 1));
+        let mut batch = Batch::new();
+        batch.delete(Family::Cursor, key::cursor(&account(1), &device(2), CursorTag::Seen));
+        batch.put(Family::Message, key::message(&id), [0]);
+        ledger.inner().note(&batch, true);
+        assert!(!ledger.is_after_revocation(id, device(2)), "it was not seen for long");
+        let mut batch = Batch::new();
+        batch.delete(Family::Cursor, key::cursor(&account(1), &device(2), CursorTag::Cursor));
+        batch.put(Family::Message, key::message(&id), [0]);
+        ledger.inner().note(&batch, false);
+        assert!(!ledger.is_after_revocation(id, device(2)), "nothing was written");
+        ledger.inner().note(&batch, true);
+        assert!(ledger.is_after_revocation(id, device(2)));
+    }
+
+    #[test]
+    fn an_account_goes_out_with_its_last_device_alone() {
+        assert_eq!(ledger().exits(), [Exit { conversation: GROUP, account: account(3), at: 30 }]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod balance;
 mod copies;
+mod groups;
 mod histories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,6 +61,8 @@ impl To {
 struct Inner {
     /// Who was in which group when.
     ledger: Ledger,
+    /// Whom somebody wanted out of a group.
+    wanted_out: groups::Wanted,
     /// Texts are never repeated, so that each is the name of its message.
     handed: BTreeMap<String, Handed>,
     people: BTreeMap<usize, Account>,
@@ -460,6 +463,7 @@ impl Model {
             .check(is_for, "who is not in a group reads nothing of it", || format!("{who} got {}", name_of(&text)));
         let is_meant = inner.is_meant(who, message);
         self.journal.check(is_meant, "what arrives was sent, to whom it reached", || name_of(&text).to_owned());
+        self.check_revoked(inner, who, message);
         let handed_ms = inner.handed.get(&text).map_or(0, |handed| handed.at_ms);
         let now_ms = self.journal.now_ms();
         let seen = inner.seen(who);

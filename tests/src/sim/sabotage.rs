@@ -22,6 +22,8 @@ pub enum Sabotage {
     Nothing,
     /// None: a life in which devices are linked, revoked, and put back as they were, and nothing may be found either
     SoundDevices,
+    /// None: a life in groups in which devices are linked, revoked, and lost, and nothing may be found either
+    SoundGroups,
     /// A batch is written without some of its pointers into inboxes
     PointerUnwritten,
     /// A batch is written without some of its bodies
@@ -102,6 +104,8 @@ pub enum Sabotage {
     RevocationUnheard,
     /// Devices that are removed from a conversation stay in its roster
     LeafKept,
+    /// Devices that are removed from a group, and whose account stays in it, stay in its roster
+    GroupLeafKept,
     /// The last removal that a conversation waits for is never noted as done
     RemovalKept,
     /// Where devices stand in their lives is not written
@@ -110,6 +114,8 @@ pub enum Sabotage {
     RestoredUntold,
     /// What is said in a group is told to somebody who may not be in it
     OutsiderHears,
+    /// What is said in a group is told to a device that is revoked
+    RevokedHears,
     /// Clients do not keep some messages of groups
     GroupForgets,
     /// A client leaves somebody out of the groups that it shows

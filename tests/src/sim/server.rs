@@ -1,12 +1,13 @@
 //! The simulated server: the real node on a simulated network, disk and clock, crashed and started again at will.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use gureum_proto::{ConversationId, ConversationKind, DeviceId, ServerUrl};
+use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, ServerUrl};
 use gureum_server::config::{Config, Flags};
 use gureum_server::limits::MAINTENANCE_MS_MAX;
 use gureum_server::node::{Ground, Node, OpenStore};
@@ -55,6 +56,8 @@ pub struct Group {
     pub members: Vec<DeviceId>,
     /// Revoked ones that are to be removed.
     pub removals: Vec<DeviceId>,
+    /// Accounts that have a leaf and have not left.
+    pub accounts: BTreeSet<AccountId>,
 }
 
 /// A server and everything that outlives its process.
@@ -255,13 +258,16 @@ impl Server {
                 Some((conversation, ConversationTag::Head)) => {
                     let head = ConversationHead::decode(&value)?;
                     let members = head.members.iter().map(|member| member.device).collect();
+                    let accounts = head.members.iter().map(|member| member.account).collect();
                     let (kind, epoch) = (head.kind, head.epoch);
-                    groups.push(Group { conversation, kind, epoch, members, removals: Vec::new() });
+                    groups.push(Group { conversation, kind, epoch, members, removals: Vec::new(), accounts });
                 }
                 // It lies behind the head.
                 Some((_, ConversationTag::Removals)) => {
                     if let Some(group) = groups.last_mut() {
-                        group.removals = Removals::decode(&value)?.pending;
+                        let removals = Removals::decode(&value)?;
+                        group.accounts.retain(|account| !removals.is_leaving(*account));
+                        group.removals = removals.pending;
                     }
                 }
                 _ => {}

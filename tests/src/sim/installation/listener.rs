@@ -92,7 +92,8 @@ impl Listener {
         match self.parts.sabotage {
             Some(bug) => {
                 bug.told(event).iter().for_each(|told| self.parts.model.told(self.who, told));
-                if let Some((other, told)) = bug.overheard(event) {
+                let revoked = self.parts.model.revoked_one(self.who.person);
+                if let Some((other, told)) = bug.overheard(event, revoked) {
                     self.parts.model.told(other, &told);
                 }
             }

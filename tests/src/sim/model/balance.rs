@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gureum_client::vault::{HistoryItem, Message};
 use gureum_proto::{ConversationId, MessageId};
 
-use super::{Fate, Inner, name_of};
+use super::{Fate, Inner, To, name_of};
 use crate::sim::installation::Who;
 use losses::Losses;
 
@@ -27,7 +27,7 @@ struct Talk<'a> {
     /// stands in no gap.
     handed_over: BTreeMap<u64, BTreeMap<Who, &'a Message>>,
     /// Numbers that came, and that somebody was told cannot be read.
-    unreadable: BTreeMap<u64, BTreeSet<Who>>,
+    unreadable: BTreeMap<u64, BTreeMap<Who, MessageId>>,
     /// Numbers of which nobody knows any more what they were: their writers are gone, and nobody has read them.
     holes: u64,
 }
@@ -57,6 +57,7 @@ pub(super) fn open_questions(model: &Inner, retention_ms: u64, histories: &[(Who
     }
     promises::check(&mut books);
     super::histories::check(model, histories, &mut books.open);
+    super::groups::check(model, &mut books.open);
     books.open
 }
 
@@ -69,9 +70,9 @@ impl<'a> Books<'a> {
         for item in history {
             let message = match item {
                 HistoryItem::Message(message) => message,
-                HistoryItem::Unreadable { conversation, number, .. } => {
+                HistoryItem::Unreadable { conversation, number, message_id, .. } => {
                     let talk = self.talks.entry(*conversation).or_default();
-                    if !talk.unreadable.entry(*number).or_default().insert(who) {
+                    if talk.unreadable.entry(*number).or_default().insert(who, *message_id).is_some() {
                         self.open.push(format!("number {number} stands twice at {who}, unreadable"));
                     }
                     continue;
@@ -130,7 +131,7 @@ impl<'a> Books<'a> {
             let missing: Vec<_> = (1..=last).filter(|number| !talk.written.contains_key(number)).collect();
             talk.holes = u64::try_from(missing.len()).unwrap_or(u64::MAX);
             if let Some(first) = missing.first()
-                && talk.holes > unheard_of(model, talk)
+                && talk.holes > unheard_of(model, (*conversation, talk))
             {
                 open.push(format!("conversation {conversation}: nobody has sent number {first}"));
             }
@@ -142,15 +143,12 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Who was always in can read everything. Who leaves does not follow a group to the epoch of its last messages.
+    /// Who was always in can read everything, and who comes in later, everything from then on.
     fn check_unreadable(&mut self) {
         for (conversation, talk) in &self.talks {
             for (number, devices) in &talk.unreadable {
-                for who in devices.iter().filter(|who| self.model.is_in_use(**who)) {
-                    let seen = self.model.devices.get(who);
-                    let account = self.model.people.get(&who.person);
-                    let came_late = seen.is_some_and(|seen| seen.rejoined.contains(conversation))
-                        || account.is_some_and(|account| self.model.ledger.has_left(*conversation, account.id));
+                for (who, message_id) in devices.iter().filter(|(who, _)| self.model.is_in_use(**who)) {
+                    let came_late = came_late(self.model, *who, (*conversation, *message_id));
                     let is_read = talk.read.get(number).is_some_and(|readers| readers.contains_key(who));
                     if !came_late || is_read {
                         self.open.push(format!("{who} cannot read number {number}, though it was always in"));
@@ -173,6 +171,20 @@ impl<'a> Books<'a> {
     }
 }
 
+/// Whether a device may be unable to read a message: it had to join the conversation again; or that is a group which its
+/// account has been out of, for who leaves does not follow it to the epoch of its last messages, or in which the device
+/// was not yet in some epoch that the message may be of.
+fn came_late(model: &Inner, who: Who, (conversation, message_id): (ConversationId, MessageId)) -> bool {
+    let Some(seen) = model.devices.get(&who) else { return false };
+    if seen.rejoined.contains(&conversation) {
+        return true;
+    }
+    let account = model.people.get(&who.person);
+    let has_left = account.is_some_and(|account| model.ledger.has_left(conversation, account.id));
+    let was_in = seen.device.is_none_or(|device| model.ledger.was_in(conversation, message_id, device));
+    model.ledger.is_group(conversation) && (has_left || !was_in)
+}
+
 /// Whether a message that a device has not written itself has come to it by no inbox.
 const fn is_handed_over(message: &Message) -> bool {
     message.seq.is_none()
@@ -189,12 +201,15 @@ fn check_read(talk: &Talk<'_>, number: u64, (reader, read): (Who, &Message), ope
     }
 }
 
-/// How many texts of a conversation may have been sent by devices that were never told, and never will be.
-fn unheard_of(model: &Inner, talk: &Talk<'_>) -> u64 {
+/// How many texts of a conversation may have been sent by devices that were never told, and never will be. Nobody need have
+/// anything else of who has written them to a group.
+fn unheard_of(model: &Inner, (conversation, talk): (ConversationId, &Talk<'_>)) -> u64 {
     let known: BTreeSet<&str> = talk.written.values().map(|(_, message)| message.text.as_str()).collect();
     let may_be = model.handed.iter().filter(|(text, handed)| {
-        let is_to = handed.to.person().is_none_or(|to| talk.people.contains(&to));
-        let is_here = talk.people.contains(&handed.from.person) && is_to;
+        let is_here = match handed.to {
+            To::Person(to) => talk.people.contains(&handed.from.person) && talk.people.contains(&to),
+            To::Group(group) => group == conversation,
+        };
         let is_open = matches!(handed.fate, Fate::Unknown | Fate::Kept);
         is_here && is_open && !known.contains(text.as_str()) && model.has_departed(handed)
     });

@@ -1,7 +1,7 @@
 //! The table of deliberate bugs: in what life each is looked for, and which rule must find it.
 
 use super::Sabotage;
-use crate::sim::faults::{DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
+use crate::sim::faults::{AT_ONCE_MAX, DAY_MS, HOUR_MS, Happening, MINUTE_MS, Profile};
 
 /// A bug with the life in which it shows and the rule that it breaks.
 #[derive(Debug)]
@@ -29,16 +29,29 @@ const IN_STEP: &str = "all come into step when faults end";
 /// What happens besides in those of groups.
 const GROUPS: &[(Happening, u32)] = &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::GroupChange, 2)];
 
+/// The same where nobody changes a group but by devices.
+const GROUPS_OF_DEVICES: &[(Happening, u32)] =
+    &[(Happening::NewGroup, 4), (Happening::GroupTalk, 6), (Happening::Link, 2), (Happening::Revoke, 2)];
+
 /// All of them.
-pub const CASES: [Case; 56] = {
+pub const CASES: [Case; 59] = {
     use Happening::{
-        BadWeather, ClientCrash, ClockLeap, Link, LongAbsence, LostWakes, ReadMarks, RestoreCopy, Revoke, ServerCrash,
-        ServerRestart,
+        BadWeather, ClientCrash, ClockLeap, GroupChange, GroupTalk, Link, LongAbsence, LostWakes, NewGroup, ReadMarks,
+        Recover, RestoreCopy, Revoke, ServerCrash, ServerRestart,
     };
     use Sabotage as Bug;
     [
         Case::clean(&[(BadWeather, 1), (ClientCrash, 1), (ClockLeap, 1), (ServerCrash, 1), (ServerRestart, 1)]),
         Case::clean_devices(&[(ClientCrash, 1), (Link, 1), (ReadMarks, 2), (RestoreCopy, 1), (Revoke, 1)]),
+        Case::clean_groups(&[
+            (ClientCrash, 1),
+            (GroupChange, 2),
+            (GroupTalk, 6),
+            (Link, 2),
+            (NewGroup, 4),
+            (Recover, 1),
+            (Revoke, 2),
+        ]),
         Case::new(Bug::PointerUnwritten, AUDIT, "HeadWrong"),
         Case::new(Bug::BodyUnwritten, AUDIT, "BodyMissing"),
         Case::new(Bug::NumberUnwritten, AUDIT, "NumbersWrong"),
@@ -82,10 +95,18 @@ pub const CASES: [Case; 56] = {
             .of_devices(2)
             .among(&[(Link, 2), (Revoke, 2)]),
         Case::new(Bug::LeafKept, IN_STEP, "is revoked and has a leaf").of_devices(2).among(&[(Link, 2), (Revoke, 2)]),
+        Case::new(Bug::GroupLeafKept, IN_STEP, "is revoked and has a leaf")
+            .of_people(3)
+            .of_devices(2)
+            .among(GROUPS_OF_DEVICES),
         Case::new(Bug::RemovalKept, AUDIT, "RemovalsWrong").of_devices(2).among(&[(Link, 2), (Revoke, 2)]),
         Case::new(Bug::LifeUnwritten, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
         Case::new(Bug::RestoredUntold, "an older copy is told that it is one", "").among(&[(RestoreCopy, 2)]),
         Case::new(Bug::OutsiderHears, "who is not in a group reads nothing of it", "").of_people(4).among(GROUPS),
+        Case::new(Bug::RevokedHears, "a revoked device gets nothing new", "")
+            .of_people(3)
+            .of_devices(2)
+            .among(GROUPS_OF_DEVICES),
         Case::new(Bug::GroupForgets, IN_STEP, "and was told of 0").of_people(3).among(GROUPS),
         Case::new(Bug::MemberUnseen, IN_STEP, "devices in the group").of_people(3).among(GROUPS),
         Case::new(Bug::ChangeKept, IN_STEP, "changes of").of_people(3).among(GROUPS),
@@ -114,6 +135,11 @@ impl Case {
         Self { bug: Sabotage::SoundDevices, retention_ms: 3 * DAY_MS, people: 2, devices: 2, ..case }
     }
 
+    const fn clean_groups(among: &'static [(Happening, u32)]) -> Self {
+        let case = Self::clean_devices(among);
+        Self { bug: Sabotage::SoundGroups, people: 3, ..case }
+    }
+
     const fn among(self, among: &'static [(Happening, u32)]) -> Self {
         Self { among, ..self }
     }
@@ -139,6 +165,7 @@ impl Case {
             pause_ms: 10 * MINUTE_MS,
             weights: LIFE.iter().chain(self.among).copied().collect(),
             links_late: false,
+            devices_at_once_max: AT_ONCE_MAX,
             musts: Vec::new(),
         };
     }

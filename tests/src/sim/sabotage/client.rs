@@ -97,11 +97,15 @@ impl Sabotage {
         coming.into_iter().map(|coming| HandedOver { is_done: is_done(coming.is_done), ..coming }).collect()
     }
 
-    /// Who else is told of an event, and what.
-    pub(crate) fn overheard(self, stored: &StoredEvent) -> Option<(Who, StoredEvent)> {
+    /// Who else is told of an event, and what. There may be a device that is revoked.
+    pub(crate) fn overheard(self, stored: &StoredEvent, revoked: Option<Who>) -> Option<(Who, StoredEvent)> {
         let Event::Message(message) = &stored.event else { return None };
-        let is_one = self == Self::OutsiderHears && message.group.is_some();
-        is_one.then(|| (OUTSIDER, again(stored)))
+        let who = match self {
+            Self::OutsiderHears => Some(OUTSIDER),
+            Self::RevokedHears => revoked,
+            _ => None,
+        };
+        who.filter(|_| message.group.is_some()).map(|who| (who, again(stored)))
     }
 
     /// The groups that a client shows.

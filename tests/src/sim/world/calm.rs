@@ -179,14 +179,15 @@ impl World {
         open
     }
 
-    /// In each group are all devices of its accounts, and no revoked one.
+    /// In each group are all devices of its accounts, and no revoked one. One that all have left at the same time stays as it
+    /// is: nobody is there to remove anybody.
     fn open_groups(&self) -> Vec<String> {
         let groups = match self.server.groups() {
             Ok(groups) => groups,
             Err(error) => return vec![format!("the conversations cannot be read: {error:#}")],
         };
         let mut open = Vec::new();
-        for group in &groups {
+        for group in groups.iter().filter(|group| !group.accounts.is_empty()) {
             let id = group.conversation;
             for who in self.all() {
                 let device = self.at(who);

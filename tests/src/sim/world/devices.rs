@@ -5,8 +5,6 @@ use std::ops::Range;
 use super::{Due, HOUR_MS, Installation, MINUTE_MS, Rng, Who, World};
 use crate::sim::installation::Past;
 
-/// Devices that an account has at one time.
-const AT_ONCE_MAX: usize = 4;
 /// How long until something is tried again, in milliseconds.
 const AGAIN_MS: u64 = 5 * MINUTE_MS;
 /// How long a device goes on at most until its older copy takes its place, in milliseconds; and no longer than messages
@@ -58,7 +56,8 @@ impl World {
     }
 
     pub(super) async fn link(&mut self) {
-        let may = |person: usize| self.people[person].has_room() && self.people[person].count() < AT_ONCE_MAX;
+        let most = self.profile.devices_at_once_max;
+        let may = |person: usize| self.people[person].has_room() && self.people[person].count() < most;
         let persons = self.persons(may);
         let Some(person) = self.choose(&persons) else { return };
         let new = self.people[person].install();

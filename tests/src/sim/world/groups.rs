@@ -124,10 +124,24 @@ impl World {
             let seat = seats.swap_remove(index);
             if let Some((what, command)) = self.any_change(&seat) {
                 self.journal.note(format!("{} {what}: {}", seat.who, seat.group.name));
+                self.note_wanted_out(&seat, &command);
                 self.at_mut(seat.who).change(command);
             }
             self.pause(200).await;
         }
+    }
+
+    /// Whom a command is to bring out of a group.
+    fn note_wanted_out(&self, seat: &Seat, command: &GroupCommand) {
+        let persons: Vec<usize> = match command {
+            GroupCommand::Leave { .. } => vec![seat.who.person],
+            GroupCommand::Remove { who, .. } => {
+                let is_one = |person: &usize| who.contains(&self.people[*person].handle());
+                (0..self.people.len()).filter(is_one).collect()
+            }
+            _ => Vec::new(),
+        };
+        persons.into_iter().for_each(|person| self.model.wants_out(seat.group.conversation, person));
     }
 
     /// Something that may be wanted of a group. Mostly of its admins; of others it is to be refused.

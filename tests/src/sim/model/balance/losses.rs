@@ -200,7 +200,7 @@ fn first_of(talk: &Talk<'_>, who: Who) -> Option<u64> {
 /// Whether a message has come to a device by its inbox, to be read or not.
 fn came(model: &Inner, who: Who, (conversation, talk): (ConversationId, &Talk<'_>), number: u64) -> bool {
     talk.read.get(&number).is_some_and(|readers| readers.contains_key(&who))
-        || talk.unreadable.get(&number).is_some_and(|readers| readers.contains(&who))
+        || talk.unreadable.get(&number).is_some_and(|readers| readers.contains_key(&who))
         || model.devices.get(&who).is_some_and(|seen| seen.unreadable.contains(&(conversation, number)))
 }
 

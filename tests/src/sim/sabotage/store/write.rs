@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 use gureum_server::store::key::{self, ConversationTag, CursorTag};
-use gureum_server::store::record::{ConversationHead, Cursor, InboxHead, Removals};
+use gureum_server::store::record::{ConversationHead, ConversationKind, Cursor, InboxHead, Member, Removals};
 use gureum_server::store::{Batch, Change, Durability, Family, Record, Store, StoreError};
 
 use super::{Sabotage, Spoiled, is_hit};
@@ -95,9 +95,14 @@ fn written<'a>(
             return Some(Cow::Owned(Cursor::default().encode()));
         }
     }
-    if bug == Sabotage::LeafKept
-        && family == Family::Conversation
-        && let Some(head) = with_all_that_were_in(before, key, value)
+    let keeps = match bug {
+        Sabotage::LeafKept => with_all_that_were_in,
+        Sabotage::GroupLeafKept => with_devices_that_were_in,
+        _ => return Some(Cow::Borrowed(value)),
+    };
+    if family == Family::Conversation
+        && let Some((was, after)) = heads(before, key, value)
+        && let Some(head) = keeps(was, after)
     {
         return Some(Cow::Owned(head.encode()));
     }
@@ -110,15 +115,34 @@ fn is_settled(key: &[u8], value: &[u8]) -> bool {
         && Removals::decode(&Bytes::copy_from_slice(value)).is_ok_and(|removals| removals.pending.is_empty())
 }
 
-/// The head of a conversation from which somebody is removed, as if nobody were.
-fn with_all_that_were_in(before: &dyn Store, key: &[u8], value: &[u8]) -> Option<ConversationHead> {
+/// The head of a conversation as it was and as it is to be, where it is one.
+fn heads(before: &dyn Store, key: &[u8], value: &[u8]) -> Option<(ConversationHead, ConversationHead)> {
     if key.last() != Some(&(ConversationTag::Head as u8)) {
         return None;
     }
     let after = ConversationHead::decode(&Bytes::copy_from_slice(value)).expect("heads are written whole");
     let was = before.get(Family::Conversation, key).ok()??;
     let was = ConversationHead::decode(&was).expect("heads are written whole");
+    Some((was, after))
+}
+
+/// The head of a conversation from which somebody is removed, as if nobody were.
+fn with_all_that_were_in(was: ConversationHead, after: ConversationHead) -> Option<ConversationHead> {
     (was.members.len() > after.members.len()).then_some(ConversationHead { members: was.members, ..after })
+}
+
+/// The head of a group from which single devices are removed, as if none were.
+fn with_devices_that_were_in(was: ConversationHead, mut after: ConversationHead) -> Option<ConversationHead> {
+    if after.kind != ConversationKind::Group {
+        return None;
+    }
+    let stays = |member: &Member| {
+        let has_leaf = after.members.iter().any(|other| other.device == member.device);
+        !has_leaf && after.members.iter().any(|other| other.account == member.account)
+    };
+    let kept: Vec<_> = was.members.into_iter().filter(stays).collect();
+    after.members.extend(kept);
+    Some(after)
 }
 
 fn tag(cursor_key: &[u8]) -> Option<CursorTag> {
