@@ -89,6 +89,8 @@ impl Ledger {
     #[must_use]
     pub fn rested(&self, device: DeviceId) -> u64 {
         self.inner().rested.get(&device).copied().unwrap_or(0)
+    }
+
     /// How many changes were written so far.
     #[must_use]
     pub fn now(&self) -> u64 {
@@ -229,14 +231,6 @@ impl Inner {
     /// id is given twice; what it holds of rosters is looked at then.
     fn note(&mut self, batch: &Batch, is_written: bool) {
         for change in batch.changes() {
-            let (family, record_key, value) = match change {
-                Change::Put { family, key: record_key, value } => (family, record_key, value),
-                Change::Delete { family: Family::Push, key: record_key } => {
-                    self.note_push(record_key, None);
-                    continue;
-                }
-                Change::Delete { .. } => continue,
-            };
             self.order += 1;
             match change {
                 Change::Put { family, key: record_key, value } => {
@@ -245,8 +239,7 @@ impl Inner {
                 Change::Delete { family: Family::Cursor, key: record_key } if is_written => {
                     self.note_revoked(record_key);
                 }
-                Family::Push => self.note_push(record_key, Some(value)),
-                _ => {}
+                Change::Delete { family: Family::Push, key: record_key } => self.note_push(record_key, None),
                 Change::Delete { .. } => {}
             }
         }
@@ -258,6 +251,9 @@ impl Inner {
         let state = value.and_then(|value| PushStateRecord::decode(&Bytes::copy_from_slice(value)).ok());
         if state.is_none_or(|state| state.woken_seq == 0) {
             *self.rested.entry(device).or_default() += 1;
+        }
+    }
+
     fn note_put(&mut self, (family, record_key): (Family, &[u8]), value: &[u8], is_written: bool) {
         match family {
             Family::Message => {
@@ -272,6 +268,7 @@ impl Inner {
                     *last = seq.max(*last);
                 }
             }
+            Family::Push => self.note_push(record_key, Some(value)),
             _ => {}
         }
     }
