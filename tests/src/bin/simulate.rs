@@ -232,7 +232,7 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         })
         .map(|(kind, _)| format!("{kind:?}"))
         .collect();
-    let counted: [(&str, Count); 13] = [
+    let counted: [(&str, Count); 16] = [
         ("a missed message", |summary| summary.messages.missed),
         ("a message from another device of the reader", |summary| summary.messages.of_siblings),
         ("a linked device", |summary| summary.messages.linked),
@@ -246,6 +246,9 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         ("a lost wake", |summary| summary.wakes.0),
         ("a doubled wake", |summary| summary.wakes.1),
         ("a late wake", |summary| summary.wakes.2),
+        ("a wake-up for messages", |summary| summary.woken.0),
+        ("a warning that messages expire", |summary| summary.woken.1),
+        ("a wake-up without an answer", |summary| summary.woken.2),
     ];
     for (name, count) in counted {
         if !summaries.iter().any(|summary| count(summary) > 0) {
@@ -294,6 +297,9 @@ fn report(summaries: &[Summary], took: Duration) {
         "wakes_lost": sum(|summary| summary.wakes.0),
         "wakes_doubled": sum(|summary| summary.wakes.1),
         "wakes_late": sum(|summary| summary.wakes.2),
+        "wake_ups": sum(|summary| summary.woken.0),
+        "warnings": sum(|summary| summary.woken.1),
+        "wake_ups_unanswered": sum(|summary| summary.woken.2),
         "disk": disk,
         "happenings": happenings,
     });
