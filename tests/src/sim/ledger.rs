@@ -11,7 +11,7 @@ use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, Messag
 use gureum_server::limits::EPOCHS_BEHIND_MAX;
 use gureum_server::node::OpenStore;
 use gureum_server::store::key::{self, ConversationTag, CursorTag, PushTag};
-use gureum_server::store::record::{ConversationHead, PushStateRecord};
+use gureum_server::store::record::{ConversationHead, Cursor, PushStateRecord};
 use gureum_server::store::{
     Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Record, Store, StoreError,
 };
@@ -34,8 +34,13 @@ struct Inner {
     last_seqs: BTreeMap<AccountId, u64>,
     /// Of each group, in the order of its epochs.
     rosters: BTreeMap<ConversationId, Vec<Roster>>,
-    /// How often a device could be woken anew: it had connected, or has another target.
+    /// How often a device could be woken anew: it had connected, has taken that for which it was woken, or has another
+    /// target.
     rested: BTreeMap<DeviceId, u64>,
+    /// For which position devices were woken last that have not rested since.
+    woken: BTreeMap<DeviceId, u64>,
+    /// How far devices have taken their inboxes.
+    taken: BTreeMap<DeviceId, u64>,
     /// Devices that were revoked.
     revoked: BTreeMap<DeviceId, u64>,
 }
@@ -85,7 +90,8 @@ impl Ledger {
         })
     }
 
-    /// How often a device could be woken anew: it had connected since it was woken, or has another target.
+    /// How often a device could be woken anew: it had connected since it was woken, has taken that for which it was, or has
+    /// another target.
     #[must_use]
     pub fn rested(&self, device: DeviceId) -> u64 {
         self.inner().rested.get(&device).copied().unwrap_or(0)
@@ -249,9 +255,31 @@ impl Inner {
     fn note_push(&mut self, record_key: &[u8], value: Option<&[u8]>) {
         let Some((_, device, PushTag::State)) = key::parse_push(record_key) else { return };
         let state = value.and_then(|value| PushStateRecord::decode(&Bytes::copy_from_slice(value)).ok());
-        if state.is_none_or(|state| state.woken_seq == 0) {
-            *self.rested.entry(device).or_default() += 1;
+        match state.map_or(0, |state| state.woken_seq) {
+            0 => self.rest(device),
+            woken_seq => {
+                self.woken.insert(device, woken_seq);
+                self.rest_if_taken(device);
+            }
         }
+    }
+
+    fn note_cursor(&mut self, cursor_key: &[u8], value: &[u8]) {
+        let Some((_, device, CursorTag::Cursor)) = key::parse_cursor(cursor_key) else { return };
+        let Ok(cursor) = Cursor::decode(&Bytes::copy_from_slice(value)) else { return };
+        self.taken.insert(device, cursor.seq);
+        self.rest_if_taken(device);
+    }
+
+    fn rest_if_taken(&mut self, device: DeviceId) {
+        if self.woken.get(&device).is_some_and(|woken| self.taken.get(&device).is_some_and(|taken| taken >= woken)) {
+            self.rest(device);
+        }
+    }
+
+    fn rest(&mut self, device: DeviceId) {
+        self.woken.remove(&device);
+        *self.rested.entry(device).or_default() += 1;
     }
 
     fn note_put(&mut self, (family, record_key): (Family, &[u8]), value: &[u8], is_written: bool) {
@@ -269,6 +297,7 @@ impl Inner {
                 }
             }
             Family::Push => self.note_push(record_key, Some(value)),
+            Family::Cursor => self.note_cursor(record_key, value),
             _ => {}
         }
     }

@@ -128,19 +128,26 @@ fn heads(before: &dyn Store, key: &[u8], value: &[u8]) -> Option<(ConversationHe
 
 /// The head of a conversation from which somebody is removed, as if nobody were.
 fn with_all_that_were_in(was: ConversationHead, after: ConversationHead) -> Option<ConversationHead> {
-    (was.members.len() > after.members.len()).then_some(ConversationHead { members: was.members, ..after })
+    with_those_that_were_in(was, after, |_, _| true)
 }
 
 /// The head of a group from which single devices are removed, as if none were.
-fn with_devices_that_were_in(was: ConversationHead, mut after: ConversationHead) -> Option<ConversationHead> {
+fn with_devices_that_were_in(was: ConversationHead, after: ConversationHead) -> Option<ConversationHead> {
     if after.kind != ConversationKind::Group {
         return None;
     }
-    let stays = |member: &Member| {
-        let has_leaf = after.members.iter().any(|other| other.device == member.device);
-        !has_leaf && after.members.iter().any(|other| other.account == member.account)
-    };
-    let kept: Vec<_> = was.members.into_iter().filter(stays).collect();
+    let stays = |member: &Member, after: &[Member]| after.iter().any(|other| other.account == member.account);
+    with_those_that_were_in(was, after, stays)
+}
+
+fn with_those_that_were_in(
+    was: ConversationHead,
+    mut after: ConversationHead,
+    keeps: impl Fn(&Member, &[Member]) -> bool,
+) -> Option<ConversationHead> {
+    let has_leaf = |member: &Member| after.members.iter().any(|other| other.device == member.device);
+    let is_kept = |member: &Member| !has_leaf(member) && keeps(member, &after.members);
+    let kept: Vec<_> = was.members.into_iter().filter(is_kept).collect();
     after.members.extend(kept);
     Some(after)
 }
