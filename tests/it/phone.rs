@@ -281,7 +281,7 @@ async fn codes_are_limited_by_number_and_by_who_asks() {
     assert!((1..=MINUTE_MS).contains(&refusal.retry_after_ms), "{refusal:?}");
     // The second time counts for who asks, too.
     for index in 2..10 {
-        town.ask(&format!("+82 10-{index}000-0001")).await.unwrap();
+        town.ask(&format!("+82 10-{index}000-0002")).await.unwrap();
     }
     let refusal = refused(town.ask("+82 10-9999-0001").await, Code::RateLimited);
     assert!(refusal.retry_after_ms > MINUTE_MS, "{refusal:?}");
@@ -323,7 +323,7 @@ async fn a_gateway_that_hangs_holds_up_nobody() {
     town.outside.gateway.service.always(Act::Hang);
     let started = std::time::Instant::now();
     for index in 1..10 {
-        town.ask(&format!("+82 10-{index}000-0001")).await.unwrap();
+        town.ask(&format!("+82 10-{index}000-0002")).await.unwrap();
     }
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert!(town.world.admin().ready().0, "the server is well");

@@ -200,8 +200,7 @@ impl Work<'_> {
         let mut told = Vec::new();
         let mut tell = |change, by, accounts: Vec<&AccountId>| -> Result<(), VaultError> {
             if !accounts.is_empty() {
-                let who = accounts.into_iter().map(|account| self.handle_or_id(*account)).collect::<Result<_, _>>()?;
-                told.push(self.tell_group(row, change, by, who)?);
+                told.push(self.tell_group(row, change, by, self.named(accounts.into_iter().copied())?)?);
             }
             Ok(())
         };
@@ -221,9 +220,16 @@ impl Work<'_> {
         }
         if old.map(GroupState::admins) != new.map(GroupState::admins) {
             let admins = new.map(|state| state.admins().intersection(&is).copied().collect::<Vec<_>>());
-            let who = admins.unwrap_or_default().into_iter().map(|admin| self.handle_or_id(admin));
-            told.push(self.tell_group(row, GroupChange::Admins, by, who.collect::<Result<_, _>>()?)?);
+            told.push(self.tell_group(row, GroupChange::Admins, by, self.named(admins.unwrap_or_default())?)?);
         }
         Ok(told)
+    }
+
+    /// What accounts are called, in the order of that.
+    fn named(&self, accounts: impl IntoIterator<Item = AccountId>) -> Result<Vec<String>, VaultError> {
+        let mut named =
+            accounts.into_iter().map(|account| self.handle_or_id(account)).collect::<Result<Vec<_>, _>>()?;
+        named.sort_unstable();
+        Ok(named)
     }
 }

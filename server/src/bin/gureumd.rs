@@ -296,10 +296,10 @@ fn start_log(config: &Config) {
 }
 
 /// Whether an event may be in a log at all, whatever the filter says: the libraries of HTTP log headers and paths, which
-/// hold the tokens of push targets and services.
+/// hold the tokens of push targets and services, and that of phone numbers logs the numbers.
 fn may_be_told(event: &Metadata<'_>) -> bool {
     match event.target().split("::").next().unwrap_or_default() {
-        "h2" | "hyper" | "hyper_util" | "hyper_rustls" => false,
+        "h2" | "hyper" | "hyper_util" | "hyper_rustls" | "rlibphonenumber" => false,
         "rustls" | "tokio_rustls" => *event.level() <= Level::WARN,
         _ => true,
     }

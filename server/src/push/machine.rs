@@ -309,11 +309,11 @@ impl PushMachine {
         let mut more = None;
         for device in account.devices.iter_mut().filter(|device| !device.is_flying) {
             let Some(of_device) = facts.devices.iter().find(|of| of.device == device.id) else { continue };
-            let owed = device.owed(of_device, view, config, now_ms);
+            let owed = device.owed(of_device, view, config, may_begin, now_ms);
             match (&mut device.job, owed) {
                 (Some(job), Owed::Nothing) if !job.is_alarm => device.end_job(id, lanes, now_ms),
                 (Some(job), _) => job.owe(owed, view.head_seq, now_ms),
-                (None, Owed::Messages { not_before_ms, .. }) if may_begin => {
+                (None, Owed::Messages { not_before_ms, .. }) => {
                     device.begin(WakeKind::Messages, not_before_ms, lanes).owe(owed, view.head_seq, now_ms);
                 }
                 (None, Owed::Expiring) => {

@@ -104,7 +104,7 @@ pub(crate) enum Command {
     /// Print who this home belongs to
     Whoami,
     /// Print the digits to compare with somebody, on the phone or in person
-    SafetyNumber(WithArgs),
+    SafetyNumber(WhoArgs),
     /// Go on with somebody although the server has gone back to an older state of the conversation
     Restart(RestartArgs),
     /// Load a server with many pairs of devices and measure it

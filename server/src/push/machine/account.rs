@@ -149,12 +149,21 @@ impl Account {
 }
 
 impl Device {
-    /// What facts owe it: what its messages are worth first, then a warning.
-    pub(super) fn owed(&self, facts: &DeviceFacts, view: &View, config: &PushConfig, now_ms: u64) -> Owed {
+    /// What facts owe it: what its messages are worth first, then a warning. Where nothing may begin for messages yet, the
+    /// warning does not wait for them.
+    pub(super) fn owed(
+        &self,
+        facts: &DeviceFacts,
+        view: &View,
+        config: &PushConfig,
+        may_begin: bool,
+        now_ms: u64,
+    ) -> Owed {
         let kind = self.job.as_ref().map(|job| job.kind);
         let is_awaited = self.state.woken_seq > facts.cursor_seq;
         if view.knows_messages
             && !is_awaited
+            && (may_begin || kind.is_some())
             && let Some(first) = view.first
         {
             let not_before_ms = self.rested_ms(config).max(first.time_ms.saturating_add(config.delay_ms));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
-use gureum_client::vault::Target;
-use gureum_proto::Handle;
+use gureum_client::vault::{NoTarget, Target};
+use gureum_proto::{ConversationId, Handle};
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -56,7 +56,18 @@ pub(crate) struct MuteArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WhoArgs {
     /// A handle or a phone number
+    #[arg(value_parser = somebody)]
     pub(crate) who: Target,
+}
+
+/// A group is nobody; by the id of their conversation somebody can be meant.
+fn somebody(text: &str) -> Result<Target, String> {
+    let target: Target = text.parse().map_err(|error: NoTarget| error.to_string())?;
+    if target.may_be_somebody() || text.parse::<ConversationId>().is_ok() {
+        Ok(target)
+    } else {
+        Err("that is neither a handle nor a phone number".to_owned())
+    }
 }
 
 #[derive(Debug, ClapArgs)]
