@@ -305,6 +305,33 @@ async fn a_day_has_so_many_codes_and_no_restart_gives_more() {
 }
 
 #[tokio::test]
+async fn an_hour_has_so_many_codes_in_all() {
+    let town = Town::start(&["--registration", "phone", "--sms-per-hour", "2"]);
+    for phone in [ALICES, BOBS] {
+        town.ask(phone).await.unwrap();
+    }
+    let refusal = refused(town.ask(NOBODYS).await, Code::RateLimited);
+    assert!(refusal.retry_after_ms > MINUTE_MS, "{refusal:?}");
+    assert_eq!(counted(&town.world, "gureum_codes_total", &["accepted"]), 2);
+    assert_eq!(counted(&town.world, "gureum_codes_total", &["limited"]), 1);
+}
+
+#[tokio::test]
+async fn a_developers_server_writes_codes_into_its_log_and_no_number() {
+    let flags = vec!["--registration", "phone", "--sms", "log"];
+    let world = World::start_with(Options { flags, ..Options::default() });
+    let town = Town { world, outside: Outside::start() };
+    town.ask(ALICES).await.unwrap();
+    let code = eventually("a code in the log", SOON, || {
+        let log = town.world.log();
+        let (before, _) = log.split_once(" for a number that ends in")?;
+        Some(before.get(before.len().checked_sub(6)?..)?.to_owned())
+    });
+    town.register(&Device::new(), "alice", proof(ALICES, &code, None)).await.unwrap();
+    assert!(!town.world.log().contains(ALICES.trim_start_matches('+')));
+}
+
+#[tokio::test]
 async fn a_gateway_that_fails_at_first_gets_the_code_again_and_sends_it_once() {
     let town = Town::start(&["--registration", "phone"]);
     town.outside.gateway.service.next([Act::from(Reply::new(503, "")), Act::Reset]);
