@@ -94,8 +94,8 @@ impl Person {
     #[must_use]
     pub fn register_by_phone(&self, server: &str, phone: &str, more: &[&str], code: impl FnOnce() -> String) -> Ended {
         let started = Instant::now();
-        let asking = ["register", "--server", server, "--phone", phone, "--handle", &self.name];
-        let mut running = Running::start(&mut self.command(&[&asking, more].concat()));
+        let asking = ["register", "--server", server, "--phone", phone, "--handle", self.name.as_str()];
+        let mut running = Running::start(&mut self.command(&[&asking[..], more].concat()));
         let is_sent = |line: &str| is_event(line, "code_sent").then_some(());
         if running.out.find(COMMAND_MAX, is_sent).is_some() {
             running.type_line(&code());

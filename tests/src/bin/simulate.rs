@@ -236,7 +236,7 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         })
         .map(|(kind, _)| format!("{kind:?}"))
         .collect();
-    let counted: [(&str, Count); 14] = [
+    let counted: [(&str, Count); 17] = [
         ("a missed message", |summary| summary.messages.missed),
         ("a message from another device of the reader", |summary| summary.messages.of_siblings),
         ("a linked device", |summary| summary.messages.linked),
@@ -251,6 +251,9 @@ fn never(summaries: &[Summary]) -> Vec<String> {
         ("a lost wake", |summary| summary.wakes.0),
         ("a doubled wake", |summary| summary.wakes.1),
         ("a late wake", |summary| summary.wakes.2),
+        ("a wake-up for messages", |summary| summary.woken.0),
+        ("a warning that messages expire", |summary| summary.woken.1),
+        ("a wake-up without an answer", |summary| summary.woken.2),
     ];
     idle.extend(uncounted(summaries, &counted));
     for name in summaries.first().into_iter().flat_map(|summary| summary.disk.keys()) {
@@ -317,6 +320,9 @@ fn report(summaries: &[Summary], took: Duration) {
         "wakes_lost": sum(|summary| summary.wakes.0),
         "wakes_doubled": sum(|summary| summary.wakes.1),
         "wakes_late": sum(|summary| summary.wakes.2),
+        "wake_ups": sum(|summary| summary.woken.0),
+        "warnings": sum(|summary| summary.woken.1),
+        "wake_ups_unanswered": sum(|summary| summary.woken.2),
         "disk": disk,
         "happenings": happenings,
     });
