@@ -1,6 +1,7 @@
 //! Who exists: accounts, their device logs, and what a session needs to know of a device. Reads only; blocks for the
 //! disk.
 
+mod gone;
 mod phone;
 mod recovery;
 
@@ -19,6 +20,7 @@ use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, PushTargetRecord, Removals, SenderWindow};
 use crate::store::{Family, Record, Store, StoreError, decode, read};
+pub(crate) use gone::drop_inboxes_of_gone;
 pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 
 /// Reads what the router has written.

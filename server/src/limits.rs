@@ -252,8 +252,14 @@ pub const BREAKER_MISCONFIGURED_MS: u64 = 5 * 60 * 1_000;
 /// are woken more often, and then all their wake-ups are late.
 pub const PUSH_SILENT_INTERVAL_MS: u64 = 20 * 60 * 1_000;
 
+/// How long before a message expires whoever has not taken it is warned, at the most.
+pub const PUSH_WARNING_MS: u64 = DAY_MS;
+
 /// Rounds that look for what expires, in the time that messages stay: once an hour at three days.
 pub const PUSH_SWEEPS_PER_RETENTION: u64 = 72;
+
+/// The longest time between two of these rounds, in milliseconds: by so much a warning may be late.
+pub const PUSH_SWEEP_MS_MAX: u64 = PUSH_WARNING_MS / 24;
 
 /// The most memory that push takes.
 #[must_use]

@@ -25,7 +25,7 @@ use crate::admin::{self, Condition, Readiness};
 use crate::config::{Config, Registration};
 use crate::conn::Shared;
 use crate::control::{self, Control};
-use crate::directory::{Directory, index_recovery_keys};
+use crate::directory::{Directory, drop_inboxes_of_gone, index_recovery_keys};
 use crate::fault::{self, step};
 use crate::files;
 use crate::inbox::Inboxes;
@@ -428,6 +428,7 @@ fn open_storage(
     open_store: Option<OpenStore>,
 ) -> Result<(Arc<dyn Store>, Arc<Keyring>)> {
     let (clock, retention_ms) = (Arc::clone(&expiry.clock), expiry.retention_ms);
+    let (floors, commit_retention_ms) = (Arc::clone(&expiry.floors), expiry.commit_retention_ms);
     // The store first: it refuses a directory of another format before anything is written.
     let store: Arc<dyn Store> = match open_store {
         Some(open) => open(expiry)?,
@@ -438,6 +439,11 @@ fn open_storage(
     }
     if let Err(error) = index_recovery_keys(store.as_ref()) {
         tracing::warn!(%error, "accounts from before cannot be brought back by their recovery keys until the next start");
+    }
+    // Of the two retentions the longer one: Welcomes stay as long as commits.
+    let expired_until_ms = clock.now_ms().saturating_sub(commit_retention_ms);
+    if let Err(error) = drop_inboxes_of_gone(store.as_ref(), &floors, expired_until_ms) {
+        tracing::warn!(%error, "what deleted accounts had in their inboxes goes no sooner than by its age");
     }
     step("start::store");
     let keyring = Keyring::open(&dir.join("keys"), master, retention_ms)?;

@@ -16,6 +16,7 @@ use gureum_tests::wait::{SOON, eventually, now_ms};
 use gureum_tests::{Options, World};
 use serde_json::Value;
 
+use crate::link::recover;
 use crate::push::{QUICK, counted, done};
 
 const START: Position = Position { seq: 0, count: 0 };
@@ -304,6 +305,33 @@ async fn a_day_has_so_many_codes_and_no_restart_gives_more() {
 }
 
 #[tokio::test]
+async fn an_hour_has_so_many_codes_in_all() {
+    let town = Town::start(&["--registration", "phone", "--sms-per-hour", "2"]);
+    for phone in [ALICES, BOBS] {
+        town.ask(phone).await.unwrap();
+    }
+    let refusal = refused(town.ask(NOBODYS).await, Code::RateLimited);
+    assert!(refusal.retry_after_ms > MINUTE_MS, "{refusal:?}");
+    assert_eq!(counted(&town.world, "gureum_codes_total", &["accepted"]), 2);
+    assert_eq!(counted(&town.world, "gureum_codes_total", &["limited"]), 1);
+}
+
+#[tokio::test]
+async fn a_developers_server_writes_codes_into_its_log_and_no_number() {
+    let flags = vec!["--registration", "phone", "--sms", "log"];
+    let world = World::start_with(Options { flags, ..Options::default() });
+    let town = Town { world, outside: Outside::start() };
+    town.ask(ALICES).await.unwrap();
+    let code = eventually("a code in the log", SOON, || {
+        let log = town.world.log();
+        let (before, _) = log.split_once(" for a number that ends in")?;
+        Some(before.get(before.len().checked_sub(6)?..)?.to_owned())
+    });
+    town.register(&Device::new(), "alice", proof(ALICES, &code, None)).await.unwrap();
+    assert!(!town.world.log().contains(ALICES.trim_start_matches('+')));
+}
+
+#[tokio::test]
 async fn a_gateway_that_fails_at_first_gets_the_code_again_and_sends_it_once() {
     let town = Town::start(&["--registration", "phone"]);
     town.outside.gateway.service.next([Act::from(Reply::new(503, "")), Act::Reset]);
@@ -493,6 +521,47 @@ fn people_are_told_once_that_their_number_has_moved_and_a_pin_keeps_it() {
     assert_eq!(taken.code, Some(0), "{}", taken.said);
     assert_eq!(changes(&alice.receive()), ["moved"]);
     assert!(changes(&alice.receive()).is_empty(), "told once");
+}
+
+#[test]
+fn the_pin_moves_a_locked_number_and_locks_it_for_the_new_account() {
+    let mut town = Town::start(&["--registration", "phone"]);
+    let [right, wrong] = [("right", "2468\n"), ("wrong", "1357\n")].map(|(name, pin)| {
+        let file = town.world.directory(name);
+        std::fs::write(&file, pin).unwrap();
+        file.to_str().unwrap().to_owned()
+    });
+    let alice = town.person("alice", ALICES, &["--pin-file", &right]);
+    town.world.kill_and_restart();
+    let second = town.world.stranger("alice2");
+    let kept = town.try_person(&second, ALICES, &["--pin-file", &wrong]);
+    assert_eq!(kept.code, Some(1), "{:#?}", kept.events);
+    assert!(kept.said.contains("--pin-file") && kept.said.contains("--code"), "{}", kept.said);
+    town.world.kill_and_restart();
+    let moved = town.try_person(&second, ALICES, &["--pin-file", &right]);
+    assert_eq!(moved.code, Some(0), "{}", moved.said);
+    assert_ne!(second.account(), alice.account());
+    let own = second.ok(&["phone"]).remove(0);
+    assert_eq!((&own["phone"], &own["lock"]), (&ALICES.into(), &true.into()));
+    assert_eq!(changes(&alice.receive()), ["tried", "moved"]);
+}
+
+#[test]
+fn who_has_the_recovery_words_keeps_the_account_and_the_number() {
+    let town = Town::start(&["--registration", "phone"]);
+    let lost = town.world.stranger("alice");
+    let registered = town.try_person(&lost, ALICES, &["--findable"]);
+    assert_eq!(registered.code, Some(0), "{}", registered.said);
+    let told = registered.events.iter().find(|event| event["event"] == "registered").expect("it shows the words");
+    let words = string(&told["recovery_words"]);
+    let bob = town.person("bob", BOBS, &[]);
+    let new = Person::new("alice", town.world.directory("new"));
+    let recovered = recover(&new, town.world.url(), &words);
+    assert_eq!(recovered.code, Some(0), "{}", recovered.said);
+    assert_eq!(new.account(), lost.account());
+    bob.ok(&["send", ALICES, "to the number"]);
+    assert_eq!(new.receive_texts(), ["to the number"]);
+    assert_eq!(town.outside.gateway.sent().len(), 2, "no code was needed");
 }
 
 #[test]

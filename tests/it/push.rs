@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use gureum_proto::{
     Code, DeliveryFrame, DeviceLog, Handle, Position, PushAddress, PushOffer, PushTarget, Relation, Request, Response,
-    Send, ServerFrame, put_ack, sign_revoke,
+    Send, ServerFrame, Typing, put_ack, sign_revoke,
 };
 use gureum_tests::device::{Device, Talk};
 use gureum_tests::outside::Outside;
@@ -345,13 +345,20 @@ async fn what_is_for_programs_alone_and_what_a_person_has_written_wakes_nobody()
     // A receipt, as the server sees it.
     let silent = Send { silent: true, ..away.alice.opaque(&bob.talk, b"a receipt".as_slice()) };
     away.send(silent).await;
+    let (conversation, epoch, Device { account, device, .. }) = (bob.talk.id, bob.talk.epoch(), &away.alice);
+    let sealed = Bytes::from_static(b"sealed");
+    let typing = Typing { conversation, epoch, account: *account, device: *device, sealed };
+    away.raw.connection.send_datagram(typing.encode()).unwrap();
+    eventually("it goes to whoever is there", SOON, || {
+        (away.counted("gureum_typing_total", &["relayed"]) == 1).then_some(())
+    });
     let (tablet, _) = sibling(&away, &away.alice).await;
     let subscription = away.outside.web.subscribe();
     let (raw, _) = tablet.connect(away.world.url(), false, START).await;
     done(&raw, Request::SetPushTarget(subscription.target(true))).await;
     raw.close().await;
     away.settle().await;
-    assert_eq!(away.wakes(&bob), Vec::<String>::new(), "silent");
+    assert_eq!(away.wakes(&bob), Vec::<String>::new(), "silent, and typing");
     away.write(&bob).await;
     away.woken(&bob, 1);
     assert_eq!(away.outside.web.wakes_of(&subscription), Vec::<String>::new(), "her own");

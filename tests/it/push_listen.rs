@@ -1,5 +1,6 @@
 //! Wake-ups that arrive in a terminal, and what people do about them: no vendor, two programs, and a real receiver.
 
+use gureum_tests::outside::Outside;
 use gureum_tests::person::{Person, PushListener, string};
 use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::{Options, World};
@@ -80,6 +81,31 @@ fn a_device_shows_where_it_is_woken_and_clears_it() {
     bob.ok(&["push", "clear"]);
     targets(&world, 0);
     assert_eq!(shown(&bob)["service"], Value::Null);
+}
+
+#[test]
+fn what_is_set_in_a_terminal_is_where_the_device_is_woken() {
+    let outside = Outside::start();
+    let options = Options { flags: QUICK.to_vec(), settings: outside.push_settings(), ..Options::default() };
+    let world = World::start_with(options);
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    bob.ok(&["push", "set", "fcm", "APA91b:token_of-bob"]);
+    alice.send(&bob, "by Google");
+    let message = eventually("FCM", SOON, || outside.fcm.messages().pop()).json();
+    assert_eq!(message["message"]["token"], "APA91b:token_of-bob");
+    assert_eq!(message["message"]["android"]["priority"], "HIGH");
+    assert_eq!(bob.receive_texts(), ["by Google"]);
+
+    let token = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    bob.ok(&["push", "set", "apns", token, "--sandbox", "--silent"]);
+    alice.send(&bob, "by Apple");
+    let seen = outside.apns.service.wait_for(1).remove(0);
+    assert_eq!(
+        (seen.path, seen.headers["apns-push-type"].as_bytes()),
+        (format!("/3/device/{token}"), &b"background"[..])
+    );
+    assert_eq!(outside.fcm.messages().len(), 1, "a device has one target");
 }
 
 #[test]

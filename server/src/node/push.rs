@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::millis;
 use crate::config::Config;
-use crate::limits::{PUSH_SILENT_INTERVAL_MS, PUSH_SWEEPS_PER_RETENTION};
+use crate::limits::{PUSH_SILENT_INTERVAL_MS, PUSH_SWEEP_MS_MAX, PUSH_SWEEPS_PER_RETENTION};
 use crate::push::{self, Push, PushConfig, PushPart, PushParts, Services};
 use crate::seal::{Keyring, SecretName, TokenSeal};
 use crate::store::Store;
@@ -53,7 +53,7 @@ pub(super) fn config(config: &Config) -> PushConfig {
         interval_ms: millis(config.push.push_interval),
         silent_interval_ms: PUSH_SILENT_INTERVAL_MS,
         close_delay_ms: millis(config.push.push_close_delay),
-        sweep_ms: retention_ms / PUSH_SWEEPS_PER_RETENTION + 1,
+        sweep_ms: (retention_ms / PUSH_SWEEPS_PER_RETENTION + 1).min(PUSH_SWEEP_MS_MAX),
         retention_ms,
     }
 }

@@ -7,8 +7,8 @@
 //! first(A)     = the first message that no device of account A has taken, and that is worth a wake-up
 //! awaited(D)   ⇔ device D was woken for more than it has taken, and has not connected since
 //! owed(D)      ⇔ first(A) is older than the delay ∧ ¬awaited(D) ∧ D was not woken for messages within its pause
-//! expiring(D)  ⇔ an accepted message that D has not taken has a third of its life left ∧ D was not warned of that
-//!                since it was last connected
+//! expiring(D)  ⇔ an accepted message that D has not taken has a day left, or a third of its life if that is shorter
+//!                ∧ D was not warned of that since it was last connected
 //! ```
 //!
 //! Whether devices are connected decides nothing: half-dead connections look alive. What is taken does.

@@ -356,6 +356,18 @@ pub fn gone(account: &AccountId) -> Key {
     Key::of(&[b"x", account.as_bytes()])
 }
 
+/// All accounts that were deleted.
+#[must_use]
+pub fn all_gone() -> KeyRange {
+    KeyRange { start: Key::of(&[b"x"]), end: Key::of(&[b"x", &[0xff; 17]]) }
+}
+
+/// The account of a key that says that it was deleted.
+#[must_use]
+pub fn parse_gone(key: &[u8]) -> Option<AccountId> {
+    AccountId::try_from(key.strip_prefix(b"x")?).ok()
+}
+
 /// The two accounts of a direct conversation, in either order → the conversation. An account and itself: that of its own
 /// devices.
 #[must_use]
@@ -437,6 +449,8 @@ mod tests {
         check(recovery(&[0xe1; 32]), &format!("72 {}", "e1".repeat(32)));
         check(left(&ACCOUNT), &format!("6c {a}"));
         check(gone(&ACCOUNT), &format!("78 {a}"));
+        assert_eq!(parse_gone(gone(&ACCOUNT).as_slice()), Some(ACCOUNT));
+        assert!(all_gone().as_range().contains(&gone(&ACCOUNT).as_slice()));
         check(registration(&InviteId::from_bytes([3; 16])), &"03".repeat(16));
     }
 

@@ -135,6 +135,9 @@ mod tests {
         check("gureum register gureum://127.0.0.1:1 --handle Alice", false);
         check("gureum register elsewhere:x --handle alice", false);
         check("gureum register --server gureum://127.0.0.1:1 --phone +821012345678 --handle alice", true);
+        check("gureum register --server chat.example.org --phone +821012345678 --handle alice", true);
+        let pinned = format!("127.0.0.1:4433#{}", "A".repeat(43));
+        check(&format!("gureum register --server {pinned} --phone +821012345678 --handle alice --code 012345"), true);
         check("gureum register gureum://127.0.0.1:1/invite/Zm9v --phone +821012345678 --handle alice --findable", true);
         check("gureum register --server gureum://127.0.0.1:1 --phone +821012345678 --code 012345 --handle alice", true);
         check("gureum register --server gureum://127.0.0.1:1 --handle alice", false);

@@ -27,7 +27,7 @@ async fn set(client: &Client, output: Output, phone: Phone, proof: ProofArgs) ->
     let code = match proof.code {
         Some(code) => code,
         None => {
-            let sent = Box::pin(client.request_phone_code(&phone)).await?;
+            let sent = Box::pin(client.request_phone_code(&phone)).await.map_err(explain)?;
             ask::tell_sent(output, &sent)?;
             ask::code()?
         }

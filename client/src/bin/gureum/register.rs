@@ -94,16 +94,45 @@ async fn by_phone(
 pub(crate) fn explain(error: ClientError) -> anyhow::Error {
     let ClientError::Link(LinkError::Refused(refusal)) = &error else { return error.into() };
     let what = match refusal.code {
-        Code::PhoneLocked => {
-            // To the minute: what is left of seven days.
-            let wait = Duration::from_secs(refusal.retry_after_ms / 60_000 * 60 + 60);
-            format!(
-                "give the PIN with --pin-file FILE; if whoever has the number stays away, it is free in {}",
-                humantime::format_duration(wait)
-            )
-        }
+        Code::PhoneLocked => format!(
+            "run it again with --pin-file FILE and the same --code, which is still good; without the PIN the number is \
+             free in {}, if whoever has it stays away",
+            wait(refusal.retry_after_ms)
+        ),
         Code::PhoneRequired => "give your number with --phone".to_owned(),
+        Code::RateLimited if refusal.retry_after_ms > 0 => format!("try again in {}", wait(refusal.retry_after_ms)),
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(what)
+}
+
+/// A time to wait as people say it: never too short, in seconds below an hour and in minutes above.
+fn wait(ms: u64) -> String {
+    let step_s = if ms < 60 * 60 * 1_000 { 1 } else { 60 };
+    humantime::format_duration(Duration::from_secs(ms.div_ceil(step_s * 1_000) * step_s)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use gureum_proto::Refusal;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(code: Code, retry_after_ms: u64, expected: &[&str]) {
+        let refused = ClientError::Link(LinkError::Refused(Refusal::new(code).retry_after_ms(retry_after_ms)));
+        let said = format!("{:#}", explain(refused));
+        assert!(said.ends_with(code.text()), "{said}");
+        assert!(expected.iter().all(|what| said.contains(what)), "{said}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_and_when() {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        check(Code::PhoneLocked, 6 * DAY_MS + 1, &["--pin-file", "--code", "free in 6days 1m"]);
+        check(Code::RateLimited, 41_200, &["try again in 42s"]);
+        check(Code::RateLimited, DAY_MS / 2 - 1, &["try again in 12h:"]);
+        check(Code::PhoneRequired, 0, &["--phone"]);
+        check(Code::CodeInvalid, 0, &[]);
+    }
 }

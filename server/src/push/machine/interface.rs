@@ -2,6 +2,7 @@
 
 use gureum_proto::{AccountId, DeviceId, PushService};
 
+use crate::limits::PUSH_WARNING_MS;
 use crate::store::record::PushStateRecord;
 
 /// When devices are woken. All in milliseconds.
@@ -319,10 +320,17 @@ pub struct ServiceCounts {
 }
 
 impl PushConfig {
-    /// Whether a message of this time has more than a third of its life left.
+    /// Whether a message of this time is not to be warned of yet.
     #[must_use]
     pub const fn has_time(&self, time_ms: u64, now_ms: u64) -> bool {
-        time_ms.saturating_add(self.retention_ms) > now_ms.saturating_add(self.retention_ms / 3)
+        time_ms.saturating_add(self.retention_ms) > now_ms.saturating_add(self.warning_ms())
+    }
+
+    /// How long before a message expires whoever has not taken it is warned: a day, or a third of its life, if that is
+    /// shorter.
+    const fn warning_ms(&self) -> u64 {
+        let third_ms = self.retention_ms / 3;
+        if third_ms < PUSH_WARNING_MS { third_ms } else { PUSH_WARNING_MS }
     }
 }
 

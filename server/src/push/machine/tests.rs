@@ -366,6 +366,20 @@ fn a_device_is_warned_once_when_a_third_of_a_messages_life_is_left() {
 }
 
 #[test]
+fn messages_that_live_for_weeks_are_warned_of_a_day_before_they_expire() {
+    let mut world = World::with(PushConfig { retention_ms: 30 * DAY_MS, ..CONFIG });
+    world.target(ALICE, PHONE, Route::Apns, true);
+    world.pass(2 * CONFIG.close_delay_ms);
+    world.muted(ALICE);
+    world.pass(29 * DAY_MS - 1);
+    world.check(&[]);
+    world.pass(HOUR_MS + 1);
+    world.check(&[(PHONE, EXPIRING)]);
+    world.pass(DAY_MS);
+    world.check(&[]);
+}
+
+#[test]
 fn what_was_taken_expires_unnoticed() {
     let mut world = World::calm(&[PHONE]);
     world.message(ALICE);

@@ -22,8 +22,8 @@ pub(crate) struct RegisterArgs {
     #[arg(value_name = "INVITE_URL", required_unless_present = "server")]
     pub(crate) invite: Option<ServerUrl>,
 
-    /// Instead of an invite, the server where a phone number is enough: gureum://HOST:PORT#PIN
-    #[arg(long, value_name = "SERVER_URL", conflicts_with = "invite", requires = "phone")]
+    /// Instead of an invite, the server where a phone number is enough: HOST:PORT#PIN, with gureum:// before it or without
+    #[arg(long, value_name = "ADDRESS[#PIN]", conflicts_with = "invite", requires = "phone")]
     pub(crate) server: Option<ServerUrl>,
 
     /// The phone number that the account is to have, with + and its country code

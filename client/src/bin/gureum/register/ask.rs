@@ -1,5 +1,6 @@
 //! What a person types or a file holds: a line, a code, a PIN.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -69,10 +70,40 @@ pub(crate) fn pin(file: &Path) -> anyhow::Result<Pin> {
     let text = if file == Path::new(STANDARD_INPUT) {
         line("PIN: ", PIN_LINE_BYTES_MAX)?
     } else {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        Zeroizing::new(text)
+        let mut text = Zeroizing::new(String::new());
+        File::open(file)
+            .and_then(|opened| opened.take(PIN_LINE_BYTES_MAX).read_to_string(&mut text))
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        text
     };
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     line.parse::<Pin>().with_context(|| format!("the PIN in {} cannot be used", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_pin_is_the_one_line_of_its_file() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("pin");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            pin(&file).map(drop).map_err(|error| format!("{error:#}"))
+        };
+        for text in ["2468", "2468\n", "2468\r\n", "correct horse\n"] {
+            assert_eq!(read(text), Ok(()), "{text:?}");
+        }
+        let document = "2468 ".repeat(1_000_000);
+        for text in ["", "246\n", "2468\n1357\n", document.as_str()] {
+            let why = read(text).unwrap_err();
+            assert!(why.contains("4 to 64 bytes on one line") && why.contains("pin"), "{why}");
+        }
+        let nowhere = format!("{:#}", pin(&home.path().join("nowhere")).err().unwrap());
+        assert!(nowhere.contains("cannot read") && nowhere.contains("nowhere"), "{nowhere}");
+    }
 }
