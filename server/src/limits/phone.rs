@@ -34,8 +34,9 @@ pub const CODES_OF_ASKER_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).expect("it i
 /// How many codes are sent to all numbers an hour, where the operator sets no other count.
 pub const CODES_PER_HOUR: NonZeroU32 = NonZeroU32::new(200).expect("it is not 0");
 
-/// How many codes one account may show an hour.
-pub const PROOFS_OF_ACCOUNT_PER_HOUR: NonZeroU32 = NonZeroU32::new(30).expect("it is not 0");
+/// How many codes one address, or one account, may show an hour: whoever guesses, or uses up the tries of others, does so at
+/// a few numbers.
+pub const PROOFS_OF_ASKER_PER_HOUR: NonZeroU32 = NonZeroU32::new(30).expect("it is not 0");
 
 /// How many accounts one account may look up by number an hour: a few people at a time, and not an address book of
 /// guesses.
