@@ -78,7 +78,7 @@ pub const SMS_FULL_RETRY_MS: u64 = 60_000;
 /// Accounts that one account accepts or blocks.
 pub const RELATIONS_MAX: usize = 5_000;
 
-/// Relations and preferences that one account may change a minute: each is a durable write.
+/// Relations, preferences and push targets that one account may change a minute: each is a durable write.
 pub const DECISIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).expect("it is not 0");
 
 /// And as fast as they come: all that it can have, as after an update of its app.

@@ -18,6 +18,7 @@ impl Requests {
         if !push.services.offers(target.service()) {
             return Err(Refusal::new(Code::PushUnavailable));
         }
+        self.quotas.decision(from.account())?;
         check_key(&target)?;
         if !push.services.may_call(&target) {
             let detail = "the endpoint is an address inside a private network, which this server does not call";
@@ -34,6 +35,7 @@ impl Requests {
     }
 
     pub(super) async fn remove_push_target(self: &Arc<Self>, from: Authenticated) -> Answer {
+        self.quotas.decision(from.account())?;
         let change = Change::DropPushTarget { account: from.account(), device: from.device(), generation: None };
         self.made(change).await
     }
