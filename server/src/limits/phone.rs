@@ -60,7 +60,7 @@ pub const LOCK_CLOSED_MS: u64 = DAY_MS;
 /// How often it is noted that somebody without a PIN was stopped by a lock, in milliseconds, and its account told.
 pub const LOCK_TRY_NOTED_MS: u64 = 60 * 1_000;
 
-/// Codes that wait to be handed to the gateway for SMS.
+/// Codes that wait to be handed to the gateway for SMS; and, of those that it was asked to take, as many that are tried again.
 pub const SMS_QUEUE_MAX: usize = 256;
 
 /// How many are handed to it at one time.
