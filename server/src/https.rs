@@ -10,11 +10,12 @@ mod tests;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderName, RETRY_AFTER};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 use crate::limits::PUSH_CONNECTIONS_BYTES_MAX;
 use crate::push::Failure;
@@ -63,11 +65,39 @@ const IDLE_HTTP2: Duration = Duration::from_secs(60 * 60);
 /// How long connecting to all addresses of a host may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long connecting may take in all, TLS included. Nobody else may set an end: a connection that was begun goes on for
+/// itself when another one has served its request meanwhile.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// A connection of HTTP/2 that has been silent for this long is asked for a sign of life as soon as a request waits for
 /// it, and given up after the same time: a connection that died in silence costs one attempt, not all to come.
 const PING: Duration = Duration::from_secs(4);
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
+type Unbounded = HttpsConnector<HttpConnector<Resolver>>;
+
+/// Connects in bounded time.
+#[derive(Clone)]
+struct Connector(Unbounded);
+
+impl Service<Uri> for Connector {
+    type Response = <Unbounded as Service<Uri>>::Response;
+    type Error = <Unbounded as Service<Uri>>::Error;
+    type Future = <Unbounded as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
+                Ok(connected) => connected,
+                Err(elapsed) => Err(elapsed.into()),
+            }
+        })
+    }
+}
 
 /// An HTTPS client with roots of its own.
 pub(crate) struct Https {
@@ -128,7 +158,7 @@ impl Https {
     }
 
     /// Whether this may be called at all, as far as its text says.
-    pub(crate) fn allows(&self, uri: &http::Uri) -> bool {
+    pub(crate) fn allows(&self, uri: &Uri) -> bool {
         self.reach.allows(uri)
     }
 
@@ -177,7 +207,7 @@ fn connector(roots: &Roots, reach: Reach, http2_only: bool) -> Result<Connector,
         Reach::Anywhere => builder.https_or_http(),
     };
     let builder = if http2_only { builder.enable_http2() } else { builder.enable_all_versions() };
-    Ok(builder.wrap_connector(http))
+    Ok(Connector(builder.wrap_connector(http)))
 }
 
 /// Runs the connections of one client, and counts them.

@@ -58,6 +58,11 @@ pub trait Push: Send + Sync + 'static {
 
     /// Whether a service can be used.
     fn offers(&self, service: PushService) -> bool;
+
+    /// Whether this server would call where a target leads, as far as its text says.
+    fn may_call(&self, _: &PushTarget) -> bool {
+        true
+    }
 }
 
 /// What a server needs of push to answer its devices.

@@ -143,12 +143,12 @@ impl Quotas {
         self.phone.code(asker, number, prefix)
     }
 
-    /// Takes one attempt of an account to prove a number.
+    /// Takes one attempt to prove a number.
     ///
     /// # Errors
-    /// The account has tried too often; with the time to wait.
-    pub(crate) fn phone_proof(&self, account: AccountId) -> Result<(), Refusal> {
-        self.phone.proof(account)
+    /// Who shows the code has tried too often; with the time to wait.
+    pub(crate) fn phone_proof(&self, asker: Asker) -> Result<(), Refusal> {
+        self.phone.proof(asker)
     }
 
     /// Takes one look-up by number.

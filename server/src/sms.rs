@@ -12,8 +12,8 @@ use gureum_proto::{Code, Otp, Refusal};
 use http::header::CONTENT_TYPE;
 use http::{Request, Uri};
 use http_body_util::Full;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,8 @@ struct Webhook {
     uri: Uri,
     key: hmac::Key,
     patience: Patience,
+    /// For requests: few at a time.
+    places: Semaphore,
 }
 
 #[derive(Clone, Copy)]
@@ -106,7 +108,8 @@ pub(crate) fn open(settings: &PhoneSettings, roots: &Roots, tasks: &TaskTracker)
             let https =
                 Https::new(roots, Reach::Anywhere, false, tasks.clone()).context("sms: TLS cannot be set up")?;
             let uri = url.parse().context("sms: the webhook is no URL")?;
-            let (sms, worker) = webhook(Webhook { https, uri, key, patience: PATIENCE });
+            let places = Semaphore::new(SMS_IN_FLIGHT_MAX);
+            let (sms, worker) = webhook(Webhook { https, uri, key, patience: PATIENCE, places });
             Ok((sms, Some(worker)))
         }
     }
@@ -164,7 +167,7 @@ impl SmsWorker {
                 biased;
                 () = stop.cancelled() => return,
                 Some(delivery) = sending.join_next() => ended(delivery.unwrap_or(Delivery::Failed)),
-                job = self.queue.recv(), if is_open && sending.len() < SMS_IN_FLIGHT_MAX => match job {
+                job = self.queue.recv(), if is_open && sending.len() < SMS_QUEUE_MAX => match job {
                     Some(job) => {
                         let (hook, wall) = (Arc::clone(&self.hook), Arc::clone(&wall));
                         sending.spawn(async move { hook.deliver(&job, wall.as_ref()).await });
@@ -181,6 +184,8 @@ impl Webhook {
     async fn deliver(&self, job: &Job, wall: &dyn WallClock) -> Delivery {
         let Some(body) = body(job) else { return Delivery::Failed };
         for pause in self.patience.pauses.iter().map(Some).chain([None]) {
+            // Given back while it waits: a number that the gateway leaves alone for minutes holds up no other.
+            let place = self.places.acquire().await;
             if job.queued.elapsed() >= self.patience.life {
                 tracing::warn!("a code has expired before the SMS gateway took it");
                 return Delivery::Failed;
@@ -189,6 +194,7 @@ impl Webhook {
                 Ok(delivery) => return delivery,
                 Err(wait) => wait,
             };
+            drop(place);
             let Some(pause) = pause else { break };
             let pause = jittered(*pause).max(wait);
             if job.queued.elapsed().saturating_add(pause) >= self.patience.life {

@@ -177,7 +177,7 @@ async fn apns_says_what_is_wrong_and_is_understood() {
     let table = vec![
         (apns::unregistered(1_700_000_000_123), Outcome::Gone { since_ms: Some(1_700_000_000_123) }),
         (apns::refusal(400, "BadDeviceToken"), Outcome::Gone { since_ms: None }),
-        (apns::refusal(400, "DeviceTokenNotForTopic"), Outcome::Misconfigured),
+        (apns::refusal(400, "DeviceTokenNotForTopic"), Outcome::Gone { since_ms: None }),
         (apns::refusal(403, "InvalidProviderToken"), Outcome::Misconfigured),
         (apns::refusal(429, "TooManyRequests").with("retry-after", "7"), busy(Some(7_000), BusyOf::Device)),
         (apns::refusal(429, "TooManyProviderTokenUpdates"), busy(None, BusyOf::Service)),
@@ -380,7 +380,8 @@ async fn web_push_says_what_is_wrong_and_is_understood() {
     let services = ground.open(&ground.web());
     let target = distributor.subscribe().target(true);
     let table = vec![
-        (Reply::new(429, "").with("retry-after", "11"), busy(Some(11_000), BusyOf::Service)),
+        (Reply::new(429, "").with("retry-after", "11"), busy(Some(11_000), BusyOf::Device)),
+        (Reply::new(507, ""), busy(None, BusyOf::Device)),
         (Reply::new(500, ""), busy(None, BusyOf::Service)),
         (Reply::new(503, "").with("retry-after", "2"), busy(Some(2_000), BusyOf::Service)),
         (Reply::new(401, ""), Outcome::Misconfigured),

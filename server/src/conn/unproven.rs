@@ -8,11 +8,12 @@ use gureum_proto::{Link, Phone, Recover, Refusal, Register};
 use super::{Mailbox, Shell};
 use crate::linking::LinkListener;
 use crate::listen::network;
+use crate::quota::Asker;
 use crate::session::Input;
 
 impl Shell {
     pub(super) async fn register(&mut self, register: Register) {
-        let result = match self.allowed() {
+        let result = match self.allowed().and_then(|()| self.may_show_code(&register)) {
             Ok(()) => self.shared.requests.register(register).await,
             Err(refusal) => Err(refusal),
         };
@@ -70,6 +71,12 @@ impl Shell {
     /// Whether this address may ask for more.
     fn allowed(&self) -> Result<(), Refusal> {
         self.shared.requests.quotas.register(self.connection.remote_address().ip())
+    }
+
+    /// Whether this address may show one more code, if there is one.
+    fn may_show_code(&self, register: &Register) -> Result<(), Refusal> {
+        let asker = Asker::Address(network(self.connection.remote_address().ip()));
+        if register.phone.is_some() { self.shared.requests.quotas.phone_proof(asker) } else { Ok(()) }
     }
 
     fn refused(&self, refusal: &Refusal) {

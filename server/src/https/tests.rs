@@ -162,3 +162,12 @@ async fn connections_end_with_the_client() {
     tasks.close();
     tasks.wait().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_comes_to_no_end_is_given_up() {
+    // Nobody accepts: the system has made the connection, and nothing is ever said on it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let request = request(&format!("https://{}/x", silent.local_addr().unwrap()));
+    let answer = tokio::time::timeout(Duration::from_secs(60), https().send(request)).await;
+    assert_eq!(answer.unwrap(), Err(Failure::Connect));
+}

@@ -34,8 +34,9 @@ pub const CODES_OF_ASKER_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).expect("it i
 /// How many codes are sent to all numbers an hour, where the operator sets no other count.
 pub const CODES_PER_HOUR: NonZeroU32 = NonZeroU32::new(200).expect("it is not 0");
 
-/// How many codes one account may show an hour.
-pub const PROOFS_OF_ACCOUNT_PER_HOUR: NonZeroU32 = NonZeroU32::new(30).expect("it is not 0");
+/// How many codes one address, or one account, may show an hour: whoever guesses, or uses up the tries of others, does so at
+/// a few numbers.
+pub const PROOFS_OF_ASKER_PER_HOUR: NonZeroU32 = NonZeroU32::new(30).expect("it is not 0");
 
 /// How many accounts one account may look up by number an hour: a few people at a time, and not an address book of
 /// guesses.
@@ -59,7 +60,7 @@ pub const LOCK_CLOSED_MS: u64 = DAY_MS;
 /// How often it is noted that somebody without a PIN was stopped by a lock, in milliseconds, and its account told.
 pub const LOCK_TRY_NOTED_MS: u64 = 60 * 1_000;
 
-/// Codes that wait to be handed to the gateway for SMS.
+/// Codes that wait to be handed to the gateway for SMS; and, of those that it was asked to take, as many that are tried again.
 pub const SMS_QUEUE_MAX: usize = 256;
 
 /// How many are handed to it at one time.
@@ -77,7 +78,7 @@ pub const SMS_FULL_RETRY_MS: u64 = 60_000;
 /// Accounts that one account accepts or blocks.
 pub const RELATIONS_MAX: usize = 5_000;
 
-/// Relations and preferences that one account may change a minute: each is a durable write.
+/// Relations, preferences and push targets that one account may change a minute: each is a durable write.
 pub const DECISIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).expect("it is not 0");
 
 /// And as fast as they come: all that it can have, as after an update of its app.

@@ -216,9 +216,10 @@ fn outcome(answer: &Answer) -> Outcome {
     match (answer.status, reason.as_str()) {
         (200, _) => Outcome::Accepted,
         (410, _) => Outcome::Gone { since_ms },
-        // It may as well be a token of the other environment: without a time it is not believed of everybody.
-        (400, "BadDeviceToken") => Outcome::Gone { since_ms: None },
-        (400, "DeviceTokenNotForTopic" | "BadTopic" | "TopicDisallowed") | (403, _) => Outcome::Misconfigured,
+        // It may as well be that the operator has set up another environment, or another app: without a time it is not
+        // believed of everybody. Nor does it stop everybody, for any device may set a token of another app.
+        (400, "BadDeviceToken" | "DeviceTokenNotForTopic") => Outcome::Gone { since_ms: None },
+        (400, "BadTopic" | "TopicDisallowed") | (403, _) => Outcome::Misconfigured,
         (429, "TooManyRequests") => busy(BusyOf::Device),
         (429 | 500..=599, _) | (400, "IdleTimeout") => busy(BusyOf::Service),
         _ => Outcome::Refused,
@@ -272,7 +273,7 @@ mod tests {
         means(410, r#"{"reason":"ExpiredToken","timestamp":1700000000123}"#, gone);
         means(410, "", Outcome::Gone { since_ms: None });
         means(400, r#"{"reason":"BadDeviceToken"}"#, Outcome::Gone { since_ms: None });
-        means(400, r#"{"reason":"DeviceTokenNotForTopic"}"#, Outcome::Misconfigured);
+        means(400, r#"{"reason":"DeviceTokenNotForTopic"}"#, Outcome::Gone { since_ms: None });
         means(400, r#"{"reason":"TopicDisallowed"}"#, Outcome::Misconfigured);
         means(400, r#"{"reason":"BadTopic"}"#, Outcome::Misconfigured);
         means(403, r#"{"reason":"InvalidProviderToken"}"#, Outcome::Misconfigured);

@@ -381,7 +381,7 @@ impl PushMachine {
                     actions.push_back(Action::Note { account: id, device: device_id, state });
                 }
             }
-            Outcome::Gone { since_ms } if verdict != Verdict::Misconfigured => {
+            Outcome::Gone { since_ms } if verdict != Verdict::Doubtful => {
                 let refused_ms = since_ms.unwrap_or(sent_ms);
                 actions.push_back(Action::Drop { account: id, device: device_id, refused_ms });
                 // Where the target is newer than the refusal it stays, and is tried again some time.
@@ -389,6 +389,10 @@ impl PushMachine {
             }
             // The look that follows a connection says what it is still owed.
             _ if job.has_connected => {}
+            // It steps aside, so that the token of somebody else may show that nothing is wrong but this one.
+            _ if verdict == Verdict::Doubtful => {
+                device.wait(job, now_ms.saturating_add(PUSH_BACK_OFF_MS_MAX), lanes);
+            }
             // It goes on behind the others, when the service lets this server in: the token is no worse for it.
             _ if verdict == Verdict::Misconfigured => device.wait(job, now_ms, lanes),
             outcome => {

@@ -95,6 +95,13 @@ impl Push for Services {
             PushService::WebPush => self.web.is_some(),
         }
     }
+
+    fn may_call(&self, target: &PushTarget) -> bool {
+        match (&target.address, &self.web) {
+            (PushAddress::WebPush { endpoint, .. }, Some(web)) => web.may_call(endpoint),
+            _ => true,
+        }
+    }
 }
 
 impl std::fmt::Debug for Services {

@@ -110,11 +110,9 @@ struct Sending {
 enum SendEnd {
     /// The service, or nobody, has answered.
     Answered(Outcome, Addressed),
-    /// There is no target any more.
-    Missing,
     /// The target does not open.
     Void(Addressed),
-    /// The target could not be read.
+    /// There was no target, or it could not be read.
     Unread,
 }
 
@@ -230,11 +228,6 @@ impl Shell {
                 self.machine.handle(Input::Sent { account, device, outcome }, now_ms);
                 self.perform(Some(addressed)).await;
             }
-            SendEnd::Missing => {
-                let now_ms = self.parts.clock.now_ms();
-                self.machine.handle(Input::NoTarget { account, device }, now_ms);
-                self.handle(Input::Unsent { account, device }).await;
-            }
             SendEnd::Void(addressed) => {
                 tracing::warn!("a push target does not open and is dropped; its device sets it again when it connects");
                 self.drop_target(account, device, addressed).await;
@@ -248,7 +241,8 @@ impl Shell {
         let metrics = &self.parts.metrics;
         if *outcome != Outcome::Accepted {
             metrics.failed(service, outcome);
-            if *outcome == Outcome::Refused {
+            // A host of Web Push may answer what it likes: whoever has named it shows no bug by that.
+            if *outcome == Outcome::Refused && service != PushService::WebPush {
                 tracing::error!(service = service.name(), "a push service finds a request wrong; this is a bug");
             }
             return;
@@ -352,16 +346,15 @@ impl Shell {
     fn show(&mut self) {
         let counts = self.machine.counts();
         self.parts.metrics.show(&counts);
-        for service in PushService::ALL {
+        // Whom a host of Web Push does not let in is the matter of whoever has named it.
+        for service in [PushService::Apns, PushService::Fcm] {
             let is_misconfigured = counts.services.of(service).misconfigured > 0;
             let was = std::mem::replace(self.misconfigured.of_mut(service), is_misconfigured);
-            match service {
-                _ if was || !is_misconfigured => {}
-                PushService::Apns | PushService::Fcm => tracing::error!(
+            if is_misconfigured && !was {
+                tracing::error!(
                     service = service.name(),
                     "the push service does not let this server in, or knows none of its tokens: check its settings"
-                ),
-                PushService::WebPush => tracing::warn!("a host of Web Push does not let this server in"),
+                );
             }
         }
     }
@@ -428,7 +421,8 @@ impl Sender {
         match self.work.run(open).await {
             Some(Ok(Some((addressed, Some(target))))) => Ok((addressed, target)),
             Some(Ok(Some((addressed, None)))) => Err(SendEnd::Void(addressed)),
-            Some(Ok(None)) => Err(SendEnd::Missing),
+            // The writer tells of that, and may have told of another since: it must not be taken for gone.
+            Some(Ok(None)) => Err(SendEnd::Unread),
             Some(Err(error)) => {
                 tracing::warn!(%error, "a push target could not be read; it is tried again");
                 Err(SendEnd::Unread)

@@ -28,6 +28,15 @@ impl WebPush {
         self.vapid.public()
     }
 
+    /// Whether an endpoint may be called, as far as its text says.
+    pub(super) fn may_call(&self, endpoint: &str) -> bool {
+        self.allowed(endpoint).is_some()
+    }
+
+    fn allowed(&self, endpoint: &str) -> Option<Uri> {
+        endpoint.parse::<Uri>().ok().filter(|uri| self.https.allows(uri))
+    }
+
     /// Wakes a device.
     ///
     /// Cancel safety: as [`Https::send`].
@@ -40,9 +49,7 @@ impl WebPush {
         kind: WakeKind,
         now_ms: u64,
     ) -> Outcome {
-        let Some(uri) = endpoint.parse::<Uri>().ok().filter(|uri| self.https.allows(uri)) else {
-            return Outcome::Refused;
-        };
+        let Some(uri) = self.allowed(endpoint) else { return Outcome::Refused };
         // No point of the curve: nobody can ever read what is sent to it.
         let Ok(key) = PublicKey::from_sec1_bytes(p256dh) else { return Outcome::Gone { since_ms: None } };
         let body = encrypt(payload(kind).as_bytes().to_vec(), &key, &Auth::from(auth));
@@ -72,7 +79,9 @@ fn outcome(answer: &Answer) -> Outcome {
         // Said of this very endpoint, and now.
         404 | 410 => Outcome::Gone { since_ms: None },
         401 | 403 => Outcome::Misconfigured,
-        429 | 500..=599 => Outcome::Busy { retry_after_ms: answer.retry_after_ms, of: BusyOf::Service },
+        // Too many to this endpoint (RFC 8030 §8.4); or, as ntfy has it, nobody has subscribed there yet.
+        429 | 507 => Outcome::Busy { retry_after_ms: answer.retry_after_ms, of: BusyOf::Device },
+        500..=599 => Outcome::Busy { retry_after_ms: answer.retry_after_ms, of: BusyOf::Service },
         _ => Outcome::Refused,
     }
 }
@@ -107,7 +116,10 @@ mod tests {
         for status in [401, 403] {
             means(status, Outcome::Misconfigured);
         }
-        for status in [429, 500, 502, 503] {
+        for status in [429, 507] {
+            means(status, Outcome::Busy { retry_after_ms: Some(7_000), of: BusyOf::Device });
+        }
+        for status in [500, 502, 503] {
             means(status, Outcome::Busy { retry_after_ms: Some(7_000), of: BusyOf::Service });
         }
         for status in [301, 302, 307, 400, 405, 413] {
@@ -132,6 +144,7 @@ mod tests {
         {
             let outcome = web.send(endpoint, &point(), [7; 16], true, WakeKind::Messages, NOW_MS).await;
             assert_eq!(outcome, Outcome::Refused, "{endpoint}");
+            assert!(!web.may_call(endpoint), "{endpoint}");
         }
     }
 
@@ -149,6 +162,7 @@ mod tests {
     #[tokio::test]
     async fn a_target_whose_key_is_no_point_of_the_curve_is_gone() {
         let web = web(Reach::Anywhere);
+        assert!(web.may_call("https://127.0.0.1/x"));
         let outcome = web.send("https://localhost/x", &[4; 65], [7; 16], true, WakeKind::Messages, NOW_MS).await;
         assert_eq!(outcome, Outcome::Gone { since_ms: None });
     }

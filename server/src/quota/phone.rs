@@ -13,10 +13,10 @@ use super::{Limiter, Monotonic, limited_for, limiter};
 use crate::limits::{
     CODE_AGAIN_MS, CODES_OF_ASKER_PER_HOUR, CODES_OF_NUMBER_PER_DAY, CODES_OF_NUMBER_PER_HOUR,
     CODES_OF_PREFIX_PER_HOUR, CODES_PER_HOUR, DAY_MS, DECISIONS_AT_ONCE_MAX, DECISIONS_PER_MINUTE, LOCK_TRY_NOTED_MS,
-    PHONE_LOOK_UPS_OF_ALL_PER_HOUR, PHONE_LOOK_UPS_PER_DAY, PHONE_LOOK_UPS_PER_HOUR, PROOFS_OF_ACCOUNT_PER_HOUR,
+    PHONE_LOOK_UPS_OF_ALL_PER_HOUR, PHONE_LOOK_UPS_PER_DAY, PHONE_LOOK_UPS_PER_HOUR, PROOFS_OF_ASKER_PER_HOUR,
 };
 
-/// Who asks for a code.
+/// Who asks for a code, or shows one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
     /// A network, as [`crate::listen::network`] has it.
@@ -31,7 +31,7 @@ pub(super) struct PhoneQuotas {
     codes_of_number: [Limiter<u64>; 3],
     codes_of_prefix: Limiter<u64>,
     codes_of_all: Limiter<()>,
-    proofs: Limiter<AccountId>,
+    proofs: Limiter<Asker>,
     look_ups: [Limiter<AccountId>; 2],
     look_ups_of_all: Limiter<()>,
     alarms: Limiter<AccountId>,
@@ -51,7 +51,7 @@ impl PhoneQuotas {
             ],
             codes_of_prefix: limiter(Quota::per_hour(CODES_OF_PREFIX_PER_HOUR), clock),
             codes_of_all: limiter(Quota::per_hour(CODES_PER_HOUR), clock),
-            proofs: limiter(Quota::per_hour(PROOFS_OF_ACCOUNT_PER_HOUR), clock),
+            proofs: limiter(Quota::per_hour(PROOFS_OF_ASKER_PER_HOUR), clock),
             look_ups: [
                 limiter(Quota::per_hour(PHONE_LOOK_UPS_PER_HOUR), clock),
                 limiter(per_day(PHONE_LOOK_UPS_PER_DAY), clock),
@@ -76,8 +76,8 @@ impl PhoneQuotas {
         self.take(&self.codes_of_all, &())
     }
 
-    pub(super) fn proof(&self, account: AccountId) -> Result<(), Refusal> {
-        self.take(&self.proofs, &account)
+    pub(super) fn proof(&self, asker: Asker) -> Result<(), Refusal> {
+        self.take(&self.proofs, &asker)
     }
 
     pub(super) fn look_up(&self, account: AccountId) -> Result<(), Refusal> {
@@ -207,6 +207,16 @@ mod tests {
         clock.advance(2 * 24 * HOUR_MS);
         quotas.forget_rested();
         assert_eq!((quotas.codes_of_number[2].len(), quotas.codes_of_asker.len()), (0, 0));
+    }
+
+    #[test]
+    fn who_guesses_codes_guesses_a_few() {
+        let (_, quotas) = quotas();
+        for _ in 0..PROOFS_OF_ASKER_PER_HOUR.get() {
+            assert_eq!(quotas.proof(address(1)), Ok(()));
+        }
+        assert_eq!(waits(quotas.proof(address(1))), HOUR_MS / u64::from(PROOFS_OF_ASKER_PER_HOUR.get()));
+        assert_eq!((quotas.proof(address(2)), quotas.proof(Asker::Account(account(1)))), (Ok(()), Ok(())));
     }
 
     #[test]

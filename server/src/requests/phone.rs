@@ -106,7 +106,7 @@ impl Requests {
         let required = self.phone.as_ref().is_some_and(|part| part.required);
         let change = match change {
             PhoneChange::Set(proof) => {
-                self.quotas.phone_proof(from.account())?;
+                self.quotas.phone_proof(Asker::Account(from.account()))?;
                 PhoneChangePlan::Set(self.phone_plan(proof).await?)
             }
             PhoneChange::Remove if required => {

@@ -18,7 +18,12 @@ impl Requests {
         if !push.services.offers(target.service()) {
             return Err(Refusal::new(Code::PushUnavailable));
         }
+        self.quotas.decision(from.account())?;
         check_key(&target)?;
+        if !push.services.may_call(&target) {
+            let detail = "the endpoint is an address inside a private network, which this server does not call";
+            return Err(Refusal::with_detail(Code::PushTargetInvalid, detail));
+        }
         let has_room = push.feed.devices() < PUSH_DEVICES_MAX || push.feed.has(from.account(), from.device());
         if !has_room {
             let detail = "this server wakes no more devices: it has reached its bound";
@@ -30,6 +35,7 @@ impl Requests {
     }
 
     pub(super) async fn remove_push_target(self: &Arc<Self>, from: Authenticated) -> Answer {
+        self.quotas.decision(from.account())?;
         let change = Change::DropPushTarget { account: from.account(), device: from.device(), generation: None };
         self.made(change).await
     }
@@ -80,7 +86,7 @@ fn sealed(push: &PushPart, from: Authenticated, target: &PushTarget, now_ms: u64
     let mut generation = [0; 8];
     getrandom::fill(&mut generation).map_err(|_| Refusal::new(Code::Internal))?;
     let host = match &target.address {
-        PushAddress::WebPush { endpoint, .. } => push.tokens.host(origin(endpoint)),
+        PushAddress::WebPush { endpoint, .. } => push.tokens.host(&origin(endpoint)),
         PushAddress::Apns { .. } | PushAddress::Fcm { .. } => 0,
     };
     Ok(PushTargetRecord {
@@ -95,11 +101,14 @@ fn sealed(push: &PushPart, from: Authenticated, target: &PushTarget, now_ms: u64
     })
 }
 
-/// Scheme, host and port of an endpoint: what fails together.
-fn origin(endpoint: &str) -> &str {
+/// Scheme, host and port of an endpoint, in one spelling: what fails together, and is spared together.
+fn origin(endpoint: &str) -> String {
     let host = endpoint.find("://").map_or(0, |at| at + 3);
     let end = endpoint.get(host..).and_then(|rest| rest.find(['/', '?'])).map_or(endpoint.len(), |at| host + at);
-    endpoint.get(..end).unwrap_or(endpoint)
+    let origin = endpoint.get(..end).unwrap_or(endpoint).to_ascii_lowercase();
+    let usual_port = if origin.starts_with("https://") { ":443" } else { ":80" };
+    let without_port = origin.strip_suffix(usual_port).unwrap_or(&origin);
+    without_port.strip_suffix('.').unwrap_or(without_port).to_owned()
 }
 
 #[cfg(test)]
@@ -118,6 +127,18 @@ mod tests {
         check("https://push.example.org?token=a", "https://push.example.org");
         check("https://push.example.org", "https://push.example.org");
         check("http://[::1]:8080/a", "http://[::1]:8080");
+    }
+
+    #[test]
+    fn a_host_is_one_however_it_is_written() {
+        for endpoint in
+            ["https://Push.Example.ORG/a", "https://push.example.org:443", "https://push.example.org.:443/a"]
+        {
+            check(endpoint, "https://push.example.org");
+        }
+        check("http://[::1]:80/a", "http://[::1]");
+        check("https://[2001:db8::443]/a", "https://[2001:db8::443]");
+        check("https://push.example.org:4443/a", "https://push.example.org:4443");
     }
 
     fn web(p256dh: [u8; 65]) -> PushTarget {

@@ -28,7 +28,9 @@ fn job() -> Job {
 
 fn hook(local: &Local, patience: Patience) -> Webhook {
     let https = Https::new(&Roots::load(None).unwrap(), Reach::Anywhere, false, TaskTracker::new()).unwrap();
-    Webhook { https, uri: local.url().parse().unwrap(), key: hmac::Key::new(hmac::HMAC_SHA256, KEY), patience }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
+    let places = Semaphore::new(SMS_IN_FLIGHT_MAX);
+    Webhook { https, uri: local.url().parse().unwrap(), key, patience, places }
 }
 
 async fn deliver(acts: Vec<Act>, patience: Patience) -> (Delivery, Vec<Heard>) {
@@ -159,6 +161,26 @@ async fn a_gateway_that_hangs_has_few_requests_and_holds_up_no_stop() {
     stop.cancel();
     running.await.unwrap();
     assert_eq!(local.heard().len(), SMS_IN_FLIGHT_MAX);
+}
+
+#[tokio::test]
+async fn codes_that_the_gateway_wants_later_hold_up_no_other() {
+    let later = vec![say(429, &[("Retry-After", "50")], ""); SMS_IN_FLIGHT_MAX];
+    let local = Local::start(later.into_iter().chain([say(200, &[], "")])).await;
+    let (sms, worker) = webhook(hook(&local, HASTE));
+    for _ in 0..=SMS_IN_FLIGHT_MAX {
+        sms.queue(number(), "012345".parse().unwrap()).unwrap();
+    }
+    let stop = CancellationToken::new();
+    let delivered = stop.clone();
+    let note = move |delivery| {
+        assert_eq!(delivery, Delivery::Delivered);
+        delivered.cancel();
+    };
+    let started = Instant::now();
+    worker.serve(Arc::new(ManualClock::at(WALL_MS)), note, stop).await;
+    assert!(started.elapsed() < Duration::from_secs(30), "the others come again in 50 s");
+    assert_eq!(local.heard().len(), SMS_IN_FLIGHT_MAX + 1);
 }
 
 #[test]

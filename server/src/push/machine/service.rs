@@ -50,8 +50,11 @@ pub(super) enum Verdict {
     Works,
     /// It has not, or wants to be left alone.
     Fails { retry_after_ms: Option<u64> },
-    /// It does not know this server, or was set up for other devices.
+    /// It does not let this server in.
     Misconfigured,
+    /// It calls a token bad, and has not taken a wake-up for any: either somebody has set one that is none, or the operator
+    /// has set up another environment than all of them are of.
+    Doubtful,
     /// It was not asked.
     Nothing,
 }
@@ -229,17 +232,25 @@ impl Lanes {
     }
 
     /// What an outcome says of the service. A token that is called bad may be one of another environment than the
-    /// operator has set up, for which this service has not taken anything yet; else it would wipe out every token. Hosts
-    /// of Web Push are not the operator's, and what is gone there is gone.
+    /// operator has set up, for which this service has not taken anything yet; else it would wipe out every token.
+    ///
+    /// Hosts of Web Push are not the operator's: what is gone there is gone, and who is not let in is so for one target,
+    /// which was made for another server's key. Whoever sets such a target on purpose must hold up nobody else of the host;
+    /// nor must a host those that it shares its place with, whatever time it names.
     pub(super) fn verdict(&self, id: LaneId, outcome: &Outcome) -> Verdict {
+        let is_of_web = id.service() == PushService::WebPush;
         let has_accepted = self.lanes.get(&id).is_some_and(|lane| lane.has_accepted);
         match outcome {
             Outcome::Accepted => Verdict::Accepts,
-            Outcome::Gone { since_ms: None } if !has_accepted && id.service() != PushService::WebPush => {
-                Verdict::Misconfigured
+            Outcome::Gone { since_ms: None } if !has_accepted && !is_of_web => Verdict::Doubtful,
+            Outcome::Misconfigured if !is_of_web => Verdict::Misconfigured,
+            Outcome::Gone { .. }
+            | Outcome::Refused
+            | Outcome::Misconfigured
+            | Outcome::Busy { of: BusyOf::Device, .. } => Verdict::Works,
+            Outcome::Busy { of: BusyOf::Service, .. } if matches!(id, LaneId::Shared(_)) => {
+                Verdict::Fails { retry_after_ms: None }
             }
-            Outcome::Gone { .. } | Outcome::Refused | Outcome::Busy { of: BusyOf::Device, .. } => Verdict::Works,
-            Outcome::Misconfigured => Verdict::Misconfigured,
             Outcome::Busy { retry_after_ms, of: BusyOf::Service } => {
                 Verdict::Fails { retry_after_ms: retry_after_ms.map(|ms| ms.min(PUSH_RETRY_AFTER_MS_MAX)) }
             }
@@ -255,7 +266,8 @@ impl Lanes {
         let (before, was_misconfigured) = (lane.breaker, lane.is_misconfigured);
         lane.breaker = next_breaker(before, key, verdict, was_misconfigured, now_ms);
         let is_closed = matches!(lane.breaker, Breaker::Closed { .. });
-        lane.is_misconfigured = !is_closed && (was_misconfigured || verdict == Verdict::Misconfigured);
+        let is_seen = matches!(verdict, Verdict::Misconfigured | Verdict::Doubtful);
+        lane.is_misconfigured = !is_closed && (was_misconfigured || is_seen);
         let (after, is_misconfigured) = (lane.breaker, lane.is_misconfigured);
         if let Breaker::Open { until_ms, .. } = before {
             self.trials.remove(&(until_ms, id));
@@ -324,6 +336,8 @@ impl Lanes {
 }
 
 fn next_breaker(before: Breaker, key: Key, verdict: Verdict, was_misconfigured: bool, now_ms: u64) -> Breaker {
+    // Where all tokens are called bad, it is of no use to show it one after the other.
+    let verdict = if verdict == Verdict::Doubtful { Verdict::Fails { retry_after_ms: None } } else { verdict };
     let is_probe = matches!(before, Breaker::Trying { probe: Some(probe), .. } if probe == key);
     match (before, verdict) {
         (_, Verdict::Misconfigured) => Breaker::Open { until_ms: now_ms + BREAKER_MISCONFIGURED_MS, round: 0 },

@@ -134,22 +134,33 @@ fn a_refusal_without_a_time_is_of_when_the_request_was_sent() {
 }
 
 #[track_caller]
-fn first_is_called_void(route: Route, is_dropped: bool) {
-    let mut world = World::calm(&[]);
-    world.target(ALICE, PHONE, route, true);
+fn all_are_called_void(route: Route, are_dropped: bool) {
+    let mut world = owed(&[route; 10]);
     world.answer = |_| Some(Outcome::Gone { since_ms: None });
-    world.message(ALICE);
     world.pass(5_000);
-    assert_eq!(!world.dropped.is_empty(), is_dropped, "{route:?}");
-    assert_eq!(services(&world).of(route.service()).misconfigured, usize::from(!is_dropped));
+    assert_eq!(!world.dropped.is_empty(), are_dropped, "{route:?}");
+    assert_eq!(services(&world).of(route.service()).misconfigured, usize::from(!are_dropped));
 }
 
 #[test]
 fn an_environment_that_knows_no_token_wipes_none_out() {
-    first_is_called_void(Route::Apns, false);
-    first_is_called_void(Route::Fcm, false);
+    all_are_called_void(Route::Apns, false);
+    all_are_called_void(Route::Fcm, false);
     // A host of Web Push has no other environment.
-    first_is_called_void(Route::Web(1), true);
+    all_are_called_void(Route::Web(1), true);
+}
+
+#[test]
+fn tokens_that_are_called_bad_make_way_for_those_that_are_not() {
+    let mut world = owed(&[Route::Apns; 100]);
+    world.answer =
+        |sent| Some(if sent.key.0 == account(99) { Outcome::Accepted } else { Outcome::Gone { since_ms: None } });
+    world.pass(5_000);
+    // One is tried each minute, and nobody for the second time before everybody was.
+    world.pass(100 * MINUTE_MS);
+    assert_eq!(world.state(account(99), PHONE).woken_seq, 1);
+    let before: Vec<_> = world.sent.iter().map(|sent| sent.key).take_while(|key| key.0 != account(99)).collect();
+    assert_eq!(before.iter().collect::<std::collections::HashSet<_>>().len(), before.len());
 }
 
 #[test]
@@ -174,6 +185,8 @@ fn of_tokens_that_are_called_bad_those_that_are_not_go_on() {
     assert_eq!(services(&world).apns, ServiceCounts::default());
     assert_eq!(world.state(account(1), PHONE).woken_seq, 1);
     world.pass(MINUTE_MS);
+    assert!(world.dropped.is_empty(), "it has stepped aside");
+    world.pass(15 * MINUTE_MS);
     assert_eq!(world.dropped.len(), 1);
 }
 
@@ -194,6 +207,16 @@ fn a_service_that_does_not_let_this_server_in_is_left_alone_and_tokens_are_kept(
     assert_eq!(world.sent.len(), 10, "all go when it is set right");
     assert!(world.dropped.is_empty());
     assert_eq!(services(&world).apns, ServiceCounts::default());
+}
+
+#[test]
+fn a_target_of_another_servers_key_holds_up_nobody_else_of_its_host() {
+    let mut world = owed(&[Route::Web(1); 12]);
+    world.answer = |sent| Some(if sent.key.0 == account(11) { Outcome::Accepted } else { Outcome::Misconfigured });
+    world.pass(5_000);
+    assert_eq!(world.sent.len(), 12);
+    assert_eq!(services(&world).web_push, ServiceCounts::default());
+    assert!(world.dropped.is_empty());
 }
 
 // ---- breakers ----
@@ -325,6 +348,25 @@ fn a_host_beyond_the_bound_shares_its_place_and_is_served() {
     world.sent.clear();
     world.pass(5_000);
     world.check(&[(LAPTOP, MESSAGES)]);
+}
+
+#[test]
+fn a_host_that_shares_its_place_closes_it_for_nobody_else() {
+    let mut world = World::calm(&[]);
+    let (hosts, shares) = (crate::limits::PUSH_HOSTS_MAX, crate::limits::PUSH_SHARED_HOSTS);
+    for at in 0..hosts {
+        world.target(account(at), PHONE, Route::Web(u64::try_from(at).unwrap()), true);
+    }
+    let host = shares * 1_000;
+    world.target(ALICE, PHONE, Route::Web(host), true);
+    world.target(BOB, PHONE, Route::Web(host + shares), true);
+    world.pass(2 * MINUTE_MS);
+    world.answer = |sent| Some(if sent.key.0 == ALICE { busy(BusyOf::Service, HOUR_MS) } else { Outcome::Accepted });
+    world.message(ALICE);
+    world.pass(5_000);
+    world.message(BOB);
+    world.pass(5_000);
+    assert_eq!(world.state(BOB, PHONE).woken_seq, 1);
 }
 
 #[test]
