@@ -606,7 +606,13 @@ async fn a_server_knocks_at_no_private_address_unless_it_may() {
     let (raw, _) = two.bob.connect(two.world.url(), false, START).await;
     let accepts = Request::SetConversation { conversation: two.talk.id, accepted: true, muted_until_ms: 0 };
     done(&raw, accepts).await;
-    done(&raw, Request::SetPushTarget(web.subscribe().target(true))).await;
+    let mut target = web.subscribe().target(true);
+    let answer = raw.request(&Request::SetPushTarget(target.clone())).await;
+    let is_refused = matches!(&answer, Response::Refused(refusal) if refusal.code == Code::PushTargetInvalid);
+    assert!(is_refused, "an address says at once where it is: {answer:?}");
+    let PushAddress::WebPush { endpoint, .. } = &mut target.address else { panic!("a target of Web Push") };
+    *endpoint = endpoint.replace("127.0.0.1", "localhost");
+    done(&raw, Request::SetPushTarget(target)).await;
     two.send(&[b"a message"]).await;
     let failed = || counted(&two.world, "gureum_push_failed_total", &["web_push"]);
     eventually("it is given up", SOON, || (failed() > 0).then_some(()));
