@@ -13,7 +13,7 @@ Examples:
   gureum requests accept bob
   gureum requests block bob
 
-Who writes to you for the first time comes as a request: you see it, and it wakes none of your devices until you accept it.
+Who writes to you for the first time comes as a request: you see it, and it wakes none of your devices until you accept it. \
 Whoever you write to, you accept by that.")]
 pub(crate) struct RequestsArgs {
     #[command(subcommand)]
@@ -83,7 +83,7 @@ pub(crate) enum AccountCommand {
 Example:
   gureum account delete --yes alice
 
-All devices of the account are cut off, and those who write to it are told. Its handle stays taken. This home keeps its
+All devices of the account are cut off, and those who write to it are told. Its handle stays taken. This home keeps its \
 history; the recovery words are worth nothing any more.")]
     Delete {
         /// The account's own handle: agrees, where nobody can be asked
