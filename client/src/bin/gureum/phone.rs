@@ -7,7 +7,7 @@ use gureum_proto::Phone;
 use crate::args::{PhoneArgs, PhoneCommand, ProofArgs, Switch};
 use crate::home::Home;
 use crate::output::{Line, Output};
-use crate::register::{ask, explain};
+use crate::register::{ask, explain, no_code};
 
 pub(crate) async fn run(home: &Home, output: Output, args: PhoneArgs) -> anyhow::Result<()> {
     let client = home.open().await?;
@@ -27,7 +27,7 @@ async fn set(client: &Client, output: Output, phone: Phone, proof: ProofArgs) ->
     let code = match proof.code {
         Some(code) => code,
         None => {
-            let sent = Box::pin(client.request_phone_code(&phone)).await.map_err(explain)?;
+            let sent = Box::pin(client.request_phone_code(&phone)).await.map_err(no_code)?;
             ask::tell_sent(output, &sent)?;
             ask::code()?
         }

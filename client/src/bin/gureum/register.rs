@@ -68,7 +68,7 @@ async fn by_phone(
         Some(code) => code,
         None => {
             let asked = Box::pin(Client::request_code(&directory, home.key()?, &account, &phone)).await;
-            let Some(sent) = asked.map_err(explain)? else {
+            let Some(sent) = asked.map_err(no_code)? else {
                 // An earlier run has made it, and ended before its words were seen.
                 return Ok(Box::pin(Client::register(&directory, home.key()?, account)).await?);
             };
@@ -106,6 +106,13 @@ pub(crate) fn explain(error: ClientError) -> anyhow::Error {
     anyhow::Error::from(error).context(what)
 }
 
+/// The same where a code was asked for: an earlier one may have come, of which a second run does not ask.
+pub(crate) fn no_code(error: ClientError) -> anyhow::Error {
+    let is_too_early = error.code() == Some(Code::RateLimited);
+    let error = explain(error);
+    if is_too_early { error.context("no new code yet; one that has come is given with --code CODE") } else { error }
+}
+
 /// A time to wait as people say it: never too short, in seconds below an hour and in minutes above.
 fn wait(ms: u64) -> String {
     let step_s = if ms < 60 * 60 * 1_000 { 1 } else { 60 };
@@ -134,5 +141,14 @@ mod tests {
         check(Code::RateLimited, DAY_MS / 2 - 1, &["try again in 12h:"]);
         check(Code::PhoneRequired, 0, &["--phone"]);
         check(Code::CodeInvalid, 0, &[]);
+    }
+
+    #[test]
+    fn whoever_asks_too_early_is_told_how_to_give_the_code_that_has_come() {
+        let refused = |code| ClientError::Link(LinkError::Refused(Refusal::new(code).retry_after_ms(41_200)));
+        let said = format!("{:#}", no_code(refused(Code::RateLimited)));
+        assert!(said.contains("--code CODE") && said.contains("try again in 42s"), "{said}");
+        let said = format!("{:#}", no_code(refused(Code::PhoneInvalid)));
+        assert!(!said.contains("--code"), "{said}");
     }
 }

@@ -49,8 +49,13 @@ pub(crate) struct MuteArgs {
     pub(crate) with: Option<Target>,
 
     /// For how long, as 30m, 8h or 7days [default: until you unmute it]
-    #[arg(long = "for", value_name = "TIME", requires = "with", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", requires = "with", value_parser = how_long)]
     pub(crate) how_long: Option<Duration>,
+}
+
+fn how_long(text: &str) -> Result<Duration, &'static str> {
+    let time = humantime::parse_duration(text).ok().filter(|time| !time.is_zero());
+    time.ok_or("a time is written like 30m, 8h or 7days")
 }
 
 #[derive(Debug, ClapArgs)]
@@ -117,6 +122,9 @@ mod tests {
         check(&["mute", "bob", "--for", "8h"], true);
         check(&["mute", "--for", "8h"], false);
         check(&["mute", "bob", "--for", "soon"], false);
+        check(&["mute", "bob", "--for", "0s"], false);
+        check(&["unmute", "Book club"], true);
+        check(&["unmute"], false);
         check(&["block", "bob"], true);
         check(&["block"], false);
         check(&["account", "delete"], true);

@@ -125,6 +125,6 @@ pub(crate) struct RestartArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WithArgs {
-    /// The other one's handle or phone number
+    /// A handle, a phone number, or a group's name or id
     pub(crate) with: Target,
 }
