@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gureum_client::{Client, ClientError, LinkError, NewAccount, NewPhone, Registration};
-use gureum_proto::{Code, Phone};
+use gureum_proto::{Code, Otp, Phone};
 
 use crate::args::{ProofArgs, RegisterArgs};
 use crate::home::{Home, host_name};
@@ -63,8 +63,8 @@ async fn by_phone(
 ) -> anyhow::Result<Registration> {
     let directory = home.directory()?;
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
-    let may_ask = proof.code.is_none() && ask::is_somebody_there();
-    let mut code = match proof.code {
+    let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
+    let code = match proof.code {
         Some(code) => code,
         None => {
             let asked = Box::pin(Client::request_code(&directory, home.key()?, &account, &phone)).await;
@@ -76,18 +76,34 @@ async fn by_phone(
             ask::code()?
         }
     };
-    let mut tries = 1;
-    loop {
-        let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable: proof.findable };
-        match Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await {
-            Err(error) if may_ask && error.code() == Some(Code::CodeInvalid) && tries < CODE_TRIES_MAX => {
+    let register = async |code| {
+        let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable };
+        Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await.map_err(explain)
+    };
+    prove(code, may_ask, register).await
+}
+
+/// Shows a code to the server; a person who is there types it again where it is wrong.
+pub(crate) async fn prove<T>(
+    code: Otp,
+    may_ask: bool,
+    mut show: impl AsyncFnMut(Otp) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut code = code;
+    for _ in 1..CODE_TRIES_MAX {
+        match show(code).await {
+            Err(error) if may_ask && is_wrong_code(&error) => {
                 eprintln!("gureum: {}", printable(&error.to_string()));
                 code = ask::code()?;
-                tries += 1;
             }
-            registered => return registered.map_err(explain),
+            shown => return shown,
         }
     }
+    show(code).await
+}
+
+fn is_wrong_code(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().and_then(ClientError::code) == Some(Code::CodeInvalid)
 }
 
 /// What a person can do about a refusal, where the server's sentence is not enough.

@@ -18,7 +18,7 @@ them down. After a failure the same command goes on where it stopped.
 With --phone a code is sent to the number and asked for (one line of standard input), unless --code has it. The number moves \
 to the new account, whoever had it before; with the handle of that account as well, that one ends.")]
 pub(crate) struct RegisterArgs {
-    /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN
+    /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN; of a server that is open to anybody, its address
     #[arg(value_name = "INVITE_URL", required_unless_present = "server")]
     pub(crate) invite: Option<ServerUrl>,
 
