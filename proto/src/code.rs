@@ -115,7 +115,7 @@ codes! {
     /// No account here has this recovery key.
     RecoveryUnknown = 53, Client, "no account of this server has this recovery key";
     /// The code is not the one that was sent to the number, or is none any more.
-    CodeInvalid = 54, Client, "the code is wrong or has expired; ask for a new one";
+    CodeInvalid = 54, Client, "the code is wrong or has expired; give the right one, or ask for a new one";
     /// The phone number is none, or none that is sent codes.
     PhoneInvalid = 55, Client, "this is no phone number that can get a code; write it with + and the country code";
     /// The account that has the number has locked it.
@@ -123,7 +123,7 @@ codes! {
     /// Accounts are made for phone numbers alone.
     PhoneRequired = 57, Client, "registering here needs a phone number";
     /// Nothing is done with phone numbers.
-    PhoneUnavailable = 58, Client, "this server sends no codes";
+    PhoneUnavailable = 58, Client, "this server does nothing with phone numbers; ask its operator, or use handles and invites";
 
     /// What was asked for is not here.
     NotFound = 64, Client, "not found";

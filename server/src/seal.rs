@@ -41,7 +41,10 @@ pub enum KeyringError {
         source: std::io::Error,
     },
     /// There are wrapped keys, and nothing to unwrap them with.
-    #[error("the master key {0} is missing: put it back, for without it no stored message can be read")]
+    #[error(
+        "the master key {0} is missing: put it back, or name it with --master-key if it is kept \
+         elsewhere; without it no stored message can be read"
+    )]
     MasterMissing(String),
     /// The master key has a wrong length.
     #[error("the master key {path} has {found} bytes instead of 32")]

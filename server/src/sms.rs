@@ -179,10 +179,19 @@ impl SmsWorker {
     }
 }
 
+/// A try that may be repeated.
+struct Busy {
+    /// How long the gateway wants not to be asked again.
+    wait: Duration,
+    /// What came instead of an answer of success, for the log.
+    why: String,
+}
+
 impl Webhook {
     /// Takes one code to the gateway, with a few tries while it is good for something.
     async fn deliver(&self, job: &Job, wall: &dyn WallClock) -> Delivery {
         let Some(body) = body(job) else { return Delivery::Failed };
+        let mut why = String::new();
         for pause in self.patience.pauses.iter().map(Some).chain([None]) {
             // Given back while it waits: a number that the gateway leaves alone for minutes holds up no other.
             let place = self.places.acquire().await;
@@ -192,7 +201,10 @@ impl Webhook {
             }
             let wait = match self.attempt(body.clone(), wall.wall_ms()).await {
                 Ok(delivery) => return delivery,
-                Err(wait) => wait,
+                Err(busy) => {
+                    why = busy.why;
+                    busy.wait
+                }
             };
             drop(place);
             let Some(pause) = pause else { break };
@@ -202,30 +214,24 @@ impl Webhook {
             }
             tokio::time::sleep(pause).await;
         }
-        tracing::warn!("the SMS gateway has not taken a code");
+        tracing::warn!(%why, "the SMS gateway has not taken a code");
         Delivery::Failed
     }
 
-    /// One try; else how long the gateway wants not to be asked again.
-    async fn attempt(&self, body: Bytes, wall_ms: u64) -> Result<Delivery, Duration> {
+    /// One try.
+    async fn attempt(&self, body: Bytes, wall_ms: u64) -> Result<Delivery, Busy> {
         let Some(request) = self.request(body, wall_ms) else { return Ok(Delivery::Failed) };
         let answer = match timeout(self.patience.answer, self.https.send(request)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(failure)) => {
-                tracing::debug!(?failure, "the SMS gateway gives no answer");
-                return Err(Duration::ZERO);
-            }
-            Err(_) => {
-                tracing::debug!("the SMS gateway gives no answer in time");
-                return Err(Duration::ZERO);
-            }
+            Ok(Err(failure)) => return Err(Busy { wait: Duration::ZERO, why: format!("no answer ({failure:?})") }),
+            Err(_) => return Err(Busy { wait: Duration::ZERO, why: "no answer in time".to_owned() }),
         };
         let status = answer.status;
         match status {
             200..=299 => Ok(Delivery::Delivered),
             429 | 500..=599 => {
-                tracing::debug!(status, "the SMS gateway is busy");
-                Err(Duration::from_millis(answer.retry_after_ms.unwrap_or_default()))
+                let wait = Duration::from_millis(answer.retry_after_ms.unwrap_or_default());
+                Err(Busy { wait, why: format!("it answers {status}") })
             }
             _ => {
                 tracing::warn!(status, "the SMS gateway refuses a code");

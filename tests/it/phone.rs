@@ -568,8 +568,11 @@ fn who_has_the_recovery_words_keeps_the_account_and_the_number() {
 fn who_lost_everything_comes_back_under_the_old_name_and_contacts_see_another_safety_number() {
     let mut town = Town::start(&["--registration", "phone"]);
     let (alice, bob) = (town.person("alice", ALICES, &[]), town.person("bob", BOBS, &[]));
+    let carol = town.person("carol", NOBODYS, &[]);
     alice.send(&bob, "before");
     assert_eq!(bob.receive_texts(), ["before"]);
+    alice.send(&carol, "before");
+    assert_eq!(carol.receive_texts(), ["before"]);
     let before = string(&bob.ok(&["safety-number", "alice"])[0]["number"]);
     town.world.kill_and_restart();
     let second = Person::new("alice", town.world.directory("second"));
@@ -585,4 +588,9 @@ fn who_lost_everything_comes_back_under_the_old_name_and_contacts_see_another_sa
     let changed = came.iter().find(|event| event["event"] == "safety_number_changed").expect("bob is told");
     assert_eq!(string(&changed["number_before"]), before);
     assert_eq!(string(&changed["number"]), string(&second.ok(&["safety-number", "bob"])[0]["number"]));
+
+    let refused = carol.run(&["send", "alice", "are you there"]);
+    assert!(refused.code == Some(1) && refused.said.contains("another account"), "{refused:?}");
+    carol.send(&second, "it is you");
+    assert_eq!(second.receive_texts(), ["it is you"]);
 }

@@ -40,7 +40,7 @@ pub enum LinkError {
         reason: String,
     },
     /// The server closed the connection, or reset a stream, and said why.
-    #[error("the server closed the connection: {}{}{reason}", code.text(), if reason.is_empty() { "" } else { ": " })]
+    #[error("the server closed the connection: {}", said(code.text(), reason))]
     Closed {
         /// Its code.
         code: Code,
@@ -65,6 +65,11 @@ pub enum LinkError {
     /// The device's own network does not work.
     #[error("cannot use the network: {0}")]
     Socket(String),
+}
+
+/// What a code means, and what the server says beyond that.
+fn said(text: &str, reason: &str) -> String {
+    if reason.is_empty() || reason == text { text.to_owned() } else { format!("{text}: {reason}") }
 }
 
 impl LinkError {
@@ -251,5 +256,14 @@ mod tests {
     fn a_close_shows_no_control_characters_of_the_server() {
         let shown = LinkError::of_code(2, b"back \x1b[31msoon").to_string();
         assert_eq!(shown, "the server closed the connection: the server is stopping; come back later: back [31msoon");
+    }
+
+    #[test]
+    fn a_close_says_once_what_its_code_says() {
+        let revoked = Code::DeviceRevoked;
+        for reason in ["", revoked.text()] {
+            let shown = LinkError::of_code(u64::from(revoked.number()), reason.as_bytes()).to_string();
+            assert_eq!(shown, "the server closed the connection: this device was revoked");
+        }
     }
 }

@@ -60,7 +60,8 @@ pub enum OpenError {
     Exists(PathBuf),
     /// The vault was made but its registration did not finish.
     #[error(
-        "the registration in {0} was not finished; run `gureum register` again with the same invite, and another --handle if that one was taken"
+        "the registration in {0} was not finished; run the same `gureum register` again, with another --handle if \
+         that one was taken"
     )]
     Unfinished(PathBuf),
     /// The vault was made for a device that no account has yet.

@@ -32,6 +32,8 @@ pub struct Restored {
     pub keys: u64,
     /// Secrets of push targets and phone numbers that were put back from the backup.
     pub secrets: u64,
+    /// Secrets that the backup has and the directory has not, since no master key was there that opens them.
+    pub secrets_left_out: u64,
     /// Messages with a key.
     pub messages_readable: u64,
     /// Messages without one: their readers are told of gaps.
@@ -73,7 +75,10 @@ pub fn restore(
     if let Some(keys) = keys {
         restored.keys = copy_keys(keys, &data_dir.join(KEYS))?;
     }
-    restored.secrets = put_back_secrets(&from.join(KEYS), &data_dir.join(KEYS), master)?;
+    let (secrets, to) = (from.join(KEYS), data_dir.join(KEYS));
+    restored.secrets = put_back_secrets(&secrets, &to, master)?;
+    let is_left_out = |name: &&SecretName| secrets.join(name.file()).exists() && !to.join(name.file()).exists();
+    restored.secrets_left_out = SecretName::ALL.iter().filter(is_left_out).map(|_| 1).sum();
     let new = data_dir.join("db.new");
     copy::remove(&new)?;
     copy::database(&from.join("db"), &new)?;

@@ -131,12 +131,13 @@ fn a_restore_forgets_who_was_woken_and_codes_that_may_be_used_and_keeps_targets_
     assert_eq!(spent.map(|spent| spent.count), Some(7));
 }
 
-/// How many secrets a restore put back, and whether the directory that it made opens with those it has.
-fn secrets_after(backup: &Path, to: &Path, keys: Option<&Path>, master: Option<&Path>) -> (u64, bool) {
+/// How many secrets a restore put back and how many it left out, and whether the directory that it made opens with those
+/// it has.
+fn secrets_after(backup: &Path, to: &Path, keys: Option<&Path>, master: Option<&Path>) -> (u64, u64, bool) {
     let restored = restore(backup, to, keys, master).unwrap();
     let keyring = Keyring::open(&to.join(KEYS), master, RETENTION_MS);
     let opens = keyring.is_ok_and(|keyring| SecretName::ALL.iter().all(|name| keyring.secret(*name).is_ok()));
-    (restored.secrets, opens)
+    (restored.secrets, restored.secrets_left_out, opens)
 }
 
 #[test]
@@ -145,17 +146,17 @@ fn secrets_are_put_back_if_the_master_key_opens_them_and_whatever_is_there_start
     let (data_dir, backup) = backed_up(directory.path());
     let place = |name: &str| directory.path().join(name);
     let master = data_dir.join(KEYS).join(MASTER);
-    assert_eq!(secrets_after(&backup, &place("without"), None, None), (0, true));
-    assert_eq!(secrets_after(&backup, &place("elsewhere"), None, Some(&master)), (2, true));
+    assert_eq!(secrets_after(&backup, &place("without"), None, None), (0, 2, true));
+    assert_eq!(secrets_after(&backup, &place("elsewhere"), None, Some(&master)), (2, 0, true));
     // The old directory of keys has the secrets itself.
     let keys = data_dir.join(KEYS);
-    assert_eq!(secrets_after(&backup, &place("with keys"), Some(&keys), None), (0, true));
+    assert_eq!(secrets_after(&backup, &place("with keys"), Some(&keys), None), (0, 0, true));
     assert_eq!(fs::read(place("with keys/keys/push.secret")).unwrap(), fs::read(keys.join("push.secret")).unwrap());
     fs::remove_file(keys.join("push.secret")).unwrap();
-    assert_eq!(secrets_after(&backup, &place("with some keys"), Some(&keys), None), (1, true));
+    assert_eq!(secrets_after(&backup, &place("with some keys"), Some(&keys), None), (1, 0, true));
     let other = place("other master");
     fs::write(&other, [7; 32]).unwrap();
-    assert_eq!(secrets_after(&backup, &place("with another"), None, Some(&other)), (0, true));
+    assert_eq!(secrets_after(&backup, &place("with another"), None, Some(&other)), (0, 2, true));
 }
 
 #[test]

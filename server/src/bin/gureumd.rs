@@ -280,6 +280,13 @@ fn run_backup(backup: &Backup) -> Result<()> {
 fn run_restore(restore: &Restore) -> Result<()> {
     let (keys, master) = (restore.keys.as_deref(), restore.master_key.as_deref());
     let restored = backup::restore(&restore.from, &restore.data_dir, keys, master)?;
+    if restored.secrets_left_out > 0 {
+        eprintln!(
+            "gureumd: the secrets of push targets and phone numbers were left out, since their master key is not there: \
+             devices register their targets again, and numbers have to be proven anew; to keep them, restore into \
+             another directory with --master-key"
+        );
+    }
     Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&restored)?)?)
 }
 

@@ -21,7 +21,8 @@ impl Requests {
         self.quotas.decision(from.account())?;
         check_key(&target)?;
         if !push.services.may_call(&target) {
-            let detail = "the endpoint is an address inside a private network, which this server does not call";
+            let detail = "the endpoint is an address inside a private network, which this server does not call unless its \
+                          operator says `push_private_endpoints = \"allow\"`";
             return Err(Refusal::with_detail(Code::PushTargetInvalid, detail));
         }
         let has_room = push.feed.devices() < PUSH_DEVICES_MAX || push.feed.has(from.account(), from.device());

@@ -58,7 +58,7 @@ Examples:
   gureum group create 'Book club' bob carol
   gureum --home /tmp/second register 'gureum://…' --handle bob
 
-Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the
+Exit codes: 0 done, 1 failed (a sentence on standard error says what to do), 2 wrong usage, 3 not sent because the \
 server has gone back in this conversation (see gureum restart --help).";
 
 #[derive(Debug, Subcommand)]

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use args::{Args, Command};
 use clap::Parser;
-use gureum_client::ClientError;
+use gureum_client::{ClientError, LinkError};
 use gureum_proto::Code;
 use home::Home;
 use output::Output;
@@ -66,6 +66,13 @@ fn main() -> ExitCode {
             if is_revoked(&error) {
                 eprintln!(
                     "gureum: its history stays here; to use it again, link it from a new home (gureum link --help)"
+                );
+            }
+            if has_ended(&error) {
+                eprintln!(
+                    "gureum: its history stays here (gureum history); it was deleted, or its phone number and handle were \
+                     registered anew. If that was not you, ask your telephone company and the server's operator; to talk \
+                     again, register in another home"
                 );
             }
             if is_gone_back(&error) { ExitCode::from(GONE_BACK) } else { ExitCode::FAILURE }
@@ -123,6 +130,14 @@ fn is_gone_back(error: &anyhow::Error) -> bool {
 
 fn is_revoked(error: &anyhow::Error) -> bool {
     error.downcast_ref::<ClientError>().and_then(ClientError::code) == Some(Code::DeviceRevoked)
+}
+
+/// Whether the server has closed the connection because this account is there no more.
+fn has_ended(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<ClientError>(),
+        Some(ClientError::Link(LinkError::Closed { code: Code::AccountGone, .. }))
+    )
 }
 
 /// Whoever read the output has seen enough.

@@ -7,7 +7,7 @@ use gureum_proto::Phone;
 use crate::args::{PhoneArgs, PhoneCommand, ProofArgs, Switch};
 use crate::home::Home;
 use crate::output::{Line, Output};
-use crate::register::{ask, explain};
+use crate::register::{ask, explain, no_code, prove};
 
 pub(crate) async fn run(home: &Home, output: Output, args: PhoneArgs) -> anyhow::Result<()> {
     let client = home.open().await?;
@@ -24,16 +24,20 @@ pub(crate) async fn run(home: &Home, output: Output, args: PhoneArgs) -> anyhow:
 
 async fn set(client: &Client, output: Output, phone: Phone, proof: ProofArgs) -> anyhow::Result<()> {
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
+    let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
     let code = match proof.code {
         Some(code) => code,
         None => {
-            let sent = Box::pin(client.request_phone_code(&phone)).await.map_err(explain)?;
+            let sent = Box::pin(client.request_phone_code(&phone)).await.map_err(no_code)?;
             ask::tell_sent(output, &sent)?;
             ask::code()?
         }
     };
-    let new = NewPhone { phone, code, pin, findable: proof.findable };
-    Box::pin(client.set_phone(new)).await.map_err(explain)
+    let set = async |code| {
+        let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable };
+        Box::pin(client.set_phone(new)).await.map_err(explain)
+    };
+    prove(code, may_ask, set).await
 }
 
 async fn show(client: &Client, output: Output) -> anyhow::Result<()> {

@@ -4,7 +4,8 @@ mod listen;
 mod receiver;
 
 use data_encoding::BASE64URL_NOPAD;
-use gureum_proto::{PushOffer, PushService, PushTarget};
+use gureum_client::ClientError;
+use gureum_proto::{Code, PushOffer, PushService, PushTarget};
 
 use crate::args::{PushArgs, PushCommand, PushSet};
 use crate::home::Home;
@@ -23,8 +24,16 @@ async fn set(home: &Home, output: Output, service: PushSet) -> anyhow::Result<()
     let client = home.open().await?;
     let target = service.target();
     let (service, visible) = (target.service().name(), target.visible);
-    Box::pin(client.set_push_target(target)).await?;
+    Box::pin(client.set_push_target(target)).await.map_err(explain)?;
     output.print_either(&Line::PushSet { service, visible }, &format!("woken by {service}, {}", how(visible)))
+}
+
+/// What a person can do about a refusal, where the server's sentence is not enough.
+fn explain(error: ClientError) -> anyhow::Error {
+    match error.code() {
+        Some(Code::PushUnavailable) => anyhow::anyhow!("{error}; `gureum push show` lists what it offers"),
+        _ => error.into(),
+    }
 }
 
 async fn clear(home: &Home, output: Output) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gureum_client::{Client, ClientError, LinkError, NewAccount, NewPhone, Registration};
-use gureum_proto::{Code, Phone};
+use gureum_proto::{Code, Otp, Phone};
 
 use crate::args::{ProofArgs, RegisterArgs};
 use crate::home::{Home, host_name};
@@ -63,12 +63,12 @@ async fn by_phone(
 ) -> anyhow::Result<Registration> {
     let directory = home.directory()?;
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
-    let may_ask = proof.code.is_none() && ask::is_somebody_there();
-    let mut code = match proof.code {
+    let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
+    let code = match proof.code {
         Some(code) => code,
         None => {
             let asked = Box::pin(Client::request_code(&directory, home.key()?, &account, &phone)).await;
-            let Some(sent) = asked.map_err(explain)? else {
+            let Some(sent) = asked.map_err(no_code)? else {
                 // An earlier run has made it, and ended before its words were seen.
                 return Ok(Box::pin(Client::register(&directory, home.key()?, account)).await?);
             };
@@ -76,18 +76,34 @@ async fn by_phone(
             ask::code()?
         }
     };
-    let mut tries = 1;
-    loop {
-        let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable: proof.findable };
-        match Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await {
-            Err(error) if may_ask && error.code() == Some(Code::CodeInvalid) && tries < CODE_TRIES_MAX => {
+    let register = async |code| {
+        let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable };
+        Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await.map_err(explain)
+    };
+    prove(code, may_ask, register).await
+}
+
+/// Shows a code to the server; a person who is there types it again where it is wrong.
+pub(crate) async fn prove<T>(
+    code: Otp,
+    may_ask: bool,
+    mut show: impl AsyncFnMut(Otp) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut code = code;
+    for _ in 1..CODE_TRIES_MAX {
+        match show(code).await {
+            Err(error) if may_ask && is_wrong_code(&error) => {
                 eprintln!("gureum: {}", printable(&error.to_string()));
                 code = ask::code()?;
-                tries += 1;
             }
-            registered => return registered.map_err(explain),
+            shown => return shown,
         }
     }
+    show(code).await
+}
+
+fn is_wrong_code(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().and_then(ClientError::code) == Some(Code::CodeInvalid)
 }
 
 /// What a person can do about a refusal, where the server's sentence is not enough.
@@ -104,6 +120,13 @@ pub(crate) fn explain(error: ClientError) -> anyhow::Error {
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(what)
+}
+
+/// The same where a code was asked for: an earlier one may have come, of which a second run does not ask.
+pub(crate) fn no_code(error: ClientError) -> anyhow::Error {
+    let is_too_early = error.code() == Some(Code::RateLimited);
+    let error = explain(error);
+    if is_too_early { error.context("no new code yet; one that has come is given with --code CODE") } else { error }
 }
 
 /// A time to wait as people say it: never too short, in seconds below an hour and in minutes above.
@@ -134,5 +157,14 @@ mod tests {
         check(Code::RateLimited, DAY_MS / 2 - 1, &["try again in 12h:"]);
         check(Code::PhoneRequired, 0, &["--phone"]);
         check(Code::CodeInvalid, 0, &[]);
+    }
+
+    #[test]
+    fn whoever_asks_too_early_is_told_how_to_give_the_code_that_has_come() {
+        let refused = |code| ClientError::Link(LinkError::Refused(Refusal::new(code).retry_after_ms(41_200)));
+        let said = format!("{:#}", no_code(refused(Code::RateLimited)));
+        assert!(said.contains("--code CODE") && said.contains("try again in 42s"), "{said}");
+        let said = format!("{:#}", no_code(refused(Code::PhoneInvalid)));
+        assert!(!said.contains("--code"), "{said}");
     }
 }

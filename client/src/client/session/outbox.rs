@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gureum_proto::{Send, Sent};
+use gureum_proto::{Code, Send, Sent};
 use tokio::time::Instant;
 
 use super::{Session, Waiting};
@@ -11,7 +11,7 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::limits::HISTORY_SEARCHED;
 use crate::link::LinkError;
-use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault, VaultError};
+use crate::vault::{Event, HistoryItem, Need, QueueError, SentMessage, Settled, Vault, VaultError, With};
 
 impl Session<'_> {
     /// Hands over what is due. What the vault gives is on its disk already, encrypted and counted.
@@ -75,6 +75,7 @@ impl Session<'_> {
         let mut behind = BTreeSet::new();
         for sent in results {
             self.in_flight.remove(&sent.counter);
+            let is_gone = matches!(&sent.result, Err(refusal) if refusal.code == Code::AccountGone);
             let refused = sent.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let settled = self.sync.vault.call(move |vault| vault.settle(&sent)).await?;
             match settled {
@@ -117,7 +118,12 @@ impl Session<'_> {
                 }
                 Settled::Failed(Event::SendFailed { outbox, why, .. }) => {
                     if let Some(waiting) = self.waiting.remove(&outbox) {
-                        let _ = waiting.reply.send(Err(ClientError::NotSent(why)));
+                        let taken_over = match waiting.to {
+                            With::Account(ended) if is_gone => Box::pin(self.sync.taken_over(ended)).await?,
+                            _ => None,
+                        };
+                        let moved = taken_over.map(|handle| ClientError::from(QueueError::HandleMoved(handle)));
+                        let _ = waiting.reply.send(Err(moved.unwrap_or(ClientError::NotSent(why))));
                     }
                     self.tell(ClientEvent::News).await;
                 }

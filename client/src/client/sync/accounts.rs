@@ -33,6 +33,17 @@ impl Sync {
         }
     }
 
+    /// The handle of an account that has ended, if the server has it for another one now. Whoever asks again goes on with
+    /// that one.
+    pub(crate) async fn taken_over(&self, ended: AccountId) -> Result<Option<Handle>, ClientError> {
+        let Some(contact) = self.vault.call(move |vault| vault.contact(ended)).await? else { return Ok(None) };
+        match self.find(&contact.handle).await {
+            Err(error) if error.is_handle_moved() => Ok(Some(contact.handle)),
+            Ok(_) | Err(ClientError::Nobody(_)) => Ok(None),
+            Err(error) => error.confined().map(|_| None),
+        }
+    }
+
     /// What a target stands for, here or on the server. A handle on the server that is a group's name here is neither: the
     /// one may have been taken for the sake of the other.
     pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ClientError> {

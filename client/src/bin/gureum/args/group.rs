@@ -12,7 +12,7 @@ Examples:
   gureum group add 'Book club' dave
   gureum group show 'Book club'
 
-GROUP is a group's name or its id. Each command ends when the server has accepted it. What cannot be done for one of
+GROUP is a group's name or its id. Each command ends when the server has accepted it. What cannot be done for one of \
 WHO is said, with exit code 1, and the rest is done.")]
 pub(crate) struct GroupArgs {
     #[command(subcommand)]

@@ -17,8 +17,8 @@ Examples:
   gureum load --server 'gureum://…' --pairs 4 --window 16 --duration 10s
   gureum load --server 'gureum://…' --idle 1000 --duration 60s
 
-Each pair is two accounts with keys of their own, so that an invite needs two uses a pair (one for each idle
-connection). With --rate, latencies count from the moment a message was due, not from when it left. A server takes
+Each pair is two accounts with keys of their own, so that an invite needs two uses a pair (one for each idle \
+connection). With --rate, latencies count from the moment a message was due, not from when it left. A server takes \
 1,000 messages a second from one device; to load it with more, start it with --sends-per-second 1000000.")]
 pub(crate) struct LoadArgs {
     /// The server: an invite with enough uses, or its address where registration is open

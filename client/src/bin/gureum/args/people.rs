@@ -13,7 +13,7 @@ Examples:
   gureum requests accept bob
   gureum requests block bob
 
-Who writes to you for the first time comes as a request: you see it, and it wakes none of your devices until you accept it.
+Who writes to you for the first time comes as a request: you see it, and it wakes none of your devices until you accept it. \
 Whoever you write to, you accept by that.")]
 pub(crate) struct RequestsArgs {
     #[command(subcommand)]
@@ -49,8 +49,13 @@ pub(crate) struct MuteArgs {
     pub(crate) with: Option<Target>,
 
     /// For how long, as 30m, 8h or 7days [default: until you unmute it]
-    #[arg(long = "for", value_name = "TIME", requires = "with", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", requires = "with", value_parser = how_long)]
     pub(crate) how_long: Option<Duration>,
+}
+
+fn how_long(text: &str) -> Result<Duration, &'static str> {
+    let time = humantime::parse_duration(text).ok().filter(|time| !time.is_zero());
+    time.ok_or("a time is written like 30m, 8h or 7days")
 }
 
 #[derive(Debug, ClapArgs)]
@@ -83,7 +88,7 @@ pub(crate) enum AccountCommand {
 Example:
   gureum account delete --yes alice
 
-All devices of the account are cut off, and those who write to it are told. Its handle stays taken. This home keeps its
+All devices of the account are cut off, and those who write to it are told. Its handle stays taken. This home keeps its \
 history; the recovery words are worth nothing any more.")]
     Delete {
         /// The account's own handle: agrees, where nobody can be asked
@@ -117,6 +122,9 @@ mod tests {
         check(&["mute", "bob", "--for", "8h"], true);
         check(&["mute", "--for", "8h"], false);
         check(&["mute", "bob", "--for", "soon"], false);
+        check(&["mute", "bob", "--for", "0s"], false);
+        check(&["unmute", "Book club"], true);
+        check(&["unmute"], false);
         check(&["block", "bob"], true);
         check(&["block"], false);
         check(&["account", "delete"], true);

@@ -15,7 +15,7 @@ Examples:
   gureum phone lock --pin-file ~/pin
   gureum phone findable off
 
-A number has one account: whoever proves it by a code takes it over. A lock keeps it from moving without its PIN, as long as
+A number has one account: whoever proves it by a code takes it over. A lock keeps it from moving without its PIN, as long as \
 one of the account's devices is in use and for 7 days after.")]
 pub(crate) struct PhoneArgs {
     #[command(subcommand)]

@@ -17,7 +17,7 @@ Examples:
   gureum push show
   gureum push clear
 
-What wakes a device says nothing but that there is something: no sender, no text, no number. The server keeps the target
+What wakes a device says nothing but that there is something: no sender, no text, no number. The server keeps the target \
 sealed, forgets it when the device is revoked or the push service does not know it any more, and says so.")]
 pub(crate) struct PushArgs {
     #[command(subcommand)]
@@ -93,8 +93,8 @@ Examples:
   gureum push listen --listen 0.0.0.0:8443 --cert cert.pem --key key.pem --url https://me.example.org:8443
   gureum --json push listen --once
 
-Runs beside `gureum receive`, and takes nothing from the inbox. Ends with Ctrl-C, and then nothing wakes this device any
-more. On a loopback address it speaks plain HTTP, which a server takes that is allowed to reach private addresses
+Runs beside `gureum receive`, and takes nothing from the inbox. Ends with Ctrl-C, and then nothing wakes this device any \
+more. On a loopback address it speaks plain HTTP, which a server takes that is allowed to reach private addresses \
 (push_private_endpoints = \"allow\"); elsewhere it needs a certificate, or a proxy that has one, and --url.")]
 pub(crate) struct ListenArgs {
     /// Where to listen; port 0: any that is free

@@ -12,13 +12,13 @@ Examples:
   gureum register 'gureum://127.0.0.1:4433/invite/Zm9v#AAAA…' --handle alice --device-name laptop
   gureum register --server 'gureum://127.0.0.1:4433#AAAA…' --phone '+82 10 1234 5678' --handle alice
 
-Quote the address: the shell would take # for a comment. The recovery words are shown once and kept nowhere: write
+Quote the address: the shell would take # for a comment. The recovery words are shown once and kept nowhere: write \
 them down. After a failure the same command goes on where it stopped.
 
-With --phone a code is sent to the number and asked for (one line of standard input), unless --code has it. The number moves
+With --phone a code is sent to the number and asked for (one line of standard input), unless --code has it. The number moves \
 to the new account, whoever had it before; with the handle of that account as well, that one ends.")]
 pub(crate) struct RegisterArgs {
-    /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN
+    /// The invite: gureum://HOST:PORT/invite/TOKEN#PIN; of a server that is open to anybody, its address
     #[arg(value_name = "INVITE_URL", required_unless_present = "server")]
     pub(crate) invite: Option<ServerUrl>,
 
@@ -89,7 +89,7 @@ pub(crate) struct HistoryArgs {
 Example:
   gureum chat bob
 
-Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back. On a terminal the others
+Ends with Ctrl-D or Ctrl-C. What is typed while the server is away goes out when it is back. On a terminal the others \
 see that you type: see gureum settings.")]
 pub(crate) struct ChatArgs {
     /// Whom to talk to: a handle, a phone number, or a group's name or id
@@ -101,7 +101,7 @@ pub(crate) struct ChatArgs {
 Example:
   gureum read bob
 
-Takes what waits in the inbox first (`gureum receive` prints it later). Whoever wrote to you is told, unless receipts
+Takes what waits in the inbox first (`gureum receive` prints it later). Whoever wrote to you is told, unless receipts \
 are off: see gureum settings. `gureum chat` does the same for what it shows.")]
 pub(crate) struct ReadArgs {
     /// The other one's handle or phone number, or a group's name or id
@@ -113,10 +113,10 @@ pub(crate) struct ReadArgs {
 Example:
   gureum restart bob
 
-The server has gone back to before what this device has seen: either its operator restored a backup, or somebody
-tampers with it, who may have stolen older keys of one of you. Ask the operator, and compare `gureum safety-number bob`
-with bob, before you run this. It takes what came and prints it, makes new keys for this device on top of the server's
-state, and goes on from there; what you had sent and the server has lost is not sent again. The other one decides for
+The server has gone back to before what this device has seen: either its operator restored a backup, or somebody \
+tampers with it, who may have stolen older keys of one of you. Ask the operator, and compare `gureum safety-number bob` \
+with bob, before you run this. It takes what came and prints it, makes new keys for this device on top of the server's \
+state, and goes on from there; what you had sent and the server has lost is not sent again. The other one decides for \
 their own devices, by the same command: until then they may not be able to read what you send.")]
 pub(crate) struct RestartArgs {
     /// The other one's handle, or the group's name or id
@@ -125,6 +125,6 @@ pub(crate) struct RestartArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WithArgs {
-    /// The other one's handle or phone number
+    /// A handle, a phone number, or a group's name or id
     pub(crate) with: Target,
 }
