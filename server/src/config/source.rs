@@ -1,5 +1,7 @@
 //! Where settings come from, and which one wins.
 
+#![allow(rustdoc::bare_urls, reason = "what stands beside a setting is the text of --help as well")]
+
 use std::collections::BTreeMap;
 
 use super::Finding;
