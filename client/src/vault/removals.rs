@@ -146,7 +146,8 @@ impl Work<'_> {
         self.note_leaves(conversation, &[], leaves)
     }
 
-    /// A commit was taken: revoked devices that it lets in are to be removed, and those that it removes stay outside.
+    /// A commit was taken: revoked devices that it lets in are to be removed, and those that it removes stay outside; but not
+    /// with an account that goes as a whole. It may be added anew, and with a device that was revoked only after that.
     pub(super) fn note_leaves(
         &self,
         conversation: ConversationId,
@@ -162,7 +163,8 @@ impl Work<'_> {
             ] {
                 self.connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), device.as_bytes()])?;
             }
-            if self.is_revoked(*account, *device, &mut logs)? {
+            let stays = is.values().any(|other| other == account);
+            if stays && self.is_revoked(*account, *device, &mut logs)? {
                 let sql = "INSERT OR IGNORE INTO expelled (conversation, device) VALUES (?1, ?2)";
                 self.connection.execute(sql, params![conversation.as_bytes(), device.as_bytes()])?;
             }
