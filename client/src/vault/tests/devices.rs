@@ -1,6 +1,7 @@
 //! Accounts of several devices: their logs are known as they are now, while commits come from before.
 
 use bytes::Bytes;
+use gureum_proto::membership::Leaf;
 use gureum_proto::{Code, ConversationId, DeliveryFrame, EnvelopeBody};
 
 use super::*;
@@ -176,6 +177,28 @@ fn a_welcome_for_siblings_alone_tells_of_a_conversation_that_is_not_known() {
 }
 
 /// A server that lets a revoked device in again, against its own rule.
+/// As whoever hears late of all of it sees it: an account goes, comes back, and has revoked a device only after that.
+#[test]
+fn who_goes_with_the_whole_account_is_not_held_to_go_for_its_revocation() {
+    let (mut relay, mut a, second, mut b, talk) = with_a_second();
+    b.take(&mut relay);
+    a.revoke(&mut relay, second.device);
+    b.learn(&relay, a.account);
+    let (account, device) = (a.account, second.device);
+    let expelled = b.inside(|work| {
+        let leaves = work.group(talk).unwrap().unwrap().leaves();
+        let of = |leaf: &Leaf| leaf.identity.unwrap();
+        let without_account: Vec<_> = leaves.iter().filter(|leaf| of(leaf).account != account).cloned().collect();
+        let without_device: Vec<_> = leaves.iter().filter(|leaf| of(leaf).device != device).cloned().collect();
+        [without_account, without_device].map(|after| {
+            work.note_leaves(talk, &leaves, &after).unwrap();
+            let sql = "SELECT count(*) FROM expelled";
+            work.connection.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap()
+        })
+    });
+    assert_eq!(expelled, [0, 1]);
+}
+
 #[test]
 fn who_was_seen_removed_for_a_revocation_does_not_come_back() {
     let (mut relay, mut a, mut second, mut b, talk) = with_a_second();
