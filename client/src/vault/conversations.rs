@@ -214,8 +214,15 @@ impl Vault {
                 (None, ..) => return Ok(None),
             };
             if row.state == ConversationStatus::Left {
-                // Only a Welcome brings back, which must not seem older than what is listed by then.
-                return Ok(None);
+                // A Welcome brings back, mostly. One that a newer copy of this home has taken, or that has expired, comes no
+                // more; then a later epoch in which the account is listed shows that it was added again.
+                if state.epoch <= row.epoch_seen || !state.accounts.contains(&own) {
+                    return Ok(None);
+                }
+                work.forget_joined(conversation)?;
+                let absent = Row { state: ConversationStatus::Absent, epoch: 0, epoch_seen: state.epoch, ..row };
+                work.put_row(&absent)?;
+                return work.need_rejoin(conversation);
             }
             work.put_row(&Row { epoch_seen: state.epoch, ..row.clone() })?;
             match row.state {

@@ -52,9 +52,12 @@ impl Vault {
     ///
     /// # Errors
     /// The database failed.
-    pub fn left(&mut self, conversation: ConversationId) -> Result<(), VaultError> {
-        self.write(|work| match work.row(conversation)?.filter(Row::is_group) {
-            Some(row) => work.note_left(&row),
+    pub fn left(&mut self, statement: &SignedLeave) -> Result<(), VaultError> {
+        self.write(|work| match work.row(statement.leave().conversation)?.filter(Row::is_group) {
+            Some(row) => {
+                work.keep_statement(statement)?;
+                work.note_left(&row)
+            }
             None => Ok(()),
         })
     }
@@ -133,7 +136,15 @@ fn learn_member(
 }
 
 impl Work<'_> {
-    /// The statements of others that are to be carried out.
+    /// Whether the leaf of this account in a group is still the one that it has left by, whatever the server lists: nobody
+    /// has added it again.
+    pub(super) fn has_left_by(&self, view: &View) -> Result<bool, VaultError> {
+        let own = self.identity.account;
+        let statements = self.statements(view.conversation)?;
+        Ok(statements.iter().any(|it| it.leave().account == own && view.roster().is_left_by(it)))
+    }
+
+    /// The statements by which accounts leave: those of others are to be carried out.
     pub(super) fn statements(&self, conversation: ConversationId) -> Result<Vec<SignedLeave>, VaultError> {
         let sql = "SELECT statement FROM leave WHERE conversation = ?1 ORDER BY account";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -253,10 +264,9 @@ fn note_statement(work: &mut Work<'_>, row: &Row, signed: &SignedLeave) -> Resul
     }
     let who = vec![work.handle_or_id(account)?];
     let told = work.tell_group(row, GroupChange::Left, None, who)?;
+    work.keep_statement(signed)?;
     if account == work.identity.account {
         work.note_left(row)?;
-    } else {
-        work.keep_statement(signed)?;
     }
     Ok(Some(told))
 }

@@ -59,7 +59,16 @@ impl Vault {
             // The commit log did not bring it forward either, or nobody would rejoin: what waits is not to wait for it.
             self.asked.note_commits(conversation, Fetched::Insufficient);
         }
-        if attempt == Attempt::First && matches!(outcome, Err(RejoinError::Older { .. } | RejoinError::Refused(_))) {
+        if matches!(outcome, Err(RejoinError::Left)) {
+            self.write(|work| match work.row(conversation)?.filter(|row| row.state == ConversationStatus::Absent) {
+                Some(row) => work.note_left(&row),
+                None => Ok(()),
+            })?;
+        }
+        let is_no_use = |error: &RejoinError| {
+            matches!(error, RejoinError::Older { .. } | RejoinError::Refused(_) | RejoinError::Left)
+        };
+        if attempt == Attempt::First && outcome.as_ref().is_err_and(is_no_use) {
             self.write(|work| work.note_rejoin_attempt(conversation))?;
         }
         outcome
@@ -102,6 +111,9 @@ pub(super) fn rejoin(
     })?;
     if made.epoch != state.epoch.saturating_add(1) {
         return Err(RejoinError::Refused("it is of another epoch than the server says".into()));
+    }
+    if work.has_left_by(&made.view)? {
+        return Err(RejoinError::Left);
     }
     let judging = if attempt == Attempt::Restart { Judging::Older } else { Judging::Accepted(conversation) };
     let joining = match work.judge_joining(judging, row.as_ref(), &made.view)? {

@@ -135,10 +135,8 @@ impl Happening {
     }
 
     /// Whether runs about groups leave it out. Who joins again, and why, is known as long as no clock lets commits expire.
-    /// And an older copy of a home may not know that its account has been out of a group and came back: it is back by a
-    /// Welcome that a newer copy has taken, and stays out.
     const fn is_beside_groups(self) -> bool {
-        matches!(self, Self::ClockLeap | Self::ClockMadness | Self::RestoreCopy)
+        matches!(self, Self::ClockLeap | Self::ClockMadness)
     }
 
     /// The faults that the run of a seed must bring about: any five in a row bring about all.

@@ -343,7 +343,8 @@ impl Sync {
                     }
                 }
                 Leaving::By(leave) => {
-                    match self.link.request(&Request::LeaveConversation { conversation, leave }).await {
+                    let request = Request::LeaveConversation { conversation, leave: leave.clone() };
+                    match self.link.request(&request).await {
                         Ok(Response::ConversationLeft) => (),
                         Ok(_) => return Err(ClientError::Mismatched),
                         // It was asked for before, or an admin was faster.
@@ -352,7 +353,7 @@ impl Sync {
                         Err(LinkError::Refused(refusal)) if refusal.code == Code::EpochConflict => continue,
                         Err(error) => return Err(error.into()),
                     }
-                    return self.vault.call(move |vault| vault.left(conversation)).await;
+                    return self.vault.call(move |vault| vault.left(&leave)).await;
                 }
             }
         }

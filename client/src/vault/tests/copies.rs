@@ -373,3 +373,31 @@ fn joining_again_over_broken_keys_is_bounded() {
     b.take(&mut relay);
     assert_eq!((b.history().len(), b.vault.conversation(talk).unwrap().unwrap().epoch), (9, 1));
 }
+
+#[test]
+fn an_older_copy_that_has_left_a_group_comes_back_into_it_where_the_newer_one_had() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    c.vault.left(&signed).unwrap();
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    let older = c.copy();
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    a.say(&mut relay, talk, "welcome back");
+    c.take(&mut relay);
+    assert_eq!(c.history(), ["welcome back"]);
+    // What every device has taken is gone.
+    relay.accounts.get_mut(&c.account).unwrap().inbox.clear();
+    let mut c = c.within(older);
+    c.take_over(&relay).unwrap();
+    let need = c.vault.note_conversation(&relay.listed(talk)).unwrap();
+    assert_eq!(need, Some(Need::Rejoin { conversation: talk }));
+    c.rejoin(&mut relay, talk);
+    for person in [&mut a, &mut b] {
+        person.take(&mut relay);
+    }
+    c.say(&mut relay, talk, "from the older copy");
+    b.take(&mut relay);
+    assert_eq!(b.history(), ["welcome back", "from the older copy"]);
+}

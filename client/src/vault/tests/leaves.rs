@@ -39,7 +39,7 @@ fn who_leaves_is_removed_by_another_while_away_and_nothing_is_said_before() {
     let (mut relay, mut a, mut b, mut c, talk) = three();
     let signed = c.statement(talk);
     relay.leave(&c, talk, &signed);
-    c.vault.left(talk).unwrap();
+    c.vault.left(&signed).unwrap();
     assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
     let events = b.take(&mut relay);
     assert_eq!(told(&events), [of(GroupChange::Left, &["carol"])]);
@@ -112,7 +112,7 @@ fn a_statement_that_nobody_has_signed_or_that_is_void_removes_nobody() {
     relay.leave(&c, talk, &genuine);
     a.take(&mut relay);
     a.remove_revoked(&mut relay, talk);
-    c.vault.left(talk).unwrap();
+    c.vault.left(&genuine).unwrap();
     relay.conversations.get_mut(&talk).unwrap().accounts.retain(|account| *account != c.account);
     a.change(&mut relay, talk, &[Intent::Add(c.account)]);
     relay.push(c.account, c.device, talk, EnvelopeBody::Leave(genuine));
@@ -136,4 +136,42 @@ fn what_one_device_leaves_its_siblings_have_left() {
     a.take(&mut relay);
     a.remove_revoked(&mut relay, talk);
     assert_eq!(a.view(talk).leaves.len(), 2, "both of Carol's are gone");
+}
+
+#[test]
+fn a_server_that_still_lists_a_group_that_was_left_brings_nobody_back_into_it() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    let signed = c.statement(talk);
+    c.vault.left(&signed).unwrap();
+    // It keeps the statement from the others, whose group goes on with the leaf in it.
+    a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
+    let listed = relay.listed(talk);
+    assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "once for each epoch");
+}
+
+#[test]
+fn who_was_added_again_by_a_welcome_that_has_expired_comes_back_by_itself() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    c.vault.left(&signed).unwrap();
+    let left = relay.listed(talk);
+    assert_eq!(c.vault.note_conversation(&left).unwrap(), None);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    relay.accounts.get_mut(&c.account).unwrap().inbox.clear();
+    let need = c.vault.note_conversation(&relay.listed(talk)).unwrap();
+    assert_eq!(need, Some(Need::Rejoin { conversation: talk }));
+    c.rejoin(&mut relay, talk);
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "back again");
+    c.take(&mut relay);
+    assert_eq!(c.history(), ["back again"]);
+    // It may leave once more, by its new leaf.
+    let again = c.statement(talk);
+    assert_ne!(again.leave().leaf_key, signed.leave().leaf_key);
 }

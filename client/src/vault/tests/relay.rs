@@ -259,6 +259,18 @@ impl Relay {
         id
     }
 
+    /// How the server lists a group.
+    pub(super) fn listed(&self, talk: ConversationId) -> gureum_proto::ConversationState {
+        let found = &self.conversations[&talk];
+        let (epoch, accounts) = (found.group.epoch, found.accounts.clone());
+        gureum_proto::ConversationState {
+            conversation: talk,
+            epoch,
+            accounts,
+            kind: gureum_proto::ConversationKind::Group,
+        }
+    }
+
     pub(super) fn log(&self, account: AccountId) -> DeviceLog {
         DeviceLog::replay(self.accounts[&account].log.iter().map(AsRef::as_ref)).unwrap()
     }

@@ -106,7 +106,7 @@ fn in_a_group_all_see_it_and_nothing_is_said_while_somebody_leaves() {
     assert_eq!(b.sees(&hers), said("carol", true));
     let signed = c.statement(talk);
     relay.leave(&c, talk, &signed);
-    c.vault.left(talk).unwrap();
+    c.vault.left(&signed).unwrap();
     assert_eq!((c.vault.seal_typing(talk, true).unwrap(), c.sees(&typing)), (None, None));
     b.take(&mut relay);
     assert_eq!(b.vault.seal_typing(talk, true).unwrap(), None);
