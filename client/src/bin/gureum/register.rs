@@ -19,10 +19,14 @@ pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyh
     let directory = home.directory()?;
     let invite = args.invite.or(args.server).context("name the server, by an invite or by --server")?;
     let device_name = args.device_name.unwrap_or_else(host_name);
+    let has_invite = invite.token.is_some();
     let account = NewAccount { invite, handle: args.handle, device_name };
     let registration = match args.phone {
         Some(phone) => Box::pin(by_phone(home, output, account, phone, args.proof)).await?,
-        None => Box::pin(Client::register(&directory, home.key()?, account)).await.map_err(explain)?,
+        None => {
+            let registered = Box::pin(Client::register(&directory, home.key()?, account)).await;
+            registered.map_err(|error| refused(error, has_invite))?
+        }
     };
     let identity = registration.client.identity();
     let words = registration.recovery_words.as_str();
@@ -64,6 +68,7 @@ async fn by_phone(
     let directory = home.directory()?;
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
     let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
+    let has_invite = account.invite.token.is_some();
     let code = match proof.code {
         Some(code) => code,
         None => {
@@ -78,7 +83,8 @@ async fn by_phone(
     };
     let register = async |code| {
         let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable };
-        Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await.map_err(explain)
+        let registered = Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await;
+        registered.map_err(|error| refused(error, has_invite))
     };
     prove(code, may_ask, register).await
 }
@@ -130,6 +136,18 @@ fn explain_at(now_ms: u64, error: ClientError) -> anyhow::Error {
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(what)
+}
+
+/// The same where an account was to be made: an invite may be all that is missing.
+fn refused(error: ClientError, has_invite: bool) -> anyhow::Error {
+    let is_uninvited = !has_invite && error.code() == Some(Code::InviteInvalid);
+    let error = explain(error);
+    if !is_uninvited {
+        return error;
+    }
+    error.context(
+        "this server takes whom it has invited: ask its operator for an invite, and give that in place of --server",
+    )
 }
 
 /// The same where a code was asked for: an earlier one may have come, of which a second run does not ask.
