@@ -88,7 +88,8 @@ fn sealed(push: &PushPart, from: Authenticated, target: &PushTarget, now_ms: u64
     getrandom::fill(&mut generation).map_err(|_| Refusal::new(Code::Internal))?;
     let host = match &target.address {
         PushAddress::WebPush { endpoint, .. } => push.tokens.host(&origin(endpoint)),
-        PushAddress::Apns { .. } | PushAddress::Fcm { .. } => 0,
+        PushAddress::Apns { sandbox: true, .. } => PushTargetRecord::SANDBOX,
+        PushAddress::Apns { sandbox: false, .. } | PushAddress::Fcm { .. } => 0,
     };
     Ok(PushTargetRecord {
         digest: target.digest(),
