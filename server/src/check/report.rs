@@ -82,7 +82,7 @@ impl Kind {
             Self::KeyPastItsTime => "start the server: it destroys the key; remove copies of it elsewhere",
             Self::KeyMissing => "put the keyring back if there is one: without it devices are told of gaps",
             Self::SecretMissing => {
-                "put it back if there is one; a restore without the master key leaves it out, and the next start makes a new one"
+                "put it back if there is one: a restore without the master key leaves it out, and a start makes a new one"
             }
             Self::Time => "set the system clock right",
         }

@@ -15,7 +15,8 @@ use crate::limits::{
 /// Whose wake-up.
 pub(super) type Key = (AccountId, DeviceId);
 
-/// What fails together: a service, or its part for apps under development, one host of Web Push, or several of them when there are too many.
+/// What fails together: a service, or its part for apps under development, one host of Web Push, or several of them when
+/// there are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LaneId {
     Apns,
