@@ -124,6 +124,8 @@ codes! {
     PhoneRequired = 57, Client, "registering here needs a phone number";
     /// Nothing is done with phone numbers.
     PhoneUnavailable = 58, Client, "this server does nothing with phone numbers; ask its operator, or use handles and invites";
+    /// Too many wrong PINs: the registration lock takes none for a while.
+    PhoneLockClosed = 59, World, "too many wrong PINs were tried; for now this number's registration lock takes none";
 
     /// What was asked for is not here.
     NotFound = 64, Client, "not found";

@@ -184,7 +184,7 @@ pub const PUSH_SENDS_MAX: usize = 128;
 /// Of those, to one service; all hosts of Web Push together are one.
 pub const PUSH_SENDS_A_SERVICE_MAX: usize = 64;
 
-/// To one host of Web Push.
+/// To one host of Web Push, or to APNs for apps under development.
 pub const PUSH_SENDS_A_HOST_MAX: usize = 4;
 
 /// What no service can take away from another, however long its requests hang.

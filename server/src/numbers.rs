@@ -3,7 +3,7 @@
 use std::fmt;
 
 use gureum_proto::Phone;
-use rlibphonenumber::{PhoneNumber, PhoneNumberFormat, PhoneNumberType};
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, PhoneNumberType};
 use zeroize::Zeroizing;
 
 use crate::limits::PREFIX_DIGITS_LEFT;
@@ -45,6 +45,15 @@ pub(crate) fn normalise(phone: &Phone) -> Result<E164, PhoneError> {
     }
     let text = Zeroizing::new(number.format_as(PhoneNumberFormat::E164).into_owned());
     Ok(E164 { text, country })
+}
+
+/// Why codes go to nobody in a country, by its code.
+pub(crate) fn refuse_country(code: u16) -> Option<&'static str> {
+    if OF_NO_COUNTRY.contains(&code) {
+        return Some("is the code of no country, and no codes are sent there");
+    }
+    let is_known = PHONE_NUMBER_UTIL.get_region_for_country_code(code.into()).is_some();
+    (!is_known).then_some("is no country's code; 82 is Korea's, 1 that of North America")
 }
 
 impl E164 {
@@ -149,6 +158,16 @@ mod tests {
         let number = normalise(&"+82 10-2000-0000".parse().unwrap()).unwrap();
         assert!(number.is_of(&[]) && number.is_of(&[1, 82]));
         assert!(!number.is_of(&[1, 8]));
+    }
+
+    #[test]
+    fn a_country_has_a_code_that_is_in_use() {
+        for code in [1, 7, 39, 44, 82, 852, 998] {
+            assert_eq!(refuse_country(code), None, "{code}");
+        }
+        for code in [999, 0, 2, 83, 210].into_iter().chain(OF_NO_COUNTRY) {
+            assert!(refuse_country(code).is_some(), "{code}");
+        }
     }
 
     #[test]

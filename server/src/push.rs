@@ -89,6 +89,7 @@ impl std::fmt::Debug for PushPart {
 #[cfg(feature = "node")]
 pub(crate) const fn route(target: &PushTargetRecord) -> Route {
     match target.service {
+        PushService::Apns if target.host == PushTargetRecord::SANDBOX => Route::ApnsSandbox,
         PushService::Apns => Route::Apns,
         PushService::Fcm => Route::Fcm,
         PushService::WebPush => Route::Web(target.host),

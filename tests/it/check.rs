@@ -9,7 +9,9 @@ use gureum_tests::disk::files;
 use gureum_tests::operator::gureumd;
 use gureum_tests::wait::now_ms;
 
+use crate::backup::{backup, restore};
 use crate::delivery::Two;
+use crate::phone::{ALICES, Town};
 
 fn audit(world: &World) -> (Option<i32>, serde_json::Value) {
     let said = gureumd(["check", world.data_dir().to_str().unwrap(), "--json"]);
@@ -40,6 +42,24 @@ async fn a_used_directory_is_clean_and_stays_as_it_was() {
     assert_eq!((code, &report["clean"]), (Some(0), &true.into()), "{report:#}");
     assert_eq!(report["counts"]["messages that open"], 3);
     assert_eq!(files(two.world.data_dir()), before);
+}
+
+#[tokio::test]
+async fn what_a_restore_without_keys_leaves_out_has_an_exit_code_of_its_own() {
+    let mut town = Town::start(&["--registration", "phone"]);
+    let _alice = town.registered("alice", ALICES, None).await;
+    let (to, elsewhere) = (town.world.directory("backup"), town.world.directory("elsewhere"));
+    let _ = backup(town.world.data_dir(), &to).ok();
+    town.world.kill();
+    let restored = restore(&to, &elsewhere, None).ok();
+    assert!(restored.err.contains("were left out"), "{restored:?}");
+    let audit = || gureumd(["check", elsewhere.to_str().unwrap(), "--json"]);
+    let said = audit();
+    let report = said.json();
+    assert_eq!((said.code, places(&report)), (Some(3), vec!["keys/phone.secret"]), "{report:#}");
+    assert_eq!(report["found"]["secret_missing"], 1);
+    fs::remove_file(elsewhere.join("sequence")).unwrap();
+    assert_eq!(audit().code, Some(1), "that is damage");
 }
 
 #[test]
@@ -93,9 +113,9 @@ async fn keys_that_are_missing_and_files_that_a_start_makes_anew_are_found() {
         }
     }
     let (code, report) = audit(&two.world);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(3));
     assert_eq!(places(&report), ["keys"]);
-    assert!(report["findings"][0]["what"].as_str().unwrap().contains("1 living messages have no key"), "{report:#}");
+    assert!(report["findings"][0]["what"].as_str().unwrap().contains("1 living message has no key"), "{report:#}");
 
     fs::copy(keys.join("master.key"), keys.join("1000-3601000.key")).unwrap();
     let (_, report) = audit(&two.world);

@@ -210,6 +210,30 @@ async fn where_nothing_could_be_handed_over_both_sides_are_told() {
     });
 }
 
+/// The same, where a person thinks about the digits for so long.
+#[test]
+fn who_agrees_to_a_device_that_is_not_there_any_more_is_told_that_it_was_handed_nothing() {
+    let mut world = World::start();
+    let alice = world.person("alice");
+    let tablet = Person::new("alice", world.directory("tablet"));
+    let (mut running, code) = tablet.show_code(world.url(), "tablet");
+    let mut approving = Running::on_terminal(alice.command_for_people(&["devices", "approve", &code]));
+    let says = |text: &'static str| move |line: &str| line.contains(text).then_some(());
+    approving.wait_for("the digits", says("Compare: "));
+    event(&mut running, "link_check");
+    running.kill();
+    assert!(world.stop().success());
+    world.restart();
+    approving.type_line("y");
+    approving.wait_for("what was not handed over", says("could not be handed what this device knows of others"));
+    assert!(approving.wait(SOON).success(), "{:?} {:?}", approving.out.all(), approving.err.all());
+    let (mut running, _code) = tablet.show_code(world.url(), "tablet");
+    let [linked, told] = ["linked", "not_handed_over"].map(|name| event(&mut running, name)["device"].clone());
+    assert_eq!(linked, told);
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    assert_eq!(alice.ok(&["devices"]).len(), 2);
+}
+
 /// Which conversations a device of the account has come into, in the order in which the server has it.
 async fn joined(person: &Person, device: &str) -> Vec<String> {
     let mut vault = Vault::open(&person.home, &KeySource::File).unwrap();

@@ -55,6 +55,7 @@ mod soak;
 mod start;
 mod talk;
 mod tidy;
+mod told;
 mod trust;
 mod typing;
 mod wakes;

@@ -61,6 +61,23 @@ fn a_wake_up_arrives_in_a_terminal_and_says_nothing_but_that() {
 }
 
 #[test]
+fn a_second_listener_of_a_home_is_refused_and_the_first_one_is_woken_on() {
+    let world = world();
+    let alice = world.person("alice");
+    let bob = acquainted(&world, "bob", &alice);
+    let listener = bob.push_listen();
+    let second = bob.run(&["push", "listen", "--once"]);
+    let who = format!("process {} listens", listener.running.id());
+    assert!(second.code == Some(1) && second.said.contains(&who), "{second:?}");
+    alice.send(&bob, "for the first");
+    assert_eq!(listener.wait_for_wakes(1), ["messages"]);
+    let _ = listener.interrupt();
+    let next = bob.push_listen();
+    targets(&world, 1);
+    let _ = next.interrupt();
+}
+
+#[test]
 fn a_device_shows_where_it_is_woken_and_clears_it() {
     let world = world();
     let bob = world.person("bob");

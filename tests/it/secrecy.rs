@@ -57,6 +57,7 @@ fn keys_and_homes_are_for_their_owner_alone() {
     assert_eq!(mode(&alice.home), 0o700);
     assert_eq!(mode(&alice.file("key")), 0o600);
     assert_eq!(mode(world.data_dir()), 0o700);
+    assert_eq!(mode(&world.data_dir().join("db")), 0o700);
     assert_eq!(mode(&world.data_dir().join("keys/master.key")), 0o600);
     assert_eq!(mode(&world.data_dir().join("tls/key.pem")), 0o600);
 }

@@ -29,7 +29,7 @@ impl Vault {
     }
 }
 
-fn is_deleted(connection: &Connection) -> Result<bool, VaultError> {
+pub(super) fn is_deleted(connection: &Connection) -> Result<bool, VaultError> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM setting WHERE key = ?1")?;
     Ok(statement.query_row(params![DELETED], |_| Ok(())).optional()?.is_some())
 }

@@ -3,6 +3,7 @@
 use gureum_proto::{AccountId, Phone, PhoneNotice};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::account::is_deleted;
 use super::settings::{ON, decide, decide_as, setting};
 use super::{Contact, Event, OwnPhone, PhoneEvent, TrustError, Vault, VaultError};
 use crate::limits::NUMBER_MAX;
@@ -53,7 +54,7 @@ impl Vault {
         Ok(number.or_else(|| format!("+{digits}").parse().ok()).unwrap_or_else(|| typed.clone()))
     }
 
-    /// The number that this account has, unless it has lost it since.
+    /// The number that this account has, unless it has lost it since, or was deleted.
     ///
     /// # Errors
     /// The database failed.
@@ -172,6 +173,9 @@ impl Vault {
 }
 
 fn own_phone(connection: &Connection) -> Result<Option<OwnPhone>, VaultError> {
+    if is_deleted(connection)? {
+        return Ok(None);
+    }
     let Some(held) = setting(connection, PHONE)? else { return Ok(None) };
     let Some((digits, moved)) = held.value.split_once(' ') else { return Ok(None) };
     let phone = format!("+{digits}").parse::<Phone>().ok().filter(is_e164);

@@ -257,7 +257,12 @@ impl Audit<'_> {
             }
         });
         if keyless > 0 {
-            report.find(Kind::KeyMissing, "keys", &[], format!("{keyless} living messages have no key"));
+            let what = if keyless == 1 {
+                "1 living message has no key".to_owned()
+            } else {
+                format!("{keyless} living messages have no key")
+            };
+            report.find(Kind::KeyMissing, "keys", &[], what);
         }
         self.overdue(Family::Message, "messages", &overdue, report);
     }

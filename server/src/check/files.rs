@@ -100,11 +100,17 @@ pub(super) fn missing(directory: &Path, is_backup: bool, report: &mut Report) {
         ("tls/key.pem", is_self_signed, "the file is missing: with another key no client connects any more"),
         ("invite.key", is_by_invite, "the file is missing: the invites that were given out are void"),
         ("vapid.key", has_web_push, "the file is missing: with another key Web Push wakes none of these devices"),
+    ] {
+        if is_needed && !directory.join(name).exists() {
+            report.find(Kind::File, name, &[], what);
+        }
+    }
+    for (name, is_needed, what) in [
         ("keys/push.secret", has_targets, "the file is missing: no device is woken before it has connected again"),
         ("keys/phone.secret", has_numbers, "the file is missing: no number is found, and all are proven anew"),
     ] {
         if is_needed && !directory.join(name).exists() {
-            report.find(Kind::File, name, &[], what);
+            report.find(Kind::SecretMissing, name, &[], what);
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum Kind {
     KeyPastItsTime,
     /// Living messages have no key.
     KeyMissing,
+    /// The secret of push targets or of phone numbers is not there.
+    SecretMissing,
     /// A sealed body does not open.
     Body,
     /// A time that cannot be.
@@ -49,6 +51,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a restore without keys leaves a directory like that, as it says, and the server goes on from there.
+    #[must_use]
+    pub const fn is_left_by_restore(self) -> bool {
+        matches!(self, Self::KeyMissing | Self::SecretMissing)
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn advice(self) -> &'static str {
@@ -73,6 +81,9 @@ impl Kind {
             Self::LeftOver => "start the server: it removes it",
             Self::KeyPastItsTime => "start the server: it destroys the key; remove copies of it elsewhere",
             Self::KeyMissing => "put the keyring back if there is one: without it devices are told of gaps",
+            Self::SecretMissing => {
+                "put it back if there is one: a restore without the master key leaves it out, and a start makes a new one"
+            }
             Self::Time => "set the system clock right",
         }
     }
@@ -111,6 +122,12 @@ impl Report {
         Self { clean: true, ..Self::default() }
     }
 
+    /// Whether all that was found is what a restore without keys leaves.
+    #[must_use]
+    pub fn is_as_restored(&self) -> bool {
+        !self.clean && self.found.keys().all(|kind| kind.is_left_by_restore())
+    }
+
     /// Adds a finding.
     pub(super) fn find(&mut self, kind: Kind, place: impl Into<String>, key: &[u8], what: impl Into<String>) {
         self.clean = false;
@@ -137,14 +154,56 @@ impl fmt::Display for Report {
         let listed = u64::try_from(self.findings.len()).unwrap_or(u64::MAX);
         let all: u64 = self.found.values().sum();
         if all > listed {
-            writeln!(f, "and {} findings of the same kinds", all - listed)?;
+            let more = all - listed;
+            writeln!(f, "and {more} more of the same kind{}", if more == 1 { "" } else { "s" })?;
         }
-        let counts: Vec<_> = self.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        // One of many things is written as many of one are.
+        let counts: Vec<_> = self.counts.iter().map(|(name, count)| format!("{name}: {count}")).collect();
         writeln!(f, "{}", counts.join(", "))?;
         match all {
             0 => writeln!(f, "clean"),
             1 => writeln!(f, "1 finding"),
             _ => writeln!(f, "{all} findings"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(findings: u64) -> Report {
+        let mut report = Report::new();
+        report.count("Web Push targets", 1);
+        report.count("keys", 3);
+        (0..findings).for_each(|_| report.find(Kind::Body, "message", b"", "it does not open"));
+        report
+    }
+
+    #[track_caller]
+    fn ends_with(report: &Report, expected: &[&str]) {
+        let said = report.to_string();
+        assert!(said.ends_with(&format!("{}\n", expected.join("\n"))), "{said}");
+    }
+
+    #[test]
+    fn one_of_a_thing_is_written_as_well_as_many() {
+        let counts = "Web Push targets: 1, keys: 3";
+        ends_with(&report(0), &[counts, "clean"]);
+        ends_with(&report(1), &[counts, "1 finding"]);
+        ends_with(&report(50), &[counts, "50 findings"]);
+        ends_with(&report(51), &["and 1 more of the same kind", counts, "51 findings"]);
+        ends_with(&report(52), &["and 2 more of the same kinds", counts, "52 findings"]);
+    }
+
+    #[test]
+    fn what_a_restore_leaves_out_is_told_from_damage() {
+        let mut report = report(0);
+        assert!(!report.is_as_restored(), "nothing was found");
+        report.find(Kind::SecretMissing, "keys/phone.secret", b"", "it is missing");
+        report.find(Kind::KeyMissing, "keys", b"", "1 living message has no key");
+        assert!(report.is_as_restored());
+        report.find(Kind::File, "sequence", b"", "it is missing");
+        assert!(!report.is_as_restored());
     }
 }

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use super::Registration;
 use super::check::{Reader, path, quoted};
 use super::push::http_url;
+use crate::numbers::refuse_country;
 
 const PER_HOUR: u64 = 200;
 const PER_DAY: u64 = 1_000;
 /// Ten messages a second: above it the gateway is somebody's who sends for a whole country.
 const PER_HOUR_MOST: u64 = 36_000;
 const PER_DAY_MOST: u64 = 24 * PER_HOUR_MOST;
-/// Country codes have up to three digits.
-const COUNTRY_MOST: u16 = 999;
 
 /// How codes go out, how many, and where to. Each field is the key of the same name, as KEYS describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +84,11 @@ fn countries(text: &str) -> Result<Vec<u16>, String> {
     let mut countries = Vec::new();
     for country in text.split(',') {
         let digits = country.trim().trim_start_matches('+');
-        let code = digits.parse::<u16>().ok().filter(|code| (1..=COUNTRY_MOST).contains(code));
-        countries.push(code.ok_or("is no list of country codes, e.g. 82,1")?);
+        let code = digits.parse::<u16>().map_err(|_| "is no list of country codes; write e.g. 82,1")?;
+        if let Some(why) = refuse_country(code) {
+            return Err(format!("is no list of country codes, e.g. 82,1: {code} {why}"));
+        }
+        countries.push(code);
     }
     Ok(countries)
 }

@@ -193,8 +193,11 @@ fn codes_need_a_gateway_and_what_is_told_to_it_a_key() {
     refused(&[("GUREUM_SMS", "log"), key], "GUREUM_SMS_KEY: needs --sms");
     refused(&[("GUREUM_SMS", "carrier pigeon")], "GUREUM_SMS: `carrier pigeon` is neither");
     refused(&[("GUREUM_SMS_PER_DAY", "0")], "GUREUM_SMS_PER_DAY: `0` must be from 1 to 864000");
-    for countries in ["", "korea", "0", "1000", "82,,1"] {
+    for countries in ["", "korea", "0", "1000", "82,,1", "70000"] {
         refused(&[("GUREUM_SMS_COUNTRIES", countries)], "GUREUM_SMS_COUNTRIES: ");
+    }
+    for (countries, why) in [("82,999", "82,1: 999 is no country's code"), ("+881", "881 is the code of no country")] {
+        refused(&[("GUREUM_SMS_COUNTRIES", countries)], why);
     }
     let config = load(&[("data_dir", "d")], &[registration, ("GUREUM_SMS", "log")], "").unwrap();
     assert_eq!((config.registration, config.phone.sms), (Registration::Phone, Sms::Log));

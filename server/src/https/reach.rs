@@ -1,9 +1,10 @@
 //! Whom the server may call: a device that names an endpoint must not make it knock inside the operator's network.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use http::Uri;
@@ -13,6 +14,9 @@ use tower_service::Service;
 
 /// Names that are looked up at a time. The system's resolver blocks a thread for up to half a minute for each.
 const LOOK_UPS_MAX: usize = 32;
+
+/// Of those, look-ups of one name: whoever has named one whose server hangs holds up nobody else's.
+const LOOK_UPS_OF_A_NAME_MAX: usize = 2;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -84,11 +88,25 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 pub(super) struct Resolver {
     reach: Reach,
     look_ups: Arc<Semaphore>,
+    /// The places of each name that is being looked up or waits for it: no more names than requests are under way.
+    of_names: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
 }
 
 impl Resolver {
     pub(super) fn new(reach: Reach) -> Self {
-        Self { reach, look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
+        Self { reach, look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)), of_names: Arc::default() }
+    }
+
+    /// The places of a name.
+    fn of_name(&self, name: &Name) -> Arc<Semaphore> {
+        let mut of_names = self.of_names.lock().unwrap_or_else(PoisonError::into_inner);
+        of_names.retain(|_, places| places.strong_count() > 0);
+        let places = of_names.entry(name.as_str().to_ascii_lowercase()).or_default();
+        places.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Semaphore::new(LOOK_UPS_OF_A_NAME_MAX));
+            *places = Arc::downgrade(&fresh);
+            fresh
+        })
     }
 }
 
@@ -102,12 +120,14 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (reach, look_ups) = (self.reach, Arc::clone(&self.look_ups));
+        let (reach, look_ups, of_name) = (self.reach, Arc::clone(&self.look_ups), self.of_name(&name));
         Box::pin(async move {
+            // That of the name first: who waits for it takes no place from other names.
+            let place_of_name = of_name.acquire_owned().await.map_err(io::Error::other)?;
             let place = look_ups.acquire_owned().await.map_err(io::Error::other)?;
             let look_up = tokio::task::spawn_blocking(move || {
                 // Held by the thread: a look-up that nobody waits for any more still takes one.
-                let _place = place;
+                let _places = (place, place_of_name);
                 let found = (name.as_str(), 0).to_socket_addrs()?;
                 let admitted = found.filter(|address| reach.admits(address.ip()));
                 Ok::<_, io::Error>(admitted.take(ADDRESSES_MAX).collect::<Vec<_>>())
@@ -229,6 +249,27 @@ mod tests {
         assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
         let refused = Resolver::new(Reach::Public).call(name()).await.map(Iterator::count);
         assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::AddrNotAvailable));
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_look_ups_hang_holds_up_no_other() {
+        let mut resolver = Resolver::new(Reach::Anywhere);
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let hangs = resolver.of_name(&name("hangs.example.org"));
+        let held = hangs.acquire_many(u32::try_from(LOOK_UPS_OF_A_NAME_MAX).unwrap()).await.unwrap();
+        // However it is written.
+        let mut waiting = resolver.call(name("HANGS.example.org"));
+        let found = tokio::select! {
+            biased;
+            ended = &mut waiting => panic!("it is to wait: {:?}", ended.map(Iterator::count)),
+            found = resolver.call(name("localhost")) => found,
+        };
+        assert!(found.unwrap().count() > 0);
+        assert_eq!(resolver.look_ups.available_permits(), LOOK_UPS_MAX, "who waits for a name takes no place");
+        drop((held, waiting));
+        drop(hangs);
+        drop(resolver.of_name(&name("localhost")));
+        assert_eq!(resolver.of_names.lock().unwrap().len(), 1, "names that nobody looks up are forgotten");
     }
 
     #[tokio::test]

@@ -178,7 +178,7 @@ impl Requests {
     pub(super) async fn tell_holder(self: &Arc<Self>, number: NumberHash, changed: &Result<Changed, Refusal>) {
         let moved_from = match changed {
             Ok(Changed::Moved { from }) => Some(*from),
-            Err(refusal) if refusal.code == Code::PhoneLocked => None,
+            Err(refusal) if matches!(refusal.code, Code::PhoneLocked | Code::PhoneLockClosed) => None,
             _ => return,
         };
         match moved_from {

@@ -86,10 +86,7 @@ fn sealed(push: &PushPart, from: Authenticated, target: &PushTarget, now_ms: u64
     let (nonce, sealed) = push.tokens.seal(from.account(), from.device(), target).map_err(internal)?;
     let mut generation = [0; 8];
     getrandom::fill(&mut generation).map_err(|_| Refusal::new(Code::Internal))?;
-    let host = match &target.address {
-        PushAddress::WebPush { endpoint, .. } => push.tokens.host(&origin(endpoint)),
-        PushAddress::Apns { .. } | PushAddress::Fcm { .. } => 0,
-    };
+    let host = host(&target.address, |origin| push.tokens.host(origin));
     Ok(PushTargetRecord {
         digest: target.digest(),
         service: target.service(),
@@ -100,6 +97,15 @@ fn sealed(push: &PushPart, from: Authenticated, target: &PushTarget, now_ms: u64
         nonce,
         sealed,
     })
+}
+
+/// What a target fails together with, as its record has it; `hash` is what stands for an origin.
+fn host(address: &PushAddress, hash: impl FnOnce(&str) -> u64) -> u64 {
+    match address {
+        PushAddress::WebPush { endpoint, .. } => hash(&origin(endpoint)),
+        PushAddress::Apns { sandbox: true, .. } => PushTargetRecord::SANDBOX,
+        PushAddress::Apns { sandbox: false, .. } | PushAddress::Fcm { .. } => 0,
+    }
 }
 
 /// Scheme, host and port of an endpoint, in one spelling: what fails together, and is spared together.
@@ -115,6 +121,7 @@ fn origin(endpoint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::{Route, route};
 
     #[track_caller]
     fn check(endpoint: &str, expected: &str) {
@@ -140,6 +147,26 @@ mod tests {
         check("http://[::1]:80/a", "http://[::1]");
         check("https://[2001:db8::443]/a", "https://[2001:db8::443]");
         check("https://push.example.org:4443/a", "https://push.example.org:4443");
+    }
+
+    #[test]
+    fn tokens_of_apps_under_development_go_through_a_line_of_their_own() {
+        for (sandbox, expected) in [(true, Route::ApnsSandbox), (false, Route::Apns)] {
+            let address = PushAddress::Apns { token: vec![1; 32].into(), sandbox };
+            let host = host(&address, |_| 0);
+            let target = PushTarget { address, visible: true };
+            let record = PushTargetRecord {
+                digest: target.digest(),
+                service: target.service(),
+                host,
+                visible: true,
+                set_ms: 1,
+                generation: 2,
+                nonce: [0; 12],
+                sealed: bytes::Bytes::new(),
+            };
+            assert_eq!(route(&record), expected);
+        }
     }
 
     fn web(p256dh: [u8; 65]) -> PushTarget {

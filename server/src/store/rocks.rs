@@ -24,6 +24,7 @@ use rocksdb::{
 
 use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError, key};
 use crate::fault::{is_wanted, step};
+use crate::files::make_private_dir;
 use crate::limits::SCAN_ENTRIES_MAX;
 use crate::store::record::InboxEntry;
 use fence::Fence;
@@ -70,10 +71,13 @@ impl RocksStore {
     /// process has it open; else what the disk says.
     pub fn open(directory: &Path, expiry: Expiry) -> Result<Self, StoreError> {
         let lock = format::claim(directory)?;
-        log::refuse_damage(&directory.join("db"), true, fence::known(directory))?;
+        let database = directory.join("db");
+        log::refuse_damage(&database, true, fence::known(directory))?;
+        // RocksDB would let others enter.
+        make_private_dir(&database).map_err(format::world)?;
         let (options, tallies) = (options::database(), Family::ALL.map(|_| Tally::new()));
         let families = options::families(&expiry, &tallies);
-        let db = DB::open_cf_descriptors(&options, directory.join("db"), families).map_err(unopened)?;
+        let db = DB::open_cf_descriptors(&options, &database, families).map_err(unopened)?;
         let fence = Fence::verify(directory, db.latest_sequence_number())?;
         Ok(Self {
             db,
@@ -342,7 +346,8 @@ impl Store for RocksStore {
 
     fn checkpoint(&self, to: &Path) -> Result<(), StoreError> {
         let checkpoint = Checkpoint::new(&self.db).map_err(world)?;
-        checkpoint.create_checkpoint(to).map_err(world)
+        checkpoint.create_checkpoint(to).map_err(world)?;
+        make_private_dir(to).map_err(format::world)
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
-use gureum_client::vault::{Event, HistoryItem, Resolved, StoredEvent, Target, With};
+use gureum_client::vault::{Event, HistoryItem, Resolved, SentMessage, StoredEvent, Target, With};
 use gureum_client::{Client, ClientError, ClientEvent, ClientSession, Inbox, SessionCommands, SessionOptions};
 use gureum_proto::{ConversationId, Handle};
 use rustyline::error::ReadlineError;
@@ -19,6 +19,7 @@ use typist::Typist;
 use crate::args::ChatArgs;
 use crate::home::{Home, whose};
 use crate::output::{Output, printable, typing_json};
+use crate::send::sent_line;
 use crate::signal::Interrupt;
 
 /// Entries of the conversation shown at the start.
@@ -27,13 +28,22 @@ const HISTORY_SHOWN: u32 = 20;
 const LINES_MAX: usize = 16;
 /// Messages without an answer before typing has to wait.
 const UNANSWERED_MAX: usize = 64;
+/// How long another command of this home may go on to take the inbox.
+const INBOX_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often is looked whether it is done.
+const INBOX_AGAIN: Duration = Duration::from_millis(50);
 /// Events shown and then marked together: after a crash in between, at most these are shown again.
 const EVENTS_AT_ONCE: usize = 256;
 
 pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let client = home.open().await?;
-    let mut session = client.session(SessionOptions { inbox: Inbox::Take, reconnect: true })?;
+    let begun = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Ok(()),
+        begun = begin(&client) => begun,
+    };
+    let mut session = begun?;
     let commands = session.commands();
     let resolved = match client.resolve(&args.with).await? {
         // Somebody may be called that who is not known here, also where a group is. Without the server it counts what it
@@ -54,16 +64,22 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     let has_read = history.iter().any(|item| matches!(item, HistoryItem::Message(message) if !message.own));
     let (screen, input) = terminal(output, &args.with)?;
     // Another group of this name, or another name, changes nothing about where this goes.
-    let to = match (with, resolved) {
+    let handle = match resolved {
+        Resolved::Contact(contact) if args.with.phone().is_some() => Some(contact.handle),
+        _ => None,
+    };
+    let to = match (with, &handle) {
         (With::Group(conversation), _) => conversation.into(),
         // Each message to a number would ask the server whose it is.
-        (With::Account(_), Resolved::Contact(contact)) if args.with.phone().is_some() => contact.handle.into(),
-        (With::Account(_), _) => args.with,
+        (With::Account(_), Some(handle)) => handle.clone().into(),
+        (With::Account(_), None) => args.with.clone(),
     };
     let mut chat = Chat {
         client,
         with,
         to,
+        typed: args.with,
+        handle,
         screen,
         output,
         commands,
@@ -78,14 +94,35 @@ pub(crate) async fn run(home: &Home, output: Output, args: ChatArgs) -> anyhow::
     result
 }
 
+/// Takes the inbox; from a command of this home that is about to be done with it, as soon as it is.
+async fn begin(client: &Client) -> Result<ClientSession, ClientError> {
+    let deadline = Instant::now() + INBOX_WAIT_MAX;
+    let mut is_told = false;
+    loop {
+        match client.session(SessionOptions { inbox: Inbox::Take, reconnect: true }) {
+            Err(ClientError::Receiving(_)) if Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    eprintln!("gureum: another gureum takes the inbox of this home; waiting for it");
+                }
+                tokio::time::sleep(INBOX_AGAIN).await;
+            }
+            begun => return begun,
+        }
+    }
+}
+
 struct Chat {
     client: Client,
     with: With,
     to: Target,
+    /// Whom this is with, as it was typed.
+    typed: Target,
+    /// Whom that stands for, if it is a number.
+    handle: Option<Handle>,
     screen: Screen,
     output: Output,
     commands: SessionCommands,
-    unanswered: JoinSet<Result<(), ClientError>>,
+    unanswered: JoinSet<Result<SentMessage, ClientError>>,
     /// Something was shown, and the session does not know yet that it is read.
     has_read: bool,
     /// A message could not be sent: whoever typed it has seen why, a program must learn it from the exit code.
@@ -147,13 +184,17 @@ impl Chat {
     async fn hand_over(&mut self, line: String) -> anyhow::Result<()> {
         // Handed over here and awaited elsewhere: the order of typing is the order of sending.
         let pending = self.commands.hand_over(self.to.clone(), line).await?;
-        self.unanswered.spawn(async move { pending.result().await.map(drop) });
+        self.unanswered.spawn(pending.result());
         Ok(())
     }
 
-    fn show_answer(&mut self, answer: Result<(), ClientError>) -> anyhow::Result<()> {
+    /// Programs are told of what the server has; people see it in the line that they typed.
+    fn show_answer(&mut self, answer: Result<SentMessage, ClientError>) -> anyhow::Result<()> {
         match answer {
-            Ok(()) => Ok(()),
+            Ok(sent) if self.output.json => {
+                self.output.print_json(&sent_line(&self.typed, self.handle.as_ref(), &sent))
+            }
+            Ok(_) => Ok(()),
             // What would be said from here on goes to somebody whose words are not shown here.
             Err(error) if error.is_handle_moved() => Err(error.into()),
             Err(error) => {

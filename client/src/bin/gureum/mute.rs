@@ -116,7 +116,11 @@ async fn talk(client: &Client, with: &Target) -> anyhow::Result<Conversation> {
 }
 
 async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    client.muted().await?.into_iter().try_for_each(|muted| show(output, muted))
+    let muted = client.muted().await?;
+    if muted.is_empty() {
+        return output.print_nothing("nothing is muted");
+    }
+    muted.into_iter().try_for_each(|muted| show(output, muted))
 }
 
 fn show(output: Output, muted: Muted) -> anyhow::Result<()> {

@@ -30,6 +30,8 @@ pub(crate) enum Line<'a> {
     },
     Sent {
         to: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        handle: Option<String>,
         conversation: String,
         message_id: Option<String>,
         server_time_ms: u64,
@@ -349,6 +351,11 @@ impl Output {
     /// Prints a JSON object.
     pub(crate) fn print_json(self, line: &impl Serialize) -> anyhow::Result<()> {
         Ok(self.print(&serde_json::to_string(line)?)?)
+    }
+
+    /// Prints what people read; programs see by themselves that there is nothing.
+    pub(crate) fn print_nothing(self, text: &str) -> anyhow::Result<()> {
+        if self.json { Ok(()) } else { Ok(self.print(text)?) }
     }
 
     /// Prints an object as JSON, or what people read.

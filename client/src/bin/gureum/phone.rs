@@ -24,7 +24,9 @@ pub(crate) async fn run(home: &Home, output: Output, args: PhoneArgs) -> anyhow:
 
 async fn set(client: &Client, output: Output, phone: Phone, proof: ProofArgs) -> anyhow::Result<()> {
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
-    let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
+    let may_ask = proof.code.is_none() && ask::is_somebody_there();
+    // Another number is no reason to hide from others, nor to be found by them.
+    let findable = proof.findable || client.phone().await?.is_some_and(|own| own.findable);
     let code = match proof.code {
         Some(code) => code,
         None => {

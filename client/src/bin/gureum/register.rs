@@ -5,12 +5,12 @@ pub(crate) mod ask;
 use std::time::Duration;
 
 use anyhow::Context;
-use gureum_client::{Client, ClientError, LinkError, NewAccount, NewPhone, Registration};
+use gureum_client::{Client, ClientError, Ground, LinkError, NewAccount, NewPhone, Registration};
 use gureum_proto::{Code, Otp, Phone};
 
 use crate::args::{ProofArgs, RegisterArgs};
 use crate::home::{Home, host_name};
-use crate::output::{Line, Output, printable};
+use crate::output::{Line, Output, printable, time_text};
 
 /// As often as the server lets one try a code.
 const CODE_TRIES_MAX: u32 = 5;
@@ -19,10 +19,14 @@ pub(crate) async fn run(home: &Home, output: Output, args: RegisterArgs) -> anyh
     let directory = home.directory()?;
     let invite = args.invite.or(args.server).context("name the server, by an invite or by --server")?;
     let device_name = args.device_name.unwrap_or_else(host_name);
+    let has_invite = invite.token.is_some();
     let account = NewAccount { invite, handle: args.handle, device_name };
     let registration = match args.phone {
         Some(phone) => Box::pin(by_phone(home, output, account, phone, args.proof)).await?,
-        None => Box::pin(Client::register(&directory, home.key()?, account)).await.map_err(explain)?,
+        None => {
+            let registered = Box::pin(Client::register(&directory, home.key()?, account)).await;
+            registered.map_err(|error| refused(error, has_invite))?
+        }
     };
     let identity = registration.client.identity();
     let words = registration.recovery_words.as_str();
@@ -64,6 +68,7 @@ async fn by_phone(
     let directory = home.directory()?;
     let pin = proof.pin_file.as_deref().map(ask::pin).transpose()?;
     let (may_ask, findable) = (proof.code.is_none() && ask::is_somebody_there(), proof.findable);
+    let has_invite = account.invite.token.is_some();
     let code = match proof.code {
         Some(code) => code,
         None => {
@@ -78,7 +83,8 @@ async fn by_phone(
     };
     let register = async |code| {
         let new = NewPhone { phone: phone.clone(), code, pin: pin.clone(), findable };
-        Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await.map_err(explain)
+        let registered = Box::pin(Client::register_by_phone(&directory, home.key()?, account.clone(), new)).await;
+        registered.map_err(|error| refused(error, has_invite))
     };
     prove(code, may_ask, register).await
 }
@@ -108,6 +114,10 @@ fn is_wrong_code(error: &anyhow::Error) -> bool {
 
 /// What a person can do about a refusal, where the server's sentence is not enough.
 pub(crate) fn explain(error: ClientError) -> anyhow::Error {
+    explain_at((Ground::system().clock)(), error)
+}
+
+fn explain_at(now_ms: u64, error: ClientError) -> anyhow::Error {
     let ClientError::Link(LinkError::Refused(refusal)) = &error else { return error.into() };
     let what = match refusal.code {
         Code::PhoneLocked => format!(
@@ -115,11 +125,29 @@ pub(crate) fn explain(error: ClientError) -> anyhow::Error {
              free in {}, if whoever has it stays away",
             wait(refusal.retry_after_ms)
         ),
+        // No code lives as long as the lock is closed.
+        Code::PhoneLockClosed => format!(
+            "no PIN opens the lock before {}, and this code will not be good any more; run it again after that without \
+             --code, for a new one, and with --pin-file FILE",
+            time_text(now_ms.saturating_add(refusal.retry_after_ms))
+        ),
         Code::PhoneRequired => "give your number with --phone".to_owned(),
         Code::RateLimited if refusal.retry_after_ms > 0 => format!("try again in {}", wait(refusal.retry_after_ms)),
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(what)
+}
+
+/// The same where an account was to be made: an invite may be all that is missing.
+fn refused(error: ClientError, has_invite: bool) -> anyhow::Error {
+    let is_uninvited = !has_invite && error.code() == Some(Code::InviteInvalid);
+    let error = explain(error);
+    if !is_uninvited {
+        return error;
+    }
+    error.context(
+        "this server takes whom it has invited: ask its operator for an invite, and give that in place of --server",
+    )
 }
 
 /// The same where a code was asked for: an earlier one may have come, of which a second run does not ask.
@@ -141,10 +169,13 @@ mod tests {
 
     use super::*;
 
+    /// 2026-11-27, 12:00 UTC.
+    const NOON_MS: u64 = 1_795_780_800_000;
+
     #[track_caller]
     fn check(code: Code, retry_after_ms: u64, expected: &[&str]) {
         let refused = ClientError::Link(LinkError::Refused(Refusal::new(code).retry_after_ms(retry_after_ms)));
-        let said = format!("{:#}", explain(refused));
+        let said = format!("{:#}", explain_at(NOON_MS, refused));
         assert!(said.ends_with(code.text()), "{said}");
         assert!(expected.iter().all(|what| said.contains(what)), "{said}");
     }
@@ -153,10 +184,20 @@ mod tests {
     fn a_refusal_says_what_to_do_and_when() {
         const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
         check(Code::PhoneLocked, 6 * DAY_MS + 1, &["--pin-file", "--code", "free in 6days 1m"]);
+        let closed = ["2026-11-28 12:00:00Z", "without --code", "--pin-file"];
+        check(Code::PhoneLockClosed, DAY_MS, &closed);
         check(Code::RateLimited, 41_200, &["try again in 42s"]);
         check(Code::RateLimited, DAY_MS / 2 - 1, &["try again in 12h:"]);
         check(Code::PhoneRequired, 0, &["--phone"]);
         check(Code::CodeInvalid, 0, &[]);
+    }
+
+    #[test]
+    fn nobody_is_sent_back_with_a_code_that_cannot_help_any_more() {
+        let refused = |code| ClientError::Link(LinkError::Refused(Refusal::new(code).retry_after_ms(1)));
+        let said = |code| format!("{:#}", explain_at(NOON_MS, refused(code)));
+        assert!(said(Code::PhoneLocked).contains("still good"), "{}", said(Code::PhoneLocked));
+        assert!(!said(Code::PhoneLockClosed).contains("still good"), "{}", said(Code::PhoneLockClosed));
     }
 
     #[test]

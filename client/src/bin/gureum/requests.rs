@@ -17,13 +17,21 @@ pub(crate) async fn run(home: &Home, output: Output, args: RequestsArgs) -> anyh
         Some(RequestsCommand::Block { who }) => decide(&client, output, &who, Relation::Blocked).await,
         Some(RequestsCommand::Blocked) => {
             let blocked = client.blocked().await?;
+            if blocked.is_empty() {
+                return output.print_nothing("nobody is blocked");
+            }
             blocked.into_iter().try_for_each(|(account, who)| show_relation(output, account, who, Relation::Blocked))
         }
     }
 }
 
 async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    for request in client.message_requests().await? {
+    let requests = client.message_requests().await?;
+    if requests.is_empty() {
+        // Of what waits on the server nothing is known here.
+        return output.print_nothing("no requests, as far as this device has taken its inbox (`gureum receive`)");
+    }
+    for request in requests {
         let MessageRequest { conversation, with, messages, last_ms, .. } = request;
         let what = if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
         let last = last_ms.map(|last_ms| format!(", the last of {}", time_text(last_ms))).unwrap_or_default();

@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use anyhow::Context;
-use gureum_client::{Inbox, SessionOptions, TEXT_BYTES_MAX};
+use gureum_client::vault::{Resolved, SentMessage, Target};
+use gureum_client::{Client, ClientError, Inbox, SessionOptions, TEXT_BYTES_MAX};
+use gureum_proto::Handle;
 
 use crate::args::SendArgs;
 use crate::home::Home;
@@ -26,21 +28,41 @@ pub(crate) async fn run(home: &Home, output: Output, args: SendArgs) -> anyhow::
     drop(commands);
     Box::pin(session.close()).await;
     let sent = sent?;
-    let line = Line::Sent {
-        to: args.to.to_string(),
+    let handle = if args.to.phone().is_some() { of_number(&client, &args.to).await? } else { None };
+    let more = if sent.gone_more > 0 { format!(" and {} more", sent.gone_more) } else { String::new() };
+    let gone = match printable(&sent.gone.join(", ")) {
+        nobody if nobody.is_empty() => nobody,
+        who => format!(" (not to {who}{more}: deleted, says the server)"),
+    };
+    // A number may be somebody else's than it was thought to be.
+    let to = match &handle {
+        Some(handle) => format!("{handle} ({})", args.to),
+        None => args.to.to_string(),
+    };
+    let text = format!("{}  sent to {to}{gone}", time_text(sent.server_time_ms));
+    output.print_either(&sent_line(&args.to, handle.as_ref(), &sent), &text)
+}
+
+/// Whom the server has just found by a number.
+async fn of_number(client: &Client, number: &Target) -> Result<Option<Handle>, ClientError> {
+    match client.resolve(number).await? {
+        Resolved::Contact(contact) => Ok(Some(contact.handle)),
+        _ => Ok(None),
+    }
+}
+
+/// A message that the server has on disk; `handle` says whom a number stands for.
+pub(crate) fn sent_line(to: &Target, handle: Option<&Handle>, sent: &SentMessage) -> Line<'static> {
+    Line::Sent {
+        to: to.to_string(),
+        handle: handle.map(Handle::to_string),
         conversation: sent.conversation.to_string(),
         message_id: sent.message_id.map(|id| id.to_string()),
         server_time_ms: sent.server_time_ms,
         durability: "fsync",
         gone: sent.gone.clone(),
         gone_more: (sent.gone_more > 0).then_some(sent.gone_more),
-    };
-    let more = if sent.gone_more > 0 { format!(" and {} more", sent.gone_more) } else { String::new() };
-    let gone = match printable(&sent.gone.join(", ")) {
-        nobody if nobody.is_empty() => nobody,
-        who => format!(" (not to {who}{more}: deleted, says the server)"),
-    };
-    output.print_either(&line, &format!("{}  sent to {}{gone}", time_text(sent.server_time_ms), args.to))
+    }
 }
 
 fn read_text() -> anyhow::Result<String> {

@@ -75,6 +75,16 @@ fn a_number_is_the_accounts_until_it_moves_and_another_one_after_that() {
 }
 
 #[test]
+fn an_account_that_was_deleted_has_no_number() {
+    let mut a = Person::register(&mut Relay::default(), "alice");
+    a.vault.set_own_phone(&number("+821012345678"), PhoneNotice::default(), true, true).unwrap();
+    assert!(a.phone().is_some());
+    a.vault.mark_deleted().unwrap();
+    a.reopen();
+    assert_eq!(a.phone(), None);
+}
+
+#[test]
 fn a_lock_is_that_of_one_number() {
     let mut a = Person::register(&mut Relay::default(), "alice");
     let mut set = |text: &str, locks| {

@@ -101,10 +101,14 @@ fn a_key_without_which_targets_or_numbers_are_void_is_missed() {
     assert_eq!(all_found(&harmed.check_at(NOW_MS)), []);
     let backup = harmed.backup(NOW_MS).check_at(NOW_MS);
     assert_eq!(all_found(&backup), [], "{backup:#?}");
-    for place in ["keys/push.secret", "keys/phone.secret", "vapid.key"] {
+    for (place, kind) in [
+        ("keys/push.secret", Kind::SecretMissing),
+        ("keys/phone.secret", Kind::SecretMissing),
+        ("vapid.key", Kind::File),
+    ] {
         let bytes = fs::read(harmed.path.join(place)).unwrap();
         harmed.remove(place);
-        assert_eq!(all_found(&harmed.check_at(NOW_MS)), [found(Kind::File, place, "")]);
+        assert_eq!(all_found(&harmed.check_at(NOW_MS)), [found(kind, place, "")]);
         write(&harmed, place, &bytes);
     }
 }

@@ -27,6 +27,8 @@ pub struct PushConfig {
 pub enum Route {
     /// Apple's service.
     Apns,
+    /// The same for apps under development: other hosts, and other tokens.
+    ApnsSandbox,
     /// Google's service.
     Fcm,
     /// A host of Web Push, by a hash of its origin.
@@ -339,7 +341,7 @@ impl Route {
     #[must_use]
     pub const fn service(self) -> PushService {
         match self {
-            Self::Apns => PushService::Apns,
+            Self::Apns | Self::ApnsSandbox => PushService::Apns,
             Self::Fcm => PushService::Fcm,
             Self::Web(_) => PushService::WebPush,
         }

@@ -15,10 +15,12 @@ use crate::limits::{
 /// Whose wake-up.
 pub(super) type Key = (AccountId, DeviceId);
 
-/// What fails together: a service, one host of Web Push, or several of them when there are too many.
+/// What fails together: a service, or its part for apps under development, one host of Web Push, or several of them when
+/// there are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LaneId {
     Apns,
+    ApnsSandbox,
     Fcm,
     Host(u64),
     Shared(u64),
@@ -27,7 +29,7 @@ pub(super) enum LaneId {
 impl LaneId {
     const fn service(self) -> PushService {
         match self {
-            Self::Apns => PushService::Apns,
+            Self::Apns | Self::ApnsSandbox => PushService::Apns,
             Self::Fcm => PushService::Fcm,
             Self::Host(_) | Self::Shared(_) => PushService::WebPush,
         }
@@ -36,7 +38,8 @@ impl LaneId {
     const fn sends_max(self) -> usize {
         match self {
             Self::Apns | Self::Fcm => PUSH_SENDS_A_SERVICE_MAX,
-            Self::Host(_) | Self::Shared(_) => PUSH_SENDS_A_HOST_MAX,
+            // What is under development hangs at the cost of nobody's whose app is not.
+            Self::ApnsSandbox | Self::Host(_) | Self::Shared(_) => PUSH_SENDS_A_HOST_MAX,
         }
     }
 }
@@ -160,6 +163,7 @@ impl Lanes {
     pub(super) fn join(&mut self, route: Route) -> LaneId {
         let id = match route {
             Route::Apns => LaneId::Apns,
+            Route::ApnsSandbox => LaneId::ApnsSandbox,
             Route::Fcm => LaneId::Fcm,
             Route::Web(host) if self.lanes.contains_key(&LaneId::Host(host)) => LaneId::Host(host),
             Route::Web(host) if self.hosts < PUSH_HOSTS_MAX => {
@@ -308,7 +312,7 @@ impl Lanes {
         self.rotas.of_mut(id.service()).insert(self.last_ticket, id);
     }
 
-    /// Forgets a host that nobody is woken through any more. The two services stay, with what they have shown.
+    /// Forgets a host that nobody is woken through any more. The services stay, with what they have shown.
     fn forget_unused(&mut self, id: LaneId) {
         if !matches!(id, LaneId::Host(_) | LaneId::Shared(_)) {
             return;

@@ -12,7 +12,8 @@ pub struct PushTargetRecord {
     pub digest: PushDigest,
     /// Which service it is of.
     pub service: PushService,
-    /// For Web Push, a keyed hash of the origin, else 0: what fails together.
+    /// What fails together: for Web Push, a keyed hash of the origin; [`Self::SANDBOX`] for APNs's apps under development;
+    /// else 0.
     pub host: u64,
     /// Whether a notification is shown, so that the service may hurry.
     pub visible: bool,
@@ -24,6 +25,11 @@ pub struct PushTargetRecord {
     pub nonce: [u8; 12],
     /// The [`gureum_proto::PushTarget`], sealed.
     pub sealed: Bytes,
+}
+
+impl PushTargetRecord {
+    /// In the place of a host, of a token of APNs for an app under development.
+    pub const SANDBOX: u64 = 1;
 }
 
 impl Record for PushTargetRecord {

@@ -87,7 +87,7 @@ pub(crate) fn unmark(directory: &Path) -> io::Result<()> {
     files::remove(&directory.join("FORMAT"))
 }
 
-fn world(error: io::Error) -> StoreError {
+pub(super) fn world(error: io::Error) -> StoreError {
     if error.kind() == io::ErrorKind::StorageFull {
         return StoreError::Full(error.to_string());
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +45,27 @@ fn names(directory: &Path) -> Vec<String> {
 fn logs(directory: &Path) -> Vec<PathBuf> {
     let db = directory.join("db");
     names(&db).into_iter().filter(|name| name.ends_with(".log")).map(|name| db.join(name)).collect()
+}
+
+#[track_caller]
+fn is_private(path: &Path) {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "{}", path.display());
+}
+
+#[test]
+fn nobody_else_may_enter_the_database_nor_a_copy_of_it() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let (db, copy) = (directory.path().join("db"), directory.path().join("copy"));
+    drop(RocksStore::open(directory.path(), rules.clone()).unwrap());
+    is_private(&db);
+    // As a server that did not look left it.
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o755)).unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    is_private(&db);
+    store.checkpoint(&copy).unwrap();
+    is_private(&copy);
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) struct ProofArgs {
     #[arg(long, value_name = "FILE", requires = "phone")]
     pub(crate) pin_file: Option<PathBuf>,
 
-    /// Let others find the account by the number
+    /// Let others find the account by the number [default: as before; at first they don't]
     #[arg(long, requires = "phone")]
     pub(crate) findable: bool,
 }

@@ -22,8 +22,9 @@ pub(crate) struct RegisterArgs {
     #[arg(value_name = "INVITE_URL", required_unless_present = "server")]
     pub(crate) invite: Option<ServerUrl>,
 
-    /// Instead of an invite, the server where a phone number is enough: HOST:PORT#PIN, with gureum:// before it or without
-    #[arg(long, value_name = "ADDRESS[#PIN]", conflicts_with = "invite", requires = "phone")]
+    /// Instead of an invite, the server that is open to anybody, or where a phone number is enough: HOST:PORT#PIN, with
+    /// gureum:// before it or without
+    #[arg(long, value_name = "ADDRESS[#PIN]", conflicts_with = "invite")]
     pub(crate) server: Option<ServerUrl>,
 
     /// The phone number that the account is to have, with + and its country code

@@ -1,11 +1,13 @@
 //! `gureum push listen`: sets this machine as the device's target, and prints the wake-ups that come.
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use gureum_client::{Client, Ground, WakeUp};
 use gureum_proto::{PushService, PushTarget};
 use rustls_pki_types::pem::PemObject;
@@ -22,6 +24,10 @@ use crate::home::Home;
 use crate::output::{Line, Output};
 use crate::signal::Interrupt;
 
+/// Held by the process that listens, whose id it holds.
+const LOCK: &str = "listener.lock";
+/// The digits of a process id.
+const PROCESS_ID_BYTES_MAX: u64 = 10;
 /// Wake-ups that wait to be printed; the server sends one at a time.
 const WAKE_UPS_MAX: usize = 16;
 /// How long answers that are on their way may take at the end: a wake-up without one is sent again.
@@ -30,6 +36,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub(super) async fn run(home: &Home, output: Output, args: ListenArgs) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let client = home.open().await?;
+    let _alone = alone(&home.directory()?)?;
     let tls = match (&args.cert, &args.key) {
         (Some(cert), Some(key)) => Some(acceptor(cert, key)?),
         _ => None,
@@ -59,6 +66,29 @@ pub(super) async fn run(home: &Home, output: Output, args: ListenArgs) -> anyhow
     // Whoever is slower than that is not waited for.
     let _ = tokio::time::timeout(LAST_ANSWERS, tasks.wait()).await;
     result.and(forget(&client, &target).await)
+}
+
+/// The right to listen for a home, which dies with the process: two that listen would take each other's target away.
+fn alone(home: &Path) -> anyhow::Result<File> {
+    let path = home.join(LOCK);
+    let cannot = || format!("cannot use {}", path.display());
+    let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let mut file = opened.with_context(cannot)?;
+    match file.try_lock() {
+        Ok(()) => {
+            // For whoever comes second.
+            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).with_context(cannot)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut id = String::new();
+            let read = file.take(PROCESS_ID_BYTES_MAX).read_to_string(&mut id);
+            let id = read.ok().and_then(|_| id.parse::<u32>().ok());
+            let who = id.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"));
+            bail!("{who} listens for this home already, and a device has one target; end that one first")
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
+    }
 }
 
 /// Nothing listens any more: unless another target was set meanwhile, nothing is to be sent here.
@@ -135,6 +165,16 @@ mod tests {
         is_found_at(None, false, "192.0.2.1:8080", None);
         is_found_at(None, true, "0.0.0.0:8443", None);
         is_found_at(Some("https://me.example.org"), false, "0.0.0.0:8080", Some("https://me.example.org"));
+    }
+
+    #[test]
+    fn one_process_listens_for_a_home_and_the_next_after_it() {
+        let home = tempfile::tempdir().unwrap();
+        let first = alone(home.path()).unwrap();
+        let refused = alone(home.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {} ", std::process::id())), "{refused}");
+        drop(first);
+        drop(alone(home.path()).unwrap());
     }
 
     #[test]

@@ -310,6 +310,24 @@ fn a_host_that_hangs_holds_up_itself_alone() {
 }
 
 #[test]
+fn apns_for_apps_under_development_fails_and_hangs_for_itself_alone() {
+    let mut routes = vec![Route::ApnsSandbox; 50];
+    routes.extend([Route::Apns; 100]);
+    let of = |world: &World, route| world.sent.iter().filter(|sent| sent.route == route).count();
+    let mut world = owed(&routes);
+    world.answer = |sent| if sent.route == Route::ApnsSandbox { None } else { Some(Outcome::Accepted) };
+    world.pass(5_000);
+    assert_eq!((of(&world, Route::ApnsSandbox), of(&world, Route::Apns)), (4, 100));
+
+    let mut world = owed(&routes);
+    world.answer = |sent| Some(if sent.route == Route::ApnsSandbox { FAILED } else { Outcome::Accepted });
+    world.pass(5_000);
+    assert_eq!(of(&world, Route::Apns), 100);
+    assert_eq!(services(&world).apns, ServiceCounts { in_flight: 0, breakers_open: 1, misconfigured: 0 });
+    assert!(of(&world, Route::ApnsSandbox) < 10, "it is spared");
+}
+
+#[test]
 fn hosts_that_hang_leave_room_to_the_services_and_the_services_to_hosts() {
     let mut world =
         owed(&(0..200).map(Route::Web).chain([Route::Apns; 200]).chain([Route::Fcm; 200]).collect::<Vec<_>>());

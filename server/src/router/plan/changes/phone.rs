@@ -16,9 +16,6 @@ use crate::store::key::{self, CursorTag, NumberHash};
 use crate::store::record::{CodeRecord, LockRecord, NumberRecord, PhoneRecord, SpentRecord};
 use crate::store::{Family, StoreError, decode};
 
-/// What is told of a lock whose PIN was wrong too often.
-const CLOSED: &str = "after too many wrong PINs none is looked at for a day";
-
 /// Somebody shows a phone number.
 pub struct PhonePlan {
     /// The number, hashed.
@@ -224,28 +221,35 @@ impl Planner {
         if wait_ms == 0 {
             return Ok(None);
         }
-        let is_closed = lock.closed_until_ms > now_ms;
+        let closed = |until_ms: u64| {
+            // Sooner than the PIN counts again, the number may be free.
+            Refusal::new(Code::PhoneLockClosed).retry_after_ms(until_ms.saturating_sub(now_ms).min(wait_ms))
+        };
+        if lock.closed_until_ms > now_ms {
+            self.note_try(holder, false, now_ms, plan)?;
+            return Ok(Some(closed(lock.closed_until_ms)));
+        }
         let (Some(hasher), Some(secret)) = (&self.hasher, &phone.lock) else {
             self.note_try(holder, false, now_ms, plan)?;
             return Ok(Some(Refusal::new(Code::PhoneLocked).retry_after_ms(wait_ms)));
         };
-        if is_closed {
-            self.note_try(holder, false, now_ms, plan)?;
-            return Ok(Some(Refusal::with_detail(Code::PhoneLocked, CLOSED).retry_after_ms(wait_ms)));
-        }
         if is_same(&lock.hash, &hasher.lock(&holder, secret)) {
             return Ok(None);
         }
-        let (record, detail) = match lock.tries_left.saturating_sub(1) {
+        let (record, refusal) = match lock.tries_left.saturating_sub(1) {
             0 => {
-                let closed = LockRecord { closed_until_ms: now_ms + LOCK_CLOSED_MS, ..fresh_lock(lock.hash) };
-                (closed, CLOSED.to_owned())
+                let until_ms = now_ms + LOCK_CLOSED_MS;
+                (LockRecord { closed_until_ms: until_ms, ..fresh_lock(lock.hash) }, closed(until_ms))
             }
-            left => (LockRecord { tries_left: left, ..lock }, format!("the PIN is wrong; {left} more may be tried")),
+            left => {
+                let detail = format!("the PIN is wrong; {left} more may be tried");
+                let refusal = Refusal::with_detail(Code::PhoneLocked, detail).retry_after_ms(wait_ms);
+                (LockRecord { tries_left: left, ..lock }, refusal)
+            }
         };
         plan.batch.put_record(Family::Directory, key::lock_of(&holder), &record);
         self.note_try(holder, true, now_ms, plan)?;
-        Ok(Some(Refusal::with_detail(Code::PhoneLocked, detail).retry_after_ms(wait_ms)))
+        Ok(Some(refusal))
     }
 
     /// Notes for an account's devices that somebody has tried to take its number: at once if it cost a PIN, else from time

@@ -287,17 +287,31 @@ fn so_many_wrong_pins_close_the_lock_for_a_day_to_the_right_one_too() {
         assert_eq!(own(&bench, BOB).unwrap().notice.tried_ms, bench.now_ms);
         bench.reopen();
     }
-    fails(&mut bench, alice(with_pin(2)), Code::PhoneLocked);
+    let last = fails(&mut bench, alice(with_pin(2)), Code::PhoneLockClosed);
+    assert_eq!(last.retry_after_ms, LOCK_CLOSED_MS);
     let closed = lock_of(&bench, BOB).unwrap();
     assert_eq!((closed.tries_left, closed.closed_until_ms), (LOCK_TRIES_MAX, bench.now_ms + LOCK_CLOSED_MS));
     bench.advance(LOCK_CLOSED_MS - 1);
     send_code(&mut bench, NUMBER);
-    for pin in [1, 2] {
-        fails(&mut bench, alice(with_pin(pin)), Code::PhoneLocked);
+    for attempt in [with_pin(1), with_pin(2), shown(NUMBER, RIGHT)] {
+        assert_eq!(fails(&mut bench, alice(attempt), Code::PhoneLockClosed).retry_after_ms, 1);
         assert_eq!(lock_of(&bench, BOB), Some(closed.clone()), "no PIN is looked at");
     }
     bench.advance(1);
     bench.changes(alice(with_pin(1)), Changed::Moved { from: BOB });
+}
+
+#[test]
+fn a_closed_lock_is_tried_again_no_later_than_the_number_is_free() {
+    let mut bench = locked();
+    bench.advance(LOCK_MS - 1);
+    send_code(&mut bench, NUMBER);
+    for _ in 1..LOCK_TRIES_MAX {
+        fails(&mut bench, alice(with_pin(2)), Code::PhoneLocked);
+    }
+    assert_eq!(fails(&mut bench, alice(with_pin(2)), Code::PhoneLockClosed).retry_after_ms, 1);
+    bench.advance(1);
+    bench.changes(alice(shown(NUMBER, RIGHT)), Changed::Moved { from: BOB });
 }
 
 #[test]
