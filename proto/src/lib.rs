@@ -51,7 +51,7 @@ pub use phone::{
 pub use push::{PushAddress, PushOffer, PushService, PushTarget, PushTargetError};
 pub use request::{
     AccountFound, Commits, ConversationState, ConversationWith, CreateConversation, DeviceKeyPackage, DeviceState,
-    FindBy, Group, KeyPackages, MemberLog, Relation, Request, Response, SubmitCommit,
+    FindBy, Group, KeyPackages, MemberLog, Preference, Relation, Request, Response, SubmitCommit,
 };
 pub use session::{
     Accepted, ClientFrame, FrameContentError, Gone, Link, Notice, Ready, Recover, Recovering, Refusal, Register,

@@ -102,6 +102,8 @@ pub const PHONE_REST_BYTES_MIN: usize = 4;
 pub const CODE_DIGITS: usize = 6;
 /// Accounts in one page of relations.
 pub const RELATIONS_PAGE: usize = 512;
+/// Conversations in one page of preferences.
+pub const PREFERENCES_PAGE: usize = 512;
 /// The signed part of a Hello.
 pub const HELLO_CLAIM_BYTES_MAX: usize = 1024;
 

@@ -4,6 +4,7 @@ mod accounts;
 mod conversations;
 mod key_packages;
 mod links;
+mod preferences;
 mod relations;
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +22,7 @@ pub use accounts::{AccountFound, FindBy, MemberLog};
 pub use conversations::{Commits, ConversationState, ConversationWith, CreateConversation, Group, SubmitCommit};
 pub use key_packages::{DeviceKeyPackage, KeyPackages};
 pub use links::DeviceState;
+pub use preferences::Preference;
 pub use relations::Relation;
 
 /// What a proven device may ask.
@@ -142,6 +144,11 @@ pub enum Request {
         /// The last account of the page before.
         after: Option<AccountId>,
     },
+    /// How the account takes its conversations, a page.
+    ReadPreferences {
+        /// The last conversation of the page before.
+        after: Option<ConversationId>,
+    },
     /// Sends a code to a phone number.
     RequestCode(Phone),
     /// Changes what phone number the account has.
@@ -242,6 +249,13 @@ pub enum Response {
         /// Whether another page follows.
         more: bool,
     },
+    /// A page of preferences.
+    Preferences {
+        /// Ascending by conversation.
+        preferences: Vec<(ConversationId, Preference)>,
+        /// Whether another page follows.
+        more: bool,
+    },
 }
 
 impl Request {
@@ -299,6 +313,9 @@ impl Request {
             }
             Self::ReadRelations { after } => {
                 Kind::ReadRelations(schema::ReadRelations { after: after.map_or_else(Bytes::new, raw) })
+            }
+            Self::ReadPreferences { after } => {
+                Kind::ReadPreferences(schema::ReadPreferences { after: after.map_or_else(Bytes::new, raw) })
             }
             Self::RequestCode(phone) => Kind::RequestCode(phone.write_request()),
             Self::SetPhone(change) => Kind::SetPhone(change.write()),
@@ -364,6 +381,7 @@ impl Request {
                 Self::SetRelation { account: id(&set.account, "account")?, relation: Relation::read(set.relation)? }
             }
             Kind::ReadRelations(read) => Self::ReadRelations { after: after(&read.after, "account")? },
+            Kind::ReadPreferences(read) => Self::ReadPreferences { after: after(&read.after, "conversation")? },
             Kind::RequestCode(request) => Self::RequestCode(Phone::read(&request.phone)?),
             Kind::SetPhone(set) => Self::SetPhone(PhoneChange::read(&set)?),
             Kind::SetLock(set) => Self::SetLock(LockSecret::read(&set.lock)?),
@@ -413,6 +431,7 @@ impl Response {
             Self::Done => Kind::Done(schema::Done {}),
             Self::CodeSent(sent) => Kind::CodeSent(sent.write()),
             Self::Relations { relations, more } => Kind::Relations(Relation::write_page(relations, *more)),
+            Self::Preferences { preferences, more } => Kind::Preferences(Preference::write_page(preferences, *more)),
         };
         put(FrameKind::Response, &schema::Response { kind: Some(kind) }, out);
     }
@@ -469,6 +488,10 @@ impl Response {
             Kind::Relations(page) => {
                 let (relations, more) = Relation::read_page(&page)?;
                 Self::Relations { relations, more }
+            }
+            Kind::Preferences(page) => {
+                let (preferences, more) = Preference::read_page(&page)?;
+                Self::Preferences { preferences, more }
             }
         })
     }

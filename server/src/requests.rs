@@ -100,6 +100,7 @@ impl Requests {
             }
             Request::SetRelation { account, relation } => self.set_relation(from, account, relation).await,
             Request::ReadRelations { after } => self.relations(from, after).await,
+            Request::ReadPreferences { after } => self.preferences(from, after).await,
             Request::RequestCode(phone) => self.code_for_device(from, phone).await,
             Request::SetPhone(change) => self.set_phone(from, change).await,
             Request::SetLock(lock) => self.set_lock(from, lock).await,

@@ -1,11 +1,12 @@
 //! Wake-ups that arrive in a terminal, and what people do about them: no vendor, two programs, and a real receiver.
 
 use gureum_tests::outside::Outside;
-use gureum_tests::person::{Person, PushListener, string};
+use gureum_tests::person::{Person, PushListener, string, texts};
 use gureum_tests::wait::{SOON, eventually};
 use gureum_tests::{Options, World};
 use serde_json::Value;
 
+use crate::link::recover;
 use crate::push::{QUICK, counted};
 
 /// A server that may knock at this machine.
@@ -195,6 +196,41 @@ fn who_writes_first_has_accepted_and_a_mute_holds_until_it_is_taken_away() {
     bob.ok(&["unmute", "alice"]);
     alice.send(&bob, "heard");
     assert_eq!(at_bob.wait_for_wakes(1), ["messages"]);
+}
+
+#[test]
+fn an_account_that_comes_back_has_accepted_what_it_had_and_muting_takes_nothing_of_that_back() {
+    let world = world();
+    let (alice, bob) = (world.person("alice"), world.stranger("bob"));
+    let registered = bob.ok(&["register", &world.invite(1), "--handle", "bob"]);
+    let carol = acquainted(&world, "carol", &alice);
+    alice.ok(&["group", "create", "Book club", "bob"]);
+    let _ = bob.receive();
+    assert_eq!(bob.ok(&["requests"]).len(), 1, "whoever has made the group is nobody to bob");
+    bob.ok(&["requests", "accept", "Book club"]);
+    std::fs::remove_dir_all(&bob.home).unwrap();
+
+    let new = Person::new("bob", world.directory("new"));
+    let recovered = recover(&new, world.url(), &string(&registered[0]["recovery_words"]));
+    assert_eq!(recovered.code, Some(0), "{}", recovered.said);
+    assert!(new.ok(&["requests"]).is_empty());
+    let (at_new, at_carol) = (new.push_listen(), carol.push_listen());
+    targets(&world, 2);
+    alice.ok(&["send", "Book club", "after the loss"]);
+    assert_eq!(at_new.wait_for_wakes(1), ["messages"]);
+    let came = new.receive();
+    assert_eq!(texts(&came), ["after the loss"]);
+    assert!(came.iter().all(|event| event["request"] == Value::Null), "{came:#?}");
+
+    new.ok(&["mute", "Book club"]);
+    alice.ok(&["send", "Book club", "unheard"]);
+    settle(&world, &alice, &carol, &at_carol, 1);
+    assert_eq!(at_new.wakes(), ["messages"]);
+    assert_eq!(new.receive_texts(), ["unheard"]);
+    new.ok(&["unmute", "Book club"]);
+    assert!(new.ok(&["requests"]).is_empty());
+    alice.ok(&["send", "Book club", "heard"]);
+    assert_eq!(at_new.wait_for_wakes(2), ["messages", "messages"]);
 }
 
 #[test]

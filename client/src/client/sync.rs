@@ -127,11 +127,11 @@ impl Sync {
         if seen.log_entries <= self.identity.log_entry {
             // Nothing is done on the word of a server that this is the account which has added the device.
             self.learn_own().await?;
-            // Before anything of somebody is shown who may be blocked.
-            left.note(self.read_relations().await)?;
         } else if ready.log_entries > seen.log_entries {
             left.note(self.learn_account(self.identity.account).await.map(drop))?;
         }
+        // Before anything of somebody is shown who may be blocked.
+        left.note(self.read_decisions().await)?;
         let (server_time_ms, phone) = (ready.server_time_ms, ready.phone);
         self.vault.call(move |vault| vault.note_phone(phone)).await?;
         self.vault.call(move |vault| vault.forget_key_packages(server_time_ms)).await?;

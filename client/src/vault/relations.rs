@@ -188,11 +188,13 @@ impl Vault {
         })
     }
 
-    /// What the server has not heard yet, so many at once; what concerns a conversation that this account is not in waits.
+    /// What the server has not heard yet, so many at once; what concerns a conversation that this account is not in waits, and
+    /// before the server was heard whatever does: it is told the whole of how one is taken, of which it may know more.
     ///
     /// # Errors
     /// The database failed.
     pub fn untold(&mut self, limit: usize) -> Result<Vec<Decision>, VaultError> {
+        let lacks_decisions = self.lacks_decisions()?;
         self.read(|connection, _| {
             let sql = "SELECT account, relation, stamp, device FROM relation WHERE told = 0 ORDER BY account LIMIT ?1";
             let mut statement = connection.prepare_cached(sql)?;
@@ -201,6 +203,9 @@ impl Vault {
             while let Some(row) = rows.next()? {
                 let about = About::Account(AccountId::from_bytes(row.get(0)?), read_relation(row.get(1)?)?);
                 untold.push(Decision { about, stamp: row.get(2)?, device: DeviceId::from_bytes(row.get(3)?) });
+            }
+            if lacks_decisions {
+                return Ok(untold);
             }
             let sql = format!(
                 "SELECT p.conversation, p.accepted, p.muted_until_ms, p.stamp, p.device FROM preference p
@@ -246,16 +251,26 @@ impl Vault {
         })
     }
 
-    /// Whether nothing is known here of how this account stands to others, though it may have said so on a device that is
-    /// lost: then the server knows it alone.
+    /// Whether this account may have decided on a device that is lost what the server alone knows, and has not said here.
     ///
     /// # Errors
     /// The database failed.
-    pub fn lacks_relations(&mut self) -> Result<bool, VaultError> {
+    pub fn lacks_decisions(&mut self) -> Result<bool, VaultError> {
         let is_first = self.identity().log_entry == 0;
         self.read(|connection, _| {
-            let sql = "SELECT NOT EXISTS (SELECT 1 FROM relation)";
+            let sql = "SELECT decisions_heard = 0 FROM profile";
             Ok(!is_first && connection.query_row(sql, [], |row| row.get(0))?)
+        })
+    }
+
+    /// The server has said all that it knows of what was decided.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn hear_decisions(&mut self) -> Result<(), VaultError> {
+        self.write(|work| {
+            work.connection.execute("UPDATE profile SET decisions_heard = 1", [])?;
+            Ok(())
         })
     }
 
@@ -270,6 +285,24 @@ impl Vault {
                     let kept = Kept { stamp: 0, device: NOBODY, value: *relation };
                     work.put_relation(*account, &kept, true)?;
                 }
+            }
+            Ok(())
+        })
+    }
+
+    /// The same of how it takes its conversations. What was decided here before the server was heard is joined with it: who
+    /// mutes a conversation, or writes there, takes nothing else back that they were not shown.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn learn_preferences(
+        &mut self,
+        preferences: &[(ConversationId, gureum_proto::Preference)],
+    ) -> Result<(), VaultError> {
+        self.write(|work| {
+            for (conversation, said) in preferences {
+                let muted_until_ms = said.muted_until_ms.min(NUMBER_MAX);
+                work.learn_preference(*conversation, Preference { accepted: said.accepted, muted_until_ms })?;
             }
             Ok(())
         })
@@ -385,6 +418,29 @@ impl Work<'_> {
             None => (),
         }
         self.put_preference(conversation, told, false)
+    }
+
+    fn learn_preference(&self, conversation: ConversationId, said: Preference) -> Result<(), VaultError> {
+        let Some(held) = self.preference(conversation)? else {
+            if self.count_of("preference")? < TOLD_MAX {
+                self.put_preference(conversation, &Kept { stamp: 0, device: NOBODY, value: said }, true)?;
+            }
+            return Ok(());
+        };
+        let value = Preference {
+            accepted: held.value.accepted || said.accepted,
+            muted_until_ms: if held.value.muted_until_ms == 0 {
+                said.muted_until_ms
+            } else {
+                held.value.muted_until_ms
+            },
+        };
+        // What another device has decided, it has decided knowing more.
+        if held.device == self.identity.device && value != held.value {
+            self.put_preference(conversation, &Kept { value, ..held }, value == said)?;
+            self.owe_record(PREFERENCE, conversation.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// What people call a conversation, or else its id.

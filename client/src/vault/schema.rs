@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 17;
+const FORMAT: i64 = 18;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -426,8 +426,13 @@ CREATE TABLE preference (              -- how it takes a conversation
 INSERT INTO preference SELECT id, 1, 0, 0, zeroblob(16), 0 FROM conversation WHERE kind != 2;
 ";
 
+/// Whether the server has said what it knows of what this account has decided about people and conversations.
+const DECISIONS: &str = "
+ALTER TABLE profile ADD COLUMN decisions_heard INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 17] = [
+const STEPS: [&str; 18] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -445,9 +450,10 @@ const STEPS: [&str; 17] = [
     OWN_DEVICES,
     APPROVALS,
     PEOPLE,
+    DECISIONS,
 ];
 
-const _: () = assert!(STEPS.len() == 17 && FORMAT == 17, "a step for each format");
+const _: () = assert!(STEPS.len() == 18 && FORMAT == 18, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

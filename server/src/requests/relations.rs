@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use gureum_proto::limits::RELATIONS_PAGE;
-use gureum_proto::{AccountId, Code, ConversationId, Handle, Refusal, Relation, Response};
+use bytes::Bytes;
+use gureum_proto::limits::{PREFERENCES_PAGE, RELATIONS_PAGE};
+use gureum_proto::{AccountId, Code, ConversationId, Handle, Preference, Refusal, Relation, Response};
 
 use super::{Answer, Requests};
 use crate::router::{Change, Changed};
 use crate::session::Authenticated;
+use crate::store::key::{Key, KeyRange};
 use crate::store::record::PreferenceRecord;
-use crate::store::{Family, Store, StoreError, decode, key};
+use crate::store::{Family, Record, Store, StoreError, decode, key};
 
 impl Requests {
     pub(super) async fn set_conversation(
@@ -42,8 +44,16 @@ impl Requests {
 
     pub(super) async fn relations(self: &Arc<Self>, from: Authenticated, after: Option<AccountId>) -> Answer {
         self.blocking(move |this| {
-            let (relations, more) = page(this.store.as_ref(), from.account(), after)?;
+            let (relations, more) = relations(this.store.as_ref(), from.account(), after)?;
             Ok(Response::Relations { relations, more })
+        })
+        .await
+    }
+
+    pub(super) async fn preferences(self: &Arc<Self>, from: Authenticated, after: Option<ConversationId>) -> Answer {
+        self.blocking(move |this| {
+            let (preferences, more) = preferences(this.store.as_ref(), from.account(), after)?;
+            Ok(Response::Preferences { preferences, more })
         })
         .await
     }
@@ -61,26 +71,51 @@ impl Requests {
 }
 
 /// What an account has decided about others, ascending, after one of them; and whether there is more.
-fn page(
+fn relations(
     store: &dyn Store,
     account: AccountId,
     after: Option<AccountId>,
 ) -> Result<(Vec<(AccountId, Relation)>, bool), StoreError> {
-    let range = key::relations(&account);
-    let mut start = after.map_or(range.start, |after| key::relation(&account, &after)).to_vec();
+    let after = after.map(|after| key::relation(&account, &after));
+    let (found, more) = page::<Relation>(store, &key::relations(&account), after, RELATIONS_PAGE)?;
+    let other = |(name, relation): (Bytes, Relation)| Some((key::parse_relation(&name)?.1, relation));
+    Ok((found.into_iter().filter_map(other).collect(), more))
+}
+
+/// The same of what it has decided about its conversations.
+fn preferences(
+    store: &dyn Store,
+    account: AccountId,
+    after: Option<ConversationId>,
+) -> Result<(Vec<(ConversationId, Preference)>, bool), StoreError> {
+    let after = after.map(|after| key::preference(&account, &after));
+    let (found, more) = page::<PreferenceRecord>(store, &key::preferences(&account), after, PREFERENCES_PAGE)?;
+    let conversation = |(name, PreferenceRecord { accepted, muted_until_ms }): (Bytes, PreferenceRecord)| {
+        Some((key::parse_preference(&name)?.1, Preference { accepted, muted_until_ms }))
+    };
+    Ok((found.into_iter().filter_map(conversation).collect(), more))
+}
+
+/// So many of the directory's records in a range, behind one of its keys; and whether there are more.
+fn page<R: Record>(
+    store: &dyn Store,
+    range: &KeyRange,
+    after: Option<Key>,
+    records_max: usize,
+) -> Result<(Vec<(Bytes, R)>, bool), StoreError> {
+    let mut start = after.unwrap_or(range.start).to_vec();
     if after.is_some() {
         // The first key behind that one.
         start.push(0);
     }
-    let found = store.scan(Family::Directory, start.as_slice()..range.end.as_slice(), RELATIONS_PAGE + 1)?;
-    let more = found.len() > RELATIONS_PAGE;
-    let mut relations = Vec::with_capacity(found.len().min(RELATIONS_PAGE));
-    for (entry, value) in found.iter().take(RELATIONS_PAGE) {
-        if let Some((_, other)) = key::parse_relation(entry) {
-            relations.push((other, decode(Family::Directory, value)?));
-        }
-    }
-    Ok((relations, more))
+    let range = start.as_slice()..range.end.as_slice();
+    let mut found = store.scan(Family::Directory, range, records_max.saturating_add(1))?;
+    let more = found.len() > records_max;
+    found.truncate(records_max);
+    let read = |(name, value): (Bytes, Bytes)| -> Result<(Bytes, R), StoreError> {
+        Ok((name, decode(Family::Directory, &value)?))
+    };
+    Ok((found.into_iter().map(read).collect::<Result<Vec<_>, _>>()?, more))
 }
 
 #[cfg(test)]
@@ -116,7 +151,7 @@ mod tests {
 
         let (mut all, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let (relations, more) = page(&store, OWNER, after).unwrap();
+            let (relations, more) = relations(&store, OWNER, after).unwrap();
             after = relations.last().map(|(account, _)| *account);
             all.extend(relations);
             pages += 1;
@@ -129,6 +164,33 @@ mod tests {
         assert!(all.iter().enumerate().all(|(number, (account, relation))| {
             *account == other(number) && (*relation == Relation::Accepted) == (number % 2 == 0)
         }));
-        assert_eq!(page(&store, OWNER, after).unwrap(), (Vec::new(), false));
+        assert_eq!(relations(&store, OWNER, after).unwrap(), (Vec::new(), false));
+    }
+
+    #[test]
+    fn all_preferences_come_in_pages_once_each_and_none_of_others() {
+        let store = MemoryStore::new(expiry().1);
+        let mut batch = Batch::new();
+        let count = 2 * PREFERENCES_PAGE;
+        let conversation = |number| ConversationId::from_bytes(other(number).to_bytes());
+        let until_ms = |number: usize| number as u64 + 1;
+        for number in 0..count {
+            let preference = PreferenceRecord { accepted: number % 2 == 0, muted_until_ms: until_ms(number) };
+            batch.put_record(Family::Directory, key::preference(&OWNER, &conversation(number)), &preference);
+        }
+        for neighbour in [[0xa0; 16], [0xa2; 16]].map(AccountId::from_bytes) {
+            let preference = PreferenceRecord { accepted: true, muted_until_ms: 0 };
+            batch.put_record(Family::Directory, key::preference(&neighbour, &conversation(1)), &preference);
+        }
+        store.write(&batch, Durability::Synced).unwrap();
+
+        let (first, more) = preferences(&store, OWNER, None).unwrap();
+        assert_eq!((first.len(), more), (PREFERENCES_PAGE, true));
+        let (second, more) = preferences(&store, OWNER, first.last().map(|(last, _)| *last)).unwrap();
+        assert_eq!((second.len(), more), (PREFERENCES_PAGE, false));
+        for (number, found) in first.iter().chain(&second).enumerate() {
+            let preference = Preference { accepted: number % 2 == 0, muted_until_ms: until_ms(number) };
+            assert_eq!(*found, (conversation(number), preference));
+        }
     }
 }

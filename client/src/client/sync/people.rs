@@ -1,6 +1,6 @@
 //! What was decided about people and conversations, told to the server, which wakes by it.
 
-use gureum_proto::{AccountId, Code, Request, Response};
+use gureum_proto::{AccountId, Code, ConversationId, Request, Response};
 
 use super::{ClientError, Sync};
 use crate::limits::{DECISIONS_AT_ONCE, LISTING_PAGES_MAX};
@@ -38,28 +38,56 @@ impl Sync {
         Ok(if is_all { Told::All } else { Told::More })
     }
 
-    /// Asks the server how this account stands to others, where this device knows nothing of it: all devices that knew may be
-    /// lost.
-    pub(super) async fn read_relations(&self) -> Result<(), ClientError> {
-        if !self.vault.call(Vault::lacks_relations).await? {
-            return Ok(());
+    /// Asks the server how this account stands to others and takes its conversations, once on a device that others were
+    /// before: all that knew may be lost. What an older server does not say is not asked for again.
+    pub(super) async fn read_decisions(&self) -> Result<(), ClientError> {
+        if self.vault.call(Vault::lacks_decisions).await? {
+            if self.read_relations().await? {
+                self.read_preferences().await?;
+            }
+            self.vault.call(Vault::hear_decisions).await?;
         }
+        Ok(())
+    }
+
+    /// Says whether the server knows such requests; if not, the connection is over.
+    async fn read_relations(&self) -> Result<bool, ClientError> {
         let mut after: Option<AccountId> = None;
         for _ in 0..LISTING_PAGES_MAX {
             let (relations, more) = match self.link.request(&Request::ReadRelations { after }).await {
                 Ok(Response::Relations { relations, more }) => (relations, more),
                 Ok(_) => return Err(ClientError::Mismatched),
-                Err(error) if is_unknown(&error) => return Ok(()),
+                Err(error) if is_unknown(&error) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
             let last = relations.last().map(|(account, _)| *account);
             self.vault.call(move |vault| vault.learn_relations(&relations)).await?;
             if !more || last <= after {
-                return Ok(());
+                return Ok(true);
             }
             after = last;
         }
         Err(ClientError::Stuck("a list of relations without end".to_owned()))
+    }
+
+    /// As [`Self::read_relations`].
+    async fn read_preferences(&self) -> Result<bool, ClientError> {
+        let mut after: Option<ConversationId> = None;
+        for _ in 0..LISTING_PAGES_MAX {
+            let (preferences, more) = match self.link.request(&Request::ReadPreferences { after }).await {
+                Ok(Response::Preferences { preferences, more }) => (preferences, more),
+                Ok(_) => return Err(ClientError::Mismatched),
+                Err(error) if is_unknown(&error) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            let last = preferences.last().map(|(conversation, _)| *conversation);
+            self.vault.call(move |vault| vault.learn_preferences(&preferences)).await?;
+            if !more || last <= after {
+                return Ok(true);
+            }
+            after = last;
+        }
+        Err(ClientError::Stuck("a list of preferences without end".to_owned()))
     }
 }
 

@@ -94,7 +94,7 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
              ALTER TABLE conversation DROP COLUMN kind; ALTER TABLE conversation DROP COLUMN name;
              ALTER TABLE profile DROP COLUMN life; ALTER TABLE profile DROP COLUMN life_token;
              ALTER TABLE profile DROP COLUMN life_next; ALTER TABLE profile DROP COLUMN taking_over;
-             ALTER TABLE profile DROP COLUMN restored_seq;
+             ALTER TABLE profile DROP COLUMN restored_seq; ALTER TABLE profile DROP COLUMN decisions_heard;
              ALTER TABLE outbox DROP COLUMN kind; ALTER TABLE outbox DROP COLUMN payload;
              PRAGMA user_version = 1",
         )
@@ -116,7 +116,7 @@ fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
         .execute_batch(
             r#"DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
              DROP TABLE preference; DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
-             ALTER TABLE draft DROP COLUMN approvals;
+             ALTER TABLE draft DROP COLUMN approvals; ALTER TABLE profile DROP COLUMN decisions_heard;
              CREATE TABLE log_pin (account BLOB PRIMARY KEY, length INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
              INSERT INTO log_pin VALUES (zeroblob(16), 3, zeroblob(32));
              INSERT INTO handed_over (transfer, device, heard_ms) VALUES (zeroblob(16), zeroblob(16), 1);
@@ -151,7 +151,7 @@ fn whoever_is_talked_with_before_there_were_requests_is_accepted() {
         .connection
         .execute_batch(
             "DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
-             DROP TABLE preference;
+             DROP TABLE preference; ALTER TABLE profile DROP COLUMN decisions_heard;
              INSERT INTO conversation (id, kind, state, epoch, epoch_seen, renewed_ms)
              VALUES (x'00000000000000000000000000000001', 0, 1, 7, 7, 0),
                     (x'00000000000000000000000000000002', 1, 1, 7, 7, 0),
@@ -170,6 +170,27 @@ fn whoever_is_talked_with_before_there_were_requests_is_accepted() {
 }
 
 #[test]
+fn a_device_from_before_the_server_was_asked_what_was_decided_asks_it_once() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    assert!(!vault.lacks_decisions().unwrap(), "the first device has decided everything itself");
+    vault
+        .connection
+        .execute_batch(
+            "UPDATE profile SET log_entry = 1; ALTER TABLE profile DROP COLUMN decisions_heard;
+             PRAGMA user_version = 17",
+        )
+        .unwrap();
+    drop(vault);
+    let mut vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    assert!(vault.lacks_decisions().unwrap());
+    vault.hear_decisions().unwrap();
+    drop(vault);
+    assert!(!Vault::open(home.path(), &KeySource::File).unwrap().lacks_decisions().unwrap());
+}
+
+#[test]
 fn a_newer_database_is_left_untouched() {
     let home = tempfile::tempdir().unwrap();
     let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
@@ -178,7 +199,7 @@ fn a_newer_database_is_left_untouched() {
     drop(vault);
     let before = fs::read(home.path().join(DATABASE)).unwrap();
     let newer = Vault::open(home.path(), &KeySource::File).map(drop);
-    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 17 })), "{newer:?}");
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 18 })), "{newer:?}");
     assert_eq!(fs::read(home.path().join(DATABASE)).unwrap(), before);
 }
 

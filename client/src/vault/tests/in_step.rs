@@ -81,6 +81,7 @@ pub(super) fn with_two() -> (Relay, Person, Person, Person, ConversationId) {
     second.rejoin(&mut relay, talk);
     let own = begin_own(&mut relay, &mut a, &[]);
     second.rejoin(&mut relay, own);
+    second.vault.hear_decisions().unwrap();
     b.take(&mut relay);
     come_into_step(&mut relay, &mut [&mut a, &mut second]);
     (relay, a, second, b, talk)

@@ -261,15 +261,82 @@ fn what_a_revoked_device_has_decided_gives_way() {
 fn a_device_that_knows_nothing_takes_the_servers_word_and_no_other_does() {
     let mut relay = Relay::default();
     let (mut a, other) = (Person::register(&mut relay, "alice"), AccountId::from_bytes([9; 16]));
-    assert!(!a.vault.lacks_relations().unwrap(), "the first device has decided everything itself");
+    assert!(!a.vault.lacks_decisions().unwrap(), "the first device has decided everything itself");
     let mut second = Person::link(&mut relay, &a);
-    assert!(second.vault.lacks_relations().unwrap());
+    assert!(second.vault.lacks_decisions().unwrap());
     let own = (a.account, Relation::Blocked);
     second.vault.learn_relations(&[(other, Relation::Blocked), own]).unwrap();
-    assert!(!second.vault.lacks_relations().unwrap());
+    assert!(second.vault.lacks_decisions().unwrap(), "there may be more");
+    second.vault.hear_decisions().unwrap();
+    second.reopen();
+    assert!(!second.vault.lacks_decisions().unwrap());
     assert_eq!(second.vault.relation(other).unwrap(), Relation::Blocked);
     assert_eq!((second.vault.relation(a.account).unwrap(), second.owes()), (Relation::None, vec![]));
     second.vault.set_relation(other, Relation::None).unwrap();
     second.vault.learn_relations(&[(other, Relation::Blocked)]).unwrap();
     assert_eq!(second.vault.relation(other).unwrap(), Relation::None);
+}
+
+/// What the server has of a conversation.
+fn said(accepted: bool, muted_until_ms: u64) -> gureum_proto::Preference {
+    gureum_proto::Preference { accepted, muted_until_ms }
+}
+
+/// Alice's second device, which is in her conversation with Bob and has heard of nothing else.
+fn ignorant() -> (Relay, Person, Person, ConversationId) {
+    let (mut relay, mut a, b, talk) = Relay::with_a_pair();
+    let mut second = Person::link(&mut relay, &a);
+    a.learn(&relay, a.account);
+    second.rejoin(&mut relay, talk);
+    (relay, second, b, talk)
+}
+
+#[test]
+fn what_the_server_knows_of_a_conversation_stays_when_a_device_that_did_not_mutes_it() {
+    let (_relay, mut second, _b, talk) = ignorant();
+    assert_eq!(second.requests().len(), 1);
+    second.vault.learn_preferences(&[(talk, said(true, 0))]).unwrap();
+    second.vault.hear_decisions().unwrap();
+    assert_eq!((second.requests(), second.owes()), (vec![], vec![]));
+    second.vault.mute(talk, None).unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, u64::MAX)]);
+    second.vault.mute(talk, Some(0)).unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, 0)]);
+}
+
+#[test]
+fn a_device_tells_nothing_of_a_conversation_before_it_has_heard_and_then_both() {
+    let (_relay, mut second, _b, talk) = ignorant();
+    second.vault.mute(talk, None).unwrap();
+    assert_eq!(second.owes(), []);
+    second.reopen();
+    second.vault.learn_preferences(&[(talk, said(true, 7))]).unwrap();
+    assert_eq!(second.owes(), [], "there may be more");
+    second.vault.hear_decisions().unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, u64::MAX)]);
+}
+
+#[test]
+fn who_accepts_a_conversation_before_the_server_was_heard_does_not_unmute_it() {
+    let (_relay, mut second, b, talk) = ignorant();
+    second.vault.accept(talk).unwrap();
+    second.vault.learn_preferences(&[(talk, said(false, u64::MAX))]).unwrap();
+    second.vault.hear_decisions().unwrap();
+    let owed = [set_relation(b.account, Relation::Accepted), set_conversation(talk, true, u64::MAX)];
+    assert_eq!(second.owes(), owed);
+    assert_eq!(second.vault.muted().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_server_says_late_changes_nothing_that_another_device_has_decided() {
+    let (mut relay, mut a, mut second, _b, talk) = with_two();
+    a.vault.mute(talk, Some(5)).unwrap();
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    second.tells_the_server();
+    second.vault.learn_preferences(&[(talk, said(true, 0))]).unwrap();
+    assert_eq!(second.owes(), []);
+    a.vault.mute(talk, Some(0)).unwrap();
+    come_into_step(&mut relay, &mut [&mut a, &mut second]);
+    second.vault.learn_preferences(&[(talk, said(true, 5))]).unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, 0)]);
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    CodeSent, LockSecret, Phone, PhoneChange, PhoneNotice, PhoneProof, PushAddress, PushDigest, PushOffer, PushService,
-    PushTarget, Relation, put_request_code,
+    CodeSent, LockSecret, Phone, PhoneChange, PhoneNotice, PhoneProof, Preference, PushAddress, PushDigest, PushOffer,
+    PushService, PushTarget, Relation, put_request_code,
 };
 
 pub(super) fn phone() -> impl Strategy<Value = Phone> {
@@ -75,7 +75,10 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             Request::SetConversation { conversation, accepted, muted_until_ms }
         }),
         (account(), relation()).prop_map(|(account, relation)| Request::SetRelation { account, relation }),
-        option::of(account()).prop_map(|after| Request::ReadRelations { after }),
+        prop_oneof![
+            option::of(account()).prop_map(|after| Request::ReadRelations { after }),
+            option::of(conversation()).prop_map(|after| Request::ReadPreferences { after }),
+        ],
         phone().prop_map(Request::RequestCode),
         change.prop_map(Request::SetPhone),
         lock().prop_map(Request::SetLock),
@@ -107,7 +110,18 @@ pub(super) fn response() -> impl Strategy<Value = Response> {
         Just(Response::Done),
         code_sent().prop_map(Response::CodeSent),
         relations,
+        preferences(),
     ]
+}
+
+fn preferences() -> impl Strategy<Value = Response> {
+    let preference = (any::<bool>(), any::<u64>());
+    let preference = preference.prop_map(|(accepted, muted_until_ms)| Preference { accepted, muted_until_ms });
+    let preferences = proptest::collection::btree_map(conversation(), preference, 0..9);
+    (preferences, any::<bool>()).prop_map(|(preferences, more)| {
+        let preferences = preferences.into_iter().collect();
+        Response::Preferences { preferences, more }
+    })
 }
 
 proptest! {

@@ -5,8 +5,8 @@ use crate::convert::schema::push_target::Address;
 use crate::convert::schema::request::Kind;
 use crate::convert::schema::response::Kind as Answer;
 use crate::limits::{
-    APNS_TOKEN_BYTES_MAX, APNS_TOKEN_BYTES_MIN, PHONE_BYTES_MAX, PHONE_REST_BYTES_MIN, PUSH_ENDPOINT_BYTES_MAX,
-    PUSH_TOKEN_BYTES_MAX, RELATIONS_PAGE,
+    APNS_TOKEN_BYTES_MAX, APNS_TOKEN_BYTES_MIN, PHONE_BYTES_MAX, PHONE_REST_BYTES_MIN, PREFERENCES_PAGE,
+    PUSH_ENDPOINT_BYTES_MAX, PUSH_TOKEN_BYTES_MAX, RELATIONS_PAGE,
 };
 
 const PHONE: &str = "+821012345678";
@@ -191,4 +191,20 @@ fn what_is_said_of_people_and_conversations_keeps_its_bounds() {
     };
     assert_eq!(many(RELATIONS_PAGE), Ok(()));
     assert_eq!(many(RELATIONS_PAGE + 1), Err(PayloadError::TooLong("page of relations")));
+}
+
+#[test]
+fn pages_of_preferences() {
+    exactly_or_empty(16, "conversation", |after| request(Kind::ReadPreferences(schema::ReadPreferences { after })));
+    let state =
+        |conversation: Bytes| schema::PreferenceState { conversation, accepted: true, muted_until_ms: u64::MAX };
+    let page = |preferences| response(Answer::Preferences(schema::Preferences { preferences, more: true }));
+    an_id("conversation", |conversation| page(vec![state(conversation)]));
+    assert_eq!(page(vec![state(id()), state(id())]), Err(PayloadError::Invalid("order of conversations")));
+    let many = |count: usize| {
+        let conversation = |number: usize| Bytes::from(u128::try_from(number).unwrap().to_be_bytes().to_vec());
+        page((0..count).map(|number| state(conversation(number))).collect())
+    };
+    assert_eq!(many(PREFERENCES_PAGE), Ok(()));
+    assert_eq!(many(PREFERENCES_PAGE + 1), Err(PayloadError::TooLong("page of preferences")));
 }

@@ -1,7 +1,7 @@
 //! The bytes of what is said about push targets, and about whom an account wants to hear of.
 
 use super::*;
-use crate::{PushAddress, PushDigest, PushOffer, PushService, PushTarget, Relation};
+use crate::{Preference, PushAddress, PushDigest, PushOffer, PushService, PushTarget, Relation};
 
 #[test]
 fn a_hello_that_wants_a_push_target_has_these_bytes() {
@@ -65,6 +65,8 @@ fn requests_about_people_and_conversations_have_these_bytes() {
     );
     request(Request::ReadRelations { after: None }, "2003d20100");
     request(Request::ReadRelations { after: Some(ACCOUNT) }, "2015d201120a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1");
+    request(Request::ReadPreferences { after: None }, "2003da0100");
+    request(Request::ReadPreferences { after: Some(CONVERSATION) }, "2015da01120a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1");
 }
 
 #[test]
@@ -84,4 +86,13 @@ fn responses_about_push_and_people_have_these_bytes() {
          031001",
     );
     response(Response::Relations { relations: vec![], more: false }, "2103a20100");
+    let muted = Preference { accepted: false, muted_until_ms: 300 };
+    let accepted = Preference { accepted: true, muted_until_ms: 0 };
+    let preferences = vec![(CONVERSATION, accepted), (ConversationId::from_bytes([0xc2; 16]), muted)];
+    response(
+        Response::Preferences { preferences, more: true },
+        "2132b2012f0a140a10c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c110010a150a10c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c218\
+         ac021001",
+    );
+    response(Response::Preferences { preferences: vec![], more: false }, "2103b20100");
 }
