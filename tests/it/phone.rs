@@ -1,5 +1,6 @@
 //! Phone numbers: codes through a gateway on this machine, what they prove, and what nobody learns from them.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,6 +11,7 @@ use gureum_proto::{
 use gureum_tests::device::Device;
 use gureum_tests::outside::Outside;
 use gureum_tests::person::{Ended, Person, event, string, texts};
+use gureum_tests::push::web::Subscription;
 use gureum_tests::push::{Act, Reply};
 use gureum_tests::raw::Raw;
 use gureum_tests::wait::{SOON, eventually, now_ms};
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 use crate::link::recover;
 use crate::push::{QUICK, counted, done};
+use crate::push_crash::SIGABRT;
 
 const START: Position = Position { seq: 0, count: 0 };
 const MINUTE_MS: u64 = 60 * 1_000;
@@ -438,6 +441,62 @@ async fn a_device_that_is_away_is_woken_when_its_number_moves() {
     town.later(0);
     let _mallory = town.registered("mallory", ALICES, None).await;
     eventually("a wake-up", SOON, || (town.outside.web.wakes_of(&subscription) == ["messages"]).then_some(()));
+}
+
+/// A server of which Alice, who is away, is owed a wake-up for her number, and dies before a service has taken it.
+async fn dies_while_it_owes_an_alarm() -> (Town, Device, Subscription) {
+    let mut town = Town::start(&[&["--registration", "phone"][..], &QUICK].concat());
+    let alice = town.registered("alice", ALICES, None).await;
+    let subscription = town.outside.web.subscribe();
+    let (raw, _) = alice.connect(town.world.url(), false, START).await;
+    done(&raw, Request::SetPushTarget(subscription.target(true))).await;
+    raw.close().await;
+    town.later(0);
+    town.outside.web.service.always(Act::Hang);
+    let _mallory = town.registered("mallory", ALICES, None).await;
+    let _ = town.outside.web.service.wait_for(1);
+    town.world.kill();
+    town.outside.web.service.always(Act::Accept);
+    (town, alice, subscription)
+}
+
+/// The server has nothing under way, and owes nothing.
+#[track_caller]
+fn rests(town: &Town) {
+    let of = |metric| town.world.admin().count(metric);
+    eventually("the targets are known", SOON, || (of("gureum_push_targets") == 1).then_some(()));
+    let owed = || of("gureum_push_waiting") + counted(&town.world, "gureum_push_in_flight", &[]);
+    eventually("no wake-up is owed", SOON, || (owed() == 0).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_after_a_number_has_moved_wakes_its_devices_once_after_the_start() {
+    let (mut town, alice, subscription) = dies_while_it_owes_an_alarm().await;
+    town.world.restart();
+    eventually("a wake-up", SOON, || (town.outside.web.wakes_of(&subscription) == ["messages"]).then_some(()));
+    rests(&town);
+    // What is written down behind that is on the disk.
+    town.ask(BOBS).await.unwrap();
+    town.world.kill_and_restart();
+    rests(&town);
+    assert_eq!(town.outside.web.wakes_of(&subscription), ["messages"], "and not again");
+    assert!(town.told(&alice).await.moved_ms > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_while_it_wakes_for_a_number_does_so_once_more_at_most() {
+    for (step, times) in [("push::sending", 1), ("push::accepted", 2)] {
+        let (mut town, _, subscription) = dies_while_it_owes_an_alarm().await;
+        town.world.fail_at(Some(format!("{step}=return")));
+        let (status, said) = town.world.restart_in_vain();
+        assert_eq!(status.signal(), Some(SIGABRT), "{step}: {said}");
+        town.world.fail_at(None);
+        town.world.restart();
+        let woken = || town.outside.web.wakes_of(&subscription).len();
+        eventually("a wake-up", SOON, || (woken() >= times).then_some(()));
+        rests(&town);
+        assert_eq!(woken(), times, "{step}");
+    }
 }
 
 #[tokio::test]

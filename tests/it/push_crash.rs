@@ -23,7 +23,7 @@ const STEPS: [(&str, u32); 7] = [
 const SLEEPERS: usize = 5;
 
 /// The signal of `abort`, which a step ends the process with.
-const SIGABRT: i32 = 6;
+pub(crate) const SIGABRT: i32 = 6;
 
 async fn with_sleepers(count: usize) -> (Away, Vec<Sleeper>) {
     let mut away = Away::start(&QUICK).await;

@@ -9,7 +9,7 @@ use crate::store::key::{self, CursorTag, PushTag};
 use crate::store::record::{CodeRecord, InboxHead, PushStateRecord, PushTargetRecord, SpentRecord};
 
 impl Audit<'_> {
-    /// A target is of a device that may connect; who was woken has a target, and was woken for what is there.
+    /// A target is of a device that may connect; who was woken, or is to be, has a target, and was woken for what is there.
     pub(super) fn push(&self, report: &mut Report) {
         self.each(Family::Push, report, |push_key, value, report| match key::parse_push(push_key) {
             Some((account, device, PushTag::Target)) => {
@@ -33,6 +33,12 @@ impl Audit<'_> {
                         format!("the device was woken for {}, and the inbox ends at {}", state.woken_seq, head.seq);
                     report.find(Kind::Cursor, "push", push_key, what);
                 }
+            }
+            Some((account, device, PushTag::Alarm)) => {
+                if !self.has(Family::Push, &key::push_target(&account, &device)) {
+                    report.find(Kind::Orphan, "push", push_key, "the device is to be woken at once and has no target");
+                }
+                let _: Option<u64> = record("push", push_key, value, report);
             }
             None => report.find(Kind::Record, "push", push_key, "the key is none of a device"),
         });

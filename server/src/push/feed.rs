@@ -1,7 +1,7 @@
 //! Between the writer and connections on one side and push on the other: what has happened, merged by whom it concerns. It
 //! never waits and never overflows, for it holds the newest word of each device that can be woken, and no more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use gureum_proto::{AccountId, DeviceId};
@@ -34,8 +34,8 @@ pub(crate) struct FeedMail {
     pub(crate) presence: HashMap<(AccountId, DeviceId), Presence>,
     /// Inboxes that have grown or were taken.
     pub(crate) moves: HashMap<AccountId, Moves>,
-    /// Accounts whose people have to know something at once.
-    pub(crate) alarms: HashSet<AccountId>,
+    /// Devices whose people have to know something at once, and since when.
+    pub(crate) alarms: HashMap<(AccountId, DeviceId), u64>,
 }
 
 /// How a device is woken.
@@ -127,6 +127,8 @@ impl PushFeed {
         if is_news || target.is_some() {
             let mut mail = self.lock();
             mail.targets.insert((account, device), target);
+            // Whoever sets another has heard of it.
+            mail.alarms.remove(&(account, device));
             if target.is_none() {
                 mail.presence.remove(&(account, device));
             }
@@ -142,11 +144,13 @@ impl PushFeed {
         }
     }
 
-    /// The person of an account has to know something at once.
-    pub(crate) fn alarm(&self, account: AccountId) {
-        if self.targets().accounts.contains_key(&account) {
-            self.lock().alarms.insert(account);
-            self.notify.notify_one();
+    /// The people of these devices have to know something at once; since when that is owed to each.
+    pub(crate) fn alarmed(&self, devices: &[(AccountId, DeviceId, u64)]) {
+        for (account, device, owed_ms) in devices {
+            if self.has(*account, *device) {
+                self.lock().alarms.insert((*account, *device), *owed_ms);
+                self.notify.notify_one();
+            }
         }
     }
 
@@ -254,7 +258,7 @@ mod tests {
         feed.connected(BOB, PHONE);
         feed.connected(ALICE, LAPTOP);
         feed.closed(ALICE, LAPTOP);
-        feed.alarm(BOB);
+        feed.alarmed(&[(BOB, PHONE, 1), (ALICE, LAPTOP, 1)]);
         feed.untargeted(&[(BOB, PHONE), (ALICE, LAPTOP)]);
         assert_eq!(feed.take(), FeedMail::default());
     }
@@ -300,9 +304,17 @@ mod tests {
     #[test]
     fn a_person_has_to_know_once() {
         let feed = feed();
-        feed.alarm(ALICE);
-        feed.alarm(ALICE);
-        assert_eq!(feed.take().alarms, HashSet::from([ALICE]));
+        feed.alarmed(&[(ALICE, PHONE, 1)]);
+        feed.alarmed(&[(ALICE, PHONE, 2)]);
+        assert_eq!(feed.take().alarms, HashMap::from([((ALICE, PHONE), 2)]));
+    }
+
+    #[test]
+    fn whoever_sets_another_target_has_heard_what_there_is() {
+        let feed = feed();
+        feed.alarmed(&[(ALICE, PHONE, 1)]);
+        feed.targeted(ALICE, PHONE, Some(TARGET));
+        assert_eq!(feed.take().alarms, HashMap::new());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 //! first(A)     = the first message that no device of account A has taken, and that is worth a wake-up
 //! awaited(D)   ⇔ device D was woken for more than it has taken, and has not connected since
 //! owed(D)      ⇔ first(A) is older than the delay ∧ ¬awaited(D) ∧ D was not woken for messages within its pause
+//! alarmed(D)   ⇔ the store says so, since what its person has to know was written; until it was woken or has connected
 //! expiring(D)  ⇔ an accepted message that D has not taken has a day left, or a third of its life if that is shorter
 //!                ∧ D was not warned of that since it was last connected
 //! ```
@@ -87,7 +88,7 @@ impl PushMachine {
             Input::Moved { account, grown_seq, taken_seq } => self.on_moved(account, grown_seq, taken_seq, now_ms),
             Input::Connected { account, device } => self.on_connected((account, device), now_ms),
             Input::Closed { account, device } => self.on_closed((account, device), now_ms),
-            Input::Alarm { account } => self.on_alarm(account, now_ms),
+            Input::Alarm { account, device, owed_ms } => self.on_alarm((account, device), owed_ms, now_ms),
             Input::Looked { account, facts } => self.on_looked(account, facts, now_ms),
             Input::Sent { account, device, outcome } => self.on_sent((account, device), outcome, now_ms),
             Input::Unsent { account, device } => self.on_unsent((account, device), now_ms),
@@ -164,9 +165,19 @@ impl PushMachine {
                 self.actions.push_back(Action::Note { account: id, device, state });
             }
             (known.lane, known.visible, known.state, known.is_new) = (lane, visible, state, true);
+            known.alarm_ms = 0;
         } else {
             account.devices.reserve_exact(1);
-            account.devices.push(Device { id: device, lane, visible, state, is_new: true, is_flying, job: None });
+            account.devices.push(Device {
+                id: device,
+                lane,
+                visible,
+                state,
+                is_new: true,
+                is_flying,
+                alarm_ms: 0,
+                job: None,
+            });
             self.targets += 1;
         }
         // What it has not taken is worth a wake-up by the new target; a round that is still to come finds that.
@@ -236,6 +247,8 @@ impl PushMachine {
             Some(job) => job.has_connected = true,
             None => known.end_job(id, &mut self.lanes, now_ms),
         }
+        // What there is to know it is told.
+        ended_alarm(id, known, &mut self.actions);
         // The time of the last wake-up stays: a device that comes and goes is not woken more often for it.
         let state = PushStateRecord { woken_seq: 0, warned_ms: 0, ..known.state };
         if state != known.state {
@@ -260,16 +273,20 @@ impl PushMachine {
         self.settle(key.0, now_ms);
     }
 
-    fn on_alarm(&mut self, id: AccountId, now_ms: u64) {
-        let Some(account) = self.accounts.get_mut(&id) else { return };
-        // A request that is under way brings the device here as well.
-        for device in account.devices.iter_mut().filter(|device| !device.is_flying) {
-            match &mut device.job {
-                Some(job) => job.is_alarm = true,
-                None => device.begin(WakeKind::Messages, now_ms, &mut self.lanes).is_alarm = true,
-            }
+    fn on_alarm(&mut self, key: Key, owed_ms: u64, now_ms: u64) {
+        let Some(device) = self.accounts.get_mut(&key.0).and_then(|account| account.device(key.1)) else { return };
+        device.alarm_ms = device.alarm_ms.max(owed_ms);
+        device.ring(now_ms, &mut self.lanes);
+        self.settle(key.0, now_ms);
+    }
+
+    /// What was to be known while a request was under way that has not brought the device here goes now.
+    fn ring_on(&mut self, key: Key, now_ms: u64) {
+        let device = self.accounts.get_mut(&key.0).and_then(|account| account.device(key.1));
+        if let Some(device) = device.filter(|device| device.alarm_ms > 0) {
+            device.ring(now_ms, &mut self.lanes);
         }
-        self.settle(id, now_ms);
+        self.settle(key.0, now_ms);
     }
 
     fn on_looked(&mut self, id: AccountId, facts: Result<Facts, ()>, now_ms: u64) {
@@ -370,7 +387,8 @@ impl PushMachine {
         let Self { accounts, lanes, actions, random, .. } = self;
         let Some((mut job, device)) = landed(accounts, key) else {
             // It was for a target that is not this device's any more.
-            return self.want_look(id, false);
+            self.want_look(id, false);
+            return self.ring_on(key, now_ms);
         };
         let head_seq = job.head_seq;
         match outcome {
@@ -379,6 +397,10 @@ impl PushMachine {
                 if state != device.state {
                     device.state = state;
                     actions.push_back(Action::Note { account: id, device: device_id, state });
+                }
+                // It brings the device here for what came meanwhile as well, unless that had been here already.
+                if !job.has_connected {
+                    ended_alarm(id, device, actions);
                 }
             }
             Outcome::Gone { since_ms } if verdict != Verdict::Doubtful => {
@@ -405,7 +427,7 @@ impl PushMachine {
         if accounts.get(&id).is_some_and(|account| account.grown_seq > head_seq) {
             self.want_look(id, false);
         }
-        self.settle(id, now_ms);
+        self.ring_on(key, now_ms);
     }
 
     fn on_unsent(&mut self, key: Key, now_ms: u64) {
@@ -414,9 +436,9 @@ impl PushMachine {
         let Self { accounts, lanes, .. } = self;
         match landed(accounts, key) {
             Some((job, device)) => device.wait(job, now_ms.saturating_add(LOOK_RETRY_MS), lanes),
-            None => return self.want_look(key.0, false),
+            None => self.want_look(key.0, false),
         }
-        self.settle(key.0, now_ms);
+        self.ring_on(key, now_ms);
     }
 
     /// Lets those go for whom there is a place, and who were looked at just now.
@@ -489,6 +511,14 @@ fn fly(
     actions.push_back(Action::Send { account, device: device.id, kind: job.kind, attempt: job.attempt, since_ms });
     device.is_flying = true;
     device.job = Some(job);
+}
+
+/// A device has got the wake-up of an alarm, or needs it no more.
+fn ended_alarm(account: AccountId, device: &mut Device, actions: &mut VecDeque<Action>) {
+    let owed_ms = std::mem::take(&mut device.alarm_ms);
+    if owed_ms > 0 {
+        actions.push_back(Action::Rung { account, device: device.id, owed_ms });
+    }
 }
 
 /// The wake-up whose request is over, and its device; `None` when the request was for another target.

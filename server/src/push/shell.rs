@@ -22,9 +22,9 @@ use crate::limits::{FEED_PACE_MS, PUSH_END_MS_MAX, PUSH_SEND_MS_MAX, SCAN_ENTRIE
 use crate::metrics::PushMetrics;
 use crate::router::{Change, Router, Submission};
 use crate::seal::TokenSeal;
-use crate::store::key::{self, PushTag};
-use crate::store::record::{PushStateRecord, PushTargetRecord};
-use crate::store::{Family, Store, StoreError, decode, read};
+use crate::store::key::{self, Key, PushTag};
+use crate::store::record::PushTargetRecord;
+use crate::store::{Family, Record, Store, StoreError, decode, read};
 use crate::time::{Clock, WallClock};
 use crate::work::Work;
 
@@ -68,17 +68,24 @@ pub(crate) fn load(store: &dyn Store, feed: &PushFeed, push: &dyn Push) -> Resul
             // One that does not read is dropped when its device sets another; the others are not to wait for that.
             let Ok(target) = decode::<PushTargetRecord>(Family::Push, value) else { continue };
             if push.offers(target.service) {
-                let state = match read(store, Family::Push, key::push_state(&account, &device).as_ref()) {
-                    Ok(state) => state.unwrap_or_default(),
-                    Err(StoreError::Corrupt { .. }) => PushStateRecord::default(),
-                    Err(error) => return Err(error),
-                };
+                let state = readable(store, &key::push_state(&account, &device))?.unwrap_or_default();
                 let targeted = Targeted { route: route(&target), visible: target.visible, state };
                 feed.targeted(account, device, Some(targeted));
+                if let Some(owed_ms) = readable(store, &key::push_alarm(&account, &device))? {
+                    feed.alarmed(&[(account, device, owed_ms)]);
+                }
             }
         }
         let Some((last, _)) = entries.last().filter(|_| entries.len() == SCAN_ENTRIES_MAX) else { return Ok(()) };
         from = [last.as_ref(), &[0]].concat();
+    }
+}
+
+/// A record, unless it does not read: the device is only woken once more, or once less.
+fn readable<T: Record>(store: &dyn Store, record_key: &Key) -> Result<Option<T>, StoreError> {
+    match read(store, Family::Push, record_key.as_ref()) {
+        Err(StoreError::Corrupt { .. }) => Ok(None),
+        found => found,
     }
 }
 
@@ -255,10 +262,11 @@ impl Shell {
 
     /// Performs what the machine wants. `addressed` is what the request was sent to that has just been answered.
     async fn perform(&mut self, addressed: Option<Addressed>) {
-        let mut notes = Vec::new();
+        let (mut notes, mut rung) = (Vec::new(), Vec::new());
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Note { account, device, state } => notes.push((account, device, state)),
+                Action::Rung { account, device, owed_ms } => rung.push((account, device, owed_ms)),
                 Action::Drop { account, device, refused_ms } => {
                     // What was set since is another token, or the same one brought back to life.
                     if let Some(addressed) = addressed.filter(|addressed| refused_ms > addressed.set_ms) {
@@ -273,16 +281,19 @@ impl Shell {
             }
         }
         if !notes.is_empty() {
-            self.note(notes).await;
+            self.note(Submission::Pushed(notes), "push::noted").await;
+        }
+        if !rung.is_empty() {
+            self.note(Submission::Rung(rung), "push::rung").await;
         }
         self.show();
     }
 
     /// Writes down who was woken. Without a sync: what a power cut takes back is a wake-up more, never one less.
-    async fn note(&self, notes: Vec<(AccountId, DeviceId, PushStateRecord)>) {
+    async fn note(&self, woken: Submission, passed: &'static str) {
         // A writer that has stopped ends the server as well.
-        if self.parts.router.submit(Submission::Pushed(notes)).await.is_ok() {
-            step("push::noted");
+        if self.parts.router.submit(woken).await.is_ok() {
+            step(passed);
         }
     }
 
@@ -375,7 +386,7 @@ fn inputs(mail: FeedMail) -> impl Iterator<Item = Input> {
         let (grown_seq, taken_seq) = (moves.grown_seq, moves.taken_seq);
         Input::Moved { account, grown_seq, taken_seq }
     });
-    let alarms = mail.alarms.into_iter().map(|account| Input::Alarm { account });
+    let alarms = mail.alarms.into_iter().map(|((account, device), owed_ms)| Input::Alarm { account, device, owed_ms });
     targets.chain(presence).chain(moves).chain(alarms)
 }
 

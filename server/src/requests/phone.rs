@@ -173,8 +173,8 @@ impl Requests {
         self.blocking(move |this| Ok(this.directory.found_by_number(&number, from.account())?)).await
     }
 
-    /// Tells the account whose a number was that it has moved, or that somebody has tried: at once those of its devices that
-    /// are connected, and the others by a wake-up. What it is stays with the account, for whoever comes later.
+    /// Tells those devices of the account whose a number was that are connected that it has moved, or that somebody has tried.
+    /// What it is stays with the account for whoever comes later, and the others are woken by what the writer owes them.
     pub(super) async fn tell_holder(self: &Arc<Self>, number: NumberHash, changed: &Result<Changed, Refusal>) {
         let moved_from = match changed {
             Ok(Changed::Moved { from }) => Some(*from),
@@ -201,9 +201,6 @@ impl Requests {
             return;
         }
         self.hub.phone(account, notice);
-        if let Some(push) = &self.push {
-            push.feed.alarm(account);
-        }
     }
 
     fn phone_part(&self) -> Result<&PhonePart, Refusal> {

@@ -84,6 +84,15 @@ pub enum Op {
         /// What it was woken for; zeros once it has come.
         state: PushStateRecord,
     },
+    /// Note that a device was woken for what its person has to know at once, or has come by itself.
+    Rung {
+        /// Whose.
+        account: AccountId,
+        /// Which device.
+        device: DeviceId,
+        /// Since when that was owed.
+        owed_ms: u64,
+    },
 }
 
 /// A batch ready to be written, and what follows when it has been.
@@ -109,6 +118,8 @@ pub struct Plan {
     pub taken: Vec<(AccountId, u64)>,
     /// Devices that are woken nowhere any more.
     pub untargeted: Vec<(AccountId, DeviceId)>,
+    /// Devices whose person has to know something at once, and since when.
+    pub alarmed: Vec<(AccountId, DeviceId, u64)>,
 }
 
 /// How far a plan had come before an operation.
@@ -123,6 +134,7 @@ struct PlanEnd {
     grown: usize,
     taken: usize,
     untargeted: usize,
+    alarmed: usize,
 }
 
 impl Plan {
@@ -138,6 +150,7 @@ impl Plan {
             grown: self.grown.len(),
             taken: self.taken.len(),
             untargeted: self.untargeted.len(),
+            alarmed: self.alarmed.len(),
         }
     }
 
@@ -152,6 +165,7 @@ impl Plan {
         self.grown.truncate(end.grown);
         self.taken.truncate(end.taken);
         self.untargeted.truncate(end.untargeted);
+        self.alarmed.truncate(end.alarmed);
     }
 
     /// Empties it, keeping its memory.
@@ -166,6 +180,7 @@ impl Plan {
         self.grown.clear();
         self.taken.clear();
         self.untargeted.clear();
+        self.alarmed.clear();
     }
 }
 
@@ -211,6 +226,7 @@ impl Planner {
             Op::Live { from, life } => planner.add_life(from, &life),
             Op::Seen { from } => planner.add_seen(from, now_ms, plan),
             Op::Pushed { account, device, state } => planner.add_pushed(account, device, &state, plan),
+            Op::Rung { account, device, owed_ms } => planner.add_rung(account, device, owed_ms, plan),
         })
     }
 

@@ -83,6 +83,8 @@ pub(crate) enum Submission {
     },
     /// What devices were woken for.
     Pushed(Vec<(AccountId, DeviceId, PushStateRecord)>),
+    /// Devices that were woken for what was owed to them since a time, or have come by themselves.
+    Rung(Vec<(AccountId, DeviceId, u64)>),
     /// A change of an account or a conversation.
     Change {
         /// Which.
@@ -336,6 +338,14 @@ impl Writer {
                     }
                 }
             }
+            Submission::Rung(devices) => {
+                for (account, device, owed_ms) in devices {
+                    if let Err(error) = planner.add(Op::Rung { account, device, owed_ms }, now_ms, plan) {
+                        // As above.
+                        unplanned(&error, &self.parts.metrics);
+                    }
+                }
+            }
             Submission::Change { change, answer } => {
                 let targeted = targeted(&change);
                 let planned = planner.add_change(*change, now_ms, plan);
@@ -409,6 +419,7 @@ impl Writer {
         }
         self.parts.push.moved(&self.plan.grown, &self.plan.taken);
         self.parts.push.untargeted(&self.plan.untargeted);
+        self.parts.push.alarmed(&self.plan.alarmed);
         step("writer::woken");
     }
 

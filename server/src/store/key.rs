@@ -12,7 +12,7 @@ pub use phone::{
     NumberHash, code, lock_of, number, parse_number, parse_preference, parse_relation, phone_of, preference,
     preferences, relation, relations, spent,
 };
-pub use push::{PushTag, parse_push, push_of, push_state, push_target};
+pub use push::{PushTag, parse_push, push_alarm, push_of, push_state, push_target};
 
 /// A key, held in place.
 #[derive(Clone, Copy)]

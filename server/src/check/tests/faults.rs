@@ -88,6 +88,10 @@ fn bobs_state(made: &Made) -> Key {
     key::push_state(&made.bob.account, &made.bob.device)
 }
 
+fn bobs_alarm(made: &Made) -> Key {
+    key::push_alarm(&made.bob.account, &made.bob.device)
+}
+
 fn phone(number: Option<key::NumberHash>) -> PhoneRecord {
     PhoneRecord { number, since_ms: START_MS, notice: PhoneNotice::default() }
 }
@@ -202,6 +206,7 @@ const FAULTS: &[(&str, Harm, Finds)] = &[
 
     ("a target of a device that is not there", |m, c| c.put(Push, key::push_target(&m.bob.account, &ODD), &target()), |m| vec![found(Orphan, "push", key::push_target(&m.bob.account, &ODD))]),
     ("a device that was woken and has no target", |m, c| c.put(Push, bobs_state(m), &woken(6)), |m| vec![found(Orphan, "push", bobs_state(m))]),
+    ("a device that is to be woken at once and has no target", |m, c| c.put(Push, bobs_alarm(m), &START_MS), |m| vec![found(Orphan, "push", bobs_alarm(m))]),
     ("a device that was woken for what is beyond its inbox", |m, c| { lives(m, c); c.put(Push, bobs_state(m), &woken(7)); }, |m| vec![found(Kind::Cursor, "push", bobs_state(m))]),
     ("a number that leads to an account without one", |m, c| c.put(Names, key::number(&NUMBER), &NumberRecord { account: m.bob.account, findable: true }), |_| vec![found(Directory, "directory", key::number(&NUMBER))]),
     ("a number that leads to the account of another number", |m, c| { lives(m, c); c.put(Names, key::number(&[7; 32]), &NumberRecord { account: m.bob.account, findable: true }); }, |_| vec![found(Directory, "directory", key::number(&[7; 32]))]),

@@ -41,6 +41,8 @@ pub(super) struct Device {
     pub(super) is_new: bool,
     /// A request for it is under way, for this target or for one before it.
     pub(super) is_flying: bool,
+    /// Since when it is owed a wake-up whatever the inbox holds; 0: it is not. What the store has of it follows.
+    pub(super) alarm_ms: u64,
     pub(super) job: Option<Box<Job>>,
 }
 
@@ -185,6 +187,17 @@ impl Device {
     const fn rested_ms(&self, config: &PushConfig) -> u64 {
         let pause_ms = if self.visible { config.interval_ms } else { config.silent_interval_ms };
         if self.state.woken_ms == 0 { 0 } else { self.state.woken_ms.saturating_add(pause_ms) }
+    }
+
+    /// Sees to it that a wake-up goes whatever the inbox holds. While a request is under way none can: its end says.
+    pub(super) fn ring(&mut self, now_ms: u64, lanes: &mut Lanes) {
+        if self.is_flying {
+            return;
+        }
+        match &mut self.job {
+            Some(job) => job.is_alarm = true,
+            None => self.begin(WakeKind::Messages, now_ms, lanes).is_alarm = true,
+        }
     }
 
     /// Begins a wake-up, to go at its time.

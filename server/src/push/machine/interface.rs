@@ -90,10 +90,14 @@ pub enum Input {
         /// Which.
         device: DeviceId,
     },
-    /// Something has happened to an account that its person has to know at once.
+    /// Something has happened to an account that the person of a device has to know at once.
     Alarm {
-        /// Which.
+        /// Of which account.
         account: AccountId,
+        /// Which device.
+        device: DeviceId,
+        /// Since when that is owed to it.
+        owed_ms: u64,
     },
     /// The answer to [`Action::Look`]; an error when the store could not be read.
     Looked {
@@ -190,6 +194,15 @@ pub enum Action {
         device: DeviceId,
         /// The whole record.
         state: PushStateRecord,
+    },
+    /// Write down that a device has got the wake-up of an alarm, or has come by itself.
+    Rung {
+        /// Of which account.
+        account: AccountId,
+        /// Which.
+        device: DeviceId,
+        /// Since when it was owed.
+        owed_ms: u64,
     },
     /// The service refuses the target for good: forget it, if it is still the one that was sent to, and was set before the
     /// refusal.

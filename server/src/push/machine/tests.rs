@@ -656,7 +656,7 @@ fn a_request_that_was_not_made_is_tried_again_and_blames_no_service() {
 fn an_alarm_wakes_each_device_once_whatever_its_inbox_holds() {
     let mut world = World::calm(&[PHONE, LAPTOP]);
     let looks = world.looks;
-    world.tell(Input::Alarm { account: ALICE });
+    world.alarm(ALICE);
     world.check(&[(PHONE, MESSAGES), (LAPTOP, MESSAGES)]);
     assert_eq!((world.looks, world.notes), (looks, 0));
     world.pass(HOUR_MS / 2);
@@ -669,7 +669,7 @@ fn an_alarm_wakes_a_device_that_is_awaited_and_one_that_rests() {
     world.message(ALICE);
     world.pass(5_000);
     world.check(&[(PHONE, MESSAGES)]);
-    world.tell(Input::Alarm { account: ALICE });
+    world.alarm(ALICE);
     world.check(&[(PHONE, MESSAGES)]);
     assert_eq!(world.state(ALICE, PHONE).woken_seq, 1);
 }
@@ -679,7 +679,7 @@ fn an_alarm_that_fails_is_tried_again_though_everything_is_taken() {
     let mut world = World::calm(&[PHONE]);
     world.answer = |_| Some(Outcome::Failed(Failure::Connect));
     world.message(ALICE);
-    world.tell(Input::Alarm { account: ALICE });
+    world.alarm(ALICE);
     world.check(&[(PHONE, MESSAGES)]);
     world.take(ALICE, LAPTOP);
     world.answer = |_| Some(Outcome::Accepted);
@@ -693,10 +693,72 @@ fn an_alarm_that_fails_is_tried_again_though_everything_is_taken() {
 fn a_device_that_connects_has_heard_the_alarm() {
     let mut world = World::calm(&[PHONE]);
     world.answer = |_| Some(Outcome::Failed(Failure::Connect));
-    world.tell(Input::Alarm { account: ALICE });
+    world.alarm(ALICE);
     world.check(&[(PHONE, MESSAGES)]);
     world.connect(ALICE, PHONE);
     assert_eq!(world.machine.counts().waiting, 0);
+    world.pass(HOUR_MS / 2);
+    world.check(&[]);
+}
+
+#[test]
+fn after_a_crash_an_alarm_goes_to_whom_it_has_not_reached() {
+    let mut world = World::calm(&[PHONE, LAPTOP]);
+    world.answer = |sent| (sent.key.1 == PHONE).then_some(Outcome::Accepted);
+    world.alarm(ALICE);
+    world.check(&[(PHONE, MESSAGES), (LAPTOP, MESSAGES)]);
+    world.answer = |_| Some(Outcome::Accepted);
+    world.restart();
+    world.check(&[(LAPTOP, MESSAGES)]);
+    world.restart();
+    world.pass(HOUR_MS / 2);
+    world.check(&[]);
+}
+
+#[test]
+fn a_request_that_is_under_way_stands_for_an_alarm_if_it_arrives() {
+    let mut world = World::calm(&[PHONE]);
+    world.answer = |_| None;
+    world.message(ALICE);
+    world.pass(5_000);
+    world.check(&[(PHONE, MESSAGES)]);
+    world.alarm(ALICE);
+    world.check(&[]);
+    world.land(Outcome::Accepted);
+    assert!(world.alarms.is_empty());
+    world.pass(HOUR_MS / 2);
+    world.check(&[]);
+}
+
+#[test]
+fn a_request_that_is_under_way_and_fails_is_followed_by_the_alarm_though_everything_is_taken() {
+    let mut world = World::calm(&[PHONE]);
+    world.answer = |_| None;
+    world.message(ALICE);
+    world.pass(5_000);
+    world.alarm(ALICE);
+    world.take(ALICE, LAPTOP);
+    world.check(&[(PHONE, MESSAGES)]);
+    world.answer = |_| Some(Outcome::Accepted);
+    world.land(Outcome::Failed(Failure::Connect));
+    world.pass(MINUTE_MS);
+    world.check(&[(PHONE, MESSAGES)]);
+    world.pass(HOUR_MS / 2);
+    world.check(&[]);
+}
+
+#[test]
+fn an_alarm_that_comes_after_the_device_has_come_and_gone_is_not_in_the_request_before() {
+    let mut world = World::calm(&[PHONE]);
+    world.answer = |_| None;
+    world.alarm(ALICE);
+    world.connect(ALICE, PHONE);
+    assert!(world.alarms.is_empty());
+    world.alarm(ALICE);
+    world.check(&[(PHONE, MESSAGES)]);
+    world.answer = |_| Some(Outcome::Accepted);
+    world.land(Outcome::Accepted);
+    world.check(&[(PHONE, MESSAGES)]);
     world.pass(HOUR_MS / 2);
     world.check(&[]);
 }

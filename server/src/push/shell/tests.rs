@@ -18,7 +18,7 @@ use crate::session::Authenticated;
 use crate::store::conformance::expiry;
 use crate::store::key::{ConversationTag, CursorTag};
 use crate::store::memory::MemoryStore;
-use crate::store::record::{ConversationHead, Cursor, InboxHead, Member, PreferenceRecord};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, Member, PreferenceRecord, PushStateRecord};
 use crate::store::{Batch, Durability};
 use crate::wake::Hub;
 
@@ -235,6 +235,20 @@ impl Bench {
         read(self.store.as_ref(), Family::Push, key.as_ref()).unwrap().unwrap_or_default()
     }
 
+    /// Bob has to know something at once.
+    fn alarm(&self) {
+        let (bob, owed_ms) = (device(BOB).device(), self.clock.now_ms());
+        let mut batch = Batch::new();
+        batch.put_record(Family::Push, key::push_alarm(&BOB, &bob), &owed_ms);
+        self.store.write(&batch, Durability::Synced).unwrap();
+        self.feed.alarmed(&[(BOB, bob, owed_ms)]);
+    }
+
+    fn is_alarmed(&self) -> bool {
+        let key = key::push_alarm(&BOB, &device(BOB).device());
+        self.store.get(Family::Push, key.as_ref()).unwrap().is_some()
+    }
+
     fn has_target(&self) -> bool {
         let key = key::push_target(&BOB, &device(BOB).device());
         let in_store = self.store.get(Family::Push, key.as_ref()).unwrap().is_some();
@@ -433,6 +447,41 @@ async fn a_crash_while_a_request_is_under_way_wakes_once_more() {
     bench.pass(2_000).await;
     bench.check(&[WakeKind::Messages]);
     assert_eq!(bench.state().woken_seq, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_has_to_know_wakes_them_after_a_crash_and_then_no_more() {
+    let mut bench = Bench::new().await;
+    bench.answer([Answer::Never]);
+    bench.alarm();
+    bench.pass(1_000).await;
+    bench.check(&[WakeKind::Messages]);
+    bench.tasks.shutdown().await;
+    assert!(bench.is_alarmed());
+    bench.start_again();
+    bench.pass(1_000).await;
+    bench.check(&[WakeKind::Messages]);
+    assert!(!bench.is_alarmed());
+    bench.end().await;
+    bench.start_again();
+    bench.pass(120_000).await;
+    bench.check(&[]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_has_connected_has_heard_what_there_is_to_know_after_a_start_as_well() {
+    let mut bench = Bench::new().await;
+    bench.answer([Answer::Never]);
+    bench.alarm();
+    bench.pass(1_000).await;
+    bench.check(&[WakeKind::Messages]);
+    bench.feed.connected(BOB, device(BOB).device());
+    bench.pass(1_000).await;
+    assert!(!bench.is_alarmed());
+    bench.tasks.shutdown().await;
+    bench.start_again();
+    bench.pass(120_000).await;
+    bench.check(&[]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,13 +64,14 @@ impl Audit<'_> {
         of_family.map(|(_, changed)| changed.clone()).collect()
     }
 
-    /// Whoever is on record as woken has a target, and was woken for what was there.
+    /// Whoever is on record as woken, or as to be woken, has a target, and was woken for what was there.
     fn push_of(&mut self, account: AccountId, device: DeviceId) -> Result<(), StoreError> {
         let target: Option<PushTargetRecord> = self.after(Family::Push, &key::push_target(&account, &device))?;
         let state: Option<PushStateRecord> = self.after(Family::Push, &key::push_state(&account, &device))?;
-        let Some(state) = state else { return Ok(()) };
+        let alarm: Option<u64> = self.after(Family::Push, &key::push_alarm(&account, &device))?;
         let head: InboxHead = self.after(Family::InboxHead, &key::inbox_head(&account))?.unwrap_or_default();
-        if target.is_none() || state.woken_seq > head.seq {
+        let is_owed_nowhere = target.is_none() && (state.is_some() || alarm.is_some());
+        if is_owed_nowhere || state.is_some_and(|state| state.woken_seq > head.seq) {
             self.found.push(Violation::PushWrong { account, device });
         }
         Ok(())

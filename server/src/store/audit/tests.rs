@@ -354,6 +354,19 @@ fn whoever_was_woken_has_a_target_and_was_woken_for_what_was_there() {
 }
 
 #[test]
+fn whoever_is_to_be_woken_at_once_has_a_target() {
+    let desk = Desk::new();
+    let wrong = [Violation::PushWrong { account: ACCOUNT, device: DEVICE }];
+    let put_alarm = |batch: &mut Batch| batch.put_record(Family::Push, key::push_alarm(&ACCOUNT, &DEVICE), &START_MS);
+    desk.refuse(put_alarm, &wrong);
+    let mut batch = Batch::new();
+    put_target(&mut batch);
+    put_alarm(&mut batch);
+    desk.accept(&batch);
+    desk.refuse(|batch| batch.delete(Family::Push, key::push_target(&ACCOUNT, &DEVICE)), &wrong);
+}
+
+#[test]
 fn a_number_and_its_account_lead_to_each_other() {
     let desk = Desk::new();
     let wrong = |account| [Violation::NumberWrong { account }];

@@ -1,4 +1,4 @@
-//! The keys of push: what each device wants to be woken by, and what it was last woken for.
+//! The keys of push: what each device wants to be woken by, what it was last woken for, and what it has to know at once.
 
 use gureum_proto::{AccountId, DeviceId};
 
@@ -12,6 +12,8 @@ pub enum PushTag {
     Target = 0,
     /// What the device was last woken for.
     State = 1,
+    /// Since when the device is owed a wake-up, whatever its inbox holds.
+    Alarm = 2,
 }
 
 /// Where a device's wake-ups go.
@@ -26,7 +28,13 @@ pub fn push_state(account: &AccountId, device: &DeviceId) -> Key {
     of(account, device, PushTag::State)
 }
 
-/// The targets and states of all devices of an account.
+/// Since when a device is owed a wake-up, whatever its inbox holds.
+#[must_use]
+pub fn push_alarm(account: &AccountId, device: &DeviceId) -> Key {
+    of(account, device, PushTag::Alarm)
+}
+
+/// The targets, states and alarms of all devices of an account.
 #[must_use]
 pub fn push_of(account: &AccountId) -> KeyRange {
     KeyRange { start: Key::of(&[account.as_bytes()]), end: Key::of(&[account.as_bytes(), &[0xff; 16], &[u8::MAX]]) }
@@ -40,6 +48,7 @@ pub fn parse_push(key: &[u8]) -> Option<(AccountId, DeviceId, PushTag)> {
     let tag = match tag {
         [0] => PushTag::Target,
         [1] => PushTag::State,
+        [2] => PushTag::Alarm,
         _ => return None,
     };
     Some((AccountId::from_bytes(account), DeviceId::from_bytes(device), tag))
@@ -62,13 +71,14 @@ mod tests {
         for (key, tag, last) in [
             (push_target(&ACCOUNT, &DEVICE), PushTag::Target, "00"),
             (push_state(&ACCOUNT, &DEVICE), PushTag::State, "01"),
+            (push_alarm(&ACCOUNT, &DEVICE), PushTag::Alarm, "02"),
         ] {
             let expected = format!("{}{}{last}", "a1".repeat(16), "d1".repeat(16));
             assert_eq!(data_encoding::HEXLOWER.encode(&key), expected);
             assert_eq!(parse_push(&key), Some((ACCOUNT, DEVICE, tag)));
             assert_eq!(parse_push(&key[..32]), None);
         }
-        assert_eq!(parse_push(&[2; 33]), None);
+        assert_eq!(parse_push(&[3; 33]), None);
         assert_eq!(parse_push(&[0; 34]), None);
     }
 

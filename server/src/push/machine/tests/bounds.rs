@@ -35,7 +35,7 @@ impl Asked {
             match action {
                 Action::Look { account, .. } => self.looks.push(account),
                 Action::Send { account, device, .. } => self.sends.push((account, device)),
-                Action::Note { .. } | Action::Drop { .. } => {}
+                Action::Note { .. } | Action::Rung { .. } | Action::Drop { .. } => {}
             }
         }
     }
@@ -105,7 +105,7 @@ fn a_device_that_comes_and_goes_leaves_nothing_behind() {
         world.target(ALICE, PHONE, Route::Web(1), true);
         world.target(ALICE, LAPTOP, Route::Web(1), true);
         world.message(ALICE);
-        world.tell(Input::Alarm { account: ALICE });
+        world.alarm(ALICE);
         world.connect(ALICE, PHONE);
         world.untarget(ALICE, LAPTOP);
         world.untarget(ALICE, PHONE);
@@ -124,14 +124,14 @@ fn a_line_does_not_grow_with_those_who_leave_it_again() {
     world.answer = |_| None;
     for at in 0..PUSH_SENDS_MAX {
         world.target(account(at), PHONE, Route::Apns, true);
-        world.tell(Input::Alarm { account: account(at) });
+        world.alarm(account(at));
     }
     let waiting = world.machine.counts().waiting;
     assert_eq!(waiting, PUSH_SENDS_MAX - PUSH_SENDS_A_SERVICE_MAX);
     let last = account(PUSH_SENDS_MAX - 1);
     for _ in 0..1_000 {
         world.connect(last, PHONE);
-        world.tell(Input::Alarm { account: last });
+        world.alarm(last);
     }
     assert_eq!(world.machine.counts().waiting, waiting);
     assert_eq!(world.machine.lanes.queued(LaneId::Apns), waiting);

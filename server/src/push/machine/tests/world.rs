@@ -70,6 +70,7 @@ pub(super) struct World {
     /// What the store has.
     pub(super) targets: BTreeMap<Key, (Route, bool)>,
     pub(super) states: BTreeMap<Key, PushStateRecord>,
+    pub(super) alarms: BTreeMap<Key, u64>,
     /// What services answer; `None`: not yet.
     pub(super) answer: fn(&Sent) -> Option<Outcome>,
     /// Requests that nobody has answered.
@@ -115,6 +116,7 @@ impl World {
             inboxes: BTreeMap::new(),
             targets: BTreeMap::new(),
             states: BTreeMap::new(),
+            alarms: BTreeMap::new(),
             answer: |_| Some(Outcome::Accepted),
             flying: Vec::new(),
             sent: Vec::new(),
@@ -218,10 +220,21 @@ impl World {
     fn forget(&mut self, key: Key) {
         self.targets.remove(&key);
         self.states.remove(&key);
+        self.alarms.remove(&key);
         if let Some(rules) = &mut self.rules {
             rules.awaited.remove(&key);
             rules.woken_ms.remove(&key);
             *rules.targets.entry(key).or_default() += 1;
+        }
+    }
+
+    /// The person of an account has to know something at once.
+    pub(super) fn alarm(&mut self, account: AccountId) {
+        let devices: Vec<_> = self.targets.keys().filter(|(of, _)| *of == account).map(|(_, device)| *device).collect();
+        for device in devices {
+            let owed_ms = self.now_ms;
+            self.alarms.insert((account, device), owed_ms);
+            self.tell(Input::Alarm { account, device, owed_ms });
         }
     }
 
@@ -233,6 +246,9 @@ impl World {
         for ((account, device), (route, visible)) in self.targets.clone() {
             let state = self.state(account, device);
             self.tell(Input::Target { account, device, route, visible, state });
+        }
+        for ((account, device), owed_ms) in self.alarms.clone() {
+            self.tell(Input::Alarm { account, device, owed_ms });
         }
     }
 
@@ -306,6 +322,10 @@ impl World {
             Action::Note { account, device, state } => {
                 self.notes += 1;
                 self.states.insert((account, device), state);
+            }
+            Action::Rung { account, device, owed_ms } => {
+                let of = (account, device);
+                assert_eq!(self.alarms.remove(&of), Some(owed_ms), "it was owed, and is the last one");
             }
             Action::Drop { account, device, refused_ms } => self.dropped.push(((account, device), refused_ms)),
         }

@@ -253,11 +253,15 @@ impl Planner {
     }
 
     /// Notes for an account's devices that somebody has tried to take its number: at once if it cost a PIN, else from time
-    /// to time, since trying costs nothing then.
+    /// to time, since trying costs nothing then. From time to time is also how often those are woken that are away.
     fn note_try(&self, account: AccountId, cost: bool, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
         let own = self.read::<PhoneRecord>(Family::Directory, key::phone_of(&account))?;
         let Some(mut own) = own else { return Ok(()) };
-        if cost || own.notice.tried_ms.saturating_add(LOCK_TRY_NOTED_MS) <= now_ms {
+        let is_news = own.notice.tried_ms.saturating_add(LOCK_TRY_NOTED_MS) <= now_ms;
+        if is_news {
+            self.alarm(account, now_ms, plan)?;
+        }
+        if cost || is_news {
             own.notice.tried_ms = now_ms;
             plan.batch.put_record(Family::Directory, key::phone_of(&account), &own);
             plan.must_sync = true;
@@ -278,10 +282,11 @@ impl Planner {
         Ok(last_ms)
     }
 
-    /// An account that goes on without its number: its devices are to tell.
+    /// An account that goes on without its number: its devices are to tell, and are woken for it.
     pub(super) fn take_number(&self, account: AccountId, now_ms: u64, plan: &mut Plan) -> Result<(), StoreError> {
         let own = self.read::<PhoneRecord>(Family::Directory, key::phone_of(&account))?;
         let notice = PhoneNotice { moved_ms: now_ms, ..own.map(|own| own.notice).unwrap_or_default() };
+        self.alarm(account, now_ms, plan)?;
         self.put_without_number(account, notice, now_ms, plan)
     }
 

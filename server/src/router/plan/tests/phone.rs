@@ -2,6 +2,7 @@
 
 use gureum_proto::{LockSecret, PhoneNotice};
 
+use super::absent::target;
 use super::*;
 use crate::limits::{CODE_MS, CODE_TRIES_MAX, DAY_MS, LOCK_CLOSED_MS, LOCK_MS, LOCK_TRIES_MAX, LOCK_TRY_NOTED_MS};
 use crate::store::key::NumberHash;
@@ -324,6 +325,65 @@ fn who_tries_without_a_pin_is_noted_once_in_a_while() {
         let (changed, plan) = bench.change(alice(shown(NUMBER, RIGHT)));
         assert_eq!(changed.unwrap_err().code, Code::PhoneLocked);
         assert_eq!((plan.must_sync, plan.batch.is_empty()), (is_noted, !is_noted));
+    }
+}
+
+/// Since when Bob's device is owed a wake-up.
+fn alarm(bench: &Bench) -> Option<u64> {
+    bench.get(Family::Push, key::push_alarm(&BOB, &device(BOB, 1).device()))
+}
+
+#[test]
+fn the_devices_of_whom_a_number_is_taken_from_are_owed_a_wake_up_in_the_same_batch() {
+    let mut bench = of_bob();
+    let bob = device(BOB, 1);
+    bench.changes(target(bob, 1), Changed::Done);
+    bench.advance(1);
+    send_code(&mut bench, NUMBER);
+    let plan = bench.changes(alice(shown(NUMBER, RIGHT)), Changed::Moved { from: BOB });
+    assert_eq!(plan.alarmed, [(BOB, bob.device(), bench.now_ms)]);
+    assert_eq!(alarm(&bench), Some(bench.now_ms));
+    let rung = |owed_ms| Op::Rung { account: BOB, device: bob.device(), owed_ms };
+    assert!(bench.run([rung(bench.now_ms - 1)]).batch.is_empty(), "that was one before");
+    bench.run([rung(bench.now_ms)]);
+    assert_eq!(alarm(&bench), None);
+}
+
+#[test]
+fn who_tries_rings_once_in_a_while_with_a_pin_and_without() {
+    let mut bench = locked();
+    bench.changes(target(device(BOB, 1), 1), Changed::Done);
+    send_code(&mut bench, NUMBER);
+    bench.advance(1);
+    let tries = [
+        (0, shown(NUMBER, RIGHT), 1),
+        (1, shown(NUMBER, RIGHT), 0),
+        (0, with_pin(2), 0),
+        (LOCK_TRY_NOTED_MS, with_pin(2), 1),
+        (0, with_pin(2), 0),
+    ];
+    for (wait_ms, phone, rings) in tries {
+        bench.advance(wait_ms);
+        let (changed, plan) = bench.change(alice(phone));
+        assert_eq!(changed.unwrap_err().code, Code::PhoneLocked);
+        assert_eq!(plan.alarmed.len(), rings);
+    }
+    assert_eq!(alarm(&bench), Some(bench.now_ms));
+}
+
+#[test]
+fn what_a_device_is_to_know_goes_with_its_target_and_another_one_owes_nothing() {
+    for again in [true, false] {
+        let mut bench = of_bob();
+        let bob = device(BOB, 1);
+        bench.changes(target(bob, 1), Changed::Done);
+        send_code(&mut bench, NUMBER);
+        bench.changes(alice(shown(NUMBER, RIGHT)), Changed::Moved { from: BOB });
+        assert!(alarm(&bench).is_some());
+        let (account, device) = (bob.account(), bob.device());
+        let ends = if again { target(bob, 2) } else { Change::DropPushTarget { account, device, generation: None } };
+        bench.changes(ends, Changed::Done);
+        assert_eq!(alarm(&bench), None);
     }
 }
 
