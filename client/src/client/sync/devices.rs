@@ -119,7 +119,13 @@ impl Sync {
     ) -> Result<bool, ClientError> {
         let device = answered.device();
         let (code_of, answer, name) = (code.clone(), answered.answer.clone(), name.to_owned());
-        let payload = self.vault.call(move |vault| vault.bundle(&code_of, &answer, (device, name.as_str()))).await?;
+        // What this device has left is news that may wait in its inbox.
+        let listing = self.list_conversations().await.ok().filter(|listing| listing.is_whole);
+        let listed = listing.map(|listing| listing.conversations.into_keys().collect());
+        let payload = self
+            .vault
+            .call(move |vault| vault.bundle(&code_of, &answer, (device, name.as_str()), listed.as_ref()))
+            .await?;
         let finish = Request::FinishLink { link: code.id(), payload };
         for _ in 0..LINK_FINISH_TRIES_MAX {
             match self.link.request(&finish).await {

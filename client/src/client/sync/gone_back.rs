@@ -28,7 +28,7 @@ impl From<&HelloClaim> for Seen {
 pub(super) struct Listing {
     pub(super) conversations: BTreeMap<ConversationId, ConversationState>,
     /// Whether these are all of them.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// Whether the server has gone back to a backup since this device took its inbox: then the inbox goes on in another

@@ -41,7 +41,7 @@ impl Person {
 
     fn hands_over(&mut self, draft: &Draft, answer: &Answer) -> LinkBundle {
         let device = draft.link().unwrap().device;
-        let sealed = self.vault.bundle(draft.code(), answer, (device, "tablet")).unwrap();
+        let sealed = self.vault.bundle(draft.code(), answer, (device, "tablet"), None).unwrap();
         draft.open_bundle(&sealed).expect("it is for this device")
     }
 }
@@ -396,7 +396,7 @@ fn what_is_handed_over_without_the_draft_of_its_account_is_none() {
     let mut draft = draft(home.path());
     let answer = a.answers(&draft);
     let device = draft.link().unwrap().device;
-    let sealed = a.vault.bundle(draft.code(), &answer, (device, "tablet")).unwrap();
+    let sealed = a.vault.bundle(draft.code(), &answer, (device, "tablet"), None).unwrap();
     assert_eq!(draft.open_bundle(&sealed), None, "nobody has been answered");
     a.adds(&mut relay, &mut draft, &answer);
     assert_eq!(draft.open_bundle(b""), None);
@@ -405,6 +405,23 @@ fn what_is_handed_over_without_the_draft_of_its_account_is_none() {
     assert_eq!(length, 2);
     let vault = draft.finish(None).unwrap();
     assert_eq!(vault.identity().account, a.account, "without it all the same");
+}
+
+#[test]
+fn a_group_that_the_server_lists_no_more_is_not_foretold_to_a_new_device() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+    let home = tempfile::tempdir().unwrap();
+    let mut draft = draft(home.path());
+    let answer = c.answers(&draft);
+    c.adds(&mut relay, &mut draft, &answer);
+    let device = draft.link().unwrap().device;
+    // The device that links it has not heard of it yet.
+    for (listed, foretold) in [(None, vec![talk]), (Some(BTreeSet::new()), vec![])] {
+        let sealed = c.vault.bundle(draft.code(), &answer, (device, "tablet"), listed.as_ref()).unwrap();
+        let bundle = draft.open_bundle(&sealed).unwrap();
+        assert_eq!(bundle.conversations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), foretold);
+    }
 }
 
 /// An account that was brought back: its new device comes in, and only then can the lost one be removed.
