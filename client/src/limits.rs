@@ -387,8 +387,8 @@ pub(crate) const LOAD_ERRORS_MAX: usize = 16;
 pub(crate) const LOAD_TAIL: Duration = Duration::from_secs(10);
 /// How often is looked whether everything has come.
 pub(crate) const LOAD_LOOK: Duration = Duration::from_millis(10);
-/// How long a restart may be waited for, and how long devices may take to notice it: three times what a client that is idle
-/// takes to say that it is there.
+/// How long a server that is to be started again may take to go, and to be there again: who does it by hand needs a while, and
+/// devices of a server that was killed notice it only when they next say that they are there.
 pub(crate) const LOAD_RESTART: Duration = Duration::from_secs(300);
 /// Between two attempts to reach a server that restarts.
 pub(crate) const LOAD_PROBE: Duration = Duration::from_millis(20);

@@ -36,7 +36,6 @@ pub use crate::limits::{
     LOAD_ACCOUNTS_MAX, LOAD_AT_ONCE_MAX, LOAD_DEVICES_MAX, LOAD_DURATION_S_MAX, LOAD_GROUPS_MAX, LOAD_MEMBERS_MAX,
     LOAD_MESSAGES_MAX, LOAD_PAIRS_MAX, TEXT_BYTES_MAX,
 };
-use report::per_second;
 use storm::Storm;
 
 /// What is to be done to a server, how fast and for how long.

@@ -8,7 +8,8 @@ use ed25519_dalek::SigningKey;
 use gureum_proto::{AccountId, DeviceId, HelloClaim, Position, Ready, Register, sign_root};
 use rand::Rng;
 
-use crate::client::Client;
+use super::patience;
+use crate::client::{Client, ClientError};
 use crate::link::{Dialer, Link, LinkError, LinkEvents};
 
 /// Thousands of these must fit beside the server that they measure: no database, no thread, no MLS.
@@ -35,15 +36,16 @@ impl Device {
         }
     }
 
-    /// Registers an account that has a device and nothing else.
-    pub(super) async fn register(dialer: Arc<Dialer>, token: Bytes, handle: String) -> Result<Self, LinkError> {
+    /// Registers an account that has a device and nothing else. A repeated attempt asks for the same again: the answer to the
+    /// one before may have been lost.
+    pub(super) async fn register(dialer: Arc<Dialer>, token: Bytes, handle: String) -> Result<Self, ClientError> {
         let [proof, mls, recovery] = [(); 3].map(|()| SigningKey::from_bytes(&rand::rng().random()));
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let root_entry = sign_root(&proof, mls.verifying_key().as_bytes(), &recovery, time_ms)
             .map_err(|error| LinkError::Malformed(error.to_string()))?;
         let register = Register { token, handle, root_entry, phone: None };
-        let registered = dialer.connect().await?.register(&register).await?;
+        let registered = patience::in_time(|| async { Ok(dialer.connect().await?.register(&register).await?) }).await?;
         let (account, device) = (registered.account, registered.device);
         Ok(Self { account, device, proof, dialer, taken: Position::default() })
     }

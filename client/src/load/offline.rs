@@ -3,9 +3,10 @@
 use super::cost::{Cost, look};
 use super::meter::Meter;
 use super::play::{self, Play, Role};
+use super::report::per_second;
 use super::setup::SetUp;
 use super::stage::{Stage, Tasks};
-use super::{LoadError, LoadOptions, LoadReport, OfflineReport, Progress, Tell, per_second, teams};
+use super::{LoadError, LoadOptions, LoadReport, OfflineReport, Progress, Tell, teams};
 
 /// Stores so many messages for each of so many devices, then lets these come back all at once.
 pub(super) async fn offline(

@@ -25,7 +25,7 @@ pub(super) struct Role {
 #[derive(Debug, Clone)]
 pub(super) enum Who {
     /// Opaque bodies: only its keys.
-    Sealed(Device),
+    Sealed(Box<Device>),
     /// Texts: its home.
     Text(Client),
 }
@@ -33,14 +33,14 @@ pub(super) enum Who {
 impl Who {
     pub(super) fn of(person: &Person, body: LoadBody) -> Self {
         match body {
-            LoadBody::Sealed(_) => Self::Sealed(Device::of(&person.client, Arc::clone(&person.dialer))),
+            LoadBody::Sealed(_) => Self::Sealed(Box::new(Device::of(&person.client, Arc::clone(&person.dialer)))),
             LoadBody::Text(_) => Self::Text(person.client.clone()),
         }
     }
 
     async fn enter(self, hears: bool, settles: bool) -> Result<Entered, ClientError> {
         Ok(match self {
-            Self::Sealed(device) => Entered::Sealed(Box::new(sealed::connect(device, hears).await?)),
+            Self::Sealed(device) => Entered::Sealed(Box::new(sealed::connect(*device, hears).await?)),
             Self::Text(client) => Entered::Text(Box::new(Box::pin(encrypted::connect(client, settles)).await?)),
         })
     }

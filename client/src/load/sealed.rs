@@ -27,8 +27,7 @@ pub(super) struct Connected {
 
 /// Connects, patiently.
 pub(super) async fn connect(device: Device, subscribe: bool) -> Result<Connected, ClientError> {
-    let connect = || async { Ok(Box::pin(device.connect(subscribe)).await?) };
-    let (link, events, ready) = patience::in_time(connect).await?;
+    let (link, events, ready) = patience::in_time(|| async { Ok(Box::pin(device.connect(subscribe)).await?) }).await?;
     Ok(Connected { device, link, events, counter: ready.accepted_counter })
 }
 

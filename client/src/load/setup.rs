@@ -95,13 +95,7 @@ impl SetUp {
         let device = |index: usize| {
             let (dialer, token) = (Arc::clone(self.dialer(index)), token.clone());
             let handle = format!("{}-d{index}", self.run);
-            async move {
-                let register = || async {
-                    let registering = Box::pin(Device::register(Arc::clone(&dialer), token.clone(), handle.clone()));
-                    Ok(registering.await?)
-                };
-                patience::in_time(register).await
-            }
+            async move { Box::pin(Device::register(dialer, token, handle)).await }
         };
         let devices = each(count, device, |done| tell(&Progress::SetUp { what: "devices", done, of: count })).await;
         devices.map_err(|error| self.failed(error))

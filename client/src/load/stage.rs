@@ -196,7 +196,7 @@ impl Says {
 
     /// Everything was said and answered.
     pub(super) fn is_through(&mut self) {
-        self.talking = None;
+        drop(self.talking.take());
     }
 }
 
@@ -271,7 +271,7 @@ pub(super) struct Owed {
 
 impl Owed {
     pub(super) fn of(says: Option<&Says>) -> Self {
-        let posts = says.iter().flat_map(|says| says.posts.iter());
+        let posts = says.into_iter().flat_map(|says| says.posts.iter());
         let epochs = posts.map(|post| (post.conversation, post.epoch)).collect();
         Self { epochs, ..Self::default() }
     }
@@ -327,7 +327,7 @@ mod tests {
         assert!(!stage.is_done(), "two talk");
         assert_eq!(first.due(stage.start(), 0, &stage).len(), 1);
         stage.hush();
-        assert_eq!(first.due(stage.start(), 0, &stage), [], "nothing more is said");
+        assert!(first.due(stage.start(), 0, &stage).is_empty(), "nothing more is said");
         first.is_through();
         assert!(!stage.is_done(), "one talks");
         drop(second);
@@ -368,7 +368,7 @@ mod tests {
             owed.note(conversation(byte), second);
         }
         let now = Instant::now();
-        assert_eq!(owed.take(now, 8), []);
+        assert!(owed.take(now, 8).is_empty(), "a while later");
         assert_eq!(owed.take(now + second, 1), [(conversation(1), 1)]);
         assert_eq!(owed.take(now + second, 8), [(conversation(2), 2)]);
         assert_eq!((owed.at, owed.take(now + second, 8)), (None, Vec::new()));
