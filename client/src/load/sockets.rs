@@ -12,6 +12,9 @@ use socket2::SockRef;
 use crate::limits::LOAD_SOCKET_BYTES;
 use crate::link::{NetworkFuture, Sockets, SystemSockets, any_port};
 
+/// What everything but the sockets is left to.
+const SYSTEM: &SystemSockets = &SystemSockets;
+
 /// The machine's network by so many sockets of each family.
 #[derive(Debug)]
 pub(super) struct LoadSockets {
@@ -50,15 +53,15 @@ impl Sockets for LoadSockets {
     }
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Result<Vec<SocketAddr>>> {
-        SystemSockets.resolve(host, port)
+        SYSTEM.resolve(host, port)
     }
 
     fn refused(&self, address: SocketAddr) -> NetworkFuture<'_, ()> {
-        SystemSockets.refused(address)
+        SYSTEM.refused(address)
     }
 
     fn patience(&self) -> (Duration, Duration) {
-        SystemSockets.patience()
+        SYSTEM.patience()
     }
 }
 
