@@ -342,12 +342,31 @@ const _: () = assert!(KEY_PACKAGES_FULL as usize <= gureum_proto::limits::KEY_PA
 
 // ---- load tester ----------------------------------------------------------------------------------------
 
-/// Pairs of one load tester; each holds two databases and two connections.
+/// Pairs of one load tester; each holds two connections, and with texts two databases.
 pub const LOAD_PAIRS_MAX: usize = 5_000;
-/// Silent connections of one load tester.
-pub const LOAD_IDLE_MAX: usize = 60_000;
+/// Accounts with a home in one load tester.
+pub const LOAD_ACCOUNTS_MAX: usize = 2 * LOAD_PAIRS_MAX;
+/// Groups of one load tester.
+pub const LOAD_GROUPS_MAX: usize = 1_000;
+/// Accounts of one of its groups: as many as a conversation may have.
+pub const LOAD_MEMBERS_MAX: usize = gureum_proto::limits::CONVERSATION_ACCOUNTS_MAX;
+/// Silent devices of one load tester.
+pub const LOAD_DEVICES_MAX: usize = 60_000;
+/// Messages that are stored for one absent device. Servers keep 100,000 entries of an inbox unless they are told otherwise.
+pub const LOAD_MESSAGES_MAX: u64 = 10_000_000;
+/// Connections that begin at once in a storm, at most: a server has room for 512 of one address that have not proven
+/// themselves.
+pub const LOAD_AT_ONCE_MAX: usize = 500;
+/// The longest load, in seconds: a day.
+pub const LOAD_DURATION_S_MAX: u64 = 24 * 60 * 60;
+/// Seconds that a report tells apart; each takes about 70 bytes. More than the longest load and its tail have.
+pub(crate) const LOAD_MOMENTS_MAX: usize = 100_000;
 /// Accounts that register at once: more would measure the server's patience with strangers.
 pub(crate) const LOAD_SET_UP_AT_ONCE: usize = 16;
+/// Members that are added to a group with one command: as many as one commit takes.
+pub(crate) const LOAD_ADDS_AT_ONCE: usize = gureum_proto::limits::ADDS_PER_COMMIT_MAX;
+/// How often a group that is being made is looked at.
+pub(crate) const LOAD_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Attempts to register or connect that one device makes.
 pub(crate) const LOAD_TRIES_MAX: u64 = 50;
 /// How long such attempts may take together.
@@ -357,9 +376,25 @@ pub(crate) const LOAD_PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const LOAD_REACH: Duration = Duration::from_secs(8);
 /// Connections that share a UDP socket.
 pub(crate) const LOAD_CONNECTIONS_PER_SOCKET: usize = 16;
-/// Sets of histograms; each takes 0.4 MB.
-pub(crate) const LOAD_LANES_MAX: usize = 16;
-/// Errors of pairs that a report names.
+/// What each of these sockets asks to be able to hold: with the system's default of 208 KiB it drops packets while the
+/// load tester is at something else, and what is measured then is how they are sent again.
+pub(crate) const LOAD_SOCKET_BYTES: usize = 4 * 1024 * 1024;
+/// Sets of histograms; each takes 0.5 MB, and all are added up each second.
+pub(crate) const LOAD_LANES_MAX: usize = 4;
+/// Errors of devices that a report names.
 pub(crate) const LOAD_ERRORS_MAX: usize = 16;
-/// How long answers and deliveries may take after the last message.
+/// For how long nothing more may come before what is missing counts as missing.
 pub(crate) const LOAD_TAIL: Duration = Duration::from_secs(10);
+/// How often is looked whether everything has come.
+pub(crate) const LOAD_LOOK: Duration = Duration::from_millis(10);
+/// How long a server that is to be started again may take to go, and to be there again: who does it by hand needs a while, and
+/// devices of a server that was killed notice it only when they next say that they are there.
+pub(crate) const LOAD_RESTART: Duration = Duration::from_secs(300);
+/// Between two attempts to reach a server that restarts.
+pub(crate) const LOAD_PROBE: Duration = Duration::from_millis(20);
+/// How often a device of a mixed load that has heard something confirms it: as often as a client sends receipts.
+pub(crate) const LOAD_RECEIPTS_EVERY: Duration = RECEIPTS_TOGETHER;
+/// The largest page of metrics that is read, in bytes: a server's has 40 KB.
+pub(crate) const LOAD_METRICS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long such a page may take.
+pub(crate) const LOAD_METRICS_TIMEOUT: Duration = Duration::from_secs(5);

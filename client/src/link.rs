@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub use dial::{Dialer, Linking, Unproven};
 pub use error::LinkError;
-pub(crate) use sockets::SystemSockets;
+pub(crate) use sockets::{SystemSockets, any_port};
 pub use sockets::{NetworkFuture, Sockets};
 
 use crate::limits::{CLOSE_TIMEOUT, REQUEST_TIMEOUT};

@@ -1,54 +1,117 @@
-//! The load tester: many pairs of devices over real QUIC with real identities, measured without coordinated omission.
+//! The load tester: many devices over real QUIC with real identities, measured without coordinated omission, and what they
+//! cost the server.
 
 mod body;
+mod cost;
+mod device;
 mod encrypted;
 mod idle;
 mod meter;
+mod mixed;
+mod offline;
 mod pace;
 mod patience;
+mod play;
+mod report;
 mod sealed;
 mod setup;
+mod sockets;
+mod stage;
+mod storm;
+mod teams;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use gureum_proto::{Code, ServerUrl};
-use serde::Serialize;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use gureum_proto::ServerUrl;
 
-pub use idle::{IdleOptions, IdleReport, run_idle};
-pub use meter::{Latency, Progress};
+pub use body::{SEALED_BYTES_MIN, TEXT_BYTES_MIN};
+pub use cost::{Cost, MetricsUrl, NoMetricsUrl};
+pub use gureum_proto::limits::CIPHERTEXT_BYTES_MAX as SEALED_BYTES_MAX;
+pub use meter::{Latency, Moment, Standing};
+pub use mixed::AwayTimes;
+pub use report::{FanoutReport, IdleReport, LoadReport, OfflineReport, Setting, StormReport};
 
 use crate::client::ClientError;
-use crate::limits::LOAD_TAIL;
-pub use crate::limits::{LOAD_IDLE_MAX, LOAD_PAIRS_MAX, TEXT_BYTES_MAX};
-pub use body::{SEALED_BYTES_MIN, TEXT_BYTES_MIN};
-pub use gureum_proto::limits::CIPHERTEXT_BYTES_MAX as SEALED_BYTES_MAX;
-use meter::Meter;
-use pace::Pace;
+pub use crate::limits::{
+    LOAD_ACCOUNTS_MAX, LOAD_AT_ONCE_MAX, LOAD_DEVICES_MAX, LOAD_DURATION_S_MAX, LOAD_GROUPS_MAX, LOAD_MEMBERS_MAX,
+    LOAD_MESSAGES_MAX, LOAD_PAIRS_MAX, TEXT_BYTES_MAX,
+};
+use storm::Storm;
 
-/// What to send, how fast and for how long.
+/// What is to be done to a server, how fast and for how long.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// The server, with an invite of two uses a pair where registration is not open.
+    /// The server, with an invite of as many uses as there are accounts where registration is not open.
     pub server: ServerUrl,
-    /// Pairs of devices.
-    pub pairs: usize,
-    /// How fast.
+    /// What is done.
+    pub scenario: Scenario,
+    /// How fast, where messages are sent.
     pub pace: LoadPace,
-    /// How long to send.
+    /// How long to send, or to hold idle devices; in a storm, how long the others talk before it.
     pub duration: Duration,
-    /// What.
+    /// What is sent.
     pub body: LoadBody,
+    /// Where the server tells what it takes; without it nobody knows.
+    pub metrics: Option<MetricsUrl>,
+}
+
+/// What is done to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scenario {
+    /// Pairs of devices, one sending to the other.
+    Pairs {
+        /// How many.
+        pairs: usize,
+    },
+    /// Groups, in each of which one account sends.
+    Fanout {
+        /// How many.
+        groups: usize,
+        /// Accounts of each.
+        members: usize,
+        /// Of those who do not send, so many are connected.
+        connected: usize,
+    },
+    /// Messages are stored for devices that are absent, and drained when these come back.
+    Offline {
+        /// Absent devices, each with a sender of its own.
+        devices: usize,
+        /// Messages for each.
+        messages: u64,
+    },
+    /// Devices that are subscribed and silent.
+    Idle {
+        /// How many.
+        devices: usize,
+    },
+    /// Devices that all come back after the server was started again, while some pairs talk.
+    Storm {
+        /// How many.
+        devices: usize,
+        /// Pairs that talk beside them.
+        pairs: usize,
+        /// Connections that begin at a time.
+        at_once: usize,
+        /// A command that starts the server again; without it somebody does.
+        restart: Option<String>,
+    },
+    /// People who talk with one another and in groups, confirm what they hear, go away and come back.
+    Mixed {
+        /// How many.
+        people: usize,
+        /// Of each group.
+        members: usize,
+        /// How often and for how long each is away.
+        away: Option<AwayTimes>,
+    },
 }
 
 /// How fast to send.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LoadPace {
-    /// Closed loop: so many messages of each pair without an answer.
+    /// Closed loop: so many messages of each sender without an answer.
     Window(u32),
-    /// Open loop: so many messages a second of all pairs together.
+    /// Open loop: so many messages a second of all senders together.
     Rate(f64),
 }
 
@@ -61,55 +124,52 @@ pub enum LoadBody {
     Sealed(usize),
 }
 
-/// What was measured.
-#[derive(Debug, Clone, Serialize)]
-pub struct LoadReport {
-    /// Pairs of devices.
-    pub pairs: usize,
-    /// The window, in a closed loop.
-    pub window: Option<u32>,
-    /// The rate asked for, in an open loop.
-    pub rate: Option<f64>,
-    /// Bytes of a message: of the text, or of the ciphertext where `sealed`.
-    pub body_bytes: usize,
-    /// Whether bodies were opaque.
-    pub sealed: bool,
-    /// How long was sent, in seconds.
-    pub send_s: f64,
-    /// Until the last message had arrived, in seconds.
-    pub total_s: f64,
-    /// Messages handed to the network.
-    pub sent: u64,
-    /// Messages that the server said to have on disk.
-    pub accepted: u64,
-    /// Messages that arrived.
-    pub delivered: u64,
-    /// Messages refused, by code.
-    pub refused: std::collections::BTreeMap<&'static str, u64>,
-    /// Messages without an answer.
-    pub unanswered: u64,
-    /// Accepted messages that did not arrive in time.
-    pub missing: u64,
-    /// What ended a pair early.
-    pub errors: Vec<String>,
-    /// Bytes of bodies accepted.
-    pub body_bytes_accepted: u64,
-    /// Messages accepted a second of `total_s`.
-    pub accepted_per_s: f64,
-    /// Messages delivered a second of `total_s`.
-    pub delivered_per_s: f64,
-    /// From due (open loop) or sent (closed loop) to the durable answer.
-    pub accept_us: Latency,
-    /// From due (open loop) or sent (closed loop) to received.
-    pub delivery_us: Latency,
+impl LoadBody {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Sealed(bytes) => bytes,
+        }
+    }
+
+    const fn is_sealed(self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
 }
+
+/// How a load goes.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// It is being set up.
+    SetUp {
+        /// What is being made.
+        what: &'static str,
+        /// How many of them are.
+        done: usize,
+        /// How many there are to be.
+        of: usize,
+    },
+    /// A second of it is over.
+    Second(Standing),
+    /// Something has come about, or is to be done.
+    Say(String),
+}
+
+/// Whom to tell how it goes.
+type Tell<'a> = &'a mut dyn FnMut(&Progress);
 
 /// Why a load cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// More pairs than one process can hold.
-    #[error("from 1 to {LOAD_PAIRS_MAX} pairs (or connections) fit into one load tester")]
-    Pairs,
+    /// Too many of something, or too few.
+    #[error("there may be from {least} to {most} {what} in one load tester; for more, run several")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// The fewest.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// The invite is used up.
     #[error(
         "the invite does not suffice for {accounts} accounts; make one that does: gureumd invite --data-dir DIR \
@@ -127,40 +187,93 @@ pub enum LoadError {
         /// The largest.
         most: usize,
     },
+    /// The server does not tell what it takes.
+    #[error(
+        "cannot read {url}: {reason}; --metrics is http://ADDRESS:PORT/metrics with the address that gureumd's --admin names"
+    )]
+    Metrics {
+        /// Where.
+        url: MetricsUrl,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody has started the server again.
+    #[error(
+        "the server was not started again; do so when the load tester says it, or give it --restart-command, such as \
+         'systemctl restart gureumd'"
+    )]
+    NotRestarted,
+    /// The command that starts the server again has failed.
+    #[error("--restart-command has failed: {0}; it must end the server and start it at the same address")]
+    Restart(String),
     /// The directory for keys.
     #[error("cannot make a temporary directory: {0}")]
     Directory(#[from] std::io::Error),
     /// Everything else.
     #[error(transparent)]
-    Client(ClientError),
+    Client(#[from] ClientError),
 }
 
-/// Sets up the pairs, sends, and measures. `progress` is called once a second.
+/// Sets everything up, does it, and measures. `progress` is called for each thing made and once a second.
 ///
 /// # Errors
 /// The set-up failed. What fails later is in the report.
-pub async fn run(options: LoadOptions, progress: impl FnMut(&Progress)) -> Result<LoadReport, LoadError> {
+pub async fn run(options: LoadOptions, mut progress: impl FnMut(&Progress)) -> Result<LoadReport, LoadError> {
     check(&options)?;
-    let homes = setup::directory()?;
-    let pairs = Box::pin(setup::pairs(&options, homes.path())).await?;
-    let meter = Arc::new(Meter::new(options.pairs));
-    let start = Instant::now();
-    let mut lanes = JoinSet::new();
-    for (index, pair) in pairs.into_iter().enumerate() {
-        let pace = Pace::new(options.pace, options.pairs, index, start, options.duration);
-        let lane = meter.lane(index);
-        match options.body {
-            LoadBody::Sealed(bytes) => lanes.spawn(sealed::run(pair, pace, lane, bytes)),
-            LoadBody::Text(bytes) => lanes.spawn(encrypted::run(pair, pace, lane, bytes)),
-        };
+    let tell: Tell<'_> = &mut progress;
+    match &options.scenario {
+        Scenario::Pairs { pairs } => Box::pin(teams::pairs(&options, *pairs, tell)).await,
+        Scenario::Fanout { groups, members, connected } => {
+            Box::pin(teams::fanout(&options, (*groups, *members, *connected), tell)).await
+        }
+        Scenario::Offline { devices, messages } => {
+            Box::pin(offline::offline(&options, (*devices, *messages), tell)).await
+        }
+        Scenario::Idle { devices } => Box::pin(idle::idle(&options, *devices, tell)).await,
+        Scenario::Storm { devices, pairs, at_once, restart } => {
+            let (devices, pairs, at_once) = (*devices, *pairs, *at_once);
+            let storm = Storm { devices, pairs, at_once, restart: restart.as_deref() };
+            Box::pin(storm::storm(&options, storm, tell)).await
+        }
+        Scenario::Mixed { people, members, away } => {
+            Box::pin(mixed::mixed(&options, (*people, *members, *away), tell)).await
+        }
     }
-    watch(&mut lanes, &meter, start, options.duration + LOAD_TAIL * 2, progress).await;
-    Ok(report(&options, &meter, start.elapsed()))
 }
 
 fn check(options: &LoadOptions) -> Result<(), LoadError> {
-    if options.pairs == 0 || options.pairs > LOAD_PAIRS_MAX {
-        return Err(LoadError::Pairs);
+    let count = |what, number: usize, least: usize, most: usize| {
+        let (least_told, most_told) = (u64::try_from(least).unwrap_or(0), u64::try_from(most).unwrap_or(u64::MAX));
+        let error = LoadError::Count { what, least: least_told, most: most_told };
+        if (least..=most).contains(&number) { Ok(()) } else { Err(error) }
+    };
+    match &options.scenario {
+        Scenario::Pairs { pairs } => count("pairs", *pairs, 1, LOAD_PAIRS_MAX)?,
+        Scenario::Fanout { groups, members, connected } => {
+            count("groups", *groups, 1, LOAD_GROUPS_MAX)?;
+            count("accounts of a group", *members, 2, LOAD_MEMBERS_MAX)?;
+            count("accounts of all groups", groups.saturating_mul(*members), 2, LOAD_ACCOUNTS_MAX)?;
+            count("connected accounts of this group", *connected, 0, members.saturating_sub(1))?;
+        }
+        Scenario::Offline { devices, messages } => {
+            count("absent devices", *devices, 1, LOAD_PAIRS_MAX)?;
+            if !(1..=LOAD_MESSAGES_MAX).contains(messages) {
+                return Err(LoadError::Count { what: "messages for a device", least: 1, most: LOAD_MESSAGES_MAX });
+            }
+        }
+        Scenario::Idle { devices } => count("devices", *devices, 1, LOAD_DEVICES_MAX)?,
+        Scenario::Storm { devices, pairs, at_once, .. } => {
+            count("devices", *devices, 1, LOAD_DEVICES_MAX)?;
+            count("pairs", *pairs, 1, LOAD_PAIRS_MAX)?;
+            count("connections that begin at once", *at_once, 1, LOAD_AT_ONCE_MAX)?;
+        }
+        Scenario::Mixed { people, members, .. } => {
+            count("people", *people, 2, LOAD_ACCOUNTS_MAX)?;
+            count("accounts of a group", *members, 2, LOAD_MEMBERS_MAX)?;
+        }
+    }
+    if options.duration > Duration::from_secs(LOAD_DURATION_S_MAX) {
+        return Err(LoadError::Count { what: "seconds", least: 0, most: LOAD_DURATION_S_MAX });
     }
     let (bytes, least, most) = match options.body {
         LoadBody::Text(bytes) => (bytes, TEXT_BYTES_MIN, TEXT_BYTES_MAX),
@@ -169,102 +282,60 @@ fn check(options: &LoadOptions) -> Result<(), LoadError> {
     if (least..=most).contains(&bytes) { Ok(()) } else { Err(LoadError::Size { least, most }) }
 }
 
-/// Waits for all lanes, and reports once a second.
-async fn watch(
-    lanes: &mut JoinSet<Result<(), ClientError>>,
-    meter: &Meter,
-    start: Instant,
-    at_most: Duration,
-    mut progress: impl FnMut(&Progress),
-) {
-    let mut second = tokio::time::interval_at(start + Duration::from_secs(1), Duration::from_secs(1));
-    let mut before = meter.progress(start.elapsed(), None);
-    while !lanes.is_empty() {
-        tokio::select! {
-            biased;
-            _ = second.tick() => {
-                let now = meter.progress(start.elapsed(), Some(&before));
-                progress(&now);
-                before = now;
-            }
-            Some(ended) = lanes.join_next() => match ended {
-                Ok(Ok(())) => (),
-                Ok(Err(error)) => meter.failed(error.to_string()),
-                Err(error) => meter.failed(error.to_string()),
-            },
-            () = tokio::time::sleep_until(start + at_most) => {
-                meter.failed("some pairs did not end in time".to_owned());
-                lanes.abort_all();
-                return;
-            }
-        }
-    }
-}
-
-fn report(options: &LoadOptions, meter: &Meter, total: Duration) -> LoadReport {
-    let sum = meter.sum();
-    let (window, rate) = match options.pace {
-        LoadPace::Window(window) => (Some(window), None),
-        LoadPace::Rate(rate) => (None, Some(rate)),
-    };
-    let (body_bytes, sealed) = match options.body {
-        LoadBody::Text(bytes) => (bytes, false),
-        LoadBody::Sealed(bytes) => (bytes, true),
-    };
-    let refused = sum.refused.iter().map(|(code, count)| (Code::name(*code), *count)).collect();
-    let refusals: u64 = sum.refused.values().sum();
-    let total_s = sum.last.max(options.duration.min(total)).as_secs_f64();
-    LoadReport {
-        pairs: options.pairs,
-        window,
-        rate,
-        body_bytes,
-        sealed,
-        send_s: options.duration.as_secs_f64(),
-        total_s,
-        sent: sum.sent,
-        accepted: sum.accepted,
-        delivered: sum.delivered,
-        refused,
-        unanswered: sum.sent.saturating_sub(sum.accepted).saturating_sub(refusals),
-        missing: sum.accepted.saturating_sub(sum.delivered),
-        errors: meter.errors(),
-        body_bytes_accepted: sum.accepted.saturating_mul(u64::try_from(body_bytes).unwrap_or(0)),
-        accepted_per_s: per_second(sum.accepted, total_s),
-        delivered_per_s: per_second(sum.delivered, total_s),
-        accept_us: Latency::of(&sum.accept),
-        delivery_us: Latency::of(&sum.delivery),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate has no more than three digits that mean anything")]
-fn per_second(count: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
+
+    fn options(server: &ServerUrl, scenario: Scenario) -> LoadOptions {
+        LoadOptions {
+            server: server.clone(),
+            scenario,
+            pace: LoadPace::Window(1),
+            duration: Duration::from_secs(1),
+            body: LoadBody::Sealed(256),
+            metrics: None,
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_address_where_no_server_answers_is_known_within_15_s() {
         // It hears everything and says nothing.
         let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server: ServerUrl = format!("gureum://{}", silent.local_addr().unwrap()).parse().unwrap();
-        let options = LoadOptions {
-            server: server.clone(),
-            pairs: 2,
-            pace: LoadPace::Window(1),
-            duration: Duration::from_secs(1),
-            body: LoadBody::Sealed(256),
-        };
-        let started = Instant::now();
-        let error = Box::pin(run(options, |_| ())).await.unwrap_err();
-        assert!(error.to_string().contains("cannot reach"), "{error}");
-        assert!(started.elapsed() <= Duration::from_secs(15), "{:?}", started.elapsed());
-        let options = IdleOptions { server, connections: 2, duration: Duration::from_secs(1) };
-        let error = Box::pin(run_idle(options, |_| ())).await.unwrap_err();
-        assert!(error.to_string().contains("cannot reach"), "{error}");
-        assert!(started.elapsed() <= Duration::from_secs(30), "{:?}", started.elapsed());
+        for scenario in [Scenario::Pairs { pairs: 2 }, Scenario::Idle { devices: 2 }] {
+            let started = Instant::now();
+            let error = Box::pin(run(options(&server, scenario), |_| ())).await.unwrap_err();
+            assert!(error.to_string().contains("cannot reach"), "{error}");
+            assert!(started.elapsed() <= Duration::from_secs(15), "{:?}", started.elapsed());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_before_anything_is_done() {
+        let server: ServerUrl = "gureum://127.0.0.1:1".parse().unwrap();
+        let fanout = |groups, members, connected| Scenario::Fanout { groups, members, connected };
+        let storm = |devices, at_once| Scenario::Storm { devices, pairs: 1, at_once, restart: None };
+        for (scenario, fits) in [
+            (Scenario::Pairs { pairs: 0 }, false),
+            (Scenario::Pairs { pairs: LOAD_PAIRS_MAX }, true),
+            (Scenario::Pairs { pairs: LOAD_PAIRS_MAX + 1 }, false),
+            (fanout(1, 2, 1), true),
+            (fanout(1, 2, 2), false),
+            (fanout(1, 1, 0), false),
+            (fanout(100, 101, 0), false),
+            (fanout(LOAD_GROUPS_MAX + 1, 2, 0), false),
+            (Scenario::Offline { devices: 1, messages: 0 }, false),
+            (Scenario::Offline { devices: 1, messages: LOAD_MESSAGES_MAX }, true),
+            (Scenario::Idle { devices: LOAD_DEVICES_MAX + 1 }, false),
+            (storm(5_000, 256), true),
+            (storm(5_000, LOAD_AT_ONCE_MAX + 1), false),
+            (Scenario::Mixed { people: 1, members: 2, away: None }, false),
+            (Scenario::Mixed { people: 2, members: 2, away: None }, true),
+        ] {
+            let checked = check(&options(&server, scenario.clone()));
+            assert_eq!(checked.is_ok(), fits, "{scenario:?}: {checked:?}");
+        }
     }
 }

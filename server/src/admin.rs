@@ -15,7 +15,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{ADMIN_CONNECTION_MS_MAX, ADMIN_CONNECTIONS_MAX};
-use crate::metrics::UPKEEP_PERIOD;
+use crate::metrics::{Page, UPKEEP_PERIOD};
 
 /// How long to wait when the system has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -76,7 +75,7 @@ impl Readiness {
 #[derive(Clone)]
 struct Shared {
     readiness: Arc<Readiness>,
-    metrics: PrometheusHandle,
+    metrics: Page,
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `stop`, and keeps the metrics' samples from piling up.
@@ -85,7 +84,7 @@ struct Shared {
 pub(crate) async fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,
-    metrics: PrometheusHandle,
+    metrics: Page,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let life = Duration::from_millis(ADMIN_CONNECTION_MS_MAX);
@@ -96,7 +95,7 @@ pub(crate) async fn serve(
 async fn serve_limited(
     listener: Limited,
     readiness: Arc<Readiness>,
-    metrics: PrometheusHandle,
+    metrics: Page,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let upkeep = metrics.clone();

@@ -4,6 +4,7 @@
 //! and not to the process: two of them in one process count apart.
 
 mod phone;
+mod process;
 mod push;
 mod store;
 
@@ -14,8 +15,9 @@ use gureum_proto::{Code, GapReason};
 use metrics::{
     Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 pub(crate) use phone::PhoneMetrics;
+pub(crate) use process::Page;
 pub(crate) use push::PushMetrics;
 use store::StoreMetrics;
 
@@ -143,7 +145,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// The handles, and what renders them for a collector.
     #[must_use]
-    pub(crate) fn new() -> (Self, PrometheusHandle) {
+    pub(crate) fn new() -> (Self, Page) {
         let buckets = [
             ("gureum_fsync_seconds", SECONDS_BUCKETS),
             ("gureum_reclaim_seconds", ROUND_BUCKETS),
@@ -158,11 +160,10 @@ impl Metrics {
             .expect("the lists of buckets are not empty");
         let recorder = Arc::new(builder.build_recorder());
         let handle = recorder.handle();
-        let metrics = metrics::with_local_recorder(&*recorder, || {
+        metrics::with_local_recorder(&*recorder, || {
             describe();
-            Self::register(&recorder)
-        });
-        (metrics, handle)
+            (Self::register(&recorder), Page::new(handle))
+        })
     }
 
     /// The counter of gaps for a reason.
@@ -223,7 +224,7 @@ impl Metrics {
     }
 }
 
-/// How often [`PrometheusHandle::run_upkeep`] must run, so that the samples of histograms do not pile up.
+/// How often [`Page::run_upkeep`] must run, so that the samples of histograms do not pile up.
 pub(crate) const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 fn describe() {
@@ -263,6 +264,7 @@ fn describe() {
     store::describe();
     push::describe();
     phone::describe();
+    process::describe();
     describe_gauge!("gureum_keys_live", "message keys that are not destroyed");
     describe_gauge!("gureum_clock_held_seconds", "how far the system clock is ahead without being believed");
     describe_gauge!("gureum_clock_behind_seconds", "how far the system clock is behind the time that counts");

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use metrics_exporter_prometheus::PrometheusHandle;
 use quinn::{Endpoint, VarInt};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,7 +35,7 @@ use crate::limits::{
 };
 use crate::linking::Linking;
 use crate::listen;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Page};
 use crate::mls::Followed;
 use crate::quota::Quotas;
 use crate::requests::Requests;
@@ -74,7 +73,7 @@ pub struct Node {
     writer: WriterEnd,
     store: Arc<dyn Store>,
     maintenance: Arc<Maintenance>,
-    rendered: PrometheusHandle,
+    rendered: Page,
     work: Work,
 }
 
@@ -407,7 +406,7 @@ fn serve_control(rest: &mut JoinSet<()>, control: Control, stop: &CancellationTo
 async fn serve_admin(
     listener: TcpListener,
     readiness: Arc<Readiness>,
-    rendered: PrometheusHandle,
+    rendered: Page,
     stop: CancellationToken,
 ) {
     if let Err(error) = admin::serve(listener, readiness, rendered, stop).await {

@@ -329,16 +329,3 @@ fn text_for_people_says_who_and_what() {
     assert!(said.contains("alice") && said.contains("hello"), "{said}");
     assert!(!said.contains('\u{1b}'), "a text cannot steer the terminal");
 }
-
-#[test]
-fn the_load_tester_reports_in_json() {
-    let world = World::start();
-    let url = world.invite(4);
-    let mut command = Command::new(binary("gureum"));
-    command.args(["load", "--server", &url, "--pairs", "2", "--window", "8"]);
-    command.args(["--duration", "1s", "--sealed-size", "64", "--json"]);
-    let ended = Person::finish(&mut command);
-    assert_eq!(ended.code, Some(0), "{}", ended.said);
-    println!("{:#?}", ended.events);
-    assert!(ended.events.last().is_some_and(Value::is_object));
-}

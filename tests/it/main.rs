@@ -32,6 +32,7 @@ mod kill;
 mod late_welcome;
 mod link;
 mod linking;
+mod load;
 mod metrics;
 mod network;
 mod papers;

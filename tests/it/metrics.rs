@@ -17,7 +17,9 @@ pub(crate) fn manual() -> String {
 /// The names of metrics in a text, without the endings that a histogram adds.
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_lowercase() || letter == '_';
-    let words = text.split(|letter: char| !is_part(letter)).filter(|word| word.starts_with("gureum_"));
+    let words = text
+        .split(|letter: char| !is_part(letter))
+        .filter(|word| word.starts_with("gureum_") || word.starts_with("process_"));
     let without_ending =
         |word: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end).map(str::to_owned));
     words

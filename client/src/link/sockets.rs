@@ -58,7 +58,8 @@ impl Sockets for SystemSockets {
     }
 }
 
-fn any_port(remote: SocketAddr) -> SocketAddr {
+/// Any free port of the kind from which an address can be reached.
+pub(crate) fn any_port(remote: SocketAddr) -> SocketAddr {
     match remote {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),

@@ -1,4 +1,4 @@
-//! When the messages of one pair are due: as soon as there is room, or at times fixed in advance.
+//! When the messages of one device are due: as soon as there is room, or at times fixed in advance.
 
 use std::time::Duration;
 
@@ -7,33 +7,68 @@ use tokio::time::Instant;
 
 use super::LoadPace;
 
-/// One pair's schedule.
+/// One device's schedule.
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     start: Instant,
     end: Instant,
     window: usize,
-    /// Between two messages of this pair; `None` in a closed loop.
+    /// Messages that are still to come.
+    left: u64,
+    /// Between two messages of this device; `None` in a closed loop.
     interval: Option<Duration>,
     next: Instant,
 }
 
 impl Pace {
-    /// The schedule of pair `index` of `pairs`; an open loop spreads the pairs over the interval.
-    pub(super) fn new(pace: LoadPace, pairs: usize, index: usize, start: Instant, duration: Duration) -> Self {
+    /// The schedule of device `index` of `devices` that talk; an open loop spreads them over the interval.
+    pub(super) fn new(pace: LoadPace, devices: usize, index: usize, start: Instant, duration: Duration) -> Self {
         let in_flight_max = usize::try_from(SENDS_IN_FLIGHT_MAX).unwrap_or(1);
         let (window, interval) = match pace {
             LoadPace::Window(window) => (usize::try_from(window).unwrap_or(1).clamp(1, in_flight_max), None),
-            LoadPace::Rate(rate) => (in_flight_max, Some(interval(rate, pairs))),
+            LoadPace::Rate(rate) => (in_flight_max, Some(interval(rate, devices))),
         };
-        let next = start + interval.map_or(Duration::ZERO, |interval| spread(interval, index, pairs));
-        Self { start, end: start + duration, window, interval, next }
+        let next = start + interval.map_or(Duration::ZERO, |interval| spread(interval, index, devices));
+        Self { start, end: start + duration, window, left: u64::MAX, interval, next }
+    }
+
+    /// The same with so many messages at most.
+    pub(super) fn at_most(self, messages: u64) -> Self {
+        Self { left: messages, ..self }
+    }
+
+    /// Nothing more is due.
+    pub(super) fn stop(&mut self) {
+        self.left = 0;
+    }
+
+    /// How many messages were due and are never sent: there was no room for them until the end.
+    pub(super) fn unsent(&self) -> u64 {
+        match self.interval {
+            Some(interval) if self.left > 0 && self.next < self.end => {
+                let messages = (self.end - self.next).as_nanos().div_ceil(interval.as_nanos().max(1));
+                u64::try_from(messages).unwrap_or(u64::MAX)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Leaves out what was due until now: nobody was there to say it.
+    pub(super) fn skip(&mut self, now: Instant) {
+        if let Some(interval) = self.interval
+            && self.next < now
+        {
+            // The devices stay spread as they were.
+            let behind = (now - self.next).as_nanos().div_ceil(interval.as_nanos().max(1));
+            self.next += interval.saturating_mul(u32::try_from(behind).unwrap_or(u32::MAX));
+        }
     }
 
     /// The due times, in nanoseconds since the start, of what may be sent now.
     pub(super) fn due(&mut self, now: Instant, in_flight: usize) -> Vec<u64> {
         let mut due = Vec::new();
-        while in_flight + due.len() < self.window && self.next <= now && self.next < self.end && now < self.end {
+        while in_flight + due.len() < self.window && self.next <= now && self.next < self.end && !self.is_over(now) {
+            self.left -= 1;
             match self.interval {
                 Some(interval) => {
                     due.push(self.since_start_ns(self.next));
@@ -45,38 +80,34 @@ impl Pace {
         due
     }
 
-    /// When to look again if nothing is answered before; `None` when only an answer makes room.
-    pub(super) fn wake(&self, in_flight: usize) -> Option<Instant> {
+    /// When to look again if nothing is answered before.
+    pub(super) fn wake(&self, in_flight: usize) -> Instant {
         match self.interval {
-            Some(_) if in_flight < self.window => Some(self.next.min(self.end)),
-            _ => None,
+            Some(_) if in_flight < self.window => self.next.min(self.end),
+            // Only an answer makes room.
+            _ => self.end,
         }
     }
 
     /// Whether nothing more is due.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.end
-    }
-
-    /// When the last message is due.
-    pub(super) const fn end(&self) -> Instant {
-        self.end
+        now >= self.end || self.left == 0
     }
 
     /// Nanoseconds since the start of the load.
-    pub(super) fn since_start_ns(&self, time: Instant) -> u64 {
+    fn since_start_ns(&self, time: Instant) -> u64 {
         u64::try_from(time.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "pairs are far below 2^52")]
-fn interval(rate: f64, pairs: usize) -> Duration {
-    Duration::try_from_secs_f64(pairs as f64 / rate).unwrap_or(Duration::MAX / 4).max(Duration::from_nanos(1))
+#[expect(clippy::cast_precision_loss, reason = "devices are far below 2^52")]
+fn interval(rate: f64, devices: usize) -> Duration {
+    Duration::try_from_secs_f64(devices as f64 / rate).unwrap_or(Duration::MAX / 4).max(Duration::from_nanos(1))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "pairs are far below 2^52")]
-fn spread(interval: Duration, index: usize, pairs: usize) -> Duration {
-    interval.mul_f64(index as f64 / pairs.max(1) as f64)
+#[expect(clippy::cast_precision_loss, reason = "devices are far below 2^52")]
+fn spread(interval: Duration, index: usize, devices: usize) -> Duration {
+    interval.mul_f64(index as f64 / devices.max(1) as f64)
 }
 
 #[cfg(test)]
@@ -91,11 +122,11 @@ mod tests {
         let mut pace = Pace::new(LoadPace::Rate(10.0), 1, 0, start, SECOND);
         let due = pace.due(start + Duration::from_millis(350), 0);
         assert_eq!(due, [0, 100_000_000, 200_000_000, 300_000_000]);
-        assert_eq!(pace.wake(4), Some(start + Duration::from_millis(400)));
+        assert_eq!(pace.wake(4), start + Duration::from_millis(400));
     }
 
     #[test]
-    fn an_open_loop_spreads_its_pairs_and_shares_the_rate() {
+    fn an_open_loop_spreads_its_devices_and_shares_the_rate() {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Rate(10.0), 2, 1, start, SECOND);
         assert_eq!(pace.due(start + Duration::from_millis(350), 0), [100_000_000, 300_000_000]);
@@ -106,7 +137,37 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Window(3), 1, 0, start, SECOND);
         assert_eq!(pace.due(start, 1).len(), 2);
-        assert_eq!((pace.due(start, 3).len(), pace.wake(3)), (0, None));
+        assert_eq!((pace.due(start, 3).len(), pace.wake(3)), (0, start + SECOND));
+    }
+
+    #[test]
+    fn so_many_messages_are_all_that_is_due() {
+        let start = Instant::now();
+        let mut pace = Pace::new(LoadPace::Window(4), 1, 0, start, SECOND).at_most(5);
+        assert_eq!((pace.due(start, 0).len(), pace.is_over(start)), (4, false));
+        assert_eq!((pace.due(start, 0).len(), pace.is_over(start)), (1, true));
+        assert_eq!((pace.due(start, 0).len(), pace.unsent()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_due_and_found_no_room_is_counted() {
+        let start = Instant::now();
+        let mut pace = Pace::new(LoadPace::Rate(100.0), 1, 0, start, SECOND);
+        assert_eq!(pace.due(start + SECOND * 9 / 10, 0).len(), 64);
+        assert!(pace.is_over(start + SECOND));
+        assert_eq!(pace.unsent(), 36);
+        pace.stop();
+        assert_eq!(pace.unsent(), 0, "who was stopped has left out nothing");
+    }
+
+    #[test]
+    fn what_was_due_while_nobody_was_there_is_left_out_and_the_rest_stays_spread() {
+        let start = Instant::now();
+        let mut pace = Pace::new(LoadPace::Rate(10.0), 2, 1, start, SECOND);
+        pace.skip(start + Duration::from_millis(350));
+        assert_eq!(pace.due(start + Duration::from_millis(750), 0), [500_000_000, 700_000_000]);
+        pace.skip(start + Duration::from_millis(800));
+        assert_eq!(pace.due(start + Duration::from_millis(900), 0), [900_000_000]);
     }
 
     #[test]

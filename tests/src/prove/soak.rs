@@ -150,7 +150,7 @@ pub fn run(options: &Options) -> Report {
 
 fn load(world: &World, options: &Options) -> Command {
     let mut command = Command::new(binary("gureum"));
-    command.args(["--json", "load", "--server", world.url(), "--sealed-size", "256"]);
+    command.args(["--json", "load", "pairs", "--server", world.url(), "--sealed-size", "256"]);
     command.args(["--pairs", &options.pairs.to_string(), "--rate", &options.rate.to_string()]);
     // A little longer than what is looked at, so that no sample is of its end.
     command.args(["--duration", &format!("{}s", options.duration.as_secs() + 2)]);

@@ -82,9 +82,9 @@ fn main() -> ExitCode {
 
 fn runtime(args: &Args) -> anyhow::Result<Runtime> {
     let mut builder = match &args.command {
-        Command::Load(load) if load.threads > 1 => {
+        Command::Load(load) if load.threads() > 1 => {
             let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(load.threads);
+            builder.worker_threads(load.threads());
             builder
         }
         // One connection needs one thread, and one thread is cheaper than two.

@@ -7,10 +7,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use gureum_proto::{ConversationId, ConversationKind, PushAddress, Send as SendFrame, Sent};
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Page};
 use crate::push::PushFuture;
 use crate::router::{Answers, PlanConfig, PushTargetPlan, RouterParts, WriterEnd};
 use crate::seal::{Keyring, SecretName};
@@ -109,7 +108,7 @@ struct Bench {
     wall: Arc<Virtual>,
     service: Arc<Service>,
     metrics: Arc<Metrics>,
-    rendered: PrometheusHandle,
+    rendered: Page,
     counter: u64,
     stop: CancellationToken,
     tasks: JoinSet<()>,

@@ -56,7 +56,7 @@ struct Bench {
     feed: Arc<PushFeed>,
     router: Router,
     end: WriterEnd,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    metrics: crate::metrics::Page,
 }
 
 impl Bench {
