@@ -361,5 +361,13 @@ pub(crate) const LOAD_CONNECTIONS_PER_SOCKET: usize = 16;
 pub(crate) const LOAD_LANES_MAX: usize = 16;
 /// Errors of pairs that a report names.
 pub(crate) const LOAD_ERRORS_MAX: usize = 16;
+/// Points of a line of a plot, which is 1,060 pixels wide: more cannot be told apart.
+pub(crate) const LOAD_PLOT_POINTS_MAX: usize = 1_000;
+/// Lines of a plot's title.
+pub(crate) const LOAD_PLOT_LINES_MAX: usize = 4;
+/// Rates of one sweep.
+pub(crate) const LOAD_RATES_MAX: usize = 32;
+/// The highest of them, in messages a second: far beyond any server, and where the axis of a plot ends.
+pub(crate) const LOAD_RATE_MAX: f64 = 1e9;
 /// How long answers and deliveries may take after the last message.
 pub(crate) const LOAD_TAIL: Duration = Duration::from_secs(10);

@@ -6,8 +6,10 @@ mod idle;
 mod meter;
 mod pace;
 mod patience;
+mod plot;
 mod sealed;
 mod setup;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use tokio::time::Instant;
 
 pub use idle::{IdleOptions, IdleReport, run_idle};
 pub use meter::{Latency, Progress};
+pub use plot::{Over, PlotError, PlotFile, Point};
+pub use sweep::{Rates, RatesError};
 
 use crate::client::ClientError;
 use crate::limits::LOAD_TAIL;
