@@ -383,6 +383,14 @@ pub(crate) const LOAD_SOCKET_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) const LOAD_LANES_MAX: usize = 4;
 /// Errors of devices that a report names.
 pub(crate) const LOAD_ERRORS_MAX: usize = 16;
+/// Points of a line of a plot, which is 1,060 pixels wide: more cannot be told apart.
+pub(crate) const LOAD_PLOT_POINTS_MAX: usize = 1_000;
+/// Lines of a plot's title.
+pub(crate) const LOAD_PLOT_LINES_MAX: usize = 4;
+/// Rates of one sweep.
+pub(crate) const LOAD_RATES_MAX: usize = 32;
+/// The highest of them, in messages a second: far beyond any server, and where the axis of a plot ends.
+pub(crate) const LOAD_RATE_MAX: f64 = 1e9;
 /// For how long nothing more may come before what is missing counts as missing.
 pub(crate) const LOAD_TAIL: Duration = Duration::from_secs(10);
 /// How often is looked whether everything has come.

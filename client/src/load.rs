@@ -12,12 +12,14 @@ mod offline;
 mod pace;
 mod patience;
 mod play;
+mod plot;
 mod report;
 mod sealed;
 mod setup;
 mod sockets;
 mod stage;
 mod storm;
+mod sweep;
 mod teams;
 
 use std::time::Duration;
@@ -29,7 +31,9 @@ pub use cost::{Cost, MetricsUrl, NoMetricsUrl};
 pub use gureum_proto::limits::CIPHERTEXT_BYTES_MAX as SEALED_BYTES_MAX;
 pub use meter::{Latency, Moment, Standing};
 pub use mixed::AwayTimes;
+pub use plot::{Over, PlotError, PlotFile, Point};
 pub use report::{FanoutReport, IdleReport, LoadReport, OfflineReport, Setting, StormReport};
+pub use sweep::{Rates, RatesError};
 
 use crate::client::ClientError;
 pub use crate::limits::{
