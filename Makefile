@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo prove simulate clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -20,6 +20,19 @@ TIME ?= 60
 SEEDS ?= 200
 # Which proof, with its options.
 WHAT ?= --help
+
+# The ratio from which on a bench counts as slower.
+THRESHOLD ?= 1.3
+
+# The benches, into the release that the proofs build, with its features: the workspace's. Failpoints are among them, two
+# look-ups of a name for each batch, which is nothing beside its fsync. A second for warming up and three for measuring:
+# all 25 in some two minutes.
+BENCH := cargo bench --workspace --target-dir target/prove --bench wire --bench server -- \
+	--noplot --warm-up-time 1 --measurement-time 3
+
+# Where a comparison has its results, emptied before: what is left there of a bench that is gone would count.
+MEASURED := target/bench-measured
+BASELINE := benches/baseline.json
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
@@ -58,9 +71,24 @@ demo: setup
 fuzz: setup-fuzz
 	scripts/fuzz.sh $(TIME)
 
-## make bench    the criterion benches
+## make bench    the criterion benches, each against its last run
 bench: setup
-	cargo bench --package gureum-benches
+	CRITERION_HOME=$(CURDIR)/target/criterion $(BENCH)
+
+## make bench-compare  the same against benches/baseline.json, as ratios; fails where one is above THRESHOLD=1.3
+bench-compare: setup
+	@test -e $(BASELINE) || { echo "$(BASELINE) is missing: make bench-baseline measures and writes it" >&2; exit 1; }
+	rm -rf $(MEASURED)
+	CRITERION_HOME=$(CURDIR)/$(MEASURED) $(BENCH)
+	cargo build --release --workspace --bin compare --target-dir target/prove
+	target/prove/release/compare --threshold $(THRESHOLD) $(MEASURED) $(BASELINE)
+
+## make bench-baseline  measures and writes benches/baseline.json anew
+bench-baseline: setup
+	rm -rf $(MEASURED)
+	CRITERION_HOME=$(CURDIR)/$(MEASURED) $(BENCH)
+	cargo build --release --workspace --bin compare --target-dir target/prove
+	target/prove/release/compare --write $(MEASURED) $(BASELINE)
 
 ## make simulate simulated weeks under faults, SEEDS=200 of them; a failure prints how to replay it
 simulate: setup

@@ -1,7 +1,15 @@
-//! What the benchmarks share: the sizes that they measure, and inputs of those sizes.
+//! What the benchmarks share: the sizes that they measure, inputs of those sizes, and the comparison with a baseline.
+
+mod ratios;
+mod results;
 
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{FrameKind, encode};
+
+pub use ratios::{
+    APPEND_GROUP, Baseline, CALIBRATION_CPU, CALIBRATION_FSYNC, Comparison, FANOUT_GROUP, Medians, Row, Slowness,
+};
+pub use results::read_results;
 
 /// Payloads of a tiny frame (an ack), of a short message, and of a long one.
 pub const PAYLOAD_BYTES: [usize; 3] = [10, 256, 16 * 1024];
