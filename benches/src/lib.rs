@@ -1,7 +1,9 @@
-//! What the benchmarks share: the sizes that they measure, and inputs of those sizes.
+//! What the benchmarks share: the sizes that they measure, and inputs of those sizes; and what Gureum is held against.
 
 use bytes::{Bytes, BytesMut};
 use gureum_wire::{FrameKind, encode};
+
+pub mod limits;
 
 /// Payloads of a tiny frame (an ack), of a short message, and of a long one.
 pub const PAYLOAD_BYTES: [usize; 3] = [10, 256, 16 * 1024];
