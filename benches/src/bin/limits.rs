@@ -108,7 +108,8 @@ fn main() -> Result<()> {
             Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&stored)?)?)
         }
         None => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            // The clients of the bare transport have one thread, as `gureum load` has.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             let report = runtime.block_on(Box::pin(cli.whole.measure()))?;
             let text = if cli.whole.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
             Ok(std::io::stdout().write_all(text.as_bytes())?)
