@@ -1,6 +1,6 @@
 //! Clients of the bare echo: as many connections as Gureum has, with the frames that Gureum is sent.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{ALPN, ConversationId, Send, put_send};
+use gureum_server::limits::SOCKET_BUFFER_BYTES;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig,
+};
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use socket2::SockRef;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -92,7 +96,7 @@ impl Clients {
     /// The certificate cannot be read, or there are no sockets.
     pub fn new(data_dir: &Path, server: SocketAddr, connections: usize) -> Result<Self> {
         let sockets = (0..connections.div_ceil(CONNECTIONS_PER_SOCKET).max(1))
-            .map(|_| Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+            .map(|_| socket())
             .collect::<std::io::Result<Vec<_>>>()
             .context("opening sockets (`ulimit -n` bounds them)")?;
         Ok(Self { sockets, config: config(data_dir)?, server })
@@ -117,6 +121,15 @@ impl Clients {
         }
         Ok(made)
     }
+}
+
+/// A socket that loses no more than the server's does.
+fn socket() -> std::io::Result<Endpoint> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // What the system does not give is not there.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = SockRef::from(&socket).set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 async fn next<T: 'static>(pending: &mut JoinSet<Result<T>>) -> Result<Option<T>> {

@@ -118,6 +118,8 @@ impl Gureum {
         let number = |path| report.pointer(path).and_then(Value::as_u64);
         let missing = number("/missing").unwrap_or(0);
         ensure!(missing == 0, "{missing} messages did not arrive");
+        let unsent = number("/unsent").unwrap_or(0);
+        ensure!(unsent == 0, "{unsent} messages were due and not sent: that is more than goes through");
         let counts = after.counts.since(&before.counts);
         ensure!(counts.delivered > 0 && counts.batches > 0, "the server counted nothing: {counts:?}");
         Ok(Run {
