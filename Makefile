@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline demo prove simulate clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline bench-limits demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -20,6 +20,8 @@ TIME ?= 60
 SEEDS ?= 200
 # Which proof, with its options.
 WHAT ?= --help
+# What `bench-limits` is to do otherwise than by default.
+LIMITS ?=
 
 # The ratio from which on a bench counts as slower.
 THRESHOLD ?= 1.3
@@ -89,6 +91,11 @@ bench-baseline: setup
 	CRITERION_HOME=$(CURDIR)/$(MEASURED) $(BENCH)
 	cargo build --release --workspace --bin compare --target-dir target/prove
 	target/prove/release/compare --write $(MEASURED) $(BASELINE)
+
+## make bench-limits  Gureum beside the bare parts below it, LIMITS="--rounds 1"; LIMITS=--help lists the options
+bench-limits: setup
+	cargo build --release --workspace --bins --target-dir target/prove
+	target/prove/release/limits $(LIMITS)
 
 ## make simulate simulated weeks under faults, SEEDS=200 of them; a failure prints how to replay it
 simulate: setup

@@ -1,5 +1,7 @@
-//! What the benchmarks share: the sizes that they measure, inputs of those sizes, and the comparison with a baseline.
+//! What the benchmarks share: the sizes that they measure, inputs of those sizes, the comparison with a baseline, and what
+//! Gureum is held against.
 
+pub mod limits;
 mod ratios;
 mod results;
 

@@ -23,6 +23,8 @@ mod admin;
 #[cfg(feature = "node")]
 pub mod backup;
 #[cfg(feature = "node")]
+pub mod bare;
+#[cfg(feature = "node")]
 pub mod check;
 #[cfg(feature = "node")]
 pub mod config;

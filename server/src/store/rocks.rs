@@ -30,6 +30,17 @@ use crate::store::record::InboxEntry;
 use fence::Fence;
 use filter::{Tallies, Tally};
 
+/// A database with the store's settings and families and nothing of the store around it, to hold the store's cost against;
+/// and its settings, which hold its counters.
+///
+/// # Errors
+/// What RocksDB says.
+pub(crate) fn bare(directory: &Path, expiry: &Expiry) -> Result<(DB, Options), StoreError> {
+    let (options, tallies) = (options::database(), Family::ALL.map(|_| Tally::new()));
+    let db = DB::open_cf_descriptors(&options, directory, options::families(expiry, &tallies)).map_err(unopened)?;
+    Ok((db, options))
+}
+
 /// A time of what there is none of.
 const NOTHING: u64 = u64::MAX;
 
