@@ -91,6 +91,26 @@ fn an_open_loop_sends_what_was_due_and_no_more() {
 }
 
 #[test]
+fn what_is_measured_is_drawn_over_time_and_over_the_rate() {
+    let world = world();
+    let home = tempfile::tempdir().unwrap();
+    let picture = |name: &str| home.path().join(name).display().to_string();
+    let over_time = picture("time.png");
+    load(&world, &format!("pairs --rate 50 --duration 2s --sealed-size 64 --plot {over_time}"));
+    assert!(std::fs::read(&over_time).unwrap().starts_with(b"\x89PNG"));
+    let over_rate = picture("rate.svg");
+    let args = format!("pairs --rates 20,40 --duration 1s --sealed-size 64 --plot {over_rate}");
+    let ended = Person::finish(&mut command(&world, &args));
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    let rates: Vec<_> = ended.events.iter().map(|report| report["rate"].as_f64().unwrap()).collect();
+    assert_eq!(rates, [20.0, 40.0], "a report of each");
+    let drawn = std::fs::read_to_string(&over_rate).unwrap();
+    assert!(drawn.contains("p99.9") && drawn.contains("pairs: 1 pairs"), "{drawn}");
+    let refused = Person::finish(&mut command(&world, "pairs --duration 1s --plot latency.pdf"));
+    assert_eq!(refused.code, Some(2), "{}", refused.said);
+}
+
+#[test]
 fn a_message_to_a_group_arrives_at_each_connected_account() {
     let world = world();
     for body in ["--sealed-size 64", "--size 64"] {

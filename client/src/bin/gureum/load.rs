@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use gureum_client::load::{Cost, Latency, LoadReport, Progress, Standing, run as run_load};
+use gureum_client::load::{
+    Cost, Latency, LoadOptions, LoadPace, LoadReport, Over, PlotFile, Point, Progress, Standing, run as run_load,
+};
 use serde::Serialize;
 
 use crate::args::LoadArgs;
@@ -29,8 +31,28 @@ pub(crate) async fn run(output: Output, args: LoadArgs) -> anyhow::Result<()> {
 }
 
 async fn measure(output: Output, args: LoadArgs) -> anyhow::Result<()> {
+    let (plot, rates) = (args.plot(), args.rates());
+    let options = args.options();
+    let mut reports = Vec::new();
+    if rates.is_empty() {
+        reports.push(once(output, options).await?);
+    } else {
+        for rate in &rates {
+            reports.push(once(output, LoadOptions { pace: LoadPace::Rate(*rate), ..options.clone() }).await?);
+        }
+    }
+    if let Some(plot) = plot {
+        draw(&plot, &rates, &reports)?;
+    }
+    match reports.iter().find_map(LoadReport::fault) {
+        None => Ok(()),
+        Some(fault) => Err(anyhow::anyhow!("not everything came about: {fault}")),
+    }
+}
+
+async fn once(output: Output, options: LoadOptions) -> anyhow::Result<LoadReport> {
     let live = std::io::stderr().is_terminal();
-    let report = Box::pin(run_load(args.options(), |progress| show(progress, live))).await;
+    let report = Box::pin(run_load(options, |progress| show(progress, live))).await;
     if live {
         eprintln!();
     }
@@ -43,10 +65,22 @@ async fn measure(output: Output, args: LoadArgs) -> anyhow::Result<()> {
     for error in &report.errors {
         eprintln!("gureum: {}", printable(error));
     }
-    match report.fault() {
-        None => Ok(()),
-        Some(fault) => Err(anyhow::anyhow!("not everything came about: {fault}")),
+    Ok(report)
+}
+
+/// The seconds of one run, or the rates of several.
+fn draw(plot: &PlotFile, rates: &[f64], reports: &[LoadReport]) -> anyhow::Result<()> {
+    let Some(report) = reports.last() else { return Ok(()) };
+    let title = format!("delivery latency\n{}", headline(report));
+    if rates.is_empty() {
+        let points: Vec<_> = report.series.iter().map(|moment| Point::new(moment.at_s, &moment.delivery_us)).collect();
+        plot.draw(&title, Over::Time, &points)?;
+    } else {
+        let points = rates.iter().zip(reports).map(|(rate, report)| Point::new(*rate, &report.delivery_us));
+        plot.draw(&title, Over::Rate, &points.collect::<Vec<_>>())?;
     }
+    eprintln!("gureum: drawn in {}", plot.path().display());
+    Ok(())
 }
 
 /// One line that is written over on a terminal, else a line for each step that is done and for each second.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 use gureum_client::load::{
     AwayTimes, LOAD_ACCOUNTS_MAX, LOAD_AT_ONCE_MAX, LOAD_DEVICES_MAX, LOAD_DURATION_S_MAX, LOAD_GROUPS_MAX,
-    LOAD_MEMBERS_MAX, LOAD_MESSAGES_MAX, LOAD_PAIRS_MAX, LoadBody, LoadOptions, LoadPace, MetricsUrl, SEALED_BYTES_MAX,
-    SEALED_BYTES_MIN, Scenario, TEXT_BYTES_MAX, TEXT_BYTES_MIN,
+    LOAD_MEMBERS_MAX, LOAD_MESSAGES_MAX, LOAD_PAIRS_MAX, LoadBody, LoadOptions, LoadPace, MetricsUrl, PlotFile, Rates,
+    SEALED_BYTES_MAX, SEALED_BYTES_MIN, Scenario, TEXT_BYTES_MAX, TEXT_BYTES_MIN,
 };
 use gureum_proto::ServerUrl;
 
@@ -54,6 +54,7 @@ Examples:
   gureum load pairs --server 'gureum://…' --pairs 50 --window 64 --duration 10s --sealed-size 256
   gureum load pairs --server 'gureum://…' --pairs 50 --rate 20000 --duration 30s --sealed-size 256 --json
   gureum load pairs --server 'gureum://…' --pairs 4 --window 16 --metrics http://127.0.0.1:4434/metrics
+  gureum load pairs --server 'gureum://…' --pairs 50 --rates 1000,5000,20000 --sealed-size 256 --plot latency.svg
 
 Each pair is two accounts.")]
 pub(crate) struct PairsArgs {
@@ -64,6 +65,8 @@ pub(crate) struct PairsArgs {
     pace: PaceArgs,
     #[command(flatten)]
     body: BodyArgs,
+    #[command(flatten)]
+    plot: PlotArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -92,6 +95,8 @@ pub(crate) struct FanoutArgs {
     #[command(flatten)]
     body: BodyArgs,
     #[command(flatten)]
+    plot: PlotArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -115,6 +120,8 @@ pub(crate) struct OfflineArgs {
     window: u32,
     #[command(flatten)]
     body: BodyArgs,
+    #[command(flatten)]
+    plot: PlotArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -167,6 +174,8 @@ pub(crate) struct StormArgs {
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
     #[command(flatten)]
+    plot: PlotArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -200,6 +209,8 @@ pub(crate) struct MixedArgs {
     #[command(flatten)]
     body: BodyArgs,
     #[command(flatten)]
+    plot: PlotArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -213,9 +224,20 @@ struct PaceArgs {
     #[arg(long, value_name = "R", value_parser = positive)]
     rate: Option<f64>,
 
-    /// How long to send, at most a day
+    /// One open loop after the other, from the lowest rate to the highest, with accounts of its own for each
+    #[arg(long, value_name = "R,R,…", conflicts_with_all = ["rate", "window"])]
+    rates: Option<Rates>,
+
+    /// How long to send, at most a day; with --rates, at each of them
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = at_most_a_day)]
     duration: Duration,
+}
+
+#[derive(Debug, ClapArgs)]
+struct PlotArgs {
+    /// Draws latency percentiles of deliveries over time, or with --rates over the rate; PNG or SVG by the name's ending
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PlotFile>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -262,18 +284,41 @@ impl LoadArgs {
         }
     }
 
+    /// Where to draw what is measured.
+    pub(crate) fn plot(&self) -> Option<PlotFile> {
+        let args = match &self.scenario {
+            LoadScenario::Pairs(args) => &args.plot,
+            LoadScenario::Fanout(args) => &args.plot,
+            LoadScenario::Offline(args) => &args.plot,
+            LoadScenario::Storm(args) => &args.plot,
+            LoadScenario::Mixed(args) => &args.plot,
+            LoadScenario::Idle(_) => return None,
+        };
+        args.plot.clone()
+    }
+
+    /// The rates of a sweep; none where there is but one run.
+    pub(crate) fn rates(&self) -> Vec<f64> {
+        let pace = match &self.scenario {
+            LoadScenario::Pairs(args) => &args.pace,
+            LoadScenario::Fanout(args) => &args.pace,
+            _ => return Vec::new(),
+        };
+        pace.rates.as_ref().map(|rates| rates.all().to_vec()).unwrap_or_default()
+    }
+
     /// As the load tester takes it.
     pub(crate) fn options(self) -> LoadOptions {
         match self.scenario {
-            LoadScenario::Pairs(PairsArgs { pairs, pace, body, common }) => {
+            LoadScenario::Pairs(PairsArgs { pairs, pace, body, common, .. }) => {
                 options(common, Scenario::Pairs { pairs }, pace.pace(), pace.duration, body.body())
             }
-            LoadScenario::Fanout(FanoutArgs { groups, members, connected, pace, body, common }) => {
+            LoadScenario::Fanout(FanoutArgs { groups, members, connected, pace, body, common, .. }) => {
                 let connected = connected.unwrap_or(members.saturating_sub(1));
                 let scenario = Scenario::Fanout { groups, members, connected };
                 options(common, scenario, pace.pace(), pace.duration, body.body())
             }
-            LoadScenario::Offline(OfflineArgs { devices, messages, window, body, common }) => {
+            LoadScenario::Offline(OfflineArgs { devices, messages, window, body, common, .. }) => {
                 let scenario = Scenario::Offline { devices, messages };
                 let duration = Duration::from_secs(LOAD_DURATION_S_MAX);
                 options(common, scenario, LoadPace::Window(window), duration, body.body())
@@ -283,12 +328,13 @@ impl LoadArgs {
                 options(common, Scenario::Idle { devices }, LoadPace::Window(1), duration, body)
             }
             LoadScenario::Storm(args) => {
-                let StormArgs { devices, pairs, rate, sealed_size, duration, at_once, restart_command, common } = args;
+                let StormArgs { devices, pairs, rate, sealed_size, duration, at_once, restart_command, common, .. } =
+                    args;
                 let scenario = Scenario::Storm { devices, pairs, at_once, restart: restart_command };
                 options(common, scenario, LoadPace::Rate(rate), duration, LoadBody::Sealed(sealed_size))
             }
             LoadScenario::Mixed(args) => {
-                let MixedArgs { people, members, rate, duration, away_every, away_for, body, common } = args;
+                let MixedArgs { people, members, rate, duration, away_every, away_for, body, common, .. } = args;
                 let away = (!away_every.is_zero()).then_some(AwayTimes { every: away_every, lasts: away_for });
                 let scenario = Scenario::Mixed { people, members, away };
                 options(common, scenario, LoadPace::Rate(rate), duration, body.body())
