@@ -391,13 +391,13 @@ fn leaf_of(leaf: &LeafNode) -> Leaf {
     Leaf {
         identity: identity_of(leaf.credential()),
         mls_key: leaf.signature_key().as_slice().to_vec(),
-        leaf_key: encryption_key(leaf),
+        leaf_key: encryption_key(leaf.encryption_key()),
     }
 }
 
 /// OpenMLS shows the encryption key of a leaf node only as it is written: behind its length, a QUIC varint.
-fn encryption_key(leaf: &LeafNode) -> Vec<u8> {
-    let written = leaf.encryption_key().tls_serialize_detached().unwrap_or_default();
+pub(super) fn encryption_key(key: &impl Serialize) -> Vec<u8> {
+    let written = key.tls_serialize_detached().unwrap_or_default();
     let length_bytes = written.first().map_or(0, |first| 1_usize << (first >> 6));
     written.get(length_bytes..).unwrap_or_default().to_vec()
 }

@@ -136,12 +136,13 @@ fn learn_member(
 }
 
 impl Work<'_> {
-    /// Whether the leaf of this account in a group is still the one that it has left by, whatever the server lists: nobody
-    /// has added it again.
-    pub(super) fn has_left_by(&self, view: &View) -> Result<bool, VaultError> {
+    /// Whether one of a group's leaves, by their keys, is still the one that this account has left by, whatever the server
+    /// lists: nobody has added it again.
+    pub(super) fn has_left_by_one_of(&self, id: ConversationId, leaf_keys: &[Vec<u8>]) -> Result<bool, VaultError> {
         let own = self.identity.account;
-        let statements = self.statements(view.conversation)?;
-        Ok(statements.iter().any(|it| it.leave().account == own && view.roster().is_left_by(it)))
+        let is_left_by =
+            |it: &SignedLeave| it.leave().account == own && leaf_keys.iter().any(|key| *key == it.leave().leaf_key);
+        Ok(self.statements(id)?.iter().any(is_left_by))
     }
 
     /// The statements by which accounts leave: those of others are to be carried out.

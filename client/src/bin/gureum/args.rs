@@ -140,7 +140,7 @@ mod tests {
         check(&format!("gureum register --server {pinned} --phone +821012345678 --handle alice --code 012345"), true);
         check("gureum register gureum://127.0.0.1:1/invite/Zm9v --phone +821012345678 --handle alice --findable", true);
         check("gureum register --server gureum://127.0.0.1:1 --phone +821012345678 --code 012345 --handle alice", true);
-        check("gureum register --server gureum://127.0.0.1:1 --handle alice", false);
+        check("gureum register --server gureum://127.0.0.1:1 --handle alice", true);
         check("gureum register gureum://127.0.0.1:1 --server gureum://127.0.0.1:1 --phone +8210123 --handle al", false);
         check("gureum register gureum://127.0.0.1:1 --handle alice --code 012345", false);
         check("gureum register --phone +821012345678 --handle alice", false);

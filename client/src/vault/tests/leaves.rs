@@ -163,7 +163,7 @@ fn who_was_added_again_by_a_welcome_that_has_expired_comes_back_by_itself() {
     a.take(&mut relay);
     a.remove_revoked(&mut relay, talk);
     a.change(&mut relay, talk, &[Intent::Add(c.account)]);
-    relay.accounts.get_mut(&c.account).unwrap().inbox.clear();
+    relay.accounts.get_mut(&c.account).unwrap().inbox.pop();
     let need = c.vault.note_conversation(&relay.listed(talk)).unwrap();
     assert_eq!(need, Some(Need::Rejoin { conversation: talk }));
     c.rejoin(&mut relay, talk);
