@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench demo prove simulate clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-peers demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -20,6 +20,8 @@ TIME ?= 60
 SEEDS ?= 200
 # Which proof, with its options.
 WHAT ?= --help
+# What to compare with the peers: PEERS="--scenario pairs --rounds 1"; PEERS=--help lists it.
+PEERS ?=
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +64,11 @@ fuzz: setup-fuzz
 bench: setup
 	cargo bench --package gureum-benches
 
+## make bench-peers  the same work on NATS, Redis, Mosquitto and ejabberd: PEERS="--scenario pairs", PEERS=--help
+bench-peers: setup
+	cargo build --release --workspace --bins --target-dir target/prove
+	scripts/peers.sh $(PEERS)
+
 ## make simulate simulated weeks under faults, SEEDS=200 of them; a failure prints how to replay it
 simulate: setup
 	cargo build --package gureum-tests --bin simulate
@@ -76,6 +83,7 @@ prove: setup
 clean:
 	cargo clean
 	cargo clean --manifest-path fuzz/Cargo.toml
+	cargo clean --manifest-path benches/peers/Cargo.toml
 	rm -rf run fuzz/corpus fuzz/artifacts
 
 setup:
@@ -87,6 +95,7 @@ setup-fuzz:
 lint:
 	@cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path benches/peers/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 docs:
