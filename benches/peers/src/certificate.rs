@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::CertificateDer;
 
 /// The name in the certificate, and the host that ejabberd serves.
@@ -22,15 +23,19 @@ pub(crate) struct Certificate {
 impl Certificate {
     /// ECDSA P-256, which all of the peers can use.
     pub(crate) fn make(directory: &Path) -> anyhow::Result<Self> {
-        let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
-        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let mut parameters = CertificateParams::new([HOST.to_owned()])?;
+        // ejabberd sets a timer for its end, and cannot for that of year 4096.
+        parameters.not_after = date_time_ymd(2050, 1, 1);
+        let pair = KeyPair::generate()?;
+        let made = parameters.self_signed(&pair)?;
+        let (certificate, key) = (made.pem(), pair.serialize_pem());
         let write = |name: &str, text: &str| {
             let path = directory.join(name);
             std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
             anyhow::Ok(path)
         };
         Ok(Self {
-            der: made.cert.der().clone(),
+            der: made.der().clone(),
             certificate: write("certificate.pem", &certificate)?,
             key: write("key.pem", &key)?,
             both: write("both.pem", &format!("{certificate}{key}"))?,

@@ -10,7 +10,6 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, sleep, timeout};
 
@@ -58,18 +57,19 @@ impl Server {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let dial = Dial::new(address, &certificate)?;
         let mut server = Self { child, id, dial, ready: None, directory };
-        let ready = timeout(START, server.wait(peer, address)).await.unwrap_or_else(|_| bail!("it is not ready yet"));
+        let ready = timeout(START, server.wait(peer)).await.unwrap_or_else(|_| bail!("it is not ready yet"));
         ready.with_context(|| format!("start {peer}: {}", server.log()))?;
         Ok(server)
     }
 
-    async fn wait(&mut self, peer: Peer, address: SocketAddr) -> anyhow::Result<()> {
+    async fn wait(&mut self, peer: Peer) -> anyhow::Result<()> {
         if let Some(output) = self.child.stdout.take() {
             let line = BufReader::new(output).lines().next_line().await?.context("it said nothing")?;
             self.ready = Some(serde_json::from_str(&line)?);
             return Ok(());
         }
-        while TcpStream::connect(address).await.is_err() {
+        // A port may be open before there is somebody who can answer on it.
+        while self.dial.connect().await.is_err() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}");
             }

@@ -41,6 +41,9 @@ pub(crate) trait Wire: Send {
     /// together.
     fn take(&mut self, input: &mut BytesMut, output: &mut BytesMut, seen: &mut Seen) -> anyhow::Result<()>;
 
+    /// So many messages must be kept, where the sender says how many are.
+    fn keep(&mut self, _messages: u64) {}
+
     /// Leaves so that the server knows it.
     fn leave(&mut self, _output: &mut BytesMut) {}
 }
@@ -54,7 +57,7 @@ pub(crate) struct Link {
 impl Link {
     /// Connects and logs in. A receiver is one that the server keeps messages for from then on.
     pub(crate) async fn open(dial: &Dial, protocol: Protocol, role: Role, pair: usize) -> anyhow::Result<Self> {
-        Ok(timeout(LOGIN, Box::pin(open(dial, protocol, role, pair))).await??)
+        timeout(LOGIN, Box::pin(open(dial, protocol, role, pair))).await?
     }
 
     pub(crate) async fn close(mut self) -> anyhow::Result<()> {

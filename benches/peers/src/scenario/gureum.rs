@@ -28,7 +28,8 @@ const PAIRS: [Found; 7] = [
     ("delivery_p50_us", "/delivery_us/p50", 1.0),
     ("delivery_p99_us", "/delivery_us/p99", 1.0),
 ];
-const DRAINED: [Found; 4] = [
+const DRAINED: [Found; 5] = [
+    ("messages", "/messages", 1.0),
     ("stored_per_s", "/offline/stored_per_s", 1.0),
     ("store_server_us", "/offline/store/cpu_us_per_message", 1.0),
     ("drained_per_s", "/offline/drained_per_s", 1.0),

@@ -13,6 +13,7 @@ use crate::line::Line;
 pub(crate) struct Redis {
     role: Role,
     stream: String,
+    entries_max: u64,
     /// The entry seen last. Redis keeps no cursor for `XREAD`: it is the receiver's to remember.
     last: Bytes,
 }
@@ -27,7 +28,8 @@ pub(crate) async fn login(line: &mut Line, role: Role, pair: usize) -> anyhow::R
             None => line.fill().await?,
         }
     }
-    let redis = Redis { role, stream: format!("pair:{pair}"), last: Bytes::from_static(b"0") };
+    let stream = format!("pair:{pair}");
+    let redis = Redis { role, stream, entries_max: REDIS_ENTRIES_MAX, last: Bytes::from_static(b"0") };
     if role == Role::Receiver {
         redis.read_on(&mut line.output);
         line.flush().await?;
@@ -91,10 +93,14 @@ fn array<const N: usize>(frame: BytesFrame) -> anyhow::Result<[BytesFrame; N]> {
 
 impl Wire for Redis {
     fn send(&mut self, body: &[u8], output: &mut BytesMut) -> anyhow::Result<()> {
-        let entries_max = REDIS_ENTRIES_MAX.to_string();
+        let entries_max = self.entries_max.to_string();
         let stream = self.stream.as_bytes();
         command(output, &[b"XADD", stream, b"MAXLEN", b"~", entries_max.as_bytes(), b"*", b"b", body]);
         Ok(())
+    }
+
+    fn keep(&mut self, messages: u64) {
+        self.entries_max = self.entries_max.max(messages);
     }
 
     fn take(&mut self, input: &mut BytesMut, output: &mut BytesMut, seen: &mut Seen) -> anyhow::Result<()> {
