@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline bench-limits demo prove simulate clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline bench-limits bench-peers demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -35,6 +35,9 @@ BENCH := cargo bench --workspace --target-dir target/prove --bench wire --bench 
 # Where a comparison has its results, emptied before: what is left there of a bench that is gone would count.
 MEASURED := target/bench-measured
 BASELINE := benches/baseline.json
+
+# What to compare with the peers: PEERS="--scenario pairs --rounds 1"; PEERS=--help lists it.
+PEERS ?=
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +100,11 @@ bench-limits: setup
 	cargo build --release --workspace --bins --target-dir target/prove
 	target/prove/release/limits $(LIMITS)
 
+## make bench-peers  the same work on NATS, Redis, Mosquitto and ejabberd: PEERS="--scenario pairs", PEERS=--help
+bench-peers: setup
+	cargo build --release --workspace --bins --target-dir target/prove
+	scripts/peers.sh $(PEERS)
+
 ## make simulate simulated weeks under faults, SEEDS=200 of them; a failure prints how to replay it
 simulate: setup
 	cargo build --package gureum-tests --bin simulate
@@ -111,6 +119,7 @@ prove: setup
 clean:
 	cargo clean
 	cargo clean --manifest-path fuzz/Cargo.toml
+	cargo clean --manifest-path benches/peers/Cargo.toml
 	rm -rf run fuzz/corpus fuzz/artifacts
 
 setup:
@@ -122,6 +131,7 @@ setup-fuzz:
 lint:
 	@cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path benches/peers/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 docs:
