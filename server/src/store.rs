@@ -128,7 +128,9 @@ impl Family {
     /// The family's options, as a table.
     #[must_use]
     pub const fn options(self) -> FamilyOptions {
-        use crate::limits::{INBOX_MEMTABLE_BYTES, MESSAGE_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES};
+        use crate::limits::{
+            HOT_STATE_MEMTABLE_BYTES, INBOX_MEMTABLE_BYTES, MESSAGE_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES,
+        };
         use Access::{Point, Range};
         let (access, expiry, memtable_bytes) = match self {
             Self::Message => (Range { prefix_bytes: 0 }, ExpiryRule::MessageAge, MESSAGE_MEMTABLE_BYTES),
@@ -141,9 +143,8 @@ impl Family {
             Self::Directory => (Range { prefix_bytes: 0 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
             Self::Registration => (Point, ExpiryRule::InviteEnd, STATE_MEMTABLE_BYTES),
             Self::Code => (Point, ExpiryRule::CodeEnd, STATE_MEMTABLE_BYTES),
-            Self::Meta | Self::InboxHead | Self::Cursor | Self::Conversation => {
-                (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES)
-            }
+            Self::InboxHead | Self::Cursor | Self::Conversation => (Point, ExpiryRule::Never, HOT_STATE_MEMTABLE_BYTES),
+            Self::Meta => (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
         };
         FamilyOptions { access, expiry, memtable_bytes }
     }
