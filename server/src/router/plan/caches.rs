@@ -1,5 +1,6 @@
 //! State that the planner reads before and writes after each batch, kept between batches.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
@@ -131,18 +132,14 @@ impl Caches {
     }
 
     pub(super) fn head(&mut self, store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
-        let head = self.heads.load(account, || {
-            Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
-        });
-        head.copied()
+        self.heads.load(account, || read_head(store, account)).copied()
     }
 
-    /// A head that is about to be changed, and to be written.
+    /// A head that is about to be changed, and to be written. Once for each recipient of a message: one look.
     pub(super) fn change_head(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut InboxHead, StoreError> {
-        let head = self.head(store, account)?;
-        self.undo.push(Undo::Head(account, head));
-        self.heads.touch(account);
-        self.heads.load(account, || Ok(head))
+        let head = self.heads.change(account, || read_head(store, account))?;
+        self.undo.push(Undo::Head(account, *head));
+        Ok(head)
     }
 
     pub(super) fn window(
@@ -151,14 +148,17 @@ impl Caches {
         account: AccountId,
         device: DeviceId,
     ) -> Result<&mut SenderWindow, StoreError> {
-        self.windows.load((account, device), || {
-            let key = key::cursor(&account, &device, CursorTag::SenderWindow);
-            Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
-        })
+        self.windows.load((account, device), || read_window(store, account, device))
     }
 
-    pub(super) fn touch_window(&mut self, account: AccountId, device: DeviceId) {
-        self.windows.touch((account, device));
+    /// The same, about to be changed and to be written.
+    pub(super) fn change_window(
+        &mut self,
+        store: &dyn Store,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<&mut SenderWindow, StoreError> {
+        self.windows.change((account, device), || read_window(store, account, device))
     }
 
     pub(super) fn life(
@@ -308,6 +308,15 @@ impl Caches {
     }
 }
 
+fn read_head(store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
+    Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
+}
+
+fn read_window(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
+    let key = key::cursor(&account, &device, CursorTag::SenderWindow);
+    Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
+}
+
 /// Those of some accounts that do not exist any more.
 fn gone_among(store: &dyn Store, accounts: &[(AccountId, usize)]) -> Result<Vec<AccountId>, StoreError> {
     let mut gone = Vec::new();
@@ -334,23 +343,34 @@ impl<K, V> Default for Cache<K, V> {
 
 impl<K: Hash + Eq + Copy, V> Cache<K, V> {
     fn load(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
-        if !self.entries.contains_key(&key) {
-            let value = read()?;
-            self.insert(key, value);
+        self.make_room_for(&key);
+        load(&mut self.entries, key, read).map(|(value, _)| value)
+    }
+
+    /// A value that is about to be changed: the next flush writes it.
+    fn change(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
+        self.make_room_for(&key);
+        let (value, touched) = load(&mut self.entries, key, read)?;
+        if !std::mem::replace(touched, true) {
+            self.touched.push(key);
         }
-        Ok(&mut self.entries.get_mut(&key).expect("it has just been looked at or inserted").0)
+        Ok(value)
     }
 
     fn find(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(value, _)| value)
     }
 
-    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
     fn insert(&mut self, key: K, value: V) {
-        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX {
+        self.make_room_for(&key);
+        self.entries.insert(key, (value, false));
+    }
+
+    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
+    fn make_room_for(&mut self, key: &K) {
+        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX && !self.entries.contains_key(key) {
             self.forget_untouched();
         }
-        self.entries.insert(key, (value, false));
     }
 
     fn forget_untouched(&mut self) {
@@ -377,4 +397,17 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
             }
         }
     }
+}
+
+/// What a key has in a map, read if it is not there, with whether it has been touched.
+fn load<K: Hash + Eq, V>(
+    entries: &mut HashMap<K, (V, bool)>,
+    key: K,
+    read: impl FnOnce() -> Result<V, StoreError>,
+) -> Result<(&mut V, &mut bool), StoreError> {
+    let (value, touched) = match entries.entry(key) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert((read()?, false)),
+    };
+    Ok((value, touched))
 }
