@@ -298,7 +298,6 @@ impl Shell {
                     self.shared.tasks.spawn(request::answer(output, input, asker, Arc::clone(&self.shared)));
                 }
             }
-            _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
             () = stopping.cancelled(), if !*is_drained => {
                 *is_drained = true;
                 let come_back_ms = come_back_ms();
@@ -319,7 +318,7 @@ impl Shell {
                 self.reread_at = Instant::now() + REREAD;
                 self.handle(Input::Woken);
             }
-            // Last: whoever floods the server with them holds up nothing of its own.
+            // Last: whoever floods the server with them holds up nothing of its own. It tells of the connection's end as well.
             datagram = self.connection.read_datagram() => match datagram {
                 Ok(datagram) => self.on_datagram(datagram),
                 Err(_) => return Err(Closing(Code::Done, String::new())),
