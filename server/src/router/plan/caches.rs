@@ -8,8 +8,8 @@ use gureum_proto::{AccountId, ConversationId, DeviceId};
 
 use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
-use crate::store::{Batch, Family, Store, StoreError, decode, read};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow, SentResult};
+use crate::store::{Batch, Family, Store, StoreError, decode, read, read_window};
 
 /// A conversation, as far as sending needs it.
 #[derive(Debug, Clone)]
@@ -83,6 +83,8 @@ pub(super) struct Caches {
     /// About how many others an account has decided something.
     relations: Cache<AccountId, usize>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
+    /// What the windows have got since the last flush.
+    results: Vec<(AccountId, DeviceId, SentResult)>,
     /// What the operation under way has changed, in order.
     undo: Vec<Undo>,
 }
@@ -151,14 +153,17 @@ impl Caches {
         self.windows.load((account, device), || read_window(store, account, device))
     }
 
-    /// The same, about to be changed and to be written.
-    pub(super) fn change_window(
+    /// Adds a result to the same, to be written by itself: a whole window has 2 KB.
+    pub(super) fn remember(
         &mut self,
         store: &dyn Store,
         account: AccountId,
         device: DeviceId,
-    ) -> Result<&mut SenderWindow, StoreError> {
-        self.windows.change((account, device), || read_window(store, account, device))
+        result: SentResult,
+    ) -> Result<(), StoreError> {
+        self.windows.change((account, device), || read_window(store, account, device))?.record(result);
+        self.results.push((account, device, result));
+        Ok(())
     }
 
     pub(super) fn life(
@@ -280,6 +285,7 @@ impl Caches {
     /// An account does not exist any more: nothing of its devices is to be written again.
     pub(super) fn forget_account(&mut self, account: AccountId) {
         self.windows.entries.retain(|(of, _), _| *of != account);
+        self.results.retain(|(of, ..)| *of != account);
         self.lives.entries.retain(|(of, _), _| *of != account);
         self.cursors.entries.remove(&account);
         self.relations.entries.remove(&account);
@@ -288,9 +294,10 @@ impl Caches {
     /// Writes what was touched since the last call.
     pub(super) fn flush(&mut self, batch: &mut Batch) {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
-        self.windows.flush(|(account, device), window| {
-            batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::SenderWindow), window);
-        });
+        for (account, device, result) in self.results.drain(..) {
+            batch.put_record(Family::Sent, key::sent(&account, &device, result.counter), &result);
+        }
+        self.windows.flush(|_, _| ());
         self.lives.flush(|(account, device), life| {
             batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::Life), life);
         });
@@ -310,11 +317,6 @@ impl Caches {
 
 fn read_head(store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
     Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
-}
-
-fn read_window(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
-    let key = key::cursor(&account, &device, CursorTag::SenderWindow);
-    Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
 }
 
 /// Those of some accounts that do not exist any more.
