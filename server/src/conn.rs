@@ -7,6 +7,7 @@ mod streams;
 mod typing;
 mod unproven;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use gureum_proto::{
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
-use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig, Standing, judge};
+use crate::session::{Action, Authenticated, DeviceFacts, Input, Item, Page, Session, SessionConfig, Standing, judge};
 use crate::store::StoreError;
 use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
@@ -108,6 +109,8 @@ struct Shell {
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     /// When to look into the store, whether or not there was a wake.
     reread_at: Instant,
+    /// Ends when something is to be looked at, or before.
+    look: Pin<Box<Sleep>>,
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
@@ -170,6 +173,7 @@ impl Shell {
             attached: None,
             reading: None,
             reread_at: Instant::now() + REREAD,
+            look: Box::pin(tokio::time::sleep(REREAD)),
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
@@ -258,6 +262,11 @@ impl Shell {
         let requests_open_at = self.requests.opens_at(Instant::now()).filter(|_| self.attached.is_some());
         let reread_at = self.delivery.as_ref().map(|_| self.reread_at);
         let look_at = stall_end.into_iter().chain(reread_at).min();
+        // What is to be looked at moves away with each message. The timer is left where it is, and set anew when it ends
+        // too early: all connections share the wheel of timers and its lock.
+        if let Some(at) = look_at.filter(|at| *at < self.look.deadline() || self.look.is_elapsed()) {
+            self.look.as_mut().reset(at);
+        }
         tokio::select! {
             // Answers and writes first: they make room for what the client sends next.
             biased;
@@ -298,7 +307,6 @@ impl Shell {
                     self.shared.tasks.spawn(request::answer(output, input, asker, Arc::clone(&self.shared)));
                 }
             }
-            _ = self.connection.closed() => return Err(Closing(Code::Done, String::new())),
             () = stopping.cancelled(), if !*is_drained => {
                 *is_drained = true;
                 let come_back_ms = come_back_ms();
@@ -311,15 +319,18 @@ impl Shell {
             () = streams::sleep_until(self.heard_again_at), if self.heard_again_at.is_some() => {
                 self.heard_again_at = None;
             }
-            () = streams::sleep_until(look_at), if look_at.is_some() => {
-                if stall_end.is_some_and(|end| end <= Instant::now()) {
+            () = self.look.as_mut(), if look_at.is_some() => {
+                let now = Instant::now();
+                if stall_end.is_some_and(|end| end <= now) {
                     return Err(Closing(Code::TooSlow, String::new()));
                 }
-                self.skips_tail = true;
-                self.reread_at = Instant::now() + REREAD;
-                self.handle(Input::Woken);
+                if reread_at.is_some_and(|at| at <= now) {
+                    self.skips_tail = true;
+                    self.reread_at = now + REREAD;
+                    self.handle(Input::Woken);
+                }
             }
-            // Last: whoever floods the server with them holds up nothing of its own.
+            // Last: whoever floods the server with them holds up nothing of its own. It tells of the connection's end as well.
             datagram = self.connection.read_datagram() => match datagram {
                 Ok(datagram) => self.on_datagram(datagram),
                 Err(_) => return Err(Closing(Code::Done, String::new())),
@@ -379,10 +390,15 @@ impl Shell {
         let context = exporter_context(claim.account, claim.device);
         let exported = self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context);
         let (account, device) = (claim.account, claim.device);
+        // Before the store is asked: what the writer takes meanwhile is found there.
+        let acked = self.shared.router.acked(account, device).unwrap_or_default();
         let directory = Arc::clone(&self.shared.directory);
         let facts = self.shared.work.run(move || directory.facts(account, device)).await;
         match (exported, facts) {
-            (Ok(()), Some(Ok(facts))) => self.handle(Input::Facts { facts: facts.map(Box::new), exporter }),
+            (Ok(()), Some(Ok(facts))) => {
+                let known = |facts: DeviceFacts| Box::new(DeviceFacts { cursor: facts.cursor.max(acked), ..facts });
+                self.handle(Input::Facts { facts: facts.map(known), exporter });
+            }
             (_, Some(Err(error))) => {
                 tracing::warn!(%error, "a device could not be looked up");
                 self.handle(Input::LookUpFailed);
@@ -478,8 +494,8 @@ impl Shell {
         let Some(from) = self.session.authority() else { return Ok(()) };
         let unavailable = |_| Closing(Code::Unavailable, String::new());
         if let Some(position) = self.acked.take() {
+            self.shared.router.ack(from, position);
             self.shared.metrics.acks.increment(1);
-            self.shared.router.submit(Submission::Ack { from, position }).await.map_err(unavailable)?;
         }
         if self.sends.is_empty() {
             return Ok(());

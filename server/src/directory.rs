@@ -19,7 +19,7 @@ use crate::limits::{ACCOUNT_CONVERSATIONS_MAX, KEY_PACKAGES_STORED_MAX, LOG_CACH
 use crate::session::DeviceFacts;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, PushTargetRecord, Removals, SenderWindow};
-use crate::store::{Family, Record, Store, StoreError, decode, read};
+use crate::store::{Family, Record, Store, StoreError, decode, read, read_window};
 pub(crate) use gone::drop_inboxes_of_gone;
 pub(crate) use recovery::{RECOVERY_INDEX, index_recovery_keys};
 
@@ -206,8 +206,7 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn window(&self, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
-        let key = key::cursor(&account, &device, CursorTag::SenderWindow);
-        Ok(self.read(Family::Cursor, key)?.unwrap_or_default())
+        read_window(self.store.as_ref(), account, device)
     }
 
     /// Where a device's life stands.

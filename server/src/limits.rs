@@ -36,6 +36,12 @@ pub const MESSAGE_MEMTABLE_BYTES: usize = 32 * 1024 * 1024;
 /// The memtable of inbox entries: about 60 bytes for each recipient of a message.
 pub const INBOX_MEMTABLE_BYTES: usize = 16 * 1024 * 1024;
 
+/// The memtables of the state that every message changes: heads of inboxes, cursors, numbers of conversations, results of
+/// sends. A lone message puts about 120, 90, 80 and 110 bytes into them, so that each holds more messages than that of the
+/// bodies. A memtable that is full ends the log, with an fsync of the directory and one of the list of tables before the
+/// next answer, and what its flush leaves is the newest value of each key: not worth that every few seconds.
+pub const HOT_STATE_MEMTABLE_BYTES: usize = 16 * 1024 * 1024;
+
 /// The memtable of each other family.
 pub const STATE_MEMTABLE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -70,9 +76,12 @@ pub const fn store_memory_bytes_max() -> usize {
 }
 
 const _: () = assert!(KEY_BYTES_MAX <= 255, "a key's length is kept in one byte");
-const _: () = assert!(SENT_RESULTS_KEPT <= 255, "a window's length is kept in one byte");
+const _: () = assert!(SENT_RESULTS_KEPT <= 255, "a window's length and a result's place are kept in one byte");
 const _: () = assert!(LIVES_LOST_KEPT <= 255, "their number is kept in one byte");
-const _: () = assert!(MESSAGE_MEMTABLE_BYTES + INBOX_MEMTABLE_BYTES <= MEMTABLES_BYTES_MAX);
+const _: () = assert!(
+    MESSAGE_MEMTABLE_BYTES + INBOX_MEMTABLE_BYTES + 4 * HOT_STATE_MEMTABLE_BYTES <= MEMTABLES_BYTES_MAX,
+    "none is flushed before it is full"
+);
 
 // ---- sealing keys ----
 
@@ -141,6 +150,15 @@ pub const SUBMIT_QUEUE_MAX: usize = 4_096;
 
 /// Bytes of messages that wait for the writer, all connections together.
 pub const SUBMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an ack waits for a batch that goes to the disk anyway, in milliseconds. By itself it costs a wake-up of the
+/// writer and a write to the log, half of what the writer has to do for a lone message; a crash loses so much of them, and
+/// the devices repeat it.
+pub const ACKS_WAIT_MS: u64 = 20;
+
+/// Acks that one batch takes: about a millisecond of planning. They weigh about 100 bytes each while they wait, one for
+/// each connection at most, and are counted with what that takes.
+pub const ACKS_AT_ONCE_MAX: usize = 1_024;
 
 /// Submissions that the writer takes into one batch: with 64 sends each at most 16,384 messages.
 pub const BATCH_OPS_MAX: usize = 256;

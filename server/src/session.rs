@@ -177,6 +177,9 @@ pub enum Deadline {
     Bundle,
 }
 
+/// Actions for which a session that waits has room: a wake asks for a read, and its page for a delivery.
+const ACTIONS_KEPT: usize = 2;
+
 /// The machine.
 #[derive(Debug)]
 pub struct Session {
@@ -250,7 +253,12 @@ impl Session {
 
     /// The next action, in the order in which they are to be performed.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let next = self.actions.pop_front();
+        if next.is_none() {
+            // Answers to 64 sends take 10 KB in this line: who has sent once and is silent does not keep them.
+            self.actions.shrink_to(ACTIONS_KEPT);
+        }
+        next
     }
 
     /// When to hand in a [`Input::Tick`], and why.

@@ -16,9 +16,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
+use gureum_proto::{AccountId, DeviceId};
 
+use crate::limits::SENT_RESULTS_KEPT;
 pub use expiry::{Expiry, ExpiryRule, Retentions, TakenFloors};
+use key::CursorTag;
 pub use key::Key;
+use record::SenderWindow;
 pub use record::{Record, RecordError};
 
 /// A family of records: what is called a column family in RocksDB.
@@ -37,7 +41,7 @@ pub enum Family {
     Commit,
     /// Account → the last seq given, and the running counts.
     InboxHead,
-    /// Account and device → how far it has taken its inbox, and the results of its latest sends.
+    /// Account and device → how far it has taken its inbox, when it was seen, where its life stands.
     Cursor,
     /// Account and index → an entry of its device log.
     DeviceLog,
@@ -53,6 +57,8 @@ pub enum Family {
     Push,
     /// Number → the code that was last sent to it; day → how many codes were sent.
     Code,
+    /// Account, device and counter → the result of a send, for as long as it may be repeated.
+    Sent,
 }
 
 /// How a family is read, which decides its table options.
@@ -80,7 +86,7 @@ pub struct FamilyOptions {
 
 impl Family {
     /// All families, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Message,
         Self::Welcome,
@@ -95,13 +101,14 @@ impl Family {
         Self::Registration,
         Self::Push,
         Self::Code,
+        Self::Sent,
     ];
 
     /// Whether a database of this format may lack it: one that a program wrote which did not know it yet. Opening such a
     /// database for writing makes it.
     #[must_use]
     pub const fn may_lack(self) -> bool {
-        matches!(self, Self::Push | Self::Code)
+        matches!(self, Self::Push | Self::Code | Self::Sent)
     }
 
     /// The name that stands in the database.
@@ -122,13 +129,16 @@ impl Family {
             Self::Registration => "registration",
             Self::Push => "push",
             Self::Code => "code",
+            Self::Sent => "sent",
         }
     }
 
     /// The family's options, as a table.
     #[must_use]
     pub const fn options(self) -> FamilyOptions {
-        use crate::limits::{INBOX_MEMTABLE_BYTES, MESSAGE_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES};
+        use crate::limits::{
+            HOT_STATE_MEMTABLE_BYTES, INBOX_MEMTABLE_BYTES, MESSAGE_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES,
+        };
         use Access::{Point, Range};
         let (access, expiry, memtable_bytes) = match self {
             Self::Message => (Range { prefix_bytes: 0 }, ExpiryRule::MessageAge, MESSAGE_MEMTABLE_BYTES),
@@ -141,9 +151,9 @@ impl Family {
             Self::Directory => (Range { prefix_bytes: 0 }, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
             Self::Registration => (Point, ExpiryRule::InviteEnd, STATE_MEMTABLE_BYTES),
             Self::Code => (Point, ExpiryRule::CodeEnd, STATE_MEMTABLE_BYTES),
-            Self::Meta | Self::InboxHead | Self::Cursor | Self::Conversation => {
-                (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES)
-            }
+            Self::InboxHead | Self::Cursor | Self::Conversation => (Point, ExpiryRule::Never, HOT_STATE_MEMTABLE_BYTES),
+            Self::Sent => (Range { prefix_bytes: 32 }, ExpiryRule::Never, HOT_STATE_MEMTABLE_BYTES),
+            Self::Meta => (Point, ExpiryRule::Never, STATE_MEMTABLE_BYTES),
         };
         FamilyOptions { access, expiry, memtable_bytes }
     }
@@ -446,6 +456,18 @@ impl Batch {
 /// As [`Store::get`], and [`StoreError::Corrupt`] for bytes that are no such record.
 pub fn read<R: Record>(store: &dyn Store, family: Family, key: &[u8]) -> Result<Option<R>, StoreError> {
     store.get(family, key)?.map(|value| decode(family, &value)).transpose()
+}
+
+/// The window of a device's latest sends.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_window(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
+    let written_whole = key::cursor(&account, &device, CursorTag::SenderWindow);
+    let window: SenderWindow = read(store, Family::Cursor, written_whole.as_ref())?.unwrap_or_default();
+    let since = store.scan(Family::Sent, key::sent_of(&account, &device).as_range(), SENT_RESULTS_KEPT)?;
+    let results: Result<Vec<_>, _> = since.iter().map(|(_, value)| decode(Family::Sent, value)).collect();
+    Ok(window.with(results?))
 }
 
 /// Decodes a value that came from a family.

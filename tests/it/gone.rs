@@ -144,6 +144,7 @@ fn held(world: &World, account: AccountId) -> Vec<&'static str> {
     let mut found = Vec::new();
     for (family, range) in [
         (Family::Cursor, key::cursors(&account)),
+        (Family::Sent, key::all_sent(&account)),
         (Family::Push, key::push_of(&account)),
         (Family::KeyPackage, key::account_key_packages(&account)),
         (Family::Directory, key::relations(&account)),

@@ -231,8 +231,14 @@ fn run_serve(serve: &Serve) -> Result<()> {
         return Ok(write!(std::io::stdout(), "{config}")?);
     }
     start_log(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(node::run(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    runtime.context("starting the runtime")?.block_on(node::run(config))
+}
+
+/// Threads that serve connections: one processor is left to the writer, to what reads the store, and to RocksDB. A second worker
+/// on a machine of two makes each of them wake the other for every packet: quinn's echo cost 9 to 20 % less on one.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
 fn run_invite(invite: &Invite) -> Result<()> {

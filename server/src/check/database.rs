@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use gureum_proto::AccountId;
+use gureum_proto::{AccountId, DeviceId};
 use rocksdb::{DB, DBRawIterator, InfoLogger, LogLevel, Options, ReadOptions};
 
 use super::owners::Parts;
@@ -18,7 +18,7 @@ use crate::seal::{Keyring, SealError};
 use crate::store::key::{self, ConversationTag, CursorTag, KeyRange};
 use crate::store::record::{
     CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, InviteRecord, KeyPackageRecord,
-    LifeRecord, Removals, SealedMessage, SenderWindow,
+    LifeRecord, Removals, SealedMessage, SenderWindow, SentResult,
 };
 use crate::store::rocks::fence;
 use crate::store::{Family, Record};
@@ -70,6 +70,7 @@ pub(super) fn check(directory: &Path, is_backup: bool, keyring: Option<&Keyring>
     audit.messages(&mut places, report);
     audit.welcomes(report);
     audit.accounts(&mut places, report);
+    audit.sent(&mut places, report);
     audit.conversations(&mut places, report);
     audit.rest(report);
     audit.directory(report);
@@ -340,6 +341,29 @@ impl Audit<'_> {
         });
         if let Some(log) = logs.end() {
             self.devices(&log, report);
+        }
+    }
+
+    /// The results of sends, device by device.
+    fn sent(&self, places: &mut Places, report: &mut Report) {
+        let mut last: Option<((AccountId, DeviceId), SenderWindow)> = None;
+        self.each(Family::Sent, report, |record_key, value, report| {
+            let Some(of) = key::parse_sent(record_key) else {
+                return report.find(Kind::Record, "sent", record_key, "the key is none of a device's send");
+            };
+            let Some(result) = record::<SentResult>("sent", record_key, value, report) else { return };
+            let goes_on = last.as_ref().is_some_and(|(device, _)| *device == of);
+            if goes_on && let Some((_, window)) = &mut last {
+                window.recent.push_back(result);
+                return;
+            }
+            let window = SenderWindow { highest: result.counter, recent: [result].into() };
+            if let Some(((account, _), whole)) = last.replace((of, window)) {
+                self.places_of_sent(&account, &whole, places, report);
+            }
+        });
+        if let Some(((account, _), whole)) = last {
+            self.places_of_sent(&account, &whole, places, report);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The outgoing side of a stream: frames are gathered, and written as far as the client takes them.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use gureum_proto::{Code, DeliveryFrame, put_envelope};
 use quinn::SendStream;
 use tokio::task::JoinHandle;
@@ -12,18 +12,22 @@ use crate::store::StoreError;
 
 pub(super) struct Outgoing {
     stream: SendStream,
+    /// Frames gathered since the last write began.
     buffer: BytesMut,
+    /// What the client has not taken yet of those before. The transport keeps pieces of it until they have arrived, and
+    /// copies nothing.
+    leaving: Bytes,
     /// When the client last took something, or the buffer began to fill.
     progress_at: Instant,
 }
 
 impl Outgoing {
     pub(super) fn new(stream: SendStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), progress_at: Instant::now() }
+        Self { stream, buffer: BytesMut::new(), leaving: Bytes::new(), progress_at: Instant::now() }
     }
 
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
-        if self.buffer.is_empty() {
+        if self.buffered() == 0 {
             self.progress_at = Instant::now();
         }
         &mut self.buffer
@@ -31,24 +35,24 @@ impl Outgoing {
 
     /// Since when the client has taken nothing of what is there for it.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        (!self.buffer.is_empty()).then_some(self.progress_at)
+        (self.buffered() > 0).then_some(self.progress_at)
     }
 
     pub(super) fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.leaving.len()
     }
 
     /// Writes as much as the client takes now.
     ///
-    /// Cancel safety: what was not written is still in the buffer.
+    /// Cancel safety: what was not written is still there.
     pub(super) async fn write(&mut self) -> Result<(), Closing> {
-        let written = self.stream.write(&self.buffer).await.map_err(|_| Closing(Code::Done, String::new()))?;
-        self.buffer.advance(written);
-        self.progress_at = Instant::now();
-        if self.buffer.is_empty() {
-            // An idle connection holds no memory for what it wrote once.
-            self.buffer = BytesMut::new();
+        if self.leaving.is_empty() {
+            // The whole buffer, not a part split off: an idle connection holds no memory for what it wrote once.
+            self.leaving = std::mem::take(&mut self.buffer).freeze();
         }
+        let leaving = std::slice::from_mut(&mut self.leaving);
+        self.stream.write_chunks(leaving).await.map_err(|_| Closing(Code::Done, String::new()))?;
+        self.progress_at = Instant::now();
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! AES-256-GCM with random nonces, and nothing else of the cryptographic library.
 
+use std::sync::{Mutex, PoisonError};
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
@@ -16,9 +18,14 @@ pub(super) const NONCE_BYTES: usize = 12;
 /// The length of the tag behind a ciphertext.
 pub(super) const TAG_BYTES: usize = 16;
 
+/// Nonces drawn at once. Each call of the generator stirs fresh entropy into its state, however little is asked for.
+const NONCES_DRAWN: usize = 64;
+
 /// A key that is ready for use. The library clears its memory when it is dropped.
 pub(super) struct Cipher {
     key: LessSafeKey,
+    /// Drawn and not used yet; no two takers get the same.
+    nonces: Mutex<Vec<[u8; NONCE_BYTES]>>,
 }
 
 /// The bytes of a key, cleared when dropped.
@@ -34,7 +41,7 @@ pub(super) fn generate() -> Result<KeyBytes, KeyringError> {
 impl Cipher {
     pub(super) fn new(bytes: &KeyBytes) -> Result<Self, KeyringError> {
         let key = UnboundKey::new(&AES_256_GCM, bytes.as_slice()).map_err(|_| KeyringError::Crypto)?;
-        Ok(Self { key: LessSafeKey::new(key) })
+        Ok(Self { key: LessSafeKey::new(key), nonces: Mutex::default() })
     }
 
     /// Seals a text bound to a context: the nonce, and the ciphertext with its tag.
@@ -43,14 +50,26 @@ impl Cipher {
         context: &[impl AsRef<[u8]>],
         text: &[u8],
     ) -> Result<([u8; NONCE_BYTES], Vec<u8>), KeyringError> {
-        let mut nonce = [0; NONCE_BYTES];
-        rand::fill(&mut nonce).map_err(|_| KeyringError::Crypto)?;
+        let nonce = self.nonce()?;
         let mut out = Vec::with_capacity(text.len().saturating_add(TAG_BYTES));
         out.extend_from_slice(text);
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(joined(context)), &mut out)
             .map_err(|_| KeyringError::Crypto)?;
         Ok((nonce, out))
+    }
+
+    /// A random nonce that nobody else has. A panic while it is taken leaves none that was given out.
+    fn nonce(&self) -> Result<[u8; NONCE_BYTES], KeyringError> {
+        let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nonce) = nonces.pop() {
+            return Ok(nonce);
+        }
+        let mut drawn = [[0; NONCE_BYTES]; NONCES_DRAWN];
+        rand::fill(drawn.as_flattened_mut()).map_err(|_| KeyringError::Crypto)?;
+        let [first, rest @ ..] = drawn;
+        nonces.extend_from_slice(&rest);
+        Ok(first)
     }
 
     /// The text, if this is what was sealed under the context.
@@ -68,6 +87,29 @@ impl Cipher {
     }
 }
 
+/// The context as one piece. It has room for the whole from the start: this is done for each message.
 fn joined(context: &[impl AsRef<[u8]>]) -> Vec<u8> {
-    context.iter().flat_map(|part| part.as_ref().iter().copied()).collect()
+    let mut out = Vec::with_capacity(context.iter().map(|part| part.as_ref().len()).sum());
+    context.iter().for_each(|part| out.extend_from_slice(part.as_ref()));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_nonce_is_used_twice_however_many_are_drawn_and_by_whom() {
+        let ciphers = [(); 2].map(|()| Cipher::new(&KeyBytes::default()).unwrap());
+        let mut used = HashSet::new();
+        for _ in 0..3 * NONCES_DRAWN {
+            for cipher in &ciphers {
+                let (nonce, sealed) = cipher.seal(&[b"context"], b"text").unwrap();
+                assert!(used.insert(nonce));
+                assert_eq!(cipher.open(&[b"context"], &nonce, &sealed).as_deref(), Some(b"text".as_slice()));
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 use super::key::{self, ConversationTag, CursorTag};
 use super::record::{
     CommitRecord, ConversationHead, Cursor, InboxBody, InboxEntry, InboxHead, LifeRecord, Record, Removals,
-    SenderWindow,
+    SenderWindow, SentResult,
 };
 use super::{Batch, Change, Expiry, Family, Store, StoreError};
 use crate::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
@@ -168,6 +168,7 @@ pub fn batch(before: &dyn Store, batch: &Batch, expiry: &Expiry) -> Result<Vec<V
     let mut audit = Audit { before, after, now_ms: expiry.clock.now_ms(), found: Vec::new() };
     audit.inboxes()?;
     audit.cursors()?;
+    audit.sent()?;
     audit.conversations()?;
     audit.messages()?;
     audit.gone()?;
@@ -303,6 +304,20 @@ impl Audit<'_> {
             let head: InboxHead = self.after(Family::InboxHead, &key::inbox_head(&account))?.unwrap_or_default();
             if after.seq > head.seq || after.count > head.count {
                 self.found.push(Violation::CursorPastHead { account, device });
+            }
+        }
+        Ok(())
+    }
+
+    /// A result has the place of its counter, and stays until one that is further takes it.
+    fn sent(&mut self) -> Result<(), StoreError> {
+        for (sent_key, value) in self.puts(Family::Sent) {
+            let Some((account, device)) = key::parse_sent(&sent_key) else { continue };
+            let Some(after) = self.decode::<SentResult>(Family::Sent, &value) else { continue };
+            let before: Option<SentResult> = self.before(Family::Sent, &sent_key)?;
+            let is_next = before.is_none_or(|before| before.counter < after.counter || before == after);
+            if !is_next || key::sent(&account, &device, after.counter).as_slice() != &*sent_key {
+                self.found.push(Violation::WindowWrong { account, device });
             }
         }
         Ok(())

@@ -305,8 +305,15 @@ pub(crate) fn codes_end_when_they_say(bench: &Bench) {
 
 pub(crate) fn state_never_expires(bench: &Bench) {
     let store = &*bench.store;
-    let state =
-        [Family::Meta, Family::InboxHead, Family::Cursor, Family::DeviceLog, Family::Conversation, Family::Push];
+    let state = [
+        Family::Meta,
+        Family::InboxHead,
+        Family::Cursor,
+        Family::DeviceLog,
+        Family::Conversation,
+        Family::Push,
+        Family::Sent,
+    ];
     for family in state {
         write(store, |batch| batch.put(family, [7; 16], b"state"));
     }

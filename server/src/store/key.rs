@@ -7,7 +7,7 @@ use std::ops::{Deref, Range};
 
 use gureum_proto::{AccountId, ConversationId, DeviceId, InviteId, MessageId};
 
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, SENT_RESULTS_KEPT};
 pub use phone::{
     NumberHash, code, lock_of, number, parse_number, parse_preference, parse_relation, phone_of, preference,
     preferences, relation, relations, spent,
@@ -95,7 +95,7 @@ impl KeyRange {
 pub enum CursorTag {
     /// How far it has taken its inbox.
     Cursor = 0,
-    /// The results of its latest sends.
+    /// The results of its latest sends, as a program wrote them that did not know [`sent`].
     SenderWindow = 1,
     /// When it last proved itself.
     Seen = 2,
@@ -230,6 +230,35 @@ pub fn parse_cursor(key: &[u8]) -> Option<(AccountId, DeviceId, CursorTag)> {
         _ => return None,
     };
     Some((AccountId::from_bytes(account), DeviceId::from_bytes(device), tag))
+}
+
+/// The result of a device's send. Each counter takes the place of the one that is too old to be asked for then.
+#[must_use]
+pub fn sent(account: &AccountId, device: &DeviceId, counter: u64) -> Key {
+    let kept = u64::try_from(SENT_RESULTS_KEPT).unwrap_or(u64::MAX);
+    let place = u8::try_from(counter % kept).expect("SENT_RESULTS_KEPT fits a byte, as limits.rs asserts");
+    Key::of(&[account.as_bytes(), device.as_bytes(), &[place]])
+}
+
+/// The results of a device's latest sends.
+#[must_use]
+pub fn sent_of(account: &AccountId, device: &DeviceId) -> KeyRange {
+    let [account, device] = [account.as_bytes(), device.as_bytes()];
+    KeyRange { start: Key::of(&[account, device]), end: Key::of(&[account, device, &[u8::MAX]]) }
+}
+
+/// The results of the latest sends of all devices of an account.
+#[must_use]
+pub fn all_sent(account: &AccountId) -> KeyRange {
+    KeyRange { start: Key::of(&[account.as_bytes()]), end: Key::of(&[account.as_bytes(), &[0xff; 16], &[u8::MAX]]) }
+}
+
+/// The account and device of a result's key.
+#[must_use]
+pub fn parse_sent(key: &[u8]) -> Option<(AccountId, DeviceId)> {
+    let (account, rest) = split_id(key)?;
+    let (device, place) = split_id(rest)?;
+    (place.len() == 1).then(|| (AccountId::from_bytes(account), DeviceId::from_bytes(device)))
 }
 
 /// The commit that ended an epoch.
@@ -435,6 +464,8 @@ mod tests {
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::SenderWindow), &format!("{a} {d} 01"));
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::Life), &format!("{a} {d} 03"));
         check(cursor(&ACCOUNT, &DEVICE, CursorTag::LastResort), &format!("{a} {d} 04"));
+        check(sent(&ACCOUNT, &DEVICE, 63), &format!("{a} {d} 3f"));
+        check(sent(&ACCOUNT, &DEVICE, 64), &format!("{a} {d} 00"));
         check(commit(&CONVERSATION, 1), &format!("{c} 0000000000000001"));
         check(device_log(&ACCOUNT, 0), &format!("{a} 0000000000000000"));
         check(conversation(&CONVERSATION, ConversationTag::Head), &format!("{c} 68"));
@@ -464,6 +495,8 @@ mod tests {
     #[test]
     fn parsers_take_back_what_builders_made_and_nothing_else() {
         assert_eq!(parse_inbox(&inbox(&ACCOUNT, 77)), Some((ACCOUNT, 77)));
+        assert_eq!(parse_sent(&sent(&ACCOUNT, &DEVICE, 7)), Some((ACCOUNT, DEVICE)));
+        assert_eq!((parse_sent(&[0; 32]), parse_sent(&[0; 34])), (None, None));
         assert_eq!(parse_commit(&commit(&CONVERSATION, 4)), Some((CONVERSATION, 4)));
         assert_eq!(parse_device_log(&device_log(&ACCOUNT, 5)), Some((ACCOUNT, 5)));
         for tag in [CursorTag::Cursor, CursorTag::SenderWindow, CursorTag::Seen, CursorTag::Life, CursorTag::LastResort]

@@ -254,9 +254,21 @@ fn every_fault_of_a_record_is_found_by_kind_place_and_key_and_nothing_else_is() 
 #[test]
 fn a_key_that_is_none_of_its_family_is_found_in_each() {
     let made = Made::new();
-    let families =
-        [Inbox, Message, Welcome, Heads, Cursors, Family::DeviceLog, Commit, Conversation, KeyPackage, Push, Code]
-            .into_iter();
+    let families = [
+        Inbox,
+        Message,
+        Welcome,
+        Heads,
+        Cursors,
+        Family::Sent,
+        Family::DeviceLog,
+        Commit,
+        Conversation,
+        KeyPackage,
+        Push,
+        Code,
+    ]
+    .into_iter();
     for family in families {
         let harmed = made.copy();
         harmed.change(|changes| changes.raw(family, b"short", b"?"));
@@ -274,6 +286,7 @@ fn a_record_that_does_not_read_is_found_in_each_family() {
         (Welcome, message(&old(NOW_MS))),
         (Cursors, alice.cursor()),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::SenderWindow)),
+        (Family::Sent, key::sent(&alice.account, &alice.device, 1)),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::LastResort)),
         (Cursors, key::cursor(&alice.account, &alice.device, CursorTag::Life)),
         (Cursors, alice.seen()),

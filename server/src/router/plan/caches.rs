@@ -1,5 +1,6 @@
 //! State that the planner reads before and writes after each batch, kept between batches.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
@@ -7,8 +8,8 @@ use gureum_proto::{AccountId, ConversationId, DeviceId};
 
 use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
-use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow};
-use crate::store::{Batch, Family, Store, StoreError, decode, read};
+use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow, SentResult};
+use crate::store::{Batch, Family, Store, StoreError, decode, read, read_window};
 
 /// A conversation, as far as sending needs it.
 #[derive(Debug, Clone)]
@@ -82,6 +83,8 @@ pub(super) struct Caches {
     /// About how many others an account has decided something.
     relations: Cache<AccountId, usize>,
     touched_cursors: Vec<(AccountId, DeviceId)>,
+    /// What the windows have got since the last flush.
+    results: Vec<(AccountId, DeviceId, SentResult)>,
     /// What the operation under way has changed, in order.
     undo: Vec<Undo>,
 }
@@ -131,18 +134,14 @@ impl Caches {
     }
 
     pub(super) fn head(&mut self, store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
-        let head = self.heads.load(account, || {
-            Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
-        });
-        head.copied()
+        self.heads.load(account, || read_head(store, account)).copied()
     }
 
-    /// A head that is about to be changed, and to be written.
+    /// A head that is about to be changed, and to be written. Once for each recipient of a message: one look.
     pub(super) fn change_head(&mut self, store: &dyn Store, account: AccountId) -> Result<&mut InboxHead, StoreError> {
-        let head = self.head(store, account)?;
-        self.undo.push(Undo::Head(account, head));
-        self.heads.touch(account);
-        self.heads.load(account, || Ok(head))
+        let head = self.heads.change(account, || read_head(store, account))?;
+        self.undo.push(Undo::Head(account, *head));
+        Ok(head)
     }
 
     pub(super) fn window(
@@ -151,14 +150,20 @@ impl Caches {
         account: AccountId,
         device: DeviceId,
     ) -> Result<&mut SenderWindow, StoreError> {
-        self.windows.load((account, device), || {
-            let key = key::cursor(&account, &device, CursorTag::SenderWindow);
-            Ok(read(store, Family::Cursor, key.as_ref())?.unwrap_or_default())
-        })
+        self.windows.load((account, device), || read_window(store, account, device))
     }
 
-    pub(super) fn touch_window(&mut self, account: AccountId, device: DeviceId) {
-        self.windows.touch((account, device));
+    /// Adds a result to the same, to be written by itself: a whole window has 2 KB.
+    pub(super) fn remember(
+        &mut self,
+        store: &dyn Store,
+        account: AccountId,
+        device: DeviceId,
+        result: SentResult,
+    ) -> Result<(), StoreError> {
+        self.windows.change((account, device), || read_window(store, account, device))?.record(result);
+        self.results.push((account, device, result));
+        Ok(())
     }
 
     pub(super) fn life(
@@ -280,6 +285,7 @@ impl Caches {
     /// An account does not exist any more: nothing of its devices is to be written again.
     pub(super) fn forget_account(&mut self, account: AccountId) {
         self.windows.entries.retain(|(of, _), _| *of != account);
+        self.results.retain(|(of, ..)| *of != account);
         self.lives.entries.retain(|(of, _), _| *of != account);
         self.cursors.entries.remove(&account);
         self.relations.entries.remove(&account);
@@ -288,9 +294,10 @@ impl Caches {
     /// Writes what was touched since the last call.
     pub(super) fn flush(&mut self, batch: &mut Batch) {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
-        self.windows.flush(|(account, device), window| {
-            batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::SenderWindow), window);
-        });
+        for (account, device, result) in self.results.drain(..) {
+            batch.put_record(Family::Sent, key::sent(&account, &device, result.counter), &result);
+        }
+        self.windows.flush(|_, _| ());
         self.lives.flush(|(account, device), life| {
             batch.put_record(Family::Cursor, key::cursor(account, device, CursorTag::Life), life);
         });
@@ -306,6 +313,10 @@ impl Caches {
         }
         self.cursors.flush(|_, _| ());
     }
+}
+
+fn read_head(store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
+    Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
 }
 
 /// Those of some accounts that do not exist any more.
@@ -334,23 +345,34 @@ impl<K, V> Default for Cache<K, V> {
 
 impl<K: Hash + Eq + Copy, V> Cache<K, V> {
     fn load(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
-        if !self.entries.contains_key(&key) {
-            let value = read()?;
-            self.insert(key, value);
+        self.make_room_for(&key);
+        load(&mut self.entries, key, read).map(|(value, _)| value)
+    }
+
+    /// A value that is about to be changed: the next flush writes it.
+    fn change(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
+        self.make_room_for(&key);
+        let (value, touched) = load(&mut self.entries, key, read)?;
+        if !std::mem::replace(touched, true) {
+            self.touched.push(key);
         }
-        Ok(&mut self.entries.get_mut(&key).expect("it has just been looked at or inserted").0)
+        Ok(value)
     }
 
     fn find(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(value, _)| value)
     }
 
-    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
     fn insert(&mut self, key: K, value: V) {
-        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX {
+        self.make_room_for(&key);
+        self.entries.insert(key, (value, false));
+    }
+
+    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
+    fn make_room_for(&mut self, key: &K) {
+        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX && !self.entries.contains_key(key) {
             self.forget_untouched();
         }
-        self.entries.insert(key, (value, false));
     }
 
     fn forget_untouched(&mut self) {
@@ -377,4 +399,17 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
             }
         }
     }
+}
+
+/// What a key has in a map, read if it is not there, with whether it has been touched.
+fn load<K: Hash + Eq, V>(
+    entries: &mut HashMap<K, (V, bool)>,
+    key: K,
+    read: impl FnOnce() -> Result<V, StoreError>,
+) -> Result<(&mut V, &mut bool), StoreError> {
+    let (value, touched) = match entries.entry(key) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert((read()?, false)),
+    };
+    Ok((value, touched))
 }

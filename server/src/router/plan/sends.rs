@@ -145,9 +145,7 @@ impl Planner {
 
     /// Remembers the answer for a repetition. The last step of an operation, which is not taken back.
     pub(super) fn remember(&mut self, from: Authenticated, result: SentResult) -> Result<(), StoreError> {
-        self.caches.window(self.store.as_ref(), from.account(), from.device())?.record(result);
-        self.caches.touch_window(from.account(), from.device());
-        Ok(())
+        self.caches.remember(self.store.as_ref(), from.account(), from.device(), result)
     }
 }
 

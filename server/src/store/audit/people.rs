@@ -154,11 +154,12 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Whether there is a target, a number, a lock or a decision of an account.
+    /// Whether there is a target, a result of a send, a number, a lock or a decision of an account.
     fn has_left_something(&self, account: &AccountId) -> Result<bool, StoreError> {
         Ok(self.is_there(key::phone_of(account))?
             || self.is_there(key::lock_of(account))?
             || self.holds(Family::Push, &key::push_of(account))?
+            || self.holds(Family::Sent, &key::all_sent(account))?
             || self.holds(Family::Directory, &key::relations(account))?
             || self.holds(Family::Directory, &key::preferences(account))?)
     }

@@ -192,6 +192,19 @@ fn a_counter_has_one_result_for_ever() {
     desk.refuse(|batch| put_window(batch, 1..=1, 5), &wrong);
     desk.refuse(|batch| put_window(batch, 2..=2, 0), &wrong);
     desk.refuse(|batch| put_window(batch, 1..=2, 0), &[]);
+    let put = |batch: &mut Batch, place: u64, counter: u64, of: u64| {
+        let result = SentResult { counter, id: id(of), number: 0 };
+        batch.put_record(Family::Sent, key::sent(&OTHER, &DEVICE, place), &result);
+    };
+    let mut first = Batch::new();
+    put(&mut first, 70, 70, 1);
+    desk.accept(&first);
+    for (place, counter, of) in [(70, 70, 1), (134, 134, 2)] {
+        desk.refuse(|batch| put(batch, place, counter, of), &[]);
+    }
+    for (place, counter, of) in [(70, 70, 2), (6, 6, 2), (71, 72, 2)] {
+        desk.refuse(|batch| put(batch, place, counter, of), &wrong);
+    }
 }
 
 #[test]

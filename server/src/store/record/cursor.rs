@@ -42,6 +42,21 @@ pub struct SentResult {
     pub number: u64,
 }
 
+impl Record for SentResult {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(RECORD_VERSION);
+        out.extend_from_slice(&self.counter.to_be_bytes());
+        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(&self.number.to_be_bytes());
+    }
+
+    fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value)?;
+        let result = Self { counter: reader.u64()?, id: MessageId::from_bytes(reader.array()?), number: reader.u64()? };
+        reader.finish(result)
+    }
+}
+
 /// The latest sends of a device: what makes a repeated send an answer and not a second message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SenderWindow {
@@ -64,6 +79,21 @@ impl SenderWindow {
         let oldest = self.oldest_kept();
         self.recent.retain(|kept| kept.counter >= oldest);
         self.recent.push_back(result);
+    }
+
+    /// The same with results that were written one by one since. Those that nobody can ask for any more, but whose places
+    /// no other has taken, are left out.
+    #[must_use]
+    pub fn with(mut self, mut results: Vec<SentResult>) -> Self {
+        results.sort_unstable_by_key(|result| result.counter);
+        for result in results {
+            if self.find(result.counter).is_none() {
+                self.record(result);
+            }
+        }
+        let oldest = self.oldest_kept();
+        self.recent.retain(|kept| kept.counter >= oldest);
+        self
     }
 
     /// The lowest counter that is still told apart: whatever is below it counts as accepted.

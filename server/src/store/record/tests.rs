@@ -72,6 +72,7 @@ fn heads_cursors_and_windows_have_these_bytes() {
     check(&window, "01 0000000000000000 00");
     window.record(SentResult { counter: 7, id: ID, number: 3 });
     check(&window, "01 0000000000000007 01 0000000000000007 ID 0000000000000003");
+    check(&SentResult { counter: 7, id: ID, number: 3 }, "01 0000000000000007 ID 0000000000000003");
 }
 
 #[test]
@@ -235,6 +236,20 @@ fn a_window_keeps_the_latest_results() {
 }
 
 #[test]
+fn a_window_goes_on_with_results_that_were_written_one_by_one() {
+    let result = |counter| SentResult { counter, id: ID, number: counter };
+    let mut before = SenderWindow::default();
+    (1..=70).for_each(|counter| before.record(result(counter)));
+    let both = before.clone().with(vec![result(72), result(71)]);
+    assert_eq!((both.highest, both.recent.len()), (72, 64));
+    assert_eq!((both.find(8), both.find(9)), (None, Some(&result(9))));
+    // Of 10 and 200 the places differ, and 10 still lies in its own.
+    let alone = SenderWindow::default().with(vec![result(200), result(10), result(150)]);
+    assert_eq!((alone.highest, alone.find(10), alone.find(150)), (200, None, Some(&result(150))));
+    check_strict(&alone);
+}
+
+#[test]
 fn a_peek_reads_what_the_whole_record_says() {
     let id = MessageId::new(1_234_567, 1);
     let entry = InboxEntry { id, count: 0, bytes_total: 0, body: InboxBody::Message };
@@ -267,6 +282,7 @@ fn decode_all(bytes: &Bytes) {
     let _ = InboxHead::decode(bytes);
     let _ = Cursor::decode(bytes);
     let _ = SenderWindow::decode(bytes);
+    let _ = SentResult::decode(bytes);
     let _ = LifeRecord::decode(bytes);
     let _ = SealedMessage::decode(bytes);
     let _ = ConversationHead::decode(bytes);

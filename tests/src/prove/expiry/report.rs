@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const MILLI: f64 = 1_000.0;
 
 /// What does not expire.
-const STATE: [Family; 9] = [
+const STATE: [Family; 10] = [
     Family::Meta,
     Family::Commit,
     Family::InboxHead,
@@ -33,6 +33,7 @@ const STATE: [Family; 9] = [
     Family::KeyPackage,
     Family::Directory,
     Family::Registration,
+    Family::Sent,
 ];
 
 pub(super) struct Watch {

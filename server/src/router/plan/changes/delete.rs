@@ -60,6 +60,7 @@ impl Planner {
         // What is left under its devices, the revoked ones too; and what it has decided.
         for (family, range) in [
             (Family::Cursor, key::cursors(&account)),
+            (Family::Sent, key::all_sent(&account)),
             (Family::Push, key::push_of(&account)),
             (Family::KeyPackage, key::account_key_packages(&account)),
             (Family::Directory, key::relations(&account)),

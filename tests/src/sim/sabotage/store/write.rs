@@ -81,7 +81,7 @@ fn written<'a>(
     let is_left_out = match (bug, family) {
         (Sabotage::PointerUnwritten, Family::Inbox) | (Sabotage::BodyUnwritten, Family::Message) => is_hit(key),
         (Sabotage::NumberUnwritten, Family::Conversation) => key.last() == Some(&(ConversationTag::Number as u8)),
-        (Sabotage::WindowUnwritten, Family::Cursor) => tag(key) == Some(CursorTag::SenderWindow),
+        (Sabotage::WindowUnwritten, Family::Sent) => true,
         (Sabotage::LifeUnwritten, Family::Cursor) => tag(key) == Some(CursorTag::Life),
         (Sabotage::RemovalKept, Family::Conversation) => is_settled(key, value),
         _ => false,
