@@ -24,8 +24,8 @@ use tokio_util::task::TaskTracker;
 
 pub use dial::{Dialer, Linking, Unproven};
 pub use error::LinkError;
-pub(crate) use sockets::{SystemSockets, any_port};
 pub use sockets::{NetworkFuture, Sockets};
+pub(crate) use sockets::{SystemSockets, any_port};
 
 use crate::limits::{CLOSE_TIMEOUT, REQUEST_TIMEOUT};
 use writer::Outgoing;

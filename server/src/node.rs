@@ -403,12 +403,7 @@ fn serve_control(rest: &mut JoinSet<()>, control: Control, stop: &CancellationTo
     }
 }
 
-async fn serve_admin(
-    listener: TcpListener,
-    readiness: Arc<Readiness>,
-    rendered: Page,
-    stop: CancellationToken,
-) {
+async fn serve_admin(listener: TcpListener, readiness: Arc<Readiness>, rendered: Page, stop: CancellationToken) {
     if let Err(error) = admin::serve(listener, readiness, rendered, stop).await {
         tracing::error!(%error, "the admin pages have ended");
     }

@@ -100,7 +100,7 @@ mod tests {
         let stored = run(directory.path(), &shape).unwrap();
         assert_eq!((stored.measured.messages, stored.batches), (1_000, 100));
         // The first batch has nothing to ack.
-        assert_eq!(stored.changes, 2 * 1_000 + 3 * 400 + 99 * 3);
+        assert_eq!(stored.changes, 3 * 1_000 + 2 * 400 + 99 * 3);
         assert!(stored.log_bytes > 1_000 * 256, "{stored:?}");
         assert!(stored.measured.cpu_s > 0.0 && stored.measured.wall_s > 0.0, "{stored:?}");
         let db = bare::database(&directory.path().join("db"), &expiry().unwrap()).unwrap().0;

@@ -260,8 +260,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_a_body_and_an_entry_and_its_pair_has_its_state_once() {
-        assert_eq!(Writes::unit().unwrap(), Unit { message: 2, sender: 3, cursor: 1 });
+    fn a_message_is_a_body_an_entry_and_a_result_and_its_pair_has_its_state_once() {
+        assert_eq!(Writes::unit().unwrap(), Unit { message: 3, sender: 2, cursor: 1 });
     }
 
     #[test]

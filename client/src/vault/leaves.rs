@@ -183,7 +183,13 @@ impl Work<'_> {
         for open in self.open_intents(row.id)? {
             self.refuse_intent(open.id, NOT_IN)?;
         }
+        let own = self.identity.account;
+        let statement = self.statements(row.id)?.into_iter().find(|it| it.leave().account == own);
         self.forget_removals(row.id)?;
+        // Whatever the server lists later is held against it.
+        if let Some(statement) = statement {
+            self.keep_statement(&statement)?;
+        }
         self.asked.forget_commits(row.id);
         // What is on its way to this account can be read still.
         self.put_row(&Row { state: ConversationStatus::Left, epoch: 0, ..row.clone() })

@@ -150,6 +150,9 @@ fn a_server_that_still_lists_a_group_that_was_left_brings_nobody_back_into_it() 
     assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
     assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
     assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "once for each epoch");
+    a.change(&mut relay, talk, &[Intent::Rename("still ours".into())]);
+    assert!(c.vault.note_conversation(&relay.listed(talk)).unwrap().is_some());
+    assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
 }
 
 #[test]
