@@ -390,7 +390,8 @@ impl Shell {
         let context = exporter_context(claim.account, claim.device);
         let exported = self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context);
         let (account, device) = (claim.account, claim.device);
-        // Before the store is asked: what the writer takes meanwhile is found there.
+        // Before the store is asked: what is written meanwhile is found there. An ack in a batch that is under way is not
+        // known here: at worst what it tells of comes again.
         let acked = self.shared.router.acked(account, device).unwrap_or_default();
         let directory = Arc::clone(&self.shared.directory);
         let facts = self.shared.work.run(move || directory.facts(account, device)).await;

@@ -261,9 +261,7 @@ impl Caches {
 
     pub(super) fn touch_cursor(&mut self, account: AccountId, device: DeviceId) {
         self.cursors.touch(account);
-        if !self.touched_cursors.contains(&(account, device)) {
-            self.touched_cursors.push((account, device));
-        }
+        self.touched_cursors.push((account, device));
     }
 
     /// Devices of an account have come and gone. What the batch holds of the others stays.
@@ -305,6 +303,9 @@ impl Caches {
             let key = key::conversation(id, ConversationTag::Number);
             batch.put_record(Family::Conversation, key, &conversation.last_number);
         });
+        // A device may have acked more than once. Each is not looked for among all others: a batch takes a thousand acks.
+        self.touched_cursors.sort_unstable();
+        self.touched_cursors.dedup();
         for (account, device) in self.touched_cursors.drain(..) {
             let cursor = self.cursors.find(&account).and_then(|all| all.devices.iter().find(|(id, _)| *id == device));
             if let Some((_, cursor)) = cursor {

@@ -178,8 +178,16 @@ impl Audit<'_> {
         if changed.any(|(_, value)| value.is_some()) {
             return Ok(true);
         }
-        let before = self.before.scan(family, range.as_range(), SCAN_ENTRIES_MAX)?;
-        Ok(before.iter().any(|(there, _)| !self.after.contains_key(&(family, there.clone()))))
+        let mut start = range.start.as_slice().to_vec();
+        loop {
+            let page = self.before.scan(family, start.as_slice()..range.end.as_slice(), SCAN_ENTRIES_MAX)?;
+            let Some((last, _)) = page.last() else { return Ok(false) };
+            start = last.to_vec();
+            start.push(0);
+            if page.iter().any(|(there, _)| !self.after.contains_key(&(family, there.clone()))) {
+                return Ok(true);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use gureum_proto::{AccountId, Code, ConversationId, Handle, Refusal};
 
 use super::{Answer, Changed};
+use crate::limits::SCAN_ENTRIES_MAX;
 use crate::router::plan::{Plan, Planner};
 use crate::session::Authenticated;
 use crate::store::key::KeyRange;
@@ -66,7 +67,7 @@ impl Planner {
             (Family::Directory, key::relations(&account)),
             (Family::Directory, key::preferences(&account)),
         ] {
-            self.delete_all(family, range, plan)?;
+            self.delete_all(family, &range, plan)?;
         }
         self.end_phone(account, plan)?;
         plan.batch.put_record(Family::Directory, key::gone(&account), &now_ms);
@@ -79,11 +80,16 @@ impl Planner {
         Ok(devices.len())
     }
 
-    fn delete_all(&self, family: Family, range: KeyRange, plan: &mut Plan) -> Result<(), StoreError> {
-        for (entry, _) in self.store.scan(family, range.as_range(), usize::MAX)? {
-            plan.batch.delete(family, entry);
+    /// However much it is: a log has room for hundreds of devices that came and went, each with its results of sends.
+    fn delete_all(&self, family: Family, range: &KeyRange, plan: &mut Plan) -> Result<(), StoreError> {
+        let mut start = range.start.as_slice().to_vec();
+        loop {
+            let page = self.store.scan(family, start.as_slice()..range.end.as_slice(), SCAN_ENTRIES_MAX)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            start = last.to_vec();
+            start.push(0);
+            page.into_iter().for_each(|(entry, _)| plan.batch.delete(family, entry));
         }
-        Ok(())
     }
 
     /// The removal of an account's revoked devices is not waited for any more: they can read nothing, and where the account

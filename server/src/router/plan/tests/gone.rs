@@ -8,8 +8,9 @@ use super::absent::{states, target, targets};
 use super::groups::{bodies, commit_plan};
 use super::leaving::{leave, removals};
 use super::*;
+use crate::limits::SCAN_ENTRIES_MAX;
 use crate::store::record::{
-    KeyPackageRecord, LifeRecord, LockRecord, NumberRecord, PhoneRecord, PreferenceRecord, PushStateRecord,
+    KeyPackageRecord, LifeRecord, LockRecord, NumberRecord, PhoneRecord, PreferenceRecord, PushStateRecord, SentResult,
 };
 
 fn deletion() -> Change {
@@ -55,6 +56,23 @@ fn its_devices_are_cut_off_and_have_nothing_left() {
     bench.refuses(put(), Code::DeviceRevoked);
     assert_eq!(bench.get(Family::Directory, key::gone(&BOB)), Some(START_MS));
     assert_eq!(bench.get(Family::Directory, key::membership(&BOB, &TALK)), Some(()), "its leaves are to be removed");
+}
+
+#[test]
+fn nothing_is_left_of_devices_that_were_revoked_however_many_they_are() {
+    let mut bench = Bench::new().with_group(&everybody());
+    named(&bench);
+    let mut batch = Batch::new();
+    for number in 0..160 {
+        for counter in 1..=64 {
+            let result = SentResult { counter, id: MessageId::new(START_MS, 1), number: counter };
+            batch.put_record(Family::Sent, key::sent(&BOB, &device(BOB, number).device(), counter), &result);
+        }
+    }
+    assert!(batch.len() > SCAN_ENTRIES_MAX, "more than one scan returns");
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    bench.changes(deletion(), Changed::Deleted { account: BOB, devices: 2 });
+    assert!(bench.store.scan(Family::Sent, key::all_sent(&BOB).as_range(), usize::MAX).unwrap().is_empty());
 }
 
 #[test]
