@@ -19,7 +19,7 @@ pub(super) const NONCE_BYTES: usize = 12;
 pub(super) const TAG_BYTES: usize = 16;
 
 /// Nonces drawn at once. Each call of the generator stirs fresh entropy into its state, however little is asked for.
-const NONCES_DRAWN: usize = 64;
+const NONCES_DRAWN: usize = 16;
 
 /// A key that is ready for use. The library clears its memory when it is dropped.
 pub(super) struct Cipher {
