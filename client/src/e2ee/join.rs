@@ -1,6 +1,7 @@
 //! Coming into a group: by a Welcome, or by an external commit that is kept aside until the server accepts it.
 
 use gureum_proto::ConversationId;
+use gureum_proto::membership::Leaf;
 use openmls::prelude::tls_codec::Deserialize;
 use openmls::prelude::{
     LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, OpenMlsProvider, ProcessedWelcome, RatchetTreeIn,
@@ -8,7 +9,7 @@ use openmls::prelude::{
 };
 use rusqlite::Connection;
 
-use super::group::{CommitBundle, Group, Mls, View, encryption_key, group_id, leaf_of_member};
+use super::group::{CommitBundle, Group, Mls, View, encryption_key, group_id, identity_of, leaf_of_member};
 use super::provider::{Provider, Snapshot};
 use super::settings::{SUITE, capabilities, credential, join_config, read_context};
 use super::{MlsError, at, migrate};
@@ -39,8 +40,8 @@ pub(crate) struct Rejoined {
     pub(crate) snapshot: Snapshot,
     /// Whether this device had a leaf before, which this one takes the place of.
     pub(crate) had_leaf: bool,
-    /// The encryption keys of the leaves before.
-    pub(crate) leaf_keys_before: Vec<Vec<u8>>,
+    /// The leaves before.
+    pub(crate) leaves_before: Vec<Leaf>,
 }
 
 impl Mls<'_> {
@@ -112,7 +113,12 @@ impl Mls<'_> {
         }
         let tree = RatchetTreeIn::tls_deserialize_exact(tree).map_err(invalid)?;
         let had_leaf = tree.leaves().any(|leaf| leaf.signature_key().as_slice() == self.signer.public());
-        let leaf_keys_before = tree.leaves().map(|leaf| encryption_key(leaf.encryption_key())).collect();
+        let leaves_before = tree.leaves().map(|leaf| Leaf {
+            identity: identity_of(leaf.credential()),
+            mls_key: leaf.signature_key().as_slice().to_vec(),
+            leaf_key: encryption_key(leaf.encryption_key()),
+        });
+        let leaves_before = leaves_before.collect();
         let mut aside = Connection::open_in_memory().map_err(at(STEP))?;
         migrate(&mut aside)?;
         let provider = Provider::new(self.crypto, &aside);
@@ -139,7 +145,7 @@ impl Mls<'_> {
             view: View { conversation, leaves: group.leaves(), state },
             snapshot: Snapshot::of_only_group(&aside).map_err(at(STEP))?,
             had_leaf,
-            leaf_keys_before,
+            leaves_before,
         })
     }
 }

@@ -2,7 +2,7 @@
 //! out.
 
 use bytes::Bytes;
-use gureum_proto::membership::Leaf;
+use gureum_proto::membership::{Leaf, accounts_of};
 use gureum_proto::{
     AccountFound, AccountId, ConversationId, DeviceLog, Leave, MemberLog, SharedEnvelope, SignedLeave, SubmitCommit,
 };
@@ -136,12 +136,16 @@ fn learn_member(
 }
 
 impl Work<'_> {
-    /// Whether one of a group's leaves, by their keys, is still the one that this account has left by, whatever the server
-    /// lists: nobody has added it again.
-    pub(super) fn has_left_by_one_of(&self, id: ConversationId, leaf_keys: &[Vec<u8>]) -> Result<bool, VaultError> {
+    /// Whether this account is out of a group of these leaves, whatever the server lists: none is its own, or one is still
+    /// that which it has left by. Nobody has added it again.
+    pub(super) fn is_out_of(&self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
         let own = self.identity.account;
-        let is_left_by =
-            |it: &SignedLeave| it.leave().account == own && leaf_keys.iter().any(|key| *key == it.leave().leaf_key);
+        if !accounts_of(leaves).contains(&own) {
+            return Ok(true);
+        }
+        let is_left_by = |it: &SignedLeave| {
+            it.leave().account == own && leaves.iter().any(|leaf| leaf.leaf_key == it.leave().leaf_key)
+        };
         Ok(self.statements(id)?.iter().any(is_left_by))
     }
 

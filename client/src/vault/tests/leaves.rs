@@ -156,6 +156,29 @@ fn a_server_that_still_lists_a_group_that_was_left_brings_nobody_back_into_it() 
 }
 
 #[test]
+fn a_server_that_lists_whom_a_group_has_no_leaf_of_brings_nobody_back_into_it() {
+    for has_left in [true, false] {
+        let (mut relay, mut a, _, mut c, talk) = three();
+        if has_left {
+            let signed = c.statement(talk);
+            relay.leave(&c, talk, &signed);
+            c.vault.left(&signed).unwrap();
+            a.take(&mut relay);
+            a.remove_revoked(&mut relay, talk);
+        } else {
+            a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+            c.take(&mut relay);
+        }
+        a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
+        let mut listed = relay.listed(talk);
+        listed.accounts.push(c.account);
+        assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+        assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+        assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    }
+}
+
+#[test]
 fn who_was_added_again_by_a_welcome_that_has_expired_comes_back_by_itself() {
     let (mut relay, mut a, mut b, mut c, talk) = three();
     let signed = c.statement(talk);
