@@ -220,7 +220,8 @@ impl Vault {
                     return Ok(None);
                 }
                 work.forget_joined(conversation)?;
-                let absent = Row { state: ConversationStatus::Absent, epoch: 0, epoch_seen: state.epoch, ..row };
+                // The epoch is the server's word alone yet: a Welcome may still come that is older than it says.
+                let absent = Row { state: ConversationStatus::Absent, epoch: 0, ..row };
                 work.put_row(&absent)?;
                 return work.need_rejoin(conversation);
             }
