@@ -216,7 +216,8 @@ impl Vault {
             if row.state == ConversationStatus::Left {
                 // A Welcome brings back, mostly. One that a newer copy of this home has taken, or that has expired, comes no
                 // more; then a later epoch in which the account is listed shows that it was added again.
-                if state.epoch <= row.epoch_seen || !state.accounts.contains(&own) {
+                let is_listed = state.epoch > row.epoch_seen && state.accounts.contains(&own);
+                if !is_listed || work.rejoin_waits_ms(conversation)?.is_some() {
                     return Ok(None);
                 }
                 work.forget_joined(conversation)?;

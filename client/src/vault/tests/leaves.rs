@@ -153,6 +153,7 @@ fn a_server_that_still_lists_a_group_that_was_left_brings_nobody_back_into_it() 
         assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
     }
     assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "it is not asked again and again");
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
 }
 
 #[test]
