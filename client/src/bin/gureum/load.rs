@@ -161,7 +161,10 @@ fn traffic(report: &LoadReport) -> Vec<String> {
         row("delivery", &report.delivery_us),
     ];
     if report.unsent > 0 {
-        lines.push(format!("{} were due and not sent: the rate is more than is answered", report.unsent));
+        lines.push(format!(
+            "due at the end and not sent any more: {}; many of them mean that the rate is too high",
+            report.unsent
+        ));
     }
     if report.caught_up > 0 {
         lines.push(row("catch up", &report.catch_up_us));
