@@ -62,43 +62,37 @@ struct Bench {
     metrics: crate::metrics::Page,
 }
 
-/// What a writer works with, the store in it, and what is counted.
-fn parts() -> (RouterParts, Arc<FaultyStore<MemoryStore>>, crate::metrics::Page) {
-    let (_, expiry) = expiry();
-    let clock = Arc::clone(&expiry.clock);
-    let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry)));
-    let mut batch = Batch::new();
-    for (conversation, peer) in [(WITH_BOB, BOB), (WITH_EVE, EVE)] {
-        let member = |account| Member { account, device: device(account).device(), leaf: 0 };
-        let members = vec![member(ALICE), member(peer)];
-        let head = ConversationHead { epoch: 1, created_ms: 0, kind: ConversationKind::Direct, members };
-        batch.put_record(Family::Conversation, key::conversation(&conversation, ConversationTag::Head), &head);
-        batch.put_record(Family::InboxHead, key::inbox_head(&peer), &InboxHead::default());
-        let cursor = key::cursor(&peer, &device(peer).device(), CursorTag::Cursor);
-        batch.put_record(Family::Cursor, cursor, &Cursor::default());
-    }
-    store.write(&batch, Durability::Synced).unwrap();
-    let (metrics, rendered) = Metrics::new();
-    let parts = RouterParts {
-        store: Arc::clone(&store) as _,
-        seal: Arc::new(Plain),
-        clock,
-        wake: Arc::new(Hub::new()),
-        push: Arc::default(),
-        hasher: None,
-        floors: Arc::default(),
-        config: PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100, inbox_bytes_max: 1 << 20 },
-        metrics: Arc::new(metrics),
-    };
-    (parts, store, rendered)
-}
-
 impl Bench {
     fn new() -> Self {
-        let (parts, store, metrics) = parts();
-        let feed = Arc::clone(&parts.push);
+        let (_, expiry) = expiry();
+        let clock = Arc::clone(&expiry.clock);
+        let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry)));
+        let mut batch = Batch::new();
+        for (conversation, peer) in [(WITH_BOB, BOB), (WITH_EVE, EVE)] {
+            let member = |account| Member { account, device: device(account).device(), leaf: 0 };
+            let members = vec![member(ALICE), member(peer)];
+            let head = ConversationHead { epoch: 1, created_ms: 0, kind: ConversationKind::Direct, members };
+            batch.put_record(Family::Conversation, key::conversation(&conversation, ConversationTag::Head), &head);
+            batch.put_record(Family::InboxHead, key::inbox_head(&peer), &InboxHead::default());
+            let cursor = key::cursor(&peer, &device(peer).device(), CursorTag::Cursor);
+            batch.put_record(Family::Cursor, cursor, &Cursor::default());
+        }
+        store.write(&batch, Durability::Synced).unwrap();
+        let (metrics, rendered) = Metrics::new();
+        let feed = Arc::<PushFeed>::default();
+        let parts = RouterParts {
+            store: Arc::clone(&store) as _,
+            seal: Arc::new(Plain),
+            clock,
+            wake: Arc::new(Hub::new()),
+            push: Arc::clone(&feed),
+            hasher: None,
+            floors: Arc::default(),
+            config: PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100, inbox_bytes_max: 1 << 20 },
+            metrics: Arc::new(metrics),
+        };
         let (router, end) = Router::start(parts, &Work::inline()).unwrap();
-        Self { store, feed, router, end, metrics }
+        Self { store, feed, router, end, metrics: rendered }
     }
 
     /// Puts sends of Alice into the queue, as one submission.
@@ -196,27 +190,6 @@ async fn acks_that_no_batch_takes_are_written_a_little_later_and_before_the_writ
     drop(router);
     assert_eq!(end.wait().await, Some(Ok(())));
     assert_eq!(cursor_seq(&store, BOB), 3);
-}
-
-#[test]
-fn a_batch_that_changes_nothing_makes_no_cursor_before_it_durable() {
-    let (parts, store, _) = parts();
-    let mut batch = Batch::new();
-    let head = InboxHead { seq: 1, count: 1, ..InboxHead::default() };
-    batch.put_record(Family::InboxHead, key::inbox_head(&BOB), &head);
-    store.write(&batch, Durability::Synced).unwrap();
-    let acks = Arc::<Acks>::default();
-    let mut writer = Writer::new(parts, Arc::clone(&acks));
-    writer.unsynced_floors = vec![(EVE, 1); UNSYNCED_FLOORS_MAX];
-    let left = |writer: &mut Writer| {
-        writer.plan_batch(&mut std::iter::empty());
-        let written = writer.write();
-        writer.finish(written).unwrap();
-        writer.unsynced_floors.len()
-    };
-    assert_eq!(left(&mut writer), UNSYNCED_FLOORS_MAX, "compaction drops what lies below a floor");
-    acks.put(device(BOB), position(1));
-    assert_eq!(left(&mut writer), 0, "the next one that writes is synced");
 }
 
 #[tokio::test]
