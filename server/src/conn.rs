@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::router::{Answers, Router, Submission};
-use crate::session::{Action, Authenticated, DeviceFacts, Input, Item, Page, Session, SessionConfig, Standing, judge};
+use crate::session::{Action, Authenticated, Input, Item, Page, Session, SessionConfig, Standing, judge};
 use crate::store::StoreError;
 use crate::time::Clock;
 use crate::wake::{Attached, Hub, Listener};
@@ -390,16 +390,10 @@ impl Shell {
         let context = exporter_context(claim.account, claim.device);
         let exported = self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &context);
         let (account, device) = (claim.account, claim.device);
-        // Before the store is asked: what is written meanwhile is found there. An ack in a batch that is under way is not
-        // known here: at worst what it tells of comes again.
-        let acked = self.shared.router.acked(account, device).unwrap_or_default();
         let directory = Arc::clone(&self.shared.directory);
         let facts = self.shared.work.run(move || directory.facts(account, device)).await;
         match (exported, facts) {
-            (Ok(()), Some(Ok(facts))) => {
-                let known = |facts: DeviceFacts| Box::new(DeviceFacts { cursor: facts.cursor.max(acked), ..facts });
-                self.handle(Input::Facts { facts: facts.map(known), exporter });
-            }
+            (Ok(()), Some(Ok(facts))) => self.handle(Input::Facts { facts: facts.map(Box::new), exporter }),
             (_, Some(Err(error))) => {
                 tracing::warn!(%error, "a device could not be looked up");
                 self.handle(Input::LookUpFailed);
@@ -495,8 +489,8 @@ impl Shell {
         let Some(from) = self.session.authority() else { return Ok(()) };
         let unavailable = |_| Closing(Code::Unavailable, String::new());
         if let Some(position) = self.acked.take() {
-            self.shared.router.ack(from, position);
             self.shared.metrics.acks.increment(1);
+            self.shared.router.submit(Submission::Ack { from, position }).await.map_err(unavailable)?;
         }
         if self.sends.is_empty() {
             return Ok(());

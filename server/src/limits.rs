@@ -151,15 +151,6 @@ pub const SUBMIT_QUEUE_MAX: usize = 4_096;
 /// Bytes of messages that wait for the writer, all connections together.
 pub const SUBMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long an ack waits for a batch that goes to the disk anyway, in milliseconds. By itself it costs a wake-up of the
-/// writer and a write to the log, half of what the writer has to do for a lone message; a crash loses so much of them, and
-/// the devices repeat it.
-pub const ACKS_WAIT_MS: u64 = 20;
-
-/// Acks that one batch takes: about a millisecond of planning. They weigh about 100 bytes each while they wait, one for
-/// each connection at most, and are counted with what that takes.
-pub const ACKS_AT_ONCE_MAX: usize = 1_024;
-
 /// Submissions that the writer takes into one batch: with 64 sends each at most 16,384 messages.
 pub const BATCH_OPS_MAX: usize = 256;
 

@@ -313,7 +313,7 @@ async fn what_the_device_takes_in_time_wakes_nobody() {
     bench.message().await;
     bench.pass(1_000).await;
     let position = gureum_proto::Position { seq: 1, count: 1 };
-    bench.router.ack(device(BOB), position);
+    bench.router.submit(Submission::Ack { from: device(BOB), position }).await.unwrap();
     bench.pass(600_000).await;
     bench.check(&[]);
 }

@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use gureum_proto::{ConversationId, MessageId, PushDigest, PushService};
+use gureum_proto::{ConversationId, MessageId, Position, PushDigest, PushService};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::limits::ACKS_WAIT_MS;
 use crate::router::{ClaimPlan, PushTargetPlan};
 use crate::store::conformance::{RETENTION_MS, expiry};
 use crate::store::faulty::FaultyStore;
@@ -147,49 +144,9 @@ async fn an_ack_that_meets_damage_holds_up_nobody() {
     let cursor = key::cursor(&BOB, &device(BOB).device(), CursorTag::Cursor);
     bench.store.damage(Family::Cursor, cursor.as_ref());
     let position = Position { seq: 1, count: 1 };
-    bench.router.ack(device(BOB), position);
+    bench.router.submit(Submission::Ack { from: device(BOB), position }).await.unwrap();
     assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Ok(1))]);
     assert_eq!(bench.unplanned(), 1);
-}
-
-const fn position(seq: u64) -> Position {
-    Position { seq, count: seq }
-}
-
-fn cursor_seq(store: &FaultyStore<MemoryStore>, account: AccountId) -> u64 {
-    let cursor = key::cursor(&account, &device(account).device(), CursorTag::Cursor);
-    read::<Cursor>(store.inner(), Family::Cursor, cursor.as_ref()).unwrap().unwrap().seq
-}
-
-#[tokio::test(start_paused = true)]
-async fn acks_wait_for_a_batch_and_the_furthest_counts() {
-    let bench = Bench::new();
-    bench.sends((1..=3).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    for seq in [1, 3, 2] {
-        bench.router.ack(device(BOB), position(seq));
-    }
-    tokio::time::sleep(Duration::from_millis(ACKS_WAIT_MS / 2)).await;
-    assert_eq!(cursor_seq(&bench.store, BOB), 0, "nothing else is written");
-    assert_eq!(bench.router.acked(BOB, device(BOB).device()), Some(position(3)), "and yet it is known");
-    assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(1))]);
-    assert_eq!(cursor_seq(&bench.store, BOB), 3);
-    assert_eq!(bench.router.acked(BOB, device(BOB).device()), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn acks_that_no_batch_takes_are_written_a_little_later_and_before_the_writer_ends() {
-    let bench = Bench::new();
-    bench.sends((1..=3).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    for seq in [1, 2] {
-        bench.router.ack(device(BOB), position(seq));
-        tokio::time::sleep(Duration::from_millis(2 * ACKS_WAIT_MS)).await;
-        assert_eq!(cursor_seq(&bench.store, BOB), seq);
-    }
-    bench.router.ack(device(BOB), position(3));
-    let Bench { store, router, mut end, .. } = bench;
-    drop(router);
-    assert_eq!(end.wait().await, Some(Ok(())));
-    assert_eq!(cursor_seq(&store, BOB), 3);
 }
 
 #[tokio::test]
@@ -262,7 +219,7 @@ async fn push_hears_of_what_was_written_for_who_can_be_woken_and_of_nothing_else
     assert_eq!((moves[&BOB].grown_seq, moves[&BOB].taken_seq), (2, 0));
     for account in [BOB, EVE] {
         let position = Position { seq: 1, count: 1 };
-        bench.router.ack(device(account), position);
+        bench.router.submit(Submission::Ack { from: device(account), position }).await.unwrap();
     }
     assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(2))]);
     let moves = bench.feed.take().moves;
