@@ -25,15 +25,21 @@ pub(super) struct Connected {
 /// Connects, patiently; where it `settles`, everything that waited is taken first.
 pub(super) async fn connect(client: Client, settles: bool) -> Result<Connected, ClientError> {
     let mut session = session(&client).await?;
-    while settles {
+    if settles {
+        settle(&mut session).await?;
+    }
+    Ok(Connected { client, session })
+}
+
+async fn settle(session: &mut ClientSession) -> Result<(), ClientError> {
+    loop {
         match session.next().await {
-            Some(ClientEvent::CaughtUp) => break,
+            Some(ClientEvent::CaughtUp) => return Ok(()),
             Some(ClientEvent::Stopped(error)) => return Err(error),
             Some(_) => (),
             None => return Err(ClientError::Ended),
         }
     }
-    Ok(Connected { client, session })
 }
 
 /// A session whose connection stands. The one before it may still be letting go of the inbox.

@@ -135,8 +135,10 @@ impl Happening {
     }
 
     /// Whether runs about groups leave it out. Who joins again, and why, is known as long as no clock lets commits expire.
+    /// And what an older copy of a home can read of a group depends on what the newer one has used up, which the model
+    /// does not know.
     const fn is_beside_groups(self) -> bool {
-        matches!(self, Self::ClockLeap | Self::ClockMadness)
+        matches!(self, Self::ClockLeap | Self::ClockMadness | Self::RestoreCopy)
     }
 
     /// The faults that the run of a seed must bring about: any five in a row bring about all.
