@@ -112,7 +112,7 @@ pub(super) fn rejoin(
     if made.epoch != state.epoch.saturating_add(1) {
         return Err(RejoinError::Refused("it is of another epoch than the server says".into()));
     }
-    if made.view.state.is_some() && work.is_out_of(conversation, &made.leaves_before)? {
+    if work.was_restored()? && made.view.state.is_some() && work.is_out_of(conversation, &made.leaves_before)? {
         return Err(RejoinError::Left);
     }
     let judging = if attempt == Attempt::Restart { Judging::Older } else { Judging::Accepted(conversation) };

@@ -29,7 +29,7 @@ impl Person {
     }
 
     /// Goes on in the place of a newer copy, as the server lets it.
-    fn take_over(&mut self, relay: &Relay) -> Option<Event> {
+    pub(super) fn take_over(&mut self, relay: &Relay) -> Option<Event> {
         let life = self.claimed();
         assert!(self.vault.begin_restore(&life).unwrap());
         let head = relay.accounts[&self.account].inbox.last().map_or(0, |(position, _)| position.seq);
