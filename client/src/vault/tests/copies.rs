@@ -387,10 +387,10 @@ fn an_older_copy_that_has_left_a_group_comes_back_into_it_where_the_newer_one_ha
     a.say(&mut relay, talk, "welcome back");
     c.take(&mut relay);
     assert_eq!(c.history(), ["welcome back"]);
-    // What every device has taken is gone.
-    relay.accounts.get_mut(&c.account).unwrap().inbox.clear();
     let mut c = c.within(older);
     c.take_over(&relay).unwrap();
+    // What every device has taken is gone.
+    relay.accounts.get_mut(&c.account).unwrap().inbox.clear();
     let need = c.vault.note_conversation(&relay.listed(talk)).unwrap();
     assert_eq!(need, Some(Need::Rejoin { conversation: talk }));
     c.rejoin(&mut relay, talk);
