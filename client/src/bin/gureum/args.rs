@@ -107,7 +107,7 @@ pub(crate) enum Command {
     SafetyNumber(WhoArgs),
     /// Go on with somebody although the server has gone back to an older state of the conversation
     Restart(RestartArgs),
-    /// Load a server with many pairs of devices and measure it
+    /// Load a server and measure it
     Load(LoadArgs),
 }
 
