@@ -12,7 +12,7 @@ use super::outbox::KIND_HISTORY;
 use super::work::{ACTIVE, OWN, Work};
 use super::{ConversationStatus, HandOver, Vault, VaultError};
 use crate::e2ee::content::history::{Entry, Part, Person, Receipt, Talk, TransferId};
-use crate::e2ee::content::record::Progress;
+use crate::e2ee::content::record::{OFFERED, Offer, Progress};
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId, ReceiptKind};
 use crate::limits::{
     HISTORY_OWED_MS, HISTORY_PART_BYTES_MAX, HISTORY_PART_ENTRIES_MAX, HISTORY_PATIENCE_MS, HISTORY_RECEIPTS_MAX,
@@ -184,6 +184,19 @@ impl Work<'_> {
     fn forget_parts(&self) -> Result<bool, VaultError> {
         let sql = format!("DELETE FROM outbox WHERE kind = {KIND_HISTORY} AND counter IS NULL");
         Ok(self.connection.prepare_cached(&sql)?.execute([])? > 0)
+    }
+
+    /// A device may have missed what was handed over to it, and then knows of no transfer that it could ask for.
+    pub(super) fn offer_again(&self, to: DeviceId) -> Result<(), VaultError> {
+        if self.offer_to(to)?.is_some() { self.owe_record(OFFERED, to.as_bytes()) } else { Ok(()) }
+    }
+
+    /// What is on its way to a device, or was, and was not taken as a whole.
+    pub(super) fn offer_to(&self, to: DeviceId) -> Result<Option<Offer>, VaultError> {
+        let sql = "SELECT transfer, number, total FROM hand_over WHERE device = ?1 AND is_done = 0 AND number > 0";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let read = |row: &Row<'_>| Ok(Offer { transfer: row.get(0)?, to, number: row.get(1)?, total: row.get(2)? });
+        Ok(statement.query_row(params![to.as_bytes()], read).optional()?)
     }
 
     /// A device says how far it has taken this one's history. What it says of another transfer counts for nothing, and of

@@ -10,7 +10,7 @@ use super::settings::receipts_on;
 use super::work::Work;
 use super::{ConversationStatus, Event, HandedOver, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::history::{Entry, Part, Person, Talk, TransferId};
-use crate::e2ee::content::record::{Progress, Record};
+use crate::e2ee::content::record::{Offer, Progress, Record};
 use crate::limits::{HISTORY_ASK_MAX_MS, HISTORY_ASK_MS, HISTORY_TRANSFERS_MAX};
 
 /// In `is_done`: all of it is here.
@@ -107,6 +107,29 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Another device hands its history over to one, and says how many parts went out. Where this one has fewer, the others
+    /// are lost, for all come in their order.
+    pub(super) fn take_offer(&self, from: DeviceId, offer: &Offer) -> Result<(), VaultError> {
+        if !self.is_self(offer.to) || self.is_self(from) {
+            return Ok(());
+        }
+        let Some(held) = self.transfer_of(&offer.transfer, from)? else { return Ok(()) };
+        let asks = !held.is_done && held.number < offer.number;
+        let sql = "UPDATE handed_over SET is_owed = 1, asks = max(asks, ?2), total = max(total, ?3),
+                   asked_number = iif(?2, number, asked_number), heard_ms = ?4 WHERE transfer = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![offer.transfer, asks, offer.total, self.now_ms])?;
+        Ok(())
+    }
+
+    /// A transfer that this device has begun, or begins by this.
+    fn transfer_of(&self, transfer: &TransferId, from: DeviceId) -> Result<Option<Held>, VaultError> {
+        let held = match self.held_transfer(transfer)? {
+            Some(held) => Some(held),
+            None => self.begin_transfer(transfer, from)?,
+        };
+        Ok(held.filter(|held| held.device == from && !held.is_over))
+    }
+
     fn held_transfer(&self, transfer: &TransferId) -> Result<Option<Held>, VaultError> {
         let sql = "SELECT device, number, place, is_done != 0, is_done = ?2, asked_number FROM handed_over
                    WHERE transfer = ?1";
@@ -171,11 +194,7 @@ pub(super) fn take_part(work: &Work<'_>, from: DeviceId, part: &Part) -> Result<
     if !work.is_self(part.to) || work.is_self(from) {
         return Ok(None);
     }
-    let held = match work.held_transfer(&part.transfer)? {
-        Some(held) => Some(held),
-        None => work.begin_transfer(&part.transfer, from)?,
-    };
-    let Some(held) = held.filter(|held| held.device == from && !held.is_over) else { return Ok(None) };
+    let Some(held) = work.transfer_of(&part.transfer, from)? else { return Ok(None) };
     merge(work, part)?;
     if part.after > held.place {
         // Those before it are gone, or behind it: they are asked for once, and then after a while.

@@ -15,7 +15,7 @@ use super::settings::{Held, keep_setting, setting};
 use super::work::{Work, held_log, load_log};
 use super::{ConversationStatus, Event, ReadMark, Settings, StoredEvent, Vault, VaultError, check_device_name};
 use crate::e2ee::content::record::{
-    ANSWERED, CONTACT, DEVICE_NAME, MARK, PLEASE, PREFERENCE, RELATION, Record, SETTING,
+    ANSWERED, CONTACT, DEVICE_NAME, MARK, OFFERED, PLEASE, PREFERENCE, RELATION, Record, SETTING,
 };
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content};
 use crate::limits::{DEVICE_NAMES_MAX, RECORD_ROWS_MAX, RECORDS_MAX, TOLD_MAX, WISHES_MAX};
@@ -173,7 +173,7 @@ impl Work<'_> {
         let is_asked = owed.iter().any(|(kind, _)| *kind == ANSWERED);
         let mut records = if is_asked { self.all_records()? } else { Vec::new() };
         for (kind, key) in owed {
-            if !is_asked || matches!(kind, PLEASE | ANSWERED) {
+            if !is_asked || matches!(kind, PLEASE | ANSWERED | OFFERED) {
                 records.extend(self.record(kind, &key)?);
             }
         }
@@ -197,6 +197,7 @@ impl Work<'_> {
             ANSWERED => Some(Record::Answered(id)),
             RELATION => self.relation_record(AccountId::from_bytes(id))?,
             PREFERENCE => self.preference_record(ConversationId::from_bytes(id))?,
+            OFFERED => self.offer_to(DeviceId::from_bytes(id))?.map(Record::Offered),
             _ => None,
         })
     }
@@ -290,7 +291,7 @@ pub(super) fn take_records(
     let is_weighed = |record: &Record| match record {
         Record::Setting { .. } | Record::Contact { .. } | Record::Relation { .. } | Record::Preference { .. } => true,
         Record::Mark { .. } | Record::DeviceName { .. } => false,
-        Record::Please(_) | Record::Answered(_) | Record::Taken(_) => false,
+        Record::Please(_) | Record::Answered(_) | Record::Taken(_) | Record::Offered(_) => false,
     };
     let own = if records.iter().any(is_weighed) { held_log(work.connection, work.identity.account)? } else { None };
     let mut events = Vec::new();
@@ -321,6 +322,7 @@ fn take_record(
         Record::DeviceName { device, name, stamp } => take_name(work, device, name, stamp).map(|()| None),
         Record::Please(wish) => {
             work.tell_again(from)?;
+            work.offer_again(from)?;
             if work.count_of(&format!("owed_record WHERE kind = {ANSWERED}"))? < WISHES_MAX {
                 work.owe_record(ANSWERED, &wish)?;
             }
@@ -333,6 +335,7 @@ fn take_record(
             Ok(None)
         }
         Record::Taken(word) => work.take_word(from, &word).map(|()| None),
+        Record::Offered(offer) => work.take_offer(from, &offer).map(|()| None),
         Record::Relation { account, relation, stamp, device } => {
             work.keep_relation(own, account, &Kept { stamp, device, value: relation }).map(|()| None)
         }

@@ -26,6 +26,8 @@ pub(crate) const TAKEN: u64 = 7;
 pub(crate) const RELATION: u64 = 8;
 /// How it takes a conversation.
 pub(crate) const PREFERENCE: u64 = 9;
+/// That a history is handed over to a device, which may have heard nothing of it.
+pub(crate) const OFFERED: u64 = 10;
 
 /// The name of a wish to have everything.
 pub(crate) type WishId = [u8; 16];
@@ -99,6 +101,21 @@ pub(crate) enum Record {
         /// As above.
         device: DeviceId,
     },
+    /// The device that says it hands its history over to another one.
+    Offered(Offer),
+}
+
+/// What is handed over to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// By which transfer.
+    pub(crate) transfer: TransferId,
+    /// To whom.
+    pub(crate) to: DeviceId,
+    /// How many parts went out before this was said.
+    pub(crate) number: u64,
+    /// How many messages there are, as far as the sender knows.
+    pub(crate) total: u64,
 }
 
 /// How far a transfer has come at its receiver's.
@@ -165,6 +182,9 @@ impl Record {
                 (*stamp).into(),
                 bytes(device.as_bytes()),
             ],
+            Self::Offered(Offer { transfer, to, number, total }) => {
+                vec![OFFERED.into(), bytes(transfer), bytes(to.as_bytes()), (*number).into(), (*total).into()]
+            }
         })
     }
 
@@ -214,6 +234,12 @@ impl Record {
                 stamp: number(&next()?)?,
                 device: DeviceId::from_bytes(content_id(next()?)?),
             },
+            OFFERED => Self::Offered(Offer {
+                transfer: content_id(next()?)?,
+                to: DeviceId::from_bytes(content_id(next()?)?),
+                number: number(&next()?)?,
+                total: number(&next()?)?,
+            }),
             _ => return None,
         })
     }
@@ -288,6 +314,7 @@ mod tests {
                 stamp: 5,
                 device,
             },
+            Record::Offered(Offer { transfer: [7; 16], to: device, number: 2, total: 300 }),
         ]
     }
 
@@ -308,7 +335,7 @@ mod tests {
         let expected = [
             "a3000101".to_owned(),
             id("07"),
-            "0489".to_owned(),
+            "048a".to_owned(),
             format!("8301{}07", id("01")),
             format!("8502687265636569707473636f666602{}", id("03")),
             format!("8503{}63626f62015820{}", id("02"), "04".repeat(32)),
@@ -318,6 +345,7 @@ mod tests {
             format!("8607{}0219012c0901", id("07")),
             format!("8508{}0304{}", id("02"), id("03")),
             format!("8609{}0119012c05{}", id("01"), id("03")),
+            format!("850a{}{}0219012c", id("07"), id("03")),
         ];
         assert_eq!(data_encoding::HEXLOWER.encode(&content.to_bytes()), expected.concat());
     }

@@ -295,6 +295,45 @@ fn what_was_asked_in_vain_is_asked_again_when_the_sender_may_have_missed_it() {
 }
 
 #[test]
+fn of_a_history_of_which_nothing_has_come_a_device_hears_when_it_says_that_it_may_have_missed_something() {
+    let mut world = World::begin(much);
+    world.first.vault.queue_history().unwrap();
+    world.first.inside(|work| work.connection.execute("DELETE FROM outbox", []).map(drop).unwrap());
+    assert_eq!(world.hand_over(), [], "neither knows better");
+    world.third.inside(|work| work.wish_for_all().unwrap());
+    world.third.tell(&mut world.relay);
+    world.first.take(&mut world.relay);
+    world.first.tell(&mut world.relay);
+    assert_eq!(completions(&world.hand_over()).len(), 1);
+    world.check_whole();
+}
+
+#[test]
+fn an_offer_of_what_is_there_already_brings_no_part_again() {
+    let mut world = World::begin(few);
+    world.first.hand_on(&mut world.relay);
+    let (from, to) = (world.first.device, world.third.device);
+    let offer = world.first.inside(|work| work.offer_to(to).unwrap()).expect("it was not taken yet");
+    world.third.take(&mut world.relay);
+    world.third.inside(|work| work.take_offer(from, &offer).unwrap());
+    assert_eq!(world.third.hand_on(&mut world.relay), 1, "it says how far it has come");
+    world.first.take(&mut world.relay);
+    assert_eq!(world.first.hand_on(&mut world.relay), 0, "nothing is to be repeated");
+    world.check_whole();
+    world.first.inside(|work| assert_eq!(work.offer_to(to).unwrap(), None));
+}
+
+#[test]
+fn an_offer_to_another_device_is_that_ones() {
+    let mut world = World::begin(few);
+    world.first.hand_on(&mut world.relay);
+    let (from, to) = (world.first.device, world.third.device);
+    let offer = world.first.inside(|work| work.offer_to(to).unwrap()).expect("it was not taken yet");
+    world.second.inside(|work| work.take_offer(from, &offer).unwrap());
+    assert_eq!(world.second.vault.history_coming().unwrap(), []);
+}
+
+#[test]
 fn an_older_copy_of_who_has_handed_it_over_comes_to_its_end_as_well() {
     let mut world = World::begin(few);
     world.hand_over();

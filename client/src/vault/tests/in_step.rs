@@ -627,7 +627,11 @@ fn check_greatest(kept: &[Record], records: &[Record]) -> Result<(), TestCaseErr
                 };
                 prop_assert_eq!(greatest(records, of), Some((*stamp, *device)));
             }
-            Record::Contact { .. } | Record::Please(_) | Record::Answered(_) | Record::Taken(_) => {}
+            Record::Contact { .. }
+            | Record::Please(_)
+            | Record::Answered(_)
+            | Record::Taken(_)
+            | Record::Offered(_) => {}
         }
     }
     Ok(())
