@@ -81,19 +81,23 @@ fn check_senders(model: &Inner, written: &BTreeMap<&str, Vec<Written<'_>>>, open
     }
 }
 
-/// In a healthy system all devices of who wrote a message to one person know that that one has read it.
+/// In a healthy system all devices of who wrote a message to one person know that that one has read it, where it did not
+/// fall out of a full inbox before: of what a device was told to have missed it says nothing.
 fn check_read(model: &Inner, talk: &Talk<'_>, found: &Written<'_>, open: &mut Vec<String>) {
     let Some(handed) = model.handed.get(&found.message.text).filter(|handed| handed.when_well) else { return };
     let Some(to) = handed.to.person() else { return };
-    let has_read = |(who, seen): (&Who, &Seen)| {
+    let has_read = |(who, seen): &(&Who, &Seen)| {
         who.person == to && seen.marks.get(&found.conversation).is_some_and(|mark| *mark >= found.number)
     };
-    if !model.devices.iter().any(has_read) {
+    let held: Vec<_> =
+        talk.read.get(&found.number).into_iter().flatten().map(|(who, message)| (*who, *message)).collect();
+    let has_it = |who: &Who| held.iter().any(|(holder, _)| holder == who);
+    let mut readers = model.devices.iter().filter(has_read).map(|(who, _)| who).peekable();
+    if readers.peek().is_none() || !readers.all(has_it) {
         return;
     }
     let reader = format!("person{to}");
-    let siblings = talk.read.get(&found.number).into_iter().flatten().map(|(who, message)| (*who, *message));
-    let senders = siblings.filter(|(who, _)| who.person == found.writer.person);
+    let senders = held.iter().copied().filter(|(who, _)| who.person == found.writer.person);
     for (who, message) in senders.chain([(found.writer, found.message)]) {
         let mut read_by = message.receipts.iter().flat_map(|receipts| &receipts.read_by);
         let knows = read_by.any(|handle| handle.to_string() == reader);
