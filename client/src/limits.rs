@@ -317,6 +317,9 @@ pub(crate) const KEY_PACKAGES_FULL: u32 = 20;
 pub(crate) const KEY_PACKAGES_LOW: u32 = gureum_proto::limits::KEY_PACKAGES_LOW;
 /// Decisions about people that the server is told in a row, before a session looks after everything else.
 pub(crate) const DECISIONS_AT_ONCE: usize = 32;
+/// How long after a server was asked what it knows of such decisions, and was older than that request, it is asked again: it
+/// closes the connection for it.
+pub(crate) const DECISIONS_AGAIN_MS: u64 = 60 * 60 * 1000;
 /// How long a conversation made elsewhere may take to arrive as a Welcome before this device joins by itself.
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.

@@ -16,6 +16,7 @@ mod gone;
 mod groups;
 mod hand_over;
 mod handed_over;
+mod heard;
 mod history;
 mod holes;
 mod in_step;

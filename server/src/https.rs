@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod local;
+mod names;
 mod reach;
 mod roots;
 #[cfg(test)]

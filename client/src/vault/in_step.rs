@@ -308,10 +308,13 @@ fn take_record(
     own: Option<&DeviceLog>,
     record: Record,
 ) -> Result<Option<StoredEvent>, VaultError> {
+    // What a revoked device says that another one has decided counts as little as what it decides itself: nothing but its
+    // word stands behind it.
+    let made_on = |device: DeviceId| if own.is_some_and(|own| own.is_revoked(from)) { from } else { device };
     match record {
         Record::Mark { conversation, number } => take_mark(work, from, conversation, number),
         Record::Setting { key, value, stamp, device } => {
-            keep_setting(work, own, &key, &Held { stamp, device, value }).map(|()| None)
+            keep_setting(work, own, &key, &Held { stamp, device: made_on(device), value }).map(|()| None)
         }
         Record::Contact { account, handle, log } => {
             // What a revoked device says of a log counts for nothing, also where it was said before. Whom it has met is kept:
@@ -337,11 +340,12 @@ fn take_record(
         Record::Taken(word) => work.take_word(from, &word).map(|()| None),
         Record::Offered(offer) => work.take_offer(from, &offer).map(|()| None),
         Record::Relation { account, relation, stamp, device } => {
-            work.keep_relation(own, account, &Kept { stamp, device, value: relation }).map(|()| None)
+            let told = Kept { stamp, device: made_on(device), value: relation };
+            work.keep_relation(own, account, &told).map(|()| None)
         }
         Record::Preference { conversation, accepted, muted_until_ms, stamp, device } => {
-            let value = Preference { accepted, muted_until_ms };
-            work.keep_preference(own, conversation, &Kept { stamp, device, value }).map(|()| None)
+            let told = Kept { stamp, device: made_on(device), value: Preference { accepted, muted_until_ms } };
+            work.keep_preference(own, conversation, &told).map(|()| None)
         }
     }
 }

@@ -12,8 +12,9 @@ use super::{ConversationStatus, Event, MessageRequest, Muted, StoredEvent, Vault
 use crate::e2ee::content::record::{PREFERENCE, RELATION, Record, relation_number, relation_of};
 use crate::limits::{NUMBER_MAX, TOLD_MAX};
 
-/// What stands for whoever has decided what no device has said: it was so before, or the server says it.
-const NOBODY: DeviceId = DeviceId::from_bytes([0; 16]);
+/// The end of a mute that was over before anybody had one: a person's word that a conversation is not muted, where 0 is
+/// nobody's.
+const UNMUTED: u64 = 1;
 
 /// Of a message: whether its person has accepted neither its conversation nor who wrote it. For queries over `message m` and
 /// `conversation v`, which is missing where this device is not in it.
@@ -113,7 +114,12 @@ impl Vault {
         self.write(|work| {
             let row = work.row_of_others(conversation)?;
             let held = work.preference(row.id)?.map(|kept| kept.value).unwrap_or_default();
-            let muted_until_ms = until_ms.map_or(NUMBER_MAX, |until_ms| until_ms.min(NUMBER_MAX));
+            let muted_until_ms = match until_ms {
+                None => NUMBER_MAX,
+                // The server may have it muted, and has not said so yet.
+                Some(0) if !work.has_heard_decisions()? => UNMUTED,
+                Some(until_ms) => until_ms.min(NUMBER_MAX),
+            };
             work.decide_preference(row.id, Preference { muted_until_ms, ..held }, false)
         })
     }
@@ -189,7 +195,7 @@ impl Vault {
     }
 
     /// What the server has not heard yet, so many at once; what concerns a conversation that this account is not in waits, and
-    /// before the server was heard whatever does: it is told the whole of how one is taken, of which it may know more.
+    /// before the server was asked whatever does: it is told the whole of how one is taken, of which it may know more.
     ///
     /// # Errors
     /// The database failed.
@@ -247,63 +253,6 @@ impl Vault {
     pub fn tell_all_decisions(&mut self) -> Result<(), VaultError> {
         self.write(|work| {
             work.connection.execute_batch("UPDATE relation SET told = 0; UPDATE preference SET told = 0")?;
-            Ok(())
-        })
-    }
-
-    /// Whether this account may have decided on a device that is lost what the server alone knows, and has not said here.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn lacks_decisions(&mut self) -> Result<bool, VaultError> {
-        let is_first = self.identity().log_entry == 0;
-        self.read(|connection, _| {
-            let sql = "SELECT decisions_heard = 0 FROM profile";
-            Ok(!is_first && connection.query_row(sql, [], |row| row.get(0))?)
-        })
-    }
-
-    /// The server has said all that it knows of what was decided.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn hear_decisions(&mut self) -> Result<(), VaultError> {
-        self.write(|work| {
-            work.connection.execute("UPDATE profile SET decisions_heard = 1", [])?;
-            Ok(())
-        })
-    }
-
-    /// Takes what the server says of how this account stands to others, where nothing else is known.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn learn_relations(&mut self, relations: &[(AccountId, Relation)]) -> Result<(), VaultError> {
-        self.write(|work| {
-            for (account, relation) in relations.iter().filter(|(account, _)| *account != work.identity.account) {
-                if work.kept_relation(*account)?.is_none() && work.count_of("relation")? < TOLD_MAX {
-                    let kept = Kept { stamp: 0, device: NOBODY, value: *relation };
-                    work.put_relation(*account, &kept, true)?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// The same of how it takes its conversations. What was decided here before the server was heard is joined with it: who
-    /// mutes a conversation, or writes there, takes nothing else back that they were not shown.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn learn_preferences(
-        &mut self,
-        preferences: &[(ConversationId, gureum_proto::Preference)],
-    ) -> Result<(), VaultError> {
-        self.write(|work| {
-            for (conversation, said) in preferences {
-                let muted_until_ms = said.muted_until_ms.min(NUMBER_MAX);
-                work.learn_preference(*conversation, Preference { accepted: said.accepted, muted_until_ms })?;
-            }
             Ok(())
         })
     }
@@ -420,29 +369,6 @@ impl Work<'_> {
         self.put_preference(conversation, told, false)
     }
 
-    fn learn_preference(&self, conversation: ConversationId, said: Preference) -> Result<(), VaultError> {
-        let Some(held) = self.preference(conversation)? else {
-            if self.count_of("preference")? < TOLD_MAX {
-                self.put_preference(conversation, &Kept { stamp: 0, device: NOBODY, value: said }, true)?;
-            }
-            return Ok(());
-        };
-        let value = Preference {
-            accepted: held.value.accepted || said.accepted,
-            muted_until_ms: if held.value.muted_until_ms == 0 {
-                said.muted_until_ms
-            } else {
-                held.value.muted_until_ms
-            },
-        };
-        // What another device has decided, it has decided knowing more.
-        if held.device == self.identity.device && value != held.value {
-            self.put_preference(conversation, &Kept { value, ..held }, value == said)?;
-            self.owe_record(PREFERENCE, conversation.as_bytes())?;
-        }
-        Ok(())
-    }
-
     /// What people call a conversation, or else its id.
     fn called(&self, conversation: ConversationId) -> Result<String, VaultError> {
         Ok(self.title_of(conversation)?.unwrap_or_else(|| conversation.to_string()))
@@ -455,7 +381,9 @@ impl Work<'_> {
 
     fn decide_relation(&self, account: AccountId, relation: Relation) -> Result<(), VaultError> {
         let held = self.kept_relation(account)?;
-        if held.map_or(Relation::None, |held| held.value) == relation {
+        // Of whom nothing is known here, the server may know more, and this is a person's word against it.
+        let is_known = held.is_some() || self.has_heard_decisions()?;
+        if is_known && held.map_or(Relation::None, |held| held.value) == relation {
             return Ok(());
         }
         let decided = self.decided(held, relation)?;
@@ -485,7 +413,7 @@ impl Work<'_> {
         Ok(Kept { stamp: seen.saturating_add(1).min(NUMBER_MAX), device: self.identity.device, value })
     }
 
-    fn kept_relation(&self, account: AccountId) -> Result<Option<Kept<Relation>>, VaultError> {
+    pub(super) fn kept_relation(&self, account: AccountId) -> Result<Option<Kept<Relation>>, VaultError> {
         let sql = "SELECT stamp, device, relation FROM relation WHERE account = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1).map(DeviceId::from_bytes)?, row.get(2)?));
@@ -493,7 +421,7 @@ impl Work<'_> {
         row.map(|(stamp, device, number)| Ok(Kept { stamp, device, value: read_relation(number)? })).transpose()
     }
 
-    fn preference(&self, conversation: ConversationId) -> Result<Option<Kept<Preference>>, VaultError> {
+    pub(super) fn preference(&self, conversation: ConversationId) -> Result<Option<Kept<Preference>>, VaultError> {
         let sql = "SELECT stamp, device, accepted, muted_until_ms FROM preference WHERE conversation = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let read = |row: &rusqlite::Row<'_>| {
@@ -504,7 +432,12 @@ impl Work<'_> {
     }
 
     /// Whoever is blocked from now on gets nothing that is owed to them or waits for them by itself.
-    fn put_relation(&self, account: AccountId, kept: &Kept<Relation>, is_told: bool) -> Result<(), VaultError> {
+    pub(super) fn put_relation(
+        &self,
+        account: AccountId,
+        kept: &Kept<Relation>,
+        is_told: bool,
+    ) -> Result<(), VaultError> {
         let sql =
             "INSERT OR REPLACE INTO relation (account, relation, stamp, device, told) VALUES (?1, ?2, ?3, ?4, ?5)";
         let (relation, device) = (relation_number(kept.value), kept.device.as_bytes());
@@ -523,7 +456,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn put_preference(
+    pub(super) fn put_preference(
         &self,
         conversation: ConversationId,
         kept: &Kept<Preference>,

@@ -426,7 +426,8 @@ CREATE TABLE preference (              -- how it takes a conversation
 INSERT INTO preference SELECT id, 1, 0, 0, zeroblob(16), 0 FROM conversation WHERE kind != 2;
 ";
 
-/// Whether the server has said what it knows of what this account has decided about people and conversations.
+/// Whether the server has said what it knows of what this account has decided about people and conversations: 0 it was not
+/// asked, 1 it has, and else when it was asked and was older than such requests.
 const DECISIONS: &str = "
 ALTER TABLE profile ADD COLUMN decisions_heard INTEGER NOT NULL DEFAULT 0;
 ";

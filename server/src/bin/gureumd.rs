@@ -22,8 +22,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// The exit code that clap has for wrong usage; wrong settings are the same, wherever they come from.
 const WRONG_USAGE: u8 = 2;
 
-/// The exit code of an audit that finds nothing but what a restore without keys leaves out.
-const AS_RESTORED: u8 = 3;
+/// The exit code of an audit that finds nothing but that keys and secrets are missing.
+const KEYS_MISSING: u8 = 3;
 
 /// The retention of a directory that does not say it.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(3 * 24 * 60 * 60);
@@ -94,7 +94,8 @@ Examples:
 
 const CHECK_HELP: &str =
     "The exit code is 0 when all is in order, 1 when something was found, 2 when there is nothing to \
-audit, 3 when nothing is missing but keys and secrets, as after a restore without them. Of a server that runs, audit a backup.
+audit, 3 when nothing is missing but keys and secrets: after a restore without them that is as it should be, and else they \
+are lost. Of a server that runs, audit a backup.
 
 Examples:
   gureumd check ./data
@@ -279,8 +280,8 @@ fn run_check(check: &Check) -> Result<ExitCode> {
     }
     Ok(if report.clean {
         ExitCode::SUCCESS
-    } else if report.is_as_restored() {
-        ExitCode::from(AS_RESTORED)
+    } else if report.lacks_only_keys() {
+        ExitCode::from(KEYS_MISSING)
     } else {
         ExitCode::FAILURE
     })

@@ -6,6 +6,11 @@ use std::fmt;
 /// Findings that are listed of one kind; the others are counted.
 const LISTED_PER_KIND_MAX: usize = 50;
 
+/// What it means that nothing but keys and secrets is missing.
+const ONLY_KEYS: &str = "nothing is missing but keys and secrets: a restore without them leaves a directory like this, and \
+                         nothing need be done; if none was made they are lost, and what they opened with them: look for \
+                         the keyring before the server is started";
+
 /// A kind of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,9 +56,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a restore without keys leaves a directory like that, as it says, and the server goes on from there.
+    /// Whether it is about keys and secrets that are not there. A restore without them leaves a directory like that, as it
+    /// says, and the server goes on from there; whether they were lost otherwise the directory does not tell.
     #[must_use]
-    pub const fn is_left_by_restore(self) -> bool {
+    pub const fn is_missing_key(self) -> bool {
         matches!(self, Self::KeyMissing | Self::SecretMissing)
     }
 
@@ -122,10 +128,10 @@ impl Report {
         Self { clean: true, ..Self::default() }
     }
 
-    /// Whether all that was found is what a restore without keys leaves.
+    /// Whether all that was found is that keys and secrets are missing.
     #[must_use]
-    pub fn is_as_restored(&self) -> bool {
-        !self.clean && self.found.keys().all(|kind| kind.is_left_by_restore())
+    pub fn lacks_only_keys(&self) -> bool {
+        !self.clean && self.found.keys().all(|kind| kind.is_missing_key())
     }
 
     /// Adds a finding.
@@ -156,6 +162,9 @@ impl fmt::Display for Report {
         if all > listed {
             let more = all - listed;
             writeln!(f, "and {more} more of the same kind{}", if more == 1 { "" } else { "s" })?;
+        }
+        if self.lacks_only_keys() {
+            writeln!(f, "{ONLY_KEYS}")?;
         }
         // One of many things is written as many of one are.
         let counts: Vec<_> = self.counts.iter().map(|(name, count)| format!("{name}: {count}")).collect();
@@ -197,13 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_restore_leaves_out_is_told_from_damage() {
+    fn keys_that_a_restore_leaves_out_or_somebody_has_lost_are_told_from_damage() {
         let mut report = report(0);
-        assert!(!report.is_as_restored(), "nothing was found");
+        let says_so = |report: &Report| {
+            let said = report.to_string();
+            said.contains("a restore without them") && said.contains("they are lost")
+        };
+        assert!(!report.lacks_only_keys() && !says_so(&report), "nothing was found");
         report.find(Kind::SecretMissing, "keys/phone.secret", b"", "it is missing");
         report.find(Kind::KeyMissing, "keys", b"", "1 living message has no key");
-        assert!(report.is_as_restored());
+        assert!(report.lacks_only_keys() && says_so(&report), "{report}");
         report.find(Kind::File, "sequence", b"", "it is missing");
-        assert!(!report.is_as_restored());
+        assert!(!report.lacks_only_keys() && !says_so(&report), "{report}");
     }
 }

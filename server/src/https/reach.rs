@@ -1,22 +1,17 @@
 //! Whom the server may call: a device that names an endpoint must not make it knock inside the operator's network.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::sync::Semaphore;
 use tower_service::Service;
 
-/// Names that are looked up at a time. The system's resolver blocks a thread for up to half a minute for each.
-const LOOK_UPS_MAX: usize = 32;
-
-/// Of those, look-ups of one name: whoever has named one whose server hangs holds up nobody else's.
-const LOOK_UPS_OF_A_NAME_MAX: usize = 2;
+use super::names::Names;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -82,32 +77,31 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// Finds the addresses of a name, and blocks for it.
+type Find = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 /// Looks up names, and keeps of what they stand for what may be called: asking at connection time, about the very
 /// addresses that are connected to, leaves no room for a name that answers differently the second time.
 #[derive(Clone)]
 pub(super) struct Resolver {
     reach: Reach,
-    look_ups: Arc<Semaphore>,
-    /// The places of each name that is being looked up or waits for it: no more names than requests are under way.
-    of_names: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
+    names: Arc<Names>,
+    find: Arc<Find>,
 }
 
 impl Resolver {
     pub(super) fn new(reach: Reach) -> Self {
-        Self { reach, look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)), of_names: Arc::default() }
+        Self::finding(reach, Arc::new(system))
     }
 
-    /// The places of a name.
-    fn of_name(&self, name: &Name) -> Arc<Semaphore> {
-        let mut of_names = self.of_names.lock().unwrap_or_else(PoisonError::into_inner);
-        of_names.retain(|_, places| places.strong_count() > 0);
-        let places = of_names.entry(name.as_str().to_ascii_lowercase()).or_default();
-        places.upgrade().unwrap_or_else(|| {
-            let fresh = Arc::new(Semaphore::new(LOOK_UPS_OF_A_NAME_MAX));
-            *places = Arc::downgrade(&fresh);
-            fresh
-        })
+    fn finding(reach: Reach, find: Arc<Find>) -> Self {
+        Self { reach, names: Arc::new(Names::new()), find }
     }
+}
+
+/// Asks the system's resolver.
+fn system(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((name, 0).to_socket_addrs()?.collect())
 }
 
 impl Service<Name> for Resolver {
@@ -120,16 +114,17 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (reach, look_ups, of_name) = (self.reach, Arc::clone(&self.look_ups), self.of_name(&name));
+        let (reach, names, find) = (self.reach, Arc::clone(&self.names), Arc::clone(&self.find));
         Box::pin(async move {
-            // That of the name first: who waits for it takes no place from other names.
-            let place_of_name = of_name.acquire_owned().await.map_err(io::Error::other)?;
-            let place = look_ups.acquire_owned().await.map_err(io::Error::other)?;
+            let key = name.as_str().trim_end_matches('.').to_ascii_lowercase();
+            let places = names.places(&key, Instant::now()).await.map_err(io::Error::other)?;
             let look_up = tokio::task::spawn_blocking(move || {
-                // Held by the thread: a look-up that nobody waits for any more still takes one.
-                let _places = (place, place_of_name);
-                let found = (name.as_str(), 0).to_socket_addrs()?;
-                let admitted = found.filter(|address| reach.admits(address.ip()));
+                // Held by the thread: a look-up that nobody waits for any more still takes them.
+                let _places = places;
+                let started = Instant::now();
+                let found = find(name.as_str());
+                names.ended(&key, started.elapsed(), found.is_ok(), Instant::now());
+                let admitted = found?.into_iter().filter(|address| reach.admits(address.ip()));
                 Ok::<_, io::Error>(admitted.take(ADDRESSES_MAX).collect::<Vec<_>>())
             });
             let found = look_up.await.map_err(io::Error::other)??;
@@ -145,6 +140,11 @@ impl Service<Name> for Resolver {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use super::super::names::{LOOK_UPS_MAX, OF_A_SITE_MAX, OF_STRANGERS_MAX};
     use super::*;
 
     #[track_caller]
@@ -251,25 +251,87 @@ mod tests {
         assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::AddrNotAvailable));
     }
 
+    /// A system on which look-ups of names that begin with `hangs` end only with this.
+    #[derive(Default)]
+    struct Hanging(Arc<Gate>);
+
+    #[derive(Default)]
+    struct Gate {
+        begun: AtomicUsize,
+        is_open: Mutex<bool>,
+        opened: Condvar,
+    }
+
+    impl Hanging {
+        fn resolver(&self) -> Resolver {
+            let gate = Arc::clone(&self.0);
+            let find = move |name: &str| {
+                if name.starts_with("hangs") {
+                    gate.begun.fetch_add(1, Ordering::SeqCst);
+                    let is_open = gate.is_open.lock().unwrap();
+                    drop(gate.opened.wait_while(is_open, |is_open| !*is_open).unwrap());
+                }
+                Ok::<_, io::Error>(vec![SocketAddr::from(([192, 0, 2, 1], 0))])
+            };
+            Resolver::finding(Reach::Anywhere, Arc::new(find))
+        }
+
+        fn begun(&self) -> usize {
+            self.0.begun.load(Ordering::SeqCst)
+        }
+
+        /// Waits until so many hang.
+        async fn hang(&self, count: usize) {
+            let begun = async {
+                while self.begun() < count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), begun).await.expect("they are begun");
+        }
+    }
+
+    impl Drop for Hanging {
+        fn drop(&mut self) {
+            *self.0.is_open.lock().unwrap() = true;
+            self.0.opened.notify_all();
+        }
+    }
+
+    /// Looks up a name, which is found.
+    async fn find(resolver: &Resolver, name: &str) {
+        let found = resolver.clone().call(name.parse().unwrap());
+        let found = tokio::time::timeout(Duration::from_secs(20), found).await.expect("it does not wait");
+        assert_eq!(found.unwrap().count(), 1);
+    }
+
+    /// Begins to look up so many names.
+    fn begin(resolver: &Resolver, count: usize, name: impl Fn(usize) -> String) {
+        for number in 0..count {
+            tokio::spawn(resolver.clone().call(name(number).parse().unwrap()));
+        }
+    }
+
     #[tokio::test]
-    async fn a_name_whose_look_ups_hang_holds_up_no_other() {
-        let mut resolver = Resolver::new(Reach::Anywhere);
-        let name = |text: &str| text.parse::<Name>().unwrap();
-        let hangs = resolver.of_name(&name("hangs.example.org"));
-        let held = hangs.acquire_many(u32::try_from(LOOK_UPS_OF_A_NAME_MAX).unwrap()).await.unwrap();
+    async fn names_that_hang_keep_out_nobody_who_is_known_to_answer() {
+        let hanging = Hanging::default();
+        let resolver = hanging.resolver();
+        find(&resolver, "push.example.org").await;
+        begin(&resolver, 2 * LOOK_UPS_MAX, |number| format!("hangs.site{number}.example"));
+        hanging.hang(OF_STRANGERS_MAX).await;
         // However it is written.
-        let mut waiting = resolver.call(name("HANGS.example.org"));
-        let found = tokio::select! {
-            biased;
-            ended = &mut waiting => panic!("it is to wait: {:?}", ended.map(Iterator::count)),
-            found = resolver.call(name("localhost")) => found,
-        };
-        assert!(found.unwrap().count() > 0);
-        assert_eq!(resolver.look_ups.available_permits(), LOOK_UPS_MAX, "who waits for a name takes no place");
-        drop((held, waiting));
-        drop(hangs);
-        drop(resolver.of_name(&name("localhost")));
-        assert_eq!(resolver.of_names.lock().unwrap().len(), 1, "names that nobody looks up are forgotten");
+        find(&resolver, "PUSH.example.org.").await;
+        assert_eq!(hanging.begun(), OF_STRANGERS_MAX);
+    }
+
+    #[tokio::test]
+    async fn names_of_one_site_that_hang_keep_out_nobody_else() {
+        let hanging = Hanging::default();
+        let resolver = hanging.resolver();
+        begin(&resolver, LOOK_UPS_MAX, |number| format!("hangs{number}.example.org"));
+        hanging.hang(OF_A_SITE_MAX).await;
+        find(&resolver, "push.example.net").await;
+        assert_eq!(hanging.begun(), OF_A_SITE_MAX);
     }
 
     #[tokio::test]

@@ -277,7 +277,9 @@ impl Store for RocksStore {
         self.apply(batch, durability)?;
         if durability == Durability::Synced {
             // The newest change of all is on the disk: the one writer has made no lazy one since, and a probe syncs.
-            self.fence.raise(self.db.latest_sequence_number());
+            // A disk that takes nothing any more right after that may have lost what it said it has synced.
+            let sequence = self.db.latest_sequence_number();
+            self.fence.raise(sequence).map_err(for_good)?;
         }
         Ok(())
     }
@@ -365,7 +367,7 @@ impl Store for RocksStore {
     fn close(&self) -> Result<(), StoreError> {
         self.flush_older_than(0)?;
         self.db.flush_wal(true).map_err(world)?;
-        self.fence.raise(self.db.latest_sequence_number());
+        self.fence.raise(self.db.latest_sequence_number())?;
         self.fence.sync()
     }
 }
@@ -407,7 +409,12 @@ fn shares_prefix(family: Family, range: &Range<&[u8]>) -> bool {
 /// After any other failure, an fsync's above all, nobody knows what of the log is on the disk, and RocksDB takes
 /// nothing until it is opened again.
 fn unwritten(error: rocksdb::Error) -> StoreError {
-    match world(error) {
+    for_good(world(error))
+}
+
+/// What else might pass, of a disk of which nobody knows what it holds.
+fn for_good(error: StoreError) -> StoreError {
+    match error {
         StoreError::Io(text) => StoreError::Poisoned(text),
         other => other,
     }

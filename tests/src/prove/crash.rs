@@ -145,6 +145,11 @@ impl Crashes {
         });
     }
 
+    /// Waits until everything sent is answered and heard. Nothing is sent then until [`Fleet::send`].
+    pub fn come_to_rest(&self) {
+        self.runtime.block_on(self.fleet.settle());
+    }
+
     /// Ends the server, and the power of its disk in the same moment, as far as two calls can: first the process, for
     /// an fsync that is under way while ext4 shuts down may say that it is done, which no process hears after a
     /// power cut.

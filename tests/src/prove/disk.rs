@@ -75,13 +75,22 @@ pub fn full() -> Option<Seen> {
     Some(Seen { fault: "full", said, same_process: true, tally: crashes.settle() })
 }
 
-/// Ext4 finds an error and turns read-only: the server ends, can't be started, and can when the disk is mended.
+/// Ext4 finds an error and turns read-only: the server stores nothing more and ends, can't be started, and can when the disk
+/// is mended.
+///
+/// No fsync is under way when it does so: to such a one the kernel may answer that all is well, and lose what it was for.
 #[must_use]
 pub fn read_only_by_error() -> Option<Seen> {
     let mut crashes = Crashes::start(Some(LoopDisk::make(FileSystem::Ext4, MEGABYTES)?), None);
     crashes.acknowledge(20);
+    crashes.come_to_rest();
+    let stored = |crashes: &Crashes| (crashes.fleet().books().acknowledged(), crashes.fleet().books().position());
+    let before = stored(&crashes);
     crashes.disk().find_error();
+    crashes.fleet().send();
     let said = ends_by_itself(&mut crashes);
+    assert!(crashes.fleet().books().unanswered() > 0, "something was sent");
+    assert_eq!(stored(&crashes), before, "nothing was acknowledged or delivered since");
     assert!(said.contains("Read-only file system") || said.contains("Input/output error"), "{said}");
     let (status, said_at_start) = crashes.world_mut().restart_in_vain();
     assert_eq!(status.code(), Some(1), "{said_at_start}");

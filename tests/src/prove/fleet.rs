@@ -253,8 +253,7 @@ impl Sender {
                     Ok(other) => panic!("{other:?} in place of an answer"),
                 },
                 _ = pace.tick() => {
-                    let phase = *self.phases.borrow();
-                    let sends = if phase == Phase::Send { self.next_sends() } else { Vec::new() };
+                    let sends = self.next_sends();
                     if put(raw, &sends).await.is_none() {
                         return;
                     }
@@ -287,7 +286,14 @@ impl Sender {
         }
     }
 
+    /// What to send on; nothing once the devices are to send nothing new.
     fn next_sends(&mut self) -> Vec<SendFrame> {
+        // Held meanwhile: when the phase has changed, whatever was made before it stands in the books.
+        let phases = self.phases.clone();
+        let phase = phases.borrow();
+        if *phase != Phase::Send {
+            return Vec::new();
+        }
         let room = WINDOW - self.unanswered.len();
         let count = usize::try_from(rand::random_range(1..=BURST)).unwrap().min(room);
         let sends: Vec<_> = (0..count).map(|_| self.next_send()).collect();

@@ -39,15 +39,17 @@ impl Sync {
     }
 
     /// Asks the server how this account stands to others and takes its conversations, once on a device that others were
-    /// before: all that knew may be lost. What an older server does not say is not asked for again.
-    pub(super) async fn read_decisions(&self) -> Result<(), ClientError> {
-        if self.vault.call(Vault::lacks_decisions).await? {
-            if self.read_relations().await? {
-                self.read_preferences().await?;
-            }
-            self.vault.call(Vault::hear_decisions).await?;
+    /// before: all that knew may be lost. An older server, which does not say so, is asked again by a later session, when it
+    /// may be a newer one.
+    pub(crate) async fn read_decisions(&self) -> Result<(), ClientError> {
+        if !self.vault.call(Vault::asks_for_decisions).await? {
+            return Ok(());
         }
-        Ok(())
+        if self.read_relations().await? && self.read_preferences().await? {
+            self.vault.call(Vault::hear_decisions).await
+        } else {
+            self.vault.call(Vault::ask_for_decisions_later).await
+        }
     }
 
     /// Says whether the server knows such requests; if not, the connection is over.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::confined::{answer, bytes, registered};
 use super::*;
+use crate::limits::DECISIONS_AGAIN_MS;
 use crate::link::tests::{Peer, request, server};
 use crate::vault::{Event, PhoneEvent};
 
@@ -44,19 +45,40 @@ async fn serve(
             answer(send, &Response::KeyPackagesStored { left: 20 }).await;
             continue;
         }
-        told.send(asked).await.unwrap();
+        told.send(asked.clone()).await.unwrap();
         let takes = takes.lock().unwrap().pop_front().unwrap_or(Takes::It);
         match takes {
-            Takes::It => answer(send, &Response::Done).await,
+            Takes::It => answer(send, &taken(&asked)).await,
             Takes::Refuses(code) => answer(send, &Response::Refused(Refusal::new(code))).await,
             Takes::NotAtAll => send.reset(VarInt::from_u32(Code::PayloadMalformed.number())).unwrap(),
         }
     }
 }
 
+/// What a server says that takes a request.
+fn taken(asked: &Request) -> Response {
+    match asked {
+        Request::ReadRelations { .. } => {
+            Response::Relations { relations: vec![(SOMEBODY, Relation::Blocked)], more: false }
+        }
+        Request::ReadPreferences { .. } => Response::Preferences { preferences: Vec::new(), more: false },
+        _ => Response::Done,
+    }
+}
+
 /// Alice, and what her server hears.
 fn alice(home: &Path, notices: Vec<PhoneNotice>, takes: Vec<Takes>) -> (Client, mpsc::Receiver<Request>) {
     let (vault, _) = registered(home, "alice");
+    alice_with(home, vault, notices, takes)
+}
+
+/// The same with this vault.
+fn alice_with(
+    home: &Path,
+    vault: Vault,
+    notices: Vec<PhoneNotice>,
+    takes: Vec<Takes>,
+) -> (Client, mpsc::Receiver<Request>) {
     let (told, heard) = mpsc::channel(16);
     let (proof, mut identity) = (vault.identity().proof.verifying_key(), vault.identity().clone());
     let takes = Arc::new(Mutex::new(takes.into()));
@@ -136,6 +158,30 @@ async fn a_server_that_knows_no_such_requests_serves_on() {
     catch_up(&mut session).await;
     assert_eq!(owes(&client).await, 1, "another one is told");
     session.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_older_is_asked_again_what_was_decided_once_it_may_be_newer() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = registered(home.path(), "alice");
+    vault.seem_added();
+    let (client, mut heard) = alice_with(home.path(), vault, Vec::new(), vec![Takes::NotAtAll]);
+    let (link, _events, _ready) = client.link(&client.dialer().unwrap(), false).await.unwrap();
+    let sync = client.sync(link);
+    sync.read_decisions().await.unwrap();
+    assert_eq!(next(&mut heard).await, Request::ReadRelations { after: None });
+    sync.read_decisions().await.unwrap();
+    heard.try_recv().expect_err("not at once: its connection is over each time");
+    let wait = |vault: &mut Vault| vault.wait(DECISIONS_AGAIN_MS);
+    client.vault.run(wait).await.unwrap();
+    sync.read_decisions().await.unwrap();
+    assert_eq!(next(&mut heard).await, Request::ReadRelations { after: None });
+    assert_eq!(next(&mut heard).await, Request::ReadPreferences { after: None });
+    assert_eq!(client.relation(SOMEBODY).await.unwrap(), Relation::Blocked);
+    client.vault.run(wait).await.unwrap();
+    sync.read_decisions().await.unwrap();
+    heard.try_recv().expect_err("once it has said so");
+    sync.link.close().await;
 }
 
 #[tokio::test]

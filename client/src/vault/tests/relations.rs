@@ -5,8 +5,22 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, Relation, Request};
 use super::in_step::{come_into_step, with_two};
 use super::*;
 use crate::e2ee::content::record::Record;
-use crate::limits::NUMBER_MAX;
+use crate::limits::{DECISIONS_AGAIN_MS, NUMBER_MAX};
 use crate::vault::in_step::take_records;
+
+impl Vault {
+    /// This device seems to have been added to an account that others were in before.
+    pub(crate) fn seem_added(&mut self) {
+        self.connection.execute("UPDATE profile SET log_entry = 1", []).unwrap();
+        self.identity.log_entry = 1;
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        let clock = self.clock.clone();
+        self.clock = std::sync::Arc::new(move || clock() + ms);
+    }
+}
 
 /// Longer than anything is on its way.
 const AFTER_A_WHILE_MS: u64 = 11 * 60 * 1000;
@@ -325,6 +339,87 @@ fn who_accepts_a_conversation_before_the_server_was_heard_does_not_unmute_it() {
     let owed = [set_relation(b.account, Relation::Accepted), set_conversation(talk, true, u64::MAX)];
     assert_eq!(second.owes(), owed);
     assert_eq!(second.vault.muted().unwrap().len(), 1);
+}
+
+#[test]
+fn who_unmutes_a_conversation_before_the_server_was_heard_has_it_unmuted() {
+    let (_relay, mut second, _b, talk) = ignorant();
+    second.vault.mute(talk, Some(0)).unwrap();
+    second.vault.learn_preferences(&[(talk, said(true, u64::MAX))]).unwrap();
+    second.vault.hear_decisions().unwrap();
+    assert_eq!((second.vault.muted().unwrap().len(), second.requests()), (0, vec![]));
+    // An end that was over long ago.
+    assert_eq!(second.owes(), [set_conversation(talk, true, 1)]);
+    second.tells_the_server();
+    second.vault.mute(talk, None).unwrap();
+    second.vault.mute(talk, Some(0)).unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, 0)]);
+}
+
+#[test]
+fn who_mutes_and_unmutes_before_the_server_was_heard_has_the_last_word() {
+    for (first, last, expected) in [(None, Some(0), 1), (Some(0), None, u64::MAX), (None, Some(5), 5)] {
+        let (_relay, mut second, _b, talk) = ignorant();
+        second.vault.mute(talk, first).unwrap();
+        second.reopen();
+        second.vault.mute(talk, last).unwrap();
+        second.vault.learn_preferences(&[(talk, said(false, 7))]).unwrap();
+        second.vault.hear_decisions().unwrap();
+        assert_eq!(second.owes(), [set_conversation(talk, false, expected)]);
+    }
+}
+
+#[test]
+fn who_unblocks_somebody_before_the_server_was_heard_has_them_unblocked() {
+    let (_relay, mut second, b, _talk) = ignorant();
+    second.vault.set_relation(b.account, Relation::None).unwrap();
+    second.vault.learn_relations(&[(b.account, Relation::Blocked)]).unwrap();
+    second.vault.hear_decisions().unwrap();
+    assert_eq!(second.vault.relation(b.account).unwrap(), Relation::None);
+    assert_eq!(second.owes(), [set_relation(b.account, Relation::None)]);
+    let nobody = AccountId::from_bytes([9; 16]);
+    second.vault.set_relation(nobody, Relation::None).unwrap();
+    assert_eq!(second.owes().len(), 1, "of whom the server says nothing either, nothing is new");
+}
+
+#[test]
+fn a_server_that_is_older_than_what_it_is_asked_is_told_on_and_asked_again_after_a_while() {
+    let (_relay, mut second, _b, talk) = ignorant();
+    second.vault.mute(talk, None).unwrap();
+    assert!(second.vault.asks_for_decisions().unwrap());
+    second.vault.ask_for_decisions_later().unwrap();
+    second.reopen();
+    assert!(!second.vault.asks_for_decisions().unwrap(), "the connection is over each time");
+    assert_eq!(second.owes(), [set_conversation(talk, false, u64::MAX)], "there is nothing to wait for");
+    second.moves_on(DECISIONS_AGAIN_MS);
+    assert!(second.vault.asks_for_decisions().unwrap());
+    // What is decided until then is a person's word as well.
+    second.vault.mute(talk, Some(0)).unwrap();
+    second.vault.learn_preferences(&[(talk, said(true, u64::MAX))]).unwrap();
+    second.vault.hear_decisions().unwrap();
+    assert_eq!(second.owes(), [set_conversation(talk, true, 1)]);
+    second.moves_on(DECISIONS_AGAIN_MS);
+    assert!(!second.vault.asks_for_decisions().unwrap());
+}
+
+#[test]
+fn what_a_revoked_device_says_that_another_has_decided_is_its_own_word() {
+    let (mut relay, mut a, second, b, talk) = with_two();
+    let (from, device) = (second.device, a.device);
+    a.vault.mute(talk, Some(5)).unwrap();
+    a.vault.set_receipts(true).unwrap();
+    a.revoke(&mut relay, from);
+    let (key, value, stamp) = ("receipts".to_owned(), "off".to_owned(), NUMBER_MAX);
+    let records = vec![
+        Record::Relation { account: b.account, relation: Relation::Blocked, stamp, device },
+        Record::Preference { conversation: talk, accepted: false, muted_until_ms: NUMBER_MAX, stamp, device },
+        Record::Setting { key, value, stamp, device },
+    ];
+    a.inside(|work| take_records(work, from, records).map(drop).unwrap());
+    assert_eq!(a.vault.relation(b.account).unwrap(), Relation::Accepted);
+    assert!(a.vault.settings().unwrap().receipts);
+    let set = a.owes().into_iter().filter(|request| matches!(request, Request::SetConversation { .. }));
+    assert_eq!(set.collect::<Vec<_>>(), [set_conversation(talk, true, 5)]);
 }
 
 #[test]

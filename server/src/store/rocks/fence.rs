@@ -72,15 +72,24 @@ impl Fence {
         }
         let file = OpenOptions::new().write(true).open(&path).map_err(|error| world(&error))?;
         let fence = Self { file, written: AtomicU64::new(written) };
-        fence.raise(found);
+        fence.raise(found)?;
         Ok(fence)
     }
 
     /// Everything up to this number is on the disk. Not synced: what a power cut leaves may be older, and then says
-    /// less; a process that is killed leaves the newest. A disk that refuses says so where it matters.
-    pub(super) fn raise(&self, sequence: u64) {
-        if self.written.fetch_max(sequence, Ordering::AcqRel) < sequence {
-            let _ = self.file.write_at(&text(sequence), 0);
+    /// less; a process that is killed leaves the newest.
+    ///
+    /// # Errors
+    /// The disk takes nothing, though it has just synced something. Ext4 that turns read-only during an fsync may answer
+    /// that with success and lose what it was for: whoever has asked for it must not go on. A disk without room is none
+    /// such.
+    pub(super) fn raise(&self, sequence: u64) -> Result<(), StoreError> {
+        if self.written.fetch_max(sequence, Ordering::AcqRel) >= sequence {
+            return Ok(());
+        }
+        match self.file.write_at(&text(sequence), 0) {
+            Err(error) if !is_full(&error) => Err(world(&error)),
+            _ => Ok(()),
         }
     }
 
@@ -95,9 +104,21 @@ fn text(sequence: u64) -> Vec<u8> {
 }
 
 fn world(error: &io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::StorageFull => StoreError::Full(error.to_string()),
-        _ => StoreError::Io(format!("the file `sequence`: {error}")),
+    if is_full(error) {
+        return StoreError::Full(error.to_string());
+    }
+    StoreError::Io(format!("the file `sequence`: {error}"))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+impl Fence {
+    /// From now on the disk refuses to write it.
+    pub(super) fn turn_read_only(&mut self, directory: &Path) {
+        self.file = File::open(directory.join(NAME)).expect("readable");
     }
 }
 
@@ -109,13 +130,23 @@ mod tests {
     fn a_database_that_has_lost_its_end_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let fence = Fence::verify(directory.path(), 3).expect("new");
-        fence.raise(10);
-        fence.raise(7);
+        fence.raise(10).expect("writable");
+        fence.raise(7).expect("writable");
         fence.sync().expect("writable");
         assert_eq!(read(directory.path()).expect("readable"), Some(10));
         assert!(Fence::verify(directory.path(), 10).is_ok());
         let error = Fence::verify(directory.path(), 9).expect_err("lost").to_string();
         assert!(error.contains("ends at change 9, and had come to 10"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_does_not_take_it_says_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut fence = Fence::verify(directory.path(), 3).expect("new");
+        fence.turn_read_only(directory.path());
+        fence.raise(3).expect("there is nothing to write");
+        let refused = fence.raise(4);
+        assert!(matches!(refused, Err(StoreError::Io(_))), "{refused:?}");
     }
 
     #[track_caller]

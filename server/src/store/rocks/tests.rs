@@ -82,6 +82,20 @@ fn what_was_synced_is_there_after_a_restart() {
 }
 
 #[test]
+fn what_was_synced_to_a_disk_that_then_takes_nothing_counts_as_unwritten_for_good() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(directory.path(), rules).unwrap();
+    put_message(&store, START_MS, b"body");
+    store.fence.turn_read_only(directory.path());
+    let mut batch = Batch::new();
+    batch.put(Family::Meta, key::meta(PROBE), []);
+    let written = store.write(&batch, Durability::Synced);
+    assert!(matches!(&written, Err(StoreError::Poisoned(why)) if why.contains("`sequence`")), "{written:?}");
+    assert_eq!(store.write(&batch, Durability::Lazy), Ok(()), "of that nobody is told");
+}
+
+#[test]
 fn a_copy_of_the_files_at_any_moment_opens_with_all_that_was_synced() {
     let bench = bench();
     let directory = bench.directory.as_ref().unwrap().path();
