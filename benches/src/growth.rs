@@ -2,12 +2,13 @@
 //! in which the store throws away as much as it takes in.
 //!
 //! The first two load a server of its own for each run, the last is the server's store without its network, under a clock
-//! that is moved by hand.
+//! that is moved by hand. What that comes to for a given number of devices is arithmetic.
 
 pub mod amplification;
 pub mod files;
 pub mod fill;
 pub mod machine;
+pub mod model;
 pub mod people;
 pub mod report;
 pub mod rounds;

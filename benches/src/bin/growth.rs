@@ -1,5 +1,6 @@
 //! Shows what a message costs as everything grows: tables of medians, or JSON with every round.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gureum_benches::growth::amplification::{self, Amplification};
+use gureum_benches::growth::model::Model;
 use gureum_benches::growth::report::Report;
 use gureum_benches::growth::rounds::{Flow, Setting, connections, stored};
 use gureum_benches::limits::rounds::Place;
+use serde::Serialize;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -25,7 +28,8 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   growth connections
   growth stored --stored 0,1000000 --rounds 3 --check
-  growth amplification --messages-a-day 4000000 --json";
+  growth amplification --messages-a-day 4000000 --json
+  growth model --devices 1000000 --message-us 45";
 
 #[derive(Debug, Subcommand)]
 enum What {
@@ -35,6 +39,8 @@ enum What {
     Stored(StoredArgs),
     /// What the store writes for a byte that it is handed, over simulated days in which as much expires as comes
     Amplification(AmplificationArgs),
+    /// What so many devices need, by the capacity model of docs/performance.md; nothing is measured
+    Model(ModelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +107,15 @@ struct AmplificationArgs {
 }
 
 #[derive(Debug, Args)]
+struct ModelArgs {
+    #[command(flatten)]
+    model: Model,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct LoadsArgs {
     /// Where gureumd and gureum are [default: beside this program]
     #[arg(long, value_name = "DIR")]
@@ -127,8 +142,7 @@ struct CommonArgs {
     /// Print JSON with every round instead of tables
     #[arg(long)]
     json: bool,
-    /// Fail where a message costs more than 20 % more or less than at the first size, or more than 6 bytes are written for
-    /// one
+    /// Fail where a message costs over 20 % more or less than at the first size, or over 6 bytes are written for each
     #[arg(long)]
     check: bool,
 }
@@ -142,35 +156,32 @@ enum Loop {
 }
 
 fn main() -> Result<()> {
-    let what = Cli::parse().what;
-    let report = what.measure()?;
-    let (common, mut output) = (what.common(), std::io::stdout());
-    let text = if common.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
-    output.write_all(text.as_bytes())?;
-    output.flush()?;
+    // The clients of the bare transport have one thread, as `gureum load` has.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    match Cli::parse().what {
+        What::Connections(args) => conclude(&args.common, &runtime.block_on(Box::pin(args.measure()))?),
+        What::Stored(args) => conclude(&args.common, &runtime.block_on(Box::pin(args.measure()))?),
+        What::Amplification(args) => {
+            let amplification = Some(args.measure()?);
+            conclude(&args.common, &Report { series: Vec::new(), amplification })
+        }
+        What::Model(args) => print(args.json, &args.model.need()),
+    }
+}
+
+/// Prints what was measured, and fails if that was asked for and there is a reason.
+fn conclude(common: &CommonArgs, report: &Report) -> Result<()> {
+    print(common.json, report)?;
     let faults = report.faults();
     ensure!(!common.check || faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
 }
 
-impl What {
-    fn measure(&self) -> Result<Report> {
-        // The clients of the bare transport have one thread, as `gureum load` has.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        match self {
-            Self::Connections(args) => runtime.block_on(Box::pin(args.measure())),
-            Self::Stored(args) => runtime.block_on(Box::pin(args.measure())),
-            Self::Amplification(args) => Ok(Report { series: Vec::new(), amplification: Some(args.measure()?) }),
-        }
-    }
-
-    const fn common(&self) -> &CommonArgs {
-        match self {
-            Self::Connections(args) => &args.common,
-            Self::Stored(args) => &args.common,
-            Self::Amplification(args) => &args.common,
-        }
-    }
+fn print(json: bool, value: &(impl Display + Serialize)) -> Result<()> {
+    let text = if json { serde_json::to_string(value)? + "\n" } else { value.to_string() };
+    let mut output = std::io::stdout();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
 }
 
 impl ConnectionsArgs {
@@ -313,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn the_papers_say_what_the_model_says() {
+        let What::Model(args) = parse(&["model"]).unwrap() else { panic!("another command") };
+        let papers = include_str!("../../../docs/performance.md");
+        for line in args.model.need().to_string().lines() {
+            assert!(papers.lines().any(|said| said == line), "docs/performance.md does not say {line}");
+        }
+    }
+
+    #[test]
     fn sizes_and_loads_can_be_chosen() {
         match parse(&["stored", "--stored", "0,500", "--only", "closed", "--pairs", "2", "--check", "--json"]).unwrap()
         {
@@ -337,6 +357,7 @@ mod tests {
             ["amplification", "--messages-a-day", "0"],
             ["amplification", "--absent-percent", "101"],
             ["amplification", "--days", "0"],
+            ["model", "--connected", "2"],
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
