@@ -17,7 +17,7 @@ const INBOX_BYTES: f64 = 147.0;
 /// Bytes of the log for a byte that the store is handed: tags and lengths.
 const LOG_BY_HANDED: f64 = 1.05;
 
-/// What is assumed of people, and what was measured of the server.
+/// What so many devices need follows from these: what is assumed of people, and what was measured of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Args, Serialize)]
 pub struct Model {
     /// D: devices
