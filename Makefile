@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline bench-limits bench-peers demo prove simulate clean
+.PHONY: help setup setup-fuzz build run test lint docs check fuzz bench bench-compare bench-baseline bench-limits bench-growth bench-peers demo prove simulate clean
 
 # ccache, where it is installed, stands in for the C and C++ compilers by the PATH alone: setting CC or CXX
 # would make cargo believe that everything has changed.
@@ -22,6 +22,8 @@ SEEDS ?= 200
 WHAT ?= --help
 # What `bench-limits` is to do otherwise than by default.
 LIMITS ?=
+# What is to grow for `bench-growth`, with its options.
+GROWTH ?= --help
 
 # The ratio from which on a bench counts as slower.
 THRESHOLD ?= 1.3
@@ -100,6 +102,11 @@ bench-baseline: setup
 bench-limits: setup
 	cargo build --release --workspace --bins --target-dir target/prove
 	target/prove/release/limits $(LIMITS)
+
+## make bench-growth  what a message costs as all grows, GROWTH="stored --rounds 3"; GROWTH=--help lists what can grow
+bench-growth: setup
+	cargo build --release --workspace --bins --target-dir target/prove
+	target/prove/release/growth $(GROWTH)
 
 ## make bench-peers  the same work on NATS, Redis, Mosquitto and ejabberd: PEERS="--scenario pairs", PEERS=--help
 bench-peers: setup

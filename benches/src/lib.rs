@@ -1,6 +1,7 @@
-//! What the benchmarks share: the sizes that they measure, inputs of those sizes, the comparison with a baseline, and what
-//! Gureum is held against.
+//! What the benchmarks share: the sizes that they measure, inputs of those sizes, the comparison with a baseline, what Gureum
+//! is held against, and how it grows.
 
+pub mod growth;
 pub mod limits;
 mod ratios;
 mod results;

@@ -26,6 +26,12 @@ const LOOK: Duration = Duration::from_millis(100);
 /// After what has just happened to many connections, until memory says what they hold and no more.
 pub const SETTLE: Duration = Duration::from_secs(3);
 
+/// A server is at rest that has used less than this part of a processor, this many times in a row for this long: one that
+/// nobody talks to looks around every five seconds, for some milliseconds.
+const QUIET_PART: u32 = 25;
+const QUIET_LOOKS: u32 = 4;
+const QUIET_LOOK: Duration = Duration::from_millis(500);
+
 /// A load, for the bare echo as for Gureum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
@@ -90,7 +96,14 @@ impl Gureum {
     /// # Errors
     /// It cannot be started.
     pub async fn start(bin_dir: &Path, directory: &Path) -> Result<Self> {
-        let data = tempfile::Builder::new().prefix("gureum-").tempdir_in(directory)?;
+        Self::start_on(bin_dir, tempfile::Builder::new().prefix("gureum-").tempdir_in(directory)?).await
+    }
+
+    /// Starts it on a data directory, which may have something in it, and goes with it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start_on(bin_dir: &Path, data: TempDir) -> Result<Self> {
         let mut command = Command::new(program(bin_dir, "gureumd")?);
         command.arg("serve").arg("--data-dir").arg(data.path());
         command.args(["--registration", "open", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
@@ -105,11 +118,13 @@ impl Gureum {
     /// # Errors
     /// The load fails, or messages do not arrive.
     pub async fn pairs(&self, load: &Load) -> Result<Run> {
+        // An earlier load has left its counts.
+        let accepted_before = Counts::read(&metrics::fetch(&self.admin).await?)?.accepted;
         let mut command = self.load("pairs");
         command.args(load.arguments());
         let mut ended = pin!(command.spawn().context("starting gureum")?.wait_with_output());
         let (before, after) = tokio::select! {
-            samples = self.samples(load.duration) => samples?,
+            samples = self.samples(load.duration, accepted_before) => samples?,
             output = &mut ended => bail!("gureum load ended early{}", said(&output?)),
         };
         let output = ended.await?;
@@ -154,6 +169,31 @@ impl Gureum {
         Ok(self.served.resident_bytes()?.saturating_sub(before) / wanted.max(1))
     }
 
+    /// Waits until it does nothing by itself: what a start finds to rewrite is done.
+    ///
+    /// # Errors
+    /// It ends, or does not come to rest.
+    pub async fn settle(&self) -> Result<()> {
+        let give_up = Instant::now() + SET_UP_MAX;
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
+            ensure!(Instant::now() < give_up, "the server does not come to rest");
+            let before = self.served.cpu()?;
+            tokio::time::sleep(QUIET_LOOK).await;
+            let used = self.served.cpu()?.saturating_sub(before);
+            quiet = if used < QUIET_LOOK / QUIET_PART { quiet + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Its memory.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.served.resident_bytes()
+    }
+
     /// Ends it.
     ///
     /// # Errors
@@ -169,9 +209,9 @@ impl Gureum {
         command
     }
 
-    /// Early and late in the time in which messages are accepted.
-    async fn samples(&self, duration: Duration) -> Result<(Sample, Sample)> {
-        self.until(|metrics| Ok(Counts::read(metrics)?.accepted > 0)).await?;
+    /// Early and late in the time in which messages are accepted, beyond those that were before.
+    async fn samples(&self, duration: Duration, accepted_before: u64) -> Result<(Sample, Sample)> {
+        self.until(|metrics| Ok(Counts::read(metrics)?.accepted > accepted_before)).await?;
         let begun = Instant::now();
         tokio::time::sleep_until(begun + duration / 10).await;
         let before = self.sample().await?;

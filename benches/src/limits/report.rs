@@ -176,16 +176,16 @@ impl fmt::Display for Idle {
     }
 }
 
-fn ratios(ratios: impl Iterator<Item = f64>) -> String {
+pub(crate) fn ratios(ratios: impl Iterator<Item = f64>) -> String {
     ratios.map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(", ")
 }
 
-fn per(total: u64, of: u64) -> f64 {
+pub(crate) fn per(total: u64, of: u64) -> f64 {
     total as f64 / of.max(1) as f64
 }
 
 /// The middle value, or the mean of the two that are; `None` of nothing.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;

@@ -23,14 +23,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// The server's defaults, in milliseconds.
-const RETENTION_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
-const COMMIT_RETENTION_MS: u64 = 10 * RETENTION_MS;
+pub(crate) const RETENTION_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
+pub(crate) const COMMIT_RETENTION_MS: u64 = 10 * RETENTION_MS;
 
 /// What a proof covers; here both sides agree on it.
 const EXPORTER: [u8; EXPORTER_BYTES] = [6; EXPORTER_BYTES];
 
 /// The epoch of every conversation.
-const EPOCH: u64 = 1;
+pub(crate) const EPOCH: u64 = 1;
 
 /// What decides on expiry in a fresh store.
 ///
@@ -204,7 +204,7 @@ impl Pair {
 }
 
 /// Lets a new device in, as the server does: by its proof.
-fn let_in(random: &mut StdRng) -> Result<Authenticated> {
+pub(crate) fn let_in(random: &mut StdRng) -> Result<Authenticated> {
     let key = SigningKey::from_bytes(&random.random());
     let claim = HelloClaim {
         server_name: "127.0.0.1".to_owned(),

@@ -18,8 +18,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, Options, ReadOptions, WriteBatch,
-    WriteOptions, properties,
+    ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions, LiveFile, Options, ReadOptions,
+    WaitForCompactOptions, WriteBatch, WriteOptions, properties,
 };
 
 use super::{Access, Batch, Change, Durability, Entry, Expiry, Family, Footprint, Reclaimed, Store, StoreError, key};
@@ -106,6 +106,15 @@ impl RocksStore {
             fence,
             _lock: lock,
         })
+    }
+
+    /// Waits until no flush and no compaction is under way or due. Where days go by in minutes, the database would else do
+    /// at once what it does one after the other.
+    ///
+    /// # Errors
+    /// One of them has failed.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(world)
     }
 
     fn handle(&self, family: Family) -> &ColumnFamily {

@@ -233,6 +233,26 @@ fn the_footprint_tells_what_is_written_and_removed() {
 }
 
 #[test]
+fn a_store_that_has_settled_rewrites_nothing() {
+    let (_, rules) = expiry();
+    let directory = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(directory.path(), rules).unwrap();
+    // More tables of the same keys than RocksDB leaves as they are.
+    for table in 0..8_u8 {
+        for number in 0..10 {
+            put_message(&store, START_MS + number, &[table; 1_000]);
+        }
+        store.close().unwrap();
+    }
+    store.settle().unwrap();
+    assert!(store.footprint().unwrap().compaction_bytes > 0);
+    let messages = store.handle(Family::Message);
+    for property in [properties::COMPACTION_PENDING, properties::NUM_RUNNING_COMPACTIONS] {
+        assert_eq!(store.db.property_int_value_cf(messages, property), Ok(Some(0)));
+    }
+}
+
+#[test]
 fn a_restart_in_between_does_not_keep_expired_bytes() {
     let (time, rules) = expiry();
     let directory = tempfile::tempdir().unwrap();
