@@ -9,7 +9,7 @@ use gureum_proto::{AccountId, ConversationId, DeviceId};
 use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX, PLANNER_CACHE_LOOKS_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow, SentResult};
-use crate::store::{Batch, Family, Store, StoreError, decode, read, read_window};
+use crate::store::{Batch, Family, Store, StoreError, decode, read, read_windows};
 
 /// A conversation, as far as sending needs it.
 #[derive(Debug, Clone)]
@@ -70,11 +70,19 @@ impl Cursors {
     }
 }
 
+/// The latest sends of a device.
+#[derive(Debug)]
+struct Window {
+    sent: SenderWindow,
+    /// The store has a part of it as one record, in the form of before.
+    is_whole: bool,
+}
+
 /// Everything cached. A full map forgets one for each that comes: what it holds can be read again.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     heads: Cache<AccountId, InboxHead>,
-    windows: Cache<(AccountId, DeviceId), SenderWindow>,
+    windows: Cache<(AccountId, DeviceId), Window>,
     lives: Cache<(AccountId, DeviceId), LifeRecord>,
     conversations: Cache<ConversationId, Conversation>,
     /// Leaves of the conversations that are cached.
@@ -85,6 +93,8 @@ pub(super) struct Caches {
     touched_cursors: Vec<(AccountId, DeviceId)>,
     /// What the windows have got since the last flush.
     results: Vec<(AccountId, DeviceId, SentResult)>,
+    /// Whose windows were written as a whole, and have got all their results one by one since the last flush.
+    replaced: Vec<(AccountId, DeviceId)>,
     /// What the operation under way has changed, in order.
     undo: Vec<Undo>,
 }
@@ -148,10 +158,11 @@ impl Caches {
         account: AccountId,
         device: DeviceId,
     ) -> Result<&mut SenderWindow, StoreError> {
-        self.windows.load((account, device), || read_window(store, account, device))
+        self.windows.load((account, device), || read_sends(store, account, device)).map(|window| &mut window.sent)
     }
 
-    /// Adds a result to the same, to be written by itself: a whole window has 2 KB.
+    /// Adds a result to the same, to be written by itself: a whole window has 2 KB. One that was written as a whole gives way
+    /// to its results.
     pub(super) fn remember(
         &mut self,
         store: &dyn Store,
@@ -159,8 +170,14 @@ impl Caches {
         device: DeviceId,
         result: SentResult,
     ) -> Result<(), StoreError> {
-        self.windows.change((account, device), || read_window(store, account, device))?.record(result);
-        self.results.push((account, device, result));
+        let window = self.windows.change((account, device), || read_sends(store, account, device))?;
+        window.sent.record(result);
+        if std::mem::take(&mut window.is_whole) {
+            self.results.extend(window.sent.recent.iter().map(|result| (account, device, *result)));
+            self.replaced.push((account, device));
+        } else {
+            self.results.push((account, device, result));
+        }
         Ok(())
     }
 
@@ -298,6 +315,7 @@ impl Caches {
     pub(super) fn forget_account(&mut self, account: AccountId) {
         self.windows.forget(|(of, _)| *of == account);
         self.results.retain(|(of, ..)| *of != account);
+        self.replaced.retain(|(of, _)| *of != account);
         self.lives.forget(|(of, _)| *of == account);
         self.cursors.forget(|of| *of == account);
         self.relations.forget(|of| *of == account);
@@ -308,6 +326,9 @@ impl Caches {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
         for (account, device, result) in self.results.drain(..) {
             batch.put_record(Family::Sent, key::sent(&account, &device, result.counter), &result);
+        }
+        for (account, device) in self.replaced.drain(..) {
+            batch.delete(Family::Cursor, key::cursor(&account, &device, CursorTag::SenderWindow));
         }
         self.windows.flush(|_, _| ());
         self.lives.flush(|(account, device), life| {
@@ -332,6 +353,10 @@ impl Caches {
 
 fn read_head(store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreError> {
     Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
+}
+
+fn read_sends(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<Window, StoreError> {
+    read_windows(store, account, device).map(|(sent, is_whole)| Window { sent, is_whole })
 }
 
 /// Those of some accounts that do not exist any more.
