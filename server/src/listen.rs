@@ -1,5 +1,6 @@
 //! The endpoint: accepts connections within bounds and hands each to a task of its own.
 
+mod bursts;
 mod places;
 mod pressure;
 
@@ -12,7 +13,7 @@ use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::SockRef;
@@ -27,6 +28,7 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 use crate::tls::Tls;
+use bursts::{Bursts, Drivers};
 pub(crate) use places::network;
 use places::{Admission, Place, Places};
 use pressure::Turn;
@@ -75,14 +77,16 @@ pub(crate) fn bind(
     endpoint
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
         .min_reset_interval(RESET_INTERVAL_MIN);
-    let made = match socket {
-        Some(socket) => Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime)),
+    let socket = match socket {
+        Some(socket) => Ok(Arc::new(Bursts(socket)) as Arc<dyn AsyncUdpSocket>),
         None => UdpSocket::bind(address).and_then(|socket| {
             enlarge_buffers(&socket);
-            Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+            Drivers.wrap_udp_socket(socket)
         }),
     };
-    made.map_err(|error| ListenError::Bind { address, error })
+    socket
+        .and_then(|socket| Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(Drivers)))
+        .map_err(|error| ListenError::Bind { address, error })
 }
 
 /// Gives the one socket of all connections room for bursts: with the system's default of 208 KiB, 60,000 messages a
