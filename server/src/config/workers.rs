@@ -20,7 +20,7 @@ pub fn workers(env: impl Fn(&str) -> Option<String>, processors: NonZeroUsize) -
     let Some(wanted) = env(WORKERS).filter(|wanted| !wanted.is_empty()) else {
         return Ok(processors.get().saturating_sub(1).max(1));
     };
-    wanted.parse().ok().filter(|workers| (1..=WORKERS_MAX).contains(workers)).ok_or_else(|| {
+    wanted.parse::<usize>().ok().filter(|workers| (1..=WORKERS_MAX).contains(workers)).ok_or_else(|| {
         let problem =
             format!("it is a number of threads from 1 to {WORKERS_MAX}, not {wanted:?}; leave it out for our own");
         ConfigError { findings: vec![Finding { setting: WORKERS.to_owned(), problem }] }
