@@ -6,6 +6,7 @@ mod push;
 mod source;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use phone::{PhoneSettings, Sms};
 pub use push::PushSettings;
 pub use source::{Flags, KEYS};
+pub use workers::workers;
 
 /// Everything that the server is told. Each field is the key of the same name, as KEYS describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

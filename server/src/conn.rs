@@ -4,6 +4,8 @@
 mod mailbox;
 mod request;
 mod streams;
+#[cfg(test)]
+pub(crate) mod tests;
 mod typing;
 mod unproven;
 
@@ -76,7 +78,8 @@ pub(crate) struct Shared {
 /// Serves a connection until it ends. `proven` is dropped when it has proven itself, or has ended.
 pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, accepted: Accepted, proven: P) {
     shared.metrics.connections.increment(1.0);
-    if let Some(shell) = Shell::accept(&connection, &shared, accepted).await {
+    // Boxed: the one is done when the other begins, and a task keeps room for all that it holds itself.
+    if let Some(shell) = Box::pin(Shell::accept(&connection, &shared, accepted)).await {
         let code = Box::pin(shell.run(proven)).await;
         shared.metrics.closes.increment(code);
     }
@@ -136,8 +139,9 @@ struct Read {
 struct Closing(Code, String);
 
 impl Shell {
-    /// Waits for the session stream, as long as a connection may stay without a proof.
-    async fn accept(connection: &Connection, shared: &Arc<Shared>, accepted: Accepted) -> Option<Self> {
+    /// Waits for the session stream, as long as a connection may stay without a proof. Boxed, because a future has room for
+    /// each of its arguments twice.
+    async fn accept(connection: &Connection, shared: &Arc<Shared>, accepted: Accepted) -> Option<Box<Self>> {
         let tls_server_name = connection
             .handshake_data()
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
@@ -159,7 +163,7 @@ impl Shell {
                 return None;
             }
         };
-        Some(Self {
+        Some(Box::new(Self {
             connection: connection.clone(),
             shared: Arc::clone(shared),
             session: Session::new(config, accepted.at_ms),
@@ -183,10 +187,10 @@ impl Shell {
             heard_again_at: None,
             requests: Pace::new(Duration::from_millis(REQUEST_INTERVAL_MS), REQUESTS_AT_ONCE_MAX, Instant::now()),
             typings: None,
-        })
+        }))
     }
 
-    async fn run<P>(mut self, proven: P) -> Code {
+    async fn run<P>(mut self: Box<Self>, proven: P) -> Code {
         let mut proven = Some(proven);
         let stopping = self.shared.stopping.clone();
         let mut is_drained = false;

@@ -90,16 +90,20 @@ pub const KEYRING_KEYS_MAX: usize = 16_384;
 
 // ---- router and delivery ----
 
-/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives, counts of relations): past it
-/// all that is not being written is forgotten and read again. A conversation of two weighs about 300 bytes, a full window
-/// 2 KB, a life 300 bytes.
+/// Entries of each of the planner's caches (heads, windows, conversations, cursors, lives, counts of relations): past it,
+/// for each that comes one that is neither used nor being written is forgotten, and read again when it is needed. A
+/// conversation of two weighs about 300 bytes, a full window 2 KB, a life 300 bytes.
 pub const PLANNER_CACHE_ENTRIES_MAX: usize = 20_000;
+
+/// Entries of a full cache that are looked at to find one to forget, each at the cost of about a hit. The last two are not
+/// spared for having been used: one makes room for what comes, the other for what a large batch has added beyond the bound.
+pub const PLANNER_CACHE_LOOKS_MAX: usize = 16;
 
 /// States of a device that another copy has taken over from and that are still told so; older ones count as stale.
 pub const LIVES_LOST_KEPT: usize = 8;
 
-/// Leaves of all conversations in the planner's cache, which weigh about [`CACHED_LEAF_BYTES`] each: past it what is not
-/// being written is forgotten and read again.
+/// Leaves of all conversations in the planner's cache, which weigh about [`CACHED_LEAF_BYTES`] each: past it others are
+/// forgotten for a conversation that comes.
 pub const PLANNER_CACHE_LEAVES_MAX: usize = 250_000;
 
 /// A leaf in the planner's cache: in the roster, in the map of devices, and as a part of its account.

@@ -1,16 +1,20 @@
 //! The endpoint: accepts connections within bounds and hands each to a task of its own.
 
+mod bursts;
 mod places;
 mod pressure;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig, TransportConfig, VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::SockRef;
 use tokio::time::Instant;
@@ -24,6 +28,7 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 use crate::tls::Tls;
+use bursts::{Bursts, Drivers};
 pub(crate) use places::network;
 use places::{Admission, Place, Places};
 use pressure::Turn;
@@ -72,14 +77,16 @@ pub(crate) fn bind(
     endpoint
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
         .min_reset_interval(RESET_INTERVAL_MIN);
-    let made = match socket {
-        Some(socket) => Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime)),
+    let socket = match socket {
+        Some(socket) => Ok(Arc::new(Bursts(socket)) as Arc<dyn AsyncUdpSocket>),
         None => UdpSocket::bind(address).and_then(|socket| {
             enlarge_buffers(&socket);
-            Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))
+            Drivers.wrap_udp_socket(socket)
         }),
     };
-    made.map_err(|error| ListenError::Bind { address, error })
+    socket
+        .and_then(|socket| Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(Drivers)))
+        .map_err(|error| ListenError::Bind { address, error })
 }
 
 /// Gives the one socket of all connections room for bursts: with the system's default of 208 KiB, 60,000 messages a
@@ -136,7 +143,10 @@ pub(crate) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, stop: Cancel
                 let Some(incoming) = incoming else { return };
                 if let Some((incoming, place)) = admit(incoming, &endpoint, &places, &shared.metrics) {
                     shared.metrics.connections_accepted.increment(1);
-                    shared.tasks.spawn(serve(incoming, Arc::clone(&shared), place));
+                    let limit = Duration::from_millis(shared.session.proof_timeout_ms);
+                    let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
+                    let handshake = Box::pin(shake_hands(incoming, accepted.proof_by));
+                    shared.tasks.spawn(serve(handshake, accepted, Arc::clone(&shared), place));
                 }
             }
             _ = ticks.tick() => {
@@ -194,16 +204,40 @@ fn report(turn: Option<Turn>, metrics: &Metrics) {
     }
 }
 
-async fn serve(incoming: Incoming, shared: Arc<Shared>, mut place: Place) {
-    let limit = Duration::from_millis(shared.session.proof_timeout_ms);
-    let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
-    let Ok(connecting) = incoming.accept() else { return };
-    match tokio::time::timeout_at(accepted.proof_by, connecting).await {
-        Ok(Ok(connection)) => {
-            place.validated();
-            conn::serve(connection, shared, accepted, place).await;
+/// A handshake under way. Boxed, so that its memory goes when it is done: a task is as large as the largest of what it does,
+/// to its end.
+type Handshake = Pin<Box<dyn Future<Output = Option<Connection>> + Send>>;
+
+async fn serve(handshake: Handshake, accepted: Accepted, shared: Arc<Shared>, mut place: Place) {
+    if let Some(connection) = handshake.await {
+        place.validated();
+        conn::serve(connection, shared, accepted, place).await;
+    }
+}
+
+async fn shake_hands(incoming: Incoming, by: Instant) -> Option<Connection> {
+    let connecting = incoming.accept().ok()?;
+    match tokio::time::timeout_at(by, connecting).await {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            None
         }
-        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
-        Err(_) => tracing::debug!("a handshake took too long"),
+        Err(_) => {
+            tracing::debug!("a handshake took too long");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::tests::future_bytes;
+
+    #[test]
+    fn the_task_of_a_connection_keeps_no_room_for_what_is_done_once() {
+        let bytes = future_bytes(|(handshake, accepted, shared, place)| serve(handshake, accepted, shared, place));
+        assert!(bytes <= 512, "{bytes} bytes for as long as the connection lasts");
     }
 }

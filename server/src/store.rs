@@ -463,11 +463,25 @@ pub fn read<R: Record>(store: &dyn Store, family: Family, key: &[u8]) -> Result<
 /// # Errors
 /// As [`read`].
 pub fn read_window(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<SenderWindow, StoreError> {
+    read_windows(store, account, device).map(|(window, _)| window)
+}
+
+/// The same, and whether a part of it was written as a whole, which is read first: whoever deletes it writes its results one
+/// by one with that.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_windows(
+    store: &dyn Store,
+    account: AccountId,
+    device: DeviceId,
+) -> Result<(SenderWindow, bool), StoreError> {
     let written_whole = key::cursor(&account, &device, CursorTag::SenderWindow);
-    let window: SenderWindow = read(store, Family::Cursor, written_whole.as_ref())?.unwrap_or_default();
+    let whole: Option<SenderWindow> = read(store, Family::Cursor, written_whole.as_ref())?;
+    let is_whole = whole.is_some();
     let since = store.scan(Family::Sent, key::sent_of(&account, &device).as_range(), SENT_RESULTS_KEPT)?;
     let results: Result<Vec<_>, _> = since.iter().map(|(_, value)| decode(Family::Sent, value)).collect();
-    Ok(window.with(results?))
+    Ok((whole.unwrap_or_default().with(results?), is_whole))
 }
 
 /// Decodes a value that came from a family.

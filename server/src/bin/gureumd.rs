@@ -1,6 +1,7 @@
 //! The server's command: `gureumd serve`, `invite`, `account`, `check`, `backup` and `restore`.
 
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use gureum_server::check::CheckError;
-use gureum_server::config::{Config, ConfigError, Flags, LogFormat};
+use gureum_server::config::{self, Config, ConfigError, Flags, LogFormat};
 use gureum_server::time::{SystemClock, WallClock};
 use gureum_server::{account, backup, check, invite, node};
 use tracing::{Level, Metadata};
@@ -70,7 +71,8 @@ enum Command {
 
 const SERVE_HELP: &str = "Every option may also be given as an environment variable (GUREUM_ and its name: \
 GUREUM_DATA_DIR, GUREUM_RETENTION, ...) or in the TOML file of --config (data_dir = \"...\", retention = \"3d\"). A flag \
-wins over the environment, the environment over the file.
+wins over the environment, the environment over the file. TOKIO_WORKER_THREADS says how many threads serve connections: \
+as many as there are processors but one, unless it is set.
 
 When it is ready the server prints one JSON line on standard output:
   {\"event\":\"ready\",\"listen\":\"IP:PORT\",\"admin\":\"IP:PORT\",\"url\":\"gureum://HOST:PORT#PIN\"}
@@ -227,19 +229,15 @@ fn main() -> ExitCode {
 }
 
 fn run_serve(serve: &Serve) -> Result<()> {
-    let config = Config::load(&serve.flags, |name| std::env::var(name).ok(), |path| std::fs::read_to_string(path))?;
+    let env = |name: &str| std::env::var(name).ok();
+    let config = Config::load(&serve.flags, env, |path| std::fs::read_to_string(path))?;
+    let workers = config::workers(env, std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))?;
     if serve.print_config {
         return Ok(write!(std::io::stdout(), "{config}")?);
     }
     start_log(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.context("starting the runtime")?.block_on(node::run(config))
-}
-
-/// Threads that serve connections: one processor is left to the writer, to what reads the store, and to RocksDB. A second worker
-/// on a machine of two makes each of them wake the other for every packet: quinn's echo cost 9 to 20 % less on one.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
 fn run_invite(invite: &Invite) -> Result<()> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use std::num::NonZeroUsize;
+
 use super::*;
 
 fn flags(pairs: &[(&str, &str)]) -> Flags {
@@ -225,4 +227,31 @@ fn what_is_printed_can_be_read_back() {
         load(&[("data_dir", "a \"b\\"), ("retention", "90s"), ("public_address", "[::1]:5")], &[], "").unwrap();
     let printed = config.to_string();
     assert_eq!(load(&[("config", "f")], &[], &printed), Ok(config), "{printed}");
+}
+
+#[track_caller]
+fn check_workers(set: Option<&str>, processors: usize, expected: Result<usize, &str>) {
+    let env = |name: &str| set.filter(|_| name == "TOKIO_WORKER_THREADS").map(ToOwned::to_owned);
+    let found = workers(env, NonZeroUsize::new(processors).unwrap()).map_err(|error| error.to_string());
+    match expected {
+        Ok(expected) => assert_eq!(found, Ok(expected)),
+        Err(part) => assert!(found.as_ref().is_err_and(|found| found.contains(part)), "{part:?} is not in {found:?}"),
+    }
+}
+
+#[test]
+fn one_processor_is_left_to_the_writer_unless_the_operator_says_how_many_threads_serve() {
+    check_workers(None, 1, Ok(1));
+    check_workers(None, 2, Ok(1));
+    check_workers(None, 16, Ok(15));
+    check_workers(Some(""), 16, Ok(15));
+    check_workers(Some("16"), 2, Ok(16));
+    check_workers(Some("1"), 16, Ok(1));
+    for wrong in ["0", "-1", "many", "1025", "1.5"] {
+        check_workers(
+            Some(wrong),
+            16,
+            Err(&format!("TOKIO_WORKER_THREADS: it is a number of threads from 1 to 1024, not {wrong:?}")),
+        );
+    }
 }

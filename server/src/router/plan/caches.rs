@@ -1,15 +1,15 @@
 //! State that the planner reads before and writes after each batch, kept between batches.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
 use gureum_proto::{AccountId, ConversationId, DeviceId};
 
-use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX};
+use crate::limits::{PLANNER_CACHE_ENTRIES_MAX, PLANNER_CACHE_LEAVES_MAX, PLANNER_CACHE_LOOKS_MAX};
 use crate::store::key::{self, ConversationTag, CursorTag};
 use crate::store::record::{ConversationHead, Cursor, InboxHead, LifeRecord, Removals, SenderWindow, SentResult};
-use crate::store::{Batch, Family, Store, StoreError, decode, read, read_window};
+use crate::store::{Batch, Family, Store, StoreError, decode, read, read_windows};
 
 /// A conversation, as far as sending needs it.
 #[derive(Debug, Clone)]
@@ -70,14 +70,22 @@ impl Cursors {
     }
 }
 
-/// Everything cached. Each map forgets all when it is full: what it holds can be read again.
+/// The latest sends of a device.
+#[derive(Debug)]
+struct Window {
+    sent: SenderWindow,
+    /// The store has a part of it as one record, in the form of before.
+    is_whole: bool,
+}
+
+/// Everything cached. A full map forgets one for each that comes: what it holds can be read again.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     heads: Cache<AccountId, InboxHead>,
-    windows: Cache<(AccountId, DeviceId), SenderWindow>,
+    windows: Cache<(AccountId, DeviceId), Window>,
     lives: Cache<(AccountId, DeviceId), LifeRecord>,
     conversations: Cache<ConversationId, Conversation>,
-    /// Leaves of the conversations that are cached, at most: not less than are there.
+    /// Leaves of the conversations that are cached.
     leaves: usize,
     cursors: Cache<AccountId, Cursors>,
     /// About how many others an account has decided something.
@@ -85,6 +93,8 @@ pub(super) struct Caches {
     touched_cursors: Vec<(AccountId, DeviceId)>,
     /// What the windows have got since the last flush.
     results: Vec<(AccountId, DeviceId, SentResult)>,
+    /// Whose windows were written as a whole, and have got all their results one by one since the last flush.
+    replaced: Vec<(AccountId, DeviceId)>,
     /// What the operation under way has changed, in order.
     undo: Vec<Undo>,
 }
@@ -125,9 +135,7 @@ impl Caches {
                     }
                 }
                 Undo::Conversation(id, before) => {
-                    if let Some(conversation) = self.conversations.find(&id) {
-                        *conversation = *before;
-                    }
+                    self.swap_conversation(id, *before);
                 }
             }
         }
@@ -150,10 +158,11 @@ impl Caches {
         account: AccountId,
         device: DeviceId,
     ) -> Result<&mut SenderWindow, StoreError> {
-        self.windows.load((account, device), || read_window(store, account, device))
+        self.windows.load((account, device), || read_sends(store, account, device)).map(|window| &mut window.sent)
     }
 
-    /// Adds a result to the same, to be written by itself: a whole window has 2 KB.
+    /// Adds a result to the same, to be written by itself: a whole window has 2 KB. One that was written as a whole gives way
+    /// to its results.
     pub(super) fn remember(
         &mut self,
         store: &dyn Store,
@@ -161,8 +170,14 @@ impl Caches {
         device: DeviceId,
         result: SentResult,
     ) -> Result<(), StoreError> {
-        self.windows.change((account, device), || read_window(store, account, device))?.record(result);
-        self.results.push((account, device, result));
+        let window = self.windows.change((account, device), || read_sends(store, account, device))?;
+        window.sent.record(result);
+        if std::mem::take(&mut window.is_whole) {
+            self.results.extend(window.sent.recent.iter().map(|result| (account, device, *result)));
+            self.replaced.push((account, device));
+        } else {
+            self.results.push((account, device, result));
+        }
         Ok(())
     }
 
@@ -198,17 +213,32 @@ impl Caches {
             let gone = gone_among(store, &new.accounts)?;
             let new = new.with_gone(gone);
             self.make_room(new.head.members.len());
-            self.conversations.insert(conversation, new);
+            return Ok(Some(self.conversations.insert(conversation, new)));
         }
         Ok(self.conversations.find(&conversation))
     }
 
+    /// Makes room for a conversation of so many leaves, by forgetting others. Each has a leaf at least, so that this takes no
+    /// more steps than a small conversation does, and one for each leaf that was read.
     fn make_room(&mut self, leaves: usize) {
-        if self.leaves.saturating_add(leaves) > PLANNER_CACHE_LEAVES_MAX {
-            self.conversations.forget_untouched();
-            self.leaves = self.conversations.values().map(|conversation| conversation.head.members.len()).sum();
+        for look in 0..PLANNER_CACHE_LOOKS_MAX.saturating_add(leaves) {
+            if !self.conversations.is_full() && self.leaves.saturating_add(leaves) <= PLANNER_CACHE_LEAVES_MAX {
+                break;
+            }
+            let is_patient = look + 2 < PLANNER_CACHE_LOOKS_MAX;
+            if let Some(forgotten) = self.conversations.forget_one(is_patient) {
+                self.leaves = self.leaves.saturating_sub(forgotten.head.members.len());
+            }
         }
         self.leaves = self.leaves.saturating_add(leaves);
+    }
+
+    /// Puts a conversation into the place of what is cached of it; the answer is what was there.
+    fn swap_conversation(&mut self, id: ConversationId, new: Conversation) -> Option<Conversation> {
+        let leaves = new.head.members.len();
+        let before = std::mem::replace(self.conversations.find(&id)?, new);
+        self.leaves = self.leaves.saturating_sub(before.head.members.len()).saturating_add(leaves);
+        Some(before)
     }
 
     /// Gives a conversation that was just looked at its next number.
@@ -231,8 +261,8 @@ impl Caches {
         if let Some(conversation) = self.conversations.find(&id) {
             let new = Conversation::new(head.clone(), conversation.removals.clone(), conversation.last_number)
                 .with_gone(conversation.gone.clone());
-            self.leaves = self.leaves.saturating_add(new.head.members.len());
-            self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
+            let before = self.swap_conversation(id, new);
+            self.undo.extend(before.map(|before| Undo::Conversation(id, Box::new(before))));
         }
     }
 
@@ -242,7 +272,8 @@ impl Caches {
             let mut gone = conversation.gone.clone();
             gone.push(account);
             let new = conversation.clone().with_gone(gone);
-            self.undo.push(Undo::Conversation(id, Box::new(std::mem::replace(conversation, new))));
+            let before = self.swap_conversation(id, new);
+            self.undo.extend(before.map(|before| Undo::Conversation(id, Box::new(before))));
         }
     }
 
@@ -282,11 +313,12 @@ impl Caches {
 
     /// An account does not exist any more: nothing of its devices is to be written again.
     pub(super) fn forget_account(&mut self, account: AccountId) {
-        self.windows.entries.retain(|(of, _), _| *of != account);
+        self.windows.forget(|(of, _)| *of == account);
         self.results.retain(|(of, ..)| *of != account);
-        self.lives.entries.retain(|(of, _), _| *of != account);
-        self.cursors.entries.remove(&account);
-        self.relations.entries.remove(&account);
+        self.replaced.retain(|(of, _)| *of != account);
+        self.lives.forget(|(of, _)| *of == account);
+        self.cursors.forget(|of| *of == account);
+        self.relations.forget(|of| *of == account);
     }
 
     /// Writes what was touched since the last call.
@@ -294,6 +326,9 @@ impl Caches {
         self.heads.flush(|account, head| batch.put_record(Family::InboxHead, key::inbox_head(account), head));
         for (account, device, result) in self.results.drain(..) {
             batch.put_record(Family::Sent, key::sent(&account, &device, result.counter), &result);
+        }
+        for (account, device) in self.replaced.drain(..) {
+            batch.delete(Family::Cursor, key::cursor(&account, &device, CursorTag::SenderWindow));
         }
         self.windows.flush(|_, _| ());
         self.lives.flush(|(account, device), life| {
@@ -320,6 +355,10 @@ fn read_head(store: &dyn Store, account: AccountId) -> Result<InboxHead, StoreEr
     Ok(read(store, Family::InboxHead, key::inbox_head(&account).as_ref())?.unwrap_or_default())
 }
 
+fn read_sends(store: &dyn Store, account: AccountId, device: DeviceId) -> Result<Window, StoreError> {
+    read_windows(store, account, device).map(|(sent, is_whole)| Window { sent, is_whole })
+}
+
 /// Those of some accounts that do not exist any more.
 fn gone_among(store: &dyn Store, accounts: &[(AccountId, usize)]) -> Result<Vec<AccountId>, StoreError> {
     let mut gone = Vec::new();
@@ -331,62 +370,108 @@ fn gone_among(store: &dyn Store, accounts: &[(AccountId, usize)]) -> Result<Vec<
     Ok(gone)
 }
 
-/// A bounded map with a list of what has changed.
+/// A bounded map with a list of what has changed. What it forgets is chosen as the hand of a clock does it: it goes through the
+/// entries in the order in which they came, and spares once what was used since it last came by. A use costs no more than a
+/// mark, and no batch pays for more than the few entries that it adds.
 #[derive(Debug)]
 struct Cache<K, V> {
-    entries: HashMap<K, (V, bool)>,
+    entries: HashMap<K, Cached<V>>,
+    /// The key of each entry once; the hand is at the front.
+    round: VecDeque<K>,
     touched: Vec<K>,
+}
+
+#[derive(Debug)]
+struct Cached<V> {
+    value: V,
+    /// It differs from what the store has.
+    is_touched: bool,
+    /// The hand has not come by since.
+    is_used: bool,
 }
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), touched: Vec::new() }
+        Self { entries: HashMap::new(), round: VecDeque::new(), touched: Vec::new() }
     }
 }
 
 impl<K: Hash + Eq + Copy, V> Cache<K, V> {
     fn load(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
         self.make_room_for(&key);
-        load(&mut self.entries, key, read).map(|(value, _)| value)
+        load(&mut self.entries, &mut self.round, key, read).map(|cached| &mut cached.value)
     }
 
     /// A value that is about to be changed: the next flush writes it.
     fn change(&mut self, key: K, read: impl FnOnce() -> Result<V, StoreError>) -> Result<&mut V, StoreError> {
         self.make_room_for(&key);
-        let (value, touched) = load(&mut self.entries, key, read)?;
-        if !std::mem::replace(touched, true) {
+        let cached = load(&mut self.entries, &mut self.round, key, read)?;
+        if !std::mem::replace(&mut cached.is_touched, true) {
             self.touched.push(key);
         }
-        Ok(value)
+        Ok(&mut cached.value)
     }
 
     fn find(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key).map(|(value, _)| value)
+        self.entries.get_mut(key).map(|cached| {
+            cached.is_used = true;
+            &mut cached.value
+        })
     }
 
-    fn insert(&mut self, key: K, value: V) {
-        self.make_room_for(&key);
-        self.entries.insert(key, (value, false));
-    }
-
-    /// What has been touched stays until it is flushed, so that nothing unwritten is read back from the disk.
-    fn make_room_for(&mut self, key: &K) {
-        if self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX && !self.entries.contains_key(key) {
-            self.forget_untouched();
+    /// Adds what is not there, whether or not there is room.
+    fn insert(&mut self, key: K, value: V) -> &mut V {
+        let cached = Cached { value, is_touched: false, is_used: false };
+        match self.entries.entry(key) {
+            Entry::Occupied(entry) => {
+                let there = entry.into_mut();
+                *there = cached;
+                &mut there.value
+            }
+            Entry::Vacant(entry) => {
+                self.round.push_back(key);
+                &mut entry.insert(cached).value
+            }
         }
     }
 
-    fn forget_untouched(&mut self) {
-        self.entries.retain(|_, (_, touched)| *touched);
+    fn is_full(&self) -> bool {
+        self.entries.len() >= PLANNER_CACHE_ENTRIES_MAX
     }
 
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.entries.values().map(|(value, _)| value)
+    fn make_room_for(&mut self, key: &K) {
+        if self.is_full() && !self.entries.contains_key(key) {
+            for look in 0..PLANNER_CACHE_LOOKS_MAX {
+                self.forget_one(look + 2 < PLANNER_CACHE_LOOKS_MAX);
+                if !self.is_full() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Forgets the entry that the hand is at, unless it is spared: while it is patient, what was used; and always what has been
+    /// touched until it is flushed, so that nothing unwritten is read back from the disk.
+    fn forget_one(&mut self, is_patient: bool) -> Option<V> {
+        let key = self.round.pop_front()?;
+        let Entry::Occupied(mut entry) = self.entries.entry(key) else { return None };
+        let is_used = std::mem::take(&mut entry.get_mut().is_used);
+        if entry.get().is_touched || (is_used && is_patient) {
+            self.round.push_back(key);
+            return None;
+        }
+        Some(entry.remove().value)
+    }
+
+    /// Forgets some entries, whether or not they are written.
+    fn forget(&mut self, is_meant: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, _| !is_meant(key));
+        self.round.retain(|key| !is_meant(key));
     }
 
     fn touch(&mut self, key: K) {
-        if let Some((_, touched)) = self.entries.get_mut(&key)
-            && !std::mem::replace(touched, true)
+        if let Some(cached) = self.entries.get_mut(&key)
+            && !std::mem::replace(&mut cached.is_touched, true)
         {
             self.touched.push(key);
         }
@@ -394,23 +479,34 @@ impl<K: Hash + Eq + Copy, V> Cache<K, V> {
 
     fn flush(&mut self, mut write: impl FnMut(&K, &V)) {
         for key in self.touched.drain(..) {
-            if let Some((value, touched)) = self.entries.get_mut(&key) {
-                *touched = false;
-                write(&key, value);
+            if let Some(cached) = self.entries.get_mut(&key) {
+                cached.is_touched = false;
+                write(&key, &cached.value);
             }
         }
     }
 }
 
-/// What a key has in a map, read if it is not there, with whether it has been touched.
-fn load<K: Hash + Eq, V>(
-    entries: &mut HashMap<K, (V, bool)>,
+/// What a key has in a map, read if it is not there.
+fn load<'a, K: Hash + Eq + Copy, V>(
+    entries: &'a mut HashMap<K, Cached<V>>,
+    round: &mut VecDeque<K>,
     key: K,
     read: impl FnOnce() -> Result<V, StoreError>,
-) -> Result<(&mut V, &mut bool), StoreError> {
-    let (value, touched) = match entries.entry(key) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert((read()?, false)),
-    };
-    Ok((value, touched))
+) -> Result<&'a mut Cached<V>, StoreError> {
+    match entries.entry(key) {
+        Entry::Occupied(entry) => {
+            let cached = entry.into_mut();
+            cached.is_used = true;
+            Ok(cached)
+        }
+        Entry::Vacant(entry) => {
+            let cached = entry.insert(Cached { value: read()?, is_touched: false, is_used: false });
+            round.push_back(key);
+            Ok(cached)
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

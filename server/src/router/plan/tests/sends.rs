@@ -4,6 +4,7 @@ use gureum_proto::{EnvelopeBody, SharedEnvelope};
 
 use super::*;
 use crate::limits::SENT_RESULTS_KEPT;
+use crate::store::record::{SenderWindow, SentResult};
 
 #[test]
 fn a_message_stands_once_in_the_inbox_of_the_other_with_its_body() {
@@ -101,6 +102,36 @@ fn a_repeated_send_gets_the_same_answer_and_is_not_stored_again() {
     bench.reopen();
     is_the_repetition_of(&first, &bench.send(alice, 1));
     assert_eq!(bench.head(BOB).seq, 1);
+}
+
+#[test]
+fn a_window_that_was_written_whole_gives_way_to_its_results_with_the_next_send() {
+    let (alice, kept) = (device(ALICE, 1), u64::try_from(SENT_RESULTS_KEPT).unwrap());
+    let mut bench = Bench::talk();
+    let result =
+        |counter: u64| SentResult { counter, id: MessageId::new(START_MS - 1, counter.into()), number: counter };
+    // Ten sends were refused, and one was accepted since by a server that left the window where it was.
+    let whole = SenderWindow { highest: kept + 10, recent: (11..=kept).chain([kept + 10]).map(result).collect() };
+    let whole_key = key::cursor(&ALICE, &alice.device(), CursorTag::SenderWindow);
+    let mut batch = Batch::new();
+    batch.put_record(Family::Cursor, whole_key, &whole);
+    batch.put_record(Family::Sent, key::sent(&ALICE, &alice.device(), kept + 11), &result(kept + 11));
+    bench.store.write(&batch, Durability::Synced).unwrap();
+    let before = store::read_window(bench.store.as_ref(), ALICE, alice.device()).unwrap();
+
+    bench.send(alice, kept + 11).unwrap();
+    assert_eq!(bench.get(Family::Cursor, whole_key), Some(whole), "a repetition writes nothing");
+    let id = is_new(&bench.send(alice, kept + 12));
+    assert_eq!(bench.get::<SenderWindow>(Family::Cursor, whole_key), None);
+    let mut after = before;
+    after.record(SentResult { counter: kept + 12, id, number: 1 });
+    bench.reopen();
+    assert_eq!(store::read_window(bench.store.as_ref(), ALICE, alice.device()).unwrap(), after);
+    for counter in (13..=kept).chain([kept + 10, kept + 11]) {
+        assert_eq!(bench.send(alice, counter).unwrap().message_id, Some(result(counter).id));
+    }
+    is_new(&bench.send(alice, kept + 9));
+    assert_eq!(bench.send(alice, 12).unwrap().message_id, None, "it is too old to be known");
 }
 
 #[test]
