@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::sync::Arc;
-
 use super::*;
+use crate::limits::MEMBERS_MAX;
 use crate::store::Durability;
 use crate::store::conformance::expiry;
 use crate::store::memory::MemoryStore;
