@@ -224,7 +224,7 @@ impl Away {
 
 /// What others have said, as it is read here.
 async fn heard(client: &Client) -> Vec<String> {
-    let text = |item| match item {
+    let text = |item: HistoryItem| match item {
         HistoryItem::Message(message) if message.own => None,
         HistoryItem::Message(message) => Some(message.text),
         other => Some(format!("{other:?}")),
