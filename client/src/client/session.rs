@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
-use super::sync::{Left, Sync};
+use super::sync::{GroupCommand, Left, Sync};
 use crate::limits::{
     COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HOLE_AGAIN, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX,
 };
@@ -80,6 +80,9 @@ pub(crate) struct Session<'a> {
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
+    /// The newest entry that the inbox had when this connection began, and up to where it was taken here.
+    head_seq: u64,
+    taken_seq: u64,
     tidied: bool,
     /// Keys may be due to be renewed, which waits until it is told that the inbox is taken.
     may_renew: bool,
@@ -143,6 +146,8 @@ impl<'a> Session<'a> {
             push_differs: ready.push_differs,
             ahead: Vec::new(),
             caught_up: false,
+            head_seq: ready.head.seq,
+            taken_seq: 0,
             tidied: false,
             may_renew: false,
             caught_up_told: false,
@@ -233,15 +238,15 @@ impl<'a> Session<'a> {
         }
         // What waits in the inbox may be the very conversation that a command would begin.
         let patient_until = self.started + COMMANDS_PATIENCE;
-        let is_patient =
-            Instant::now() < patient_until || matches!(self.deferred.front(), Some(Command::Restart { .. }));
-        let defers = self.options.subscribed && !self.caught_up && is_patient;
-        if !defers && let Some(command) = self.deferred.pop_front() {
+        if !self.defers(patient_until)
+            && let Some(command) = self.deferred.pop_front()
+        {
             self.on_command(command).await?;
             return Ok(None);
         }
         let (outbox_again, join_at, mend_at) = (self.outbox_again, self.join_at, self.mend_at);
-        let (remove_at, change_at) = (self.remove_at, self.changing.at);
+        let changes_at = |at: Option<Instant>| at.filter(|_| !self.is_behind());
+        let (remove_at, change_at) = (changes_at(self.remove_at), changes_at(self.changing.at));
         let (refill_at, receipts_at, withheld_at) = (self.refill.at(), self.receipts_at, self.withheld_at);
         let (history_at, decisions_at) = (self.history_at, self.decisions_at);
         let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
@@ -271,6 +276,25 @@ impl<'a> Session<'a> {
             () = at(deferred_at) => (),
         }
         Ok(None)
+    }
+
+    /// Whether the next command waits: for the inbox, and most of them not for long.
+    fn defers(&self, patient_until: Instant) -> bool {
+        let waits = match self.deferred.front() {
+            Some(Command::Restart { .. }) => !self.caught_up,
+            // From then on nothing of the group is brought forward.
+            Some(Command::Group { command: GroupCommand::Leave { .. }, .. }) => self.is_behind(),
+            _ => !self.caught_up && Instant::now() < patient_until,
+        };
+        self.options.subscribed && waits
+    }
+
+    /// Whether what had come before this connection is not taken yet. Until it is, no conversation is brought to its current
+    /// epoch from elsewhere than the inbox, where messages may wait of epochs of which the keys would be gone; and so nothing
+    /// is changed, for a commit that loses needs those that were faster. What comes meanwhile does not count, else a server
+    /// could keep a device from removing anybody.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.options.subscribed && !self.caught_up && self.taken_seq < self.head_seq
     }
 
     async fn on_event(&mut self, event: LinkEvent) -> Result<(), ClientError> {
@@ -319,6 +343,7 @@ impl<'a> Session<'a> {
     async fn take(&mut self) -> Result<(), ClientError> {
         let (mut stuck, mut has_joined, mut is_unlisted, mut removals) = ((None, 0), false, false, Removals::Nothing);
         let (mut asks_for_receipts, mut owes_records, mut owes_history) = (false, false, false);
+        let was_behind = self.is_behind();
         while !self.ahead.is_empty() {
             let frames = std::mem::take(&mut self.ahead);
             let (frames, taken) = self
@@ -334,6 +359,7 @@ impl<'a> Session<'a> {
             self.ahead.drain(..taken.frames.min(self.ahead.len()));
             if let Some(position) = taken.ack {
                 self.sync.link.ack(position);
+                self.taken_seq = self.taken_seq.max(position.seq);
             }
             if !taken.events.is_empty() {
                 self.tell(ClientEvent::News).await;
@@ -358,7 +384,7 @@ impl<'a> Session<'a> {
                 None => (),
             }
         }
-        self.outbox_due |= has_joined || self.held_up;
+        self.outbox_due |= has_joined || self.held_up || (was_behind && !self.is_behind());
         self.may_owe_renewals |= has_joined;
         self.must_compare |= is_unlisted;
         if self.caught_up {

@@ -77,7 +77,9 @@ impl Sync {
     pub(crate) async fn meet(&self, need: Need) -> Result<(), ClientError> {
         match need {
             Need::Account { account, log_from } => self.learn_needed(account, log_from).await,
-            Need::Commits { conversation, from_epoch } => self.fetch_commits(conversation, from_epoch).await,
+            Need::Commits { conversation, from_epoch, to_epoch } => {
+                self.fetch_commits(conversation, from_epoch, to_epoch).await
+            }
             Need::Rejoin { conversation } => self.rejoin(conversation).await,
             Need::Removal { conversation } => self.remove_revoked(conversation).await,
             Need::Members { conversation } => self.learn_members(conversation).await,

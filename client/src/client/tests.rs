@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
+mod behind;
 mod confined;
 mod leaving;
 mod looked_up;

@@ -87,7 +87,10 @@ pub(crate) enum CommitError {
 pub(crate) enum MessageError {
     /// It is for an epoch that this group has not reached.
     #[error("it is of a later epoch")]
-    Ahead,
+    Ahead {
+        /// The epoch that it says it is of.
+        epoch: u64,
+    },
     /// It cannot be decrypted, and never will.
     #[error("{why}")]
     Unreadable {
@@ -231,7 +234,7 @@ impl<'a> Mls<'a> {
             return Err(unreadable("it belongs to another conversation"));
         }
         if message.epoch() > group.0.epoch() {
-            return Err(MessageError::Ahead);
+            return Err(MessageError::Ahead { epoch: message.epoch().as_u64() });
         }
         let (epoch, is_current) = (Some(message.epoch().as_u64()), message.epoch() == group.0.epoch());
         let processed = group.0.process_message(&self.provider, message).map_err(|error| match error {

@@ -24,13 +24,18 @@ pub(super) enum Outcome {
 }
 
 impl Vault {
-    /// Applies a page of the commit log.
+    /// Applies a page of the commit log, and nothing of it that leads beyond an epoch.
     ///
     /// # Errors
     /// The database failed.
-    pub fn apply_commits(&mut self, conversation: ConversationId, page: &Commits) -> Result<Applied, VaultError> {
+    pub fn apply_commits(
+        &mut self,
+        conversation: ConversationId,
+        page: &Commits,
+        to_epoch: Option<u64>,
+    ) -> Result<Applied, VaultError> {
         self.write(|work| {
-            let applied = apply(work, conversation, page)?;
+            let applied = apply(work, conversation, page, to_epoch)?;
             match applied {
                 Applied::UpToDate => work.asked.commits_applied(conversation),
                 Applied::Needs(Need::Rejoin { .. }) => work.asked.note_commits(conversation, Fetched::Insufficient),
@@ -41,7 +46,12 @@ impl Vault {
     }
 }
 
-fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> Result<Applied, VaultError> {
+fn apply(
+    work: &mut Work<'_>,
+    conversation: ConversationId,
+    page: &Commits,
+    to_epoch: Option<u64>,
+) -> Result<Applied, VaultError> {
     let rejoin = Applied::Needs(Need::Rejoin { conversation });
     let Some(mut row) = work.row(conversation)? else { return Ok(rejoin) };
     if row.is_stopped() {
@@ -54,7 +64,11 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
     if row.epoch == 0 {
         return Ok(rejoin);
     }
+    let is_there = |row: &Row| to_epoch.is_some_and(|wanted| row.epoch >= wanted);
     for (epoch, commit) in &page.commits {
+        if is_there(&row) {
+            break;
+        }
         if *epoch < row.epoch {
             continue;
         }
@@ -73,7 +87,7 @@ fn apply(work: &mut Work<'_>, conversation: ConversationId, page: &Commits) -> R
             Outcome::Stopped(_) => return Ok(Applied::Stopped),
         }
     }
-    Ok(if row.epoch >= page.epoch {
+    Ok(if row.epoch >= page.epoch || is_there(&row) {
         Applied::UpToDate
     } else if page.commits.is_empty() || page.first_epoch > row.epoch {
         rejoin

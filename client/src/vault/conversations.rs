@@ -76,7 +76,7 @@ impl Vault {
                 _ if must_rejoin => Some(Need::Rejoin { conversation: row.id }),
                 _ if has_removals => Some(Need::Removal { conversation: row.id }),
                 _ if is_stale || work.asked.is_given_up(row.id) => {
-                    Some(Need::Commits { conversation: row.id, from_epoch: row.epoch })
+                    Some(Need::Commits { conversation: row.id, from_epoch: row.epoch, to_epoch: None })
                 }
                 _ => None,
             };
@@ -230,7 +230,7 @@ impl Vault {
             match row.state {
                 ConversationStatus::Absent => work.need_rejoin(conversation),
                 ConversationStatus::Active if row.epoch < state.epoch => {
-                    Ok(Some(Need::Commits { conversation, from_epoch: row.epoch }))
+                    Ok(Some(Need::Commits { conversation, from_epoch: row.epoch, to_epoch: None }))
                 }
                 _ => Ok(None),
             }

@@ -7,16 +7,17 @@ use gureum_proto::{AccountId, ConversationId, DeviceId, MessageId};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::history::TEXT;
+use super::in_step;
 use super::key::random;
 use super::outbox::KIND_HISTORY;
 use super::work::{ACTIVE, OWN, Work};
 use super::{ConversationStatus, HandOver, Vault, VaultError};
 use crate::e2ee::content::history::{Entry, Part, Person, Receipt, Talk, TransferId};
-use crate::e2ee::content::record::{OFFERED, Offer, Progress};
+use crate::e2ee::content::record::{OFFERED, Offer, Progress, Record};
 use crate::e2ee::content::{Body, CONTENT_ID_BYTES, Content, ContentId, ReceiptKind};
 use crate::limits::{
     HISTORY_OWED_MS, HISTORY_PART_BYTES_MAX, HISTORY_PART_ENTRIES_MAX, HISTORY_PATIENCE_MS, HISTORY_RECEIPTS_MAX,
-    HISTORY_WINDOW, TEXT_BYTES_MAX,
+    HISTORY_WINDOW, RECORDS_MAX, TEXT_BYTES_MAX,
 };
 
 /// What a part takes without what it holds.
@@ -88,7 +89,7 @@ impl Vault {
                     (transfer.messages, transfer.total) = (part.messages, part.total);
                 }
             }
-            Ok(is_any)
+            Ok(work.queue_offers()? || is_any)
         })
     }
 
@@ -146,6 +147,31 @@ impl Work<'_> {
             })
         })?;
         rows.map(|row| Ok(row?)).collect()
+    }
+
+    /// Puts word into the outbox of what has gone out, and waits for a word that has not come for long: a device that has
+    /// missed all of it knows of nothing that it could ask for, and one that has all of it does not say so twice.
+    fn queue_offers(&mut self) -> Result<bool, VaultError> {
+        let own = self.own_row()?.filter(|row| row.state == ConversationStatus::Active);
+        let Some(own) = own else { return Ok(false) };
+        let sql = "SELECT device, taken_number FROM hand_over h
+                   WHERE is_done = 0 AND number > 0 AND (is_cut = 1 OR number >= taken_number + ?2)
+                   AND EXISTS (SELECT 1 FROM roster r WHERE r.conversation = ?1 AND r.device = h.device)
+                   ORDER BY device";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![own.id.as_bytes(), HISTORY_WINDOW], |row| {
+            Ok((DeviceId::from_bytes(row.get(0)?), row.get(1)?))
+        })?;
+        let mut offers = Vec::new();
+        for (device, taken) in rows.collect::<Result<Vec<(DeviceId, u64)>, _>>()? {
+            if self.asked.is_offer_due(device, taken, self.now_ms) {
+                offers.extend(self.offer_to(device)?.map(Record::Offered));
+            }
+        }
+        for offers in offers.chunks(RECORDS_MAX) {
+            in_step::queue(self, own.id, offers)?;
+        }
+        Ok(!offers.is_empty())
     }
 
     /// Nothing is handed over to devices that were revoked, nor to those that were not added in the end.

@@ -222,10 +222,10 @@ fn open(work: &mut Work<'_>, shared: &SharedEnvelope, ciphertext: &[u8]) -> Resu
             Some(epoch) if work.was_for_others(id, epoch)? => Opened::Passed,
             _ => Opened::Unreadable(why),
         }),
-        Err(MessageError::Ahead) => {
+        Err(MessageError::Ahead { epoch: wanted }) => {
             let stopped = row.is_none_or(|row| row.is_stopped());
             let unreadable = || Opened::Unreadable("it is of an epoch that this device cannot reach".to_owned());
-            Ok(ahead(work, id, epoch, stopped)?.map_or_else(unreadable, Opened::Blocked))
+            Ok(ahead(work, id, (epoch, wanted), stopped)?.map_or_else(unreadable, Opened::Blocked))
         }
     }
 }
@@ -352,15 +352,21 @@ fn is_own(work: &Work<'_>, shared: &SharedEnvelope) -> Result<bool, VaultError> 
     Ok(work.connection.prepare_cached(&sql)?.query_row(row, |row| row.get(0))?)
 }
 
-/// What a message of a later epoch waits for; `None`: nothing will bring this device there.
-fn ahead(work: &mut Work<'_>, id: ConversationId, epoch: u64, stopped: bool) -> Result<Option<Need>, VaultError> {
+/// What an entry of a later epoch waits for; `None`: nothing will bring this device there. It goes no further than to that
+/// epoch: keys are kept of the last few alone, and what follows in the inbox may be of any since then.
+fn ahead(
+    work: &mut Work<'_>,
+    id: ConversationId,
+    (held, wanted): (u64, u64),
+    stopped: bool,
+) -> Result<Option<Need>, VaultError> {
     if stopped {
         return Ok(None);
     }
     match work.asked.commits(id) {
         None | Some(Commits::Asked) => {
             work.asked.note_commits(id, Commits::Asked);
-            Ok(Some(Need::Commits { conversation: id, from_epoch: epoch }))
+            Ok(Some(Need::Commits { conversation: id, from_epoch: held, to_epoch: Some(wanted) }))
         }
         Some(Commits::UpToDate) => {
             work.asked.forget_commits(id);
@@ -446,7 +452,7 @@ fn take_commit_entry(
         return done;
     }
     if epoch > row.epoch {
-        return match ahead(work, conversation, row.epoch, false)? {
+        return match ahead(work, conversation, (row.epoch, epoch), false)? {
             Some(need) => Ok(Entry::Blocked(need)),
             None => done,
         };

@@ -15,6 +15,7 @@ mod in_step;
 mod key_packages;
 mod leaves;
 mod link;
+mod offered;
 mod phone;
 mod push;
 mod receipts;

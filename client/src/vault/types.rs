@@ -271,6 +271,9 @@ pub enum Need {
         conversation: ConversationId,
         /// From this epoch on.
         from_epoch: u64,
+        /// Up to this one, of which the next entry of the inbox is: entries of epochs before the last ones may follow on it.
+        /// `None`: up to the current one.
+        to_epoch: Option<u64>,
     },
     /// `FindAccount`, then [`super::Vault::learn_account`].
     Account {
@@ -299,7 +302,7 @@ pub enum Need {
 /// What [`super::Vault::apply_commits`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// This device is at the conversation's current epoch.
+    /// This device is at the conversation's current epoch, or at the one that was wanted.
     UpToDate,
     /// Ask for the next page, from this epoch on.
     More {

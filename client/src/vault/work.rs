@@ -12,8 +12,8 @@ use super::key::random;
 use super::{ConversationStatus, Event, Identity, Need, StoredEvent, VaultError};
 use crate::e2ee::{self, Group, Mls, ReadPackages, RestoreError};
 use crate::limits::{
-    COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, FIRST_RENEWAL_WITHIN_MS, NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX,
-    RENEWED_AT_ONCE_MAX, SELF_UPDATE_MS, UNOPENED_MAX,
+    COUNTERS_UNRESOLVED_MAX, EVENTS_MAX, FIRST_RENEWAL_WITHIN_MS, HISTORY_ASK_MAX_MS, HISTORY_ASK_MS,
+    NEEDS_REMEMBERED_MAX, REJOIN_WINDOW_MS, REJOINS_MAX, RENEWED_AT_ONCE_MAX, SELF_UPDATE_MS, UNOPENED_MAX,
 };
 
 /// What was asked of the caller, and whether it was answered: what an answer did not mend is not asked for again.
@@ -26,8 +26,19 @@ pub(super) struct Asked {
     unopened: HashMap<ConversationId, u32>,
     /// How many intents one commit may carry out, where one of more was refused.
     together: HashMap<ConversationId, usize>,
+    /// Histories that this device hands over and of which it hears nothing, by the device.
+    offers: HashMap<DeviceId, Offering>,
     /// That a copy of this home is in use has been told.
     pub(super) has_told_of_a_copy: bool,
+}
+
+/// A history of which nothing is heard.
+#[derive(Debug, Clone, Copy)]
+struct Offering {
+    /// How many parts its device had taken by its last word.
+    taken: u64,
+    since_ms: u64,
+    wait_ms: u64,
 }
 
 /// How far the fetching of a conversation's commits has come.
@@ -125,6 +136,25 @@ impl Asked {
                 self.together.remove(&conversation);
             }
         }
+    }
+
+    /// Whether nothing was heard for long of a device that has taken so many parts of a history. Each time that is waited for
+    /// longer: it may never come back.
+    pub(super) fn is_offer_due(&mut self, device: DeviceId, taken: u64, now_ms: u64) -> bool {
+        if self.offers.len() >= NEEDS_REMEMBERED_MAX {
+            self.offers.clear();
+        }
+        let begun = Offering { taken, since_ms: now_ms, wait_ms: HISTORY_ASK_MS };
+        let offering = self.offers.entry(device).or_insert(begun);
+        if offering.taken != taken || offering.since_ms > now_ms {
+            *offering = begun;
+        }
+        let is_due = now_ms.saturating_sub(offering.since_ms) >= offering.wait_ms;
+        if is_due {
+            let wait_ms = offering.wait_ms.saturating_mul(2).min(HISTORY_ASK_MAX_MS);
+            *offering = Offering { taken, since_ms: now_ms, wait_ms };
+        }
+        is_due
     }
 
     /// The need for the logs of all members of a group, once for each entry.

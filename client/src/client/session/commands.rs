@@ -2,6 +2,7 @@
 
 use gureum_proto::{ConversationKind, DeviceId, Handle};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::receipts::ReadReply;
 use super::{Session, Waiting};
@@ -37,7 +38,7 @@ pub(crate) enum Command {
 pub struct Revoked {
     /// Conversations with others from which revoked devices were removed.
     pub removed_from: usize,
-    /// Those from which this device could not remove them now: whoever comes first does.
+    /// Those from which this device could not remove them now, or has yet to take its inbox first: whoever comes first does.
     pub left_to_others: usize,
 }
 
@@ -110,11 +111,16 @@ impl Session<'_> {
         if device == self.sync.identity.device {
             return Ok(revoked);
         }
+        // The device is cut off already, and nothing is encrypted for it: its leaves wait for the inbox.
+        let waits = self.is_behind();
+        if waits {
+            self.remove_at = Some(Instant::now());
+        }
         for conversation in self.sync.vault.call(Vault::removals_due).await? {
             let known = self.sync.vault.call(move |vault| vault.conversation(conversation)).await?;
             // People know nothing of the conversation of their own devices.
             let counts = known.is_none_or(|known| known.kind != ConversationKind::Own);
-            let is_removed = self.remove_now(conversation).await?;
+            let is_removed = !waits && self.remove_now(conversation).await?;
             let count = if is_removed { &mut revoked.removed_from } else { &mut revoked.left_to_others };
             *count += usize::from(counts);
         }

@@ -178,7 +178,7 @@ impl Session<'_> {
             let held = self.sync.vault.call(move |vault| vault.conversation(conversation)).await?;
             // The inbox brings whoever was faster, mostly: from elsewhere it is fetched only where it does not.
             if held.is_some_and(|held| held.epoch <= lost) {
-                self.sync.fetch_commits(conversation, lost).await?;
+                self.sync.fetch_commits(conversation, lost, None).await?;
                 self.tell(ClientEvent::News).await;
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gureum_proto::{Code, Send, Sent};
+use gureum_proto::{Code, ConversationId, Send, Sent};
 use tokio::time::Instant;
 
 use super::{Session, Waiting};
@@ -90,22 +90,7 @@ impl Session<'_> {
                     }
                 }
                 Settled::Again { conversation, epoch } => {
-                    if behind.contains(&conversation) {
-                        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
-                        continue;
-                    }
-                    let met = self.sync.meet(Need::Commits { conversation, from_epoch: epoch }).await;
-                    if let Err(error) = met {
-                        let error = error.confined()?;
-                        behind.insert(conversation);
-                        if error.is_gone_back() {
-                            self.answer_gone_back().await?;
-                            self.tell(ClientEvent::News).await;
-                        }
-                        self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
-                        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await?;
-                        self.mend_later(error.retry_after());
-                    }
+                    self.bring_forward(conversation, epoch, &mut behind).await?;
                 }
                 // It is held up by that now, and looked after when nothing else is left to be sent.
                 Settled::Removal { .. } => (),
@@ -135,6 +120,32 @@ impl Session<'_> {
         }
         self.outbox_due = true;
         Ok(())
+    }
+
+    /// A message is to be encrypted for a later epoch than the one that it was refused for. `behind`: where that cannot be
+    /// reached now.
+    async fn bring_forward(
+        &mut self,
+        conversation: ConversationId,
+        from_epoch: u64,
+        behind: &mut BTreeSet<ConversationId>,
+    ) -> Result<(), ClientError> {
+        if self.is_behind() {
+            // The inbox brings it there; where it does not, that is looked for behind it.
+            self.mend_later(Duration::ZERO);
+        } else if !behind.contains(&conversation) {
+            let need = Need::Commits { conversation, from_epoch, to_epoch: None };
+            let Err(error) = self.sync.meet(need).await else { return Ok(()) };
+            let error = error.confined()?;
+            behind.insert(conversation);
+            if error.is_gone_back() {
+                self.answer_gone_back().await?;
+                self.tell(ClientEvent::News).await;
+            }
+            self.keep_waiting_out(|waiting| waiting.conversation == conversation, &error.to_string());
+            self.mend_later(error.retry_after());
+        }
+        self.sync.vault.call(move |vault| vault.release_counters(conversation)).await
     }
 
     /// Answers those whose message another process of this home has sent and settled: it is in the history.

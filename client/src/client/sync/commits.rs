@@ -23,11 +23,13 @@ pub(super) enum Submitted {
 }
 
 impl Sync {
-    /// Brings a conversation to its current epoch by the commit log, or by rejoining where that ends.
+    /// Brings a conversation to an epoch, or to its current one, by the commit log, or by rejoining where that ends. To the
+    /// current one only behind the inbox: what waits there may be of epochs of which the keys would be gone.
     pub(crate) async fn fetch_commits(
         &self,
         conversation: ConversationId,
         mut from_epoch: u64,
+        to_epoch: Option<u64>,
     ) -> Result<(), ClientError> {
         for _ in 0..NEED_STEPS_MAX {
             let page = match self.link.request(&Request::ReadCommits { conversation, from_epoch }).await {
@@ -39,7 +41,7 @@ impl Sync {
                 Err(error) => return Err(self.unless_member(conversation, error).await?),
             };
             self.check_epoch(conversation, from_epoch, Some(page.epoch)).await?;
-            match self.vault.call(move |vault| vault.apply_commits(conversation, &page)).await? {
+            match self.vault.call(move |vault| vault.apply_commits(conversation, &page, to_epoch)).await? {
                 Applied::UpToDate | Applied::Stopped => return Ok(()),
                 Applied::More { from_epoch: next } => from_epoch = next,
                 Applied::Needs(Need::Account { account, log_from }) => self.learn_needed(account, log_from).await?,
@@ -147,7 +149,7 @@ impl Sync {
             if let Some(commit) = made {
                 let epoch = commit.epoch;
                 match self.submit(commit).await {
-                    Ok(Submitted::Lost) => self.fetch_commits(conversation, epoch).await?,
+                    Ok(Submitted::Lost) => self.fetch_commits(conversation, epoch, None).await?,
                     Ok(_) => {}
                     Err(error) => {
                         let is_over_content = matches!(error.code(), Some(Code::CommitInvalid | Code::LimitReached));
@@ -205,7 +207,7 @@ impl Sync {
             }
             None => self.learn_pending(conversation).await?,
         }
-        self.fetch_commits(conversation, held.epoch).await
+        self.fetch_commits(conversation, held.epoch, None).await
     }
 
     /// Sends commits again whose answer is missing.
@@ -226,7 +228,7 @@ impl Sync {
             if self.submit(commit).await? != Submitted::Lost {
                 return Ok(());
             }
-            self.fetch_commits(conversation, epoch).await?;
+            self.fetch_commits(conversation, epoch, None).await?;
         }
         Ok(())
     }

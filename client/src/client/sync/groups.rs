@@ -339,7 +339,7 @@ impl Sync {
                 Leaving::After(commit) => {
                     let epoch = commit.epoch;
                     if self.submit(commit).await? == Submitted::Lost {
-                        self.fetch_commits(conversation, epoch).await?;
+                        self.fetch_commits(conversation, epoch, None).await?;
                     }
                 }
                 Leaving::By(leave) => {

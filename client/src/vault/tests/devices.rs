@@ -100,7 +100,7 @@ fn likewise_by_the_commit_log() {
     a.remove_revoked(&mut relay, talk);
     b.learn(&relay, a.account);
     let page = relay.commits(talk, 1);
-    assert_eq!(b.vault.apply_commits(talk, &page).unwrap(), Applied::UpToDate);
+    assert_eq!(b.vault.apply_commits(talk, &page, None).unwrap(), Applied::UpToDate);
     b.check(talk, ConversationStatus::Active, 4);
 }
 

@@ -20,7 +20,7 @@ const LONG: usize = 40 * 1024;
 
 impl Person {
     /// Sends what waits, all of it for programs alone; in how many messages.
-    fn send_silently(&mut self, relay: &mut Relay) -> usize {
+    pub(super) fn send_silently(&mut self, relay: &mut Relay) -> usize {
         let sends = self.vault.next_sends(0, 64).unwrap();
         for send in &sends {
             assert!(send.silent, "it is for programs alone");
@@ -46,7 +46,7 @@ impl Person {
     }
 
     /// Sends what is due of histories; in how many messages.
-    fn hand_on(&mut self, relay: &mut Relay) -> usize {
+    pub(super) fn hand_on(&mut self, relay: &mut Relay) -> usize {
         self.vault.queue_history().unwrap();
         self.send_silently(relay)
     }
@@ -61,17 +61,17 @@ impl Person {
 
 /// Alice with two devices that are in step and a third one that the first has added and owes the history, and Bob, who has
 /// talked with her before that.
-struct World {
-    relay: Relay,
-    first: Person,
+pub(super) struct World {
+    pub(super) relay: Relay,
+    pub(super) first: Person,
     second: Person,
-    third: Person,
+    pub(super) third: Person,
     bob: Person,
     talk: ConversationId,
 }
 
 impl World {
-    fn begin(say: impl FnOnce(&mut Relay, &mut Person, &mut Person, ConversationId)) -> Self {
+    pub(super) fn begin(say: impl FnOnce(&mut Relay, &mut Person, &mut Person, ConversationId)) -> Self {
         let mut world = Self::before_joining(say);
         world.join(world.talk);
         world
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Goes on until neither has anything to say; what the third device is told.
-    fn hand_over(&mut self) -> Vec<Event> {
+    pub(super) fn hand_over(&mut self) -> Vec<Event> {
         let mut told = self.third.take(&mut self.relay);
         for _ in 0..50 {
             let sent = self.first.hand_on(&mut self.relay) + self.third.hand_on(&mut self.relay);
@@ -115,7 +115,7 @@ impl World {
     }
 
     #[track_caller]
-    fn check_whole(&mut self) {
+    pub(super) fn check_whole(&mut self) {
         assert_eq!(self.third.history(), self.first.history());
         let owed = self.first.vault.history_owed().unwrap();
         assert!(matches!(owed.as_slice(), [one] if one.is_done && one.messages == one.total), "{owed:?}");
@@ -141,7 +141,7 @@ impl World {
     }
 }
 
-fn few(relay: &mut Relay, first: &mut Person, bob: &mut Person, talk: ConversationId) {
+pub(super) fn few(relay: &mut Relay, first: &mut Person, bob: &mut Person, talk: ConversationId) {
     first.say(relay, talk, "one");
     bob.take(relay);
     bob.say(relay, talk, "two");

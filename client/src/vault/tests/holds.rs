@@ -40,7 +40,7 @@ fn an_epoch_beyond_all_commits_is_passed_over() {
         assert_eq!(b.vault.note_conversation(&listed).unwrap(), None);
     }
     let page = Commits { epoch: u64::MAX, ..relay.commits(talk, 1) };
-    assert_eq!(b.vault.apply_commits(talk, &page).unwrap(), Applied::Needs(Need::Rejoin { conversation: talk }));
+    assert_eq!(b.vault.apply_commits(talk, &page, None).unwrap(), Applied::Needs(Need::Rejoin { conversation: talk }));
     let state = Group { epoch: u64::MAX, ..relay.conversations[&talk].group.clone() };
     assert!(matches!(b.vault.rejoin(talk, &state), Err(RejoinError::Refused(_))));
     let known = b.vault.conversations().unwrap();
@@ -157,7 +157,7 @@ fn commits_fetched_before_a_message_came_say_nothing_about_it() {
     let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
     a.renew(&mut relay, talk);
     relay.accounts.get_mut(&b.account).unwrap().inbox.pop();
-    b.meet(&mut relay, Need::Commits { conversation: talk, from_epoch: 1 });
+    b.meet(&mut relay, Need::Commits { conversation: talk, from_epoch: 1, to_epoch: None });
     assert_eq!(b.vault.conversation(talk).unwrap().unwrap().epoch, 2);
     say_past_a_missed_commit(&mut relay, &mut a, &b, talk, "later");
     b.take(&mut relay);
@@ -218,12 +218,13 @@ fn what_is_given_up_holds_up_nothing_and_is_tried_again_later() {
     a.say(&mut relay, talk, "nor this");
     carol.say(&mut relay, other, "hello");
     let frames = relay.frames(&mut b);
-    let need = Need::Commits { conversation: talk, from_epoch: 1 };
+    let need = Need::Commits { conversation: talk, from_epoch: 1, to_epoch: Some(2) };
     assert_eq!(b.vault.take(&frames).unwrap().need, Some(need));
     assert_eq!(b.vault.behind().unwrap(), []);
     b.vault.give_up(need);
     assert_eq!(b.take(&mut relay).len(), 3);
     assert_eq!(b.history(), ["<unreadable>", "<unreadable>", "hello"]);
+    let need = Need::Commits { conversation: talk, from_epoch: 1, to_epoch: None };
     assert_eq!(b.vault.behind().unwrap(), [need]);
     b.meet(&mut relay, need);
     a.say(&mut relay, talk, "again");
@@ -242,7 +243,7 @@ fn what_waits_for_a_later_epoch_says_so_until_it_is_there() {
     a.vault.settle(&Relay::refuse(&sends[0], gureum_proto::Code::EpochStale)).unwrap();
     assert_eq!(a.vault.next_sends(0, 64).unwrap(), [], "of the same epoch it would be refused again");
     a.reopen();
-    let need = Need::Commits { conversation: talk, from_epoch: 1 };
+    let need = Need::Commits { conversation: talk, from_epoch: 1, to_epoch: None };
     assert_eq!(a.vault.behind().unwrap(), [need]);
     a.meet(&mut relay, need);
     assert_eq!(a.vault.behind().unwrap(), []);
@@ -302,7 +303,7 @@ fn messages_that_wait_for_one_conversation_keep_no_counters_from_the_others() {
         }
     }
     assert_eq!(sent, 70);
-    a.meet(&mut relay, Need::Commits { conversation: talk, from_epoch: 1 });
+    a.meet(&mut relay, Need::Commits { conversation: talk, from_epoch: 1, to_epoch: None });
     while a.vault.outbox_len().unwrap() > 0 {
         a.flush(&mut relay);
     }

@@ -165,9 +165,9 @@ impl Person {
             Need::Account { account, log_from } => {
                 has_log(self.vault.learn_account(&relay.found(account, log_from), log_from));
             }
-            Need::Commits { conversation, from_epoch } => {
+            Need::Commits { conversation, from_epoch, to_epoch } => {
                 let page = relay.commits(conversation, from_epoch);
-                match self.vault.apply_commits(conversation, &page).unwrap() {
+                match self.vault.apply_commits(conversation, &page, to_epoch).unwrap() {
                     Applied::Needs(need) => self.meet(relay, need),
                     Applied::UpToDate | Applied::More { .. } | Applied::Stopped => {}
                 }

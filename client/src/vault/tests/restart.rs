@@ -82,7 +82,7 @@ fn where_the_server_has_gone_back_everything_stands_still_until_a_person_decides
     let listed = ConversationState { conversation: talk, epoch: 7, accounts: vec![a.account, b.account], kind: DIRECT };
     assert_eq!(a.vault.note_conversation(&listed).unwrap(), None);
     let page = Commits { commits: vec![(2, "a commit".into())], epoch: 7, first_epoch: 2 };
-    assert_eq!(a.vault.apply_commits(talk, &page).unwrap(), Applied::Stopped);
+    assert_eq!(a.vault.apply_commits(talk, &page, None).unwrap(), Applied::Stopped);
     a.moves_on(WEEK_MS);
     assert_eq!(a.vault.self_updates_due().unwrap(), []);
     assert_eq!(a.vault.commit_self_update(talk).unwrap(), None);

@@ -154,10 +154,14 @@ fn away_for_many_epochs_it_catches_up_by_the_commit_log() {
         frames.push(DeliveryFrame::Envelope(gureum_proto::Envelope { position, shared }));
     }
     let taken = b.vault.take(&frames).unwrap();
-    assert_eq!((taken.frames, taken.need), (1, Some(Need::Commits { conversation: talk, from_epoch: 1 })));
+    let to = |from_epoch, to| Some(Need::Commits { conversation: talk, from_epoch, to_epoch: Some(to) });
+    assert_eq!((taken.frames, taken.need), (1, to(1, 4)));
     b.meet(&mut relay, taken.need.unwrap());
     let taken = b.vault.take(&frames[1..]).unwrap();
-    assert_eq!((taken.need, taken.frames), (None, frames.len() - 1));
+    assert_eq!((taken.frames, taken.need), (1, to(4, 5)));
+    b.meet(&mut relay, taken.need.unwrap());
+    let taken = b.vault.take(&frames[2..]).unwrap();
+    assert_eq!((taken.frames, taken.need), (1, None));
     assert_eq!(b.history().first().map(String::as_str), Some("<2 missing>"));
     assert_eq!(b.history().last().map(String::as_str), Some("epoch 5"));
     b.say(&mut relay, talk, "back");
@@ -213,8 +217,32 @@ fn a_lost_welcome_is_made_good_by_rejoining() {
     };
     assert_eq!(b.vault.note_conversation(&listed).unwrap(), None);
     let ahead = gureum_proto::ConversationState { epoch: 3, ..listed };
-    let need = Need::Commits { conversation: talk, from_epoch: 2 };
+    let need = Need::Commits { conversation: talk, from_epoch: 2, to_epoch: None };
     assert_eq!(b.vault.note_conversation(&ahead).unwrap(), Some(need));
+}
+
+/// What somebody reads who comes back after more epochs than keys are kept of, where the inbox holds no more than this.
+fn read_after_many_epochs(is_left: fn(u64, &EnvelopeBody) -> bool) -> Vec<String> {
+    let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
+    for epoch in 2..=13 {
+        a.renew(&mut relay, talk);
+        a.say(&mut relay, talk, &epoch.to_string());
+    }
+    let inbox = &mut relay.accounts.get_mut(&b.account).unwrap().inbox;
+    inbox.retain(|(position, entry)| is_left(position.seq, &entry.body));
+    b.take(&mut relay);
+    assert_eq!(b.vault.conversation(talk).unwrap().unwrap().epoch, 13);
+    let mut history = b.history();
+    history.retain(|text| text != "<0 missing>");
+    history
+}
+
+#[test]
+fn the_commit_log_leads_no_further_than_what_comes_next_in_the_inbox() {
+    let epochs = |first: u64| (first..=13).map(|epoch| epoch.to_string()).collect::<Vec<_>>();
+    // The Welcome, and two commits with a message each, have expired.
+    assert_eq!(read_after_many_epochs(|seq, _| seq > 5), epochs(4));
+    assert_eq!(read_after_many_epochs(|_, body| matches!(body, EnvelopeBody::Message { .. })), epochs(2));
 }
 
 #[test]
@@ -256,7 +284,7 @@ fn an_own_commit_survives_a_restart_and_may_come_back_by_the_log() {
     relay.commit(&b, &submit);
     // The answer is lost; the commit log has it.
     let page = relay.commits(talk, 1);
-    assert_eq!(b.vault.apply_commits(talk, &page).unwrap(), Applied::UpToDate);
+    assert_eq!(b.vault.apply_commits(talk, &page, None).unwrap(), Applied::UpToDate);
     assert_eq!(b.vault.pending_commits().unwrap(), []);
     assert_eq!(b.vault.commit_accepted(talk).unwrap(), [], "the answer may still come");
     b.say(&mut relay, talk, "renewed");
