@@ -222,7 +222,7 @@ fn a_lost_welcome_is_made_good_by_rejoining() {
 }
 
 /// What somebody reads who comes back after more epochs than keys are kept of, where the inbox holds no more than this.
-fn read_after_many_epochs(is_left: fn(u64, &EnvelopeBody) -> bool) -> Vec<String> {
+fn read_after_many_epochs(is_left: fn(u64, &gureum_proto::EnvelopeBody) -> bool) -> Vec<String> {
     let (mut relay, mut a, mut b, talk) = Relay::with_a_pair();
     for epoch in 2..=13 {
         a.renew(&mut relay, talk);
@@ -242,7 +242,7 @@ fn the_commit_log_leads_no_further_than_what_comes_next_in_the_inbox() {
     let epochs = |first: u64| (first..=13).map(|epoch| epoch.to_string()).collect::<Vec<_>>();
     // The Welcome, and two commits with a message each, have expired.
     assert_eq!(read_after_many_epochs(|seq, _| seq > 5), epochs(4));
-    assert_eq!(read_after_many_epochs(|_, body| matches!(body, EnvelopeBody::Message { .. })), epochs(2));
+    assert_eq!(read_after_many_epochs(|_, body| matches!(body, gureum_proto::EnvelopeBody::Message { .. })), epochs(2));
 }
 
 #[test]
