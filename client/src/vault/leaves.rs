@@ -1,6 +1,8 @@
 //! Leaving a group: this account by a statement to the server, and others, whose statements whoever commits next carries
 //! out.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use gureum_proto::limits::{LINK_LEAVE_BYTES_MAX, LINK_LEAVES_MAX};
 use gureum_proto::membership::{Leaf, accounts_of};
@@ -60,6 +62,22 @@ impl Vault {
                 work.note_left(&row)
             }
             None => Ok(()),
+        })
+    }
+
+    /// The statements by which this device has left groups, of those that the server lists: it may have lost them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) fn left_by_itself(&mut self, listed: &BTreeSet<ConversationId>) -> Result<Vec<SignedLeave>, VaultError> {
+        self.write(|work| {
+            let mut left = Vec::new();
+            for id in listed {
+                let is_left = work.row(*id)?.is_some_and(|row| row.state == ConversationStatus::Left);
+                let statement = if is_left { work.own_statement(*id)? } else { None };
+                left.extend(statement.filter(|it| work.is_self(it.leave().device)));
+            }
+            Ok(left)
         })
     }
 
