@@ -17,7 +17,9 @@ mod typing;
 pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, Mls, View, Wanted};
 pub(crate) use join::JoinError;
 pub(crate) use openmls::prelude::KeyPackage;
-pub(crate) use provider::{RestoreError, Snapshot, forget_key_package, key_packages, last_resorts, migrate};
+pub(crate) use provider::{
+    RestoreError, Snapshot, forget_key_package, is_of_key_package, key_packages, last_resorts, migrate,
+};
 pub(crate) use read_packages::ReadPackages;
 
 /// A step of the encryption that failed where it cannot by our rules.

@@ -277,6 +277,9 @@ pub(crate) const LINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 pub(crate) const LINK_FINISH_TRIES_MAX: u32 = 10;
 /// The wait between two such attempts: a device connects again sooner than that, mostly.
 pub(crate) const LINK_FINISH_WAIT: Duration = Duration::from_millis(500);
+/// How long whoever adds a device takes its own inbox first, where it must: the new one waits meanwhile, and no other device
+/// of the account may answer it in the place of this one for 2 minutes.
+pub(crate) const LINK_INBOX_MAX: Duration = Duration::from_secs(20);
 /// How often a device that was answered on an earlier connection looks whether it was added meanwhile.
 pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Connections on which a device tries to finish what a person has agreed to.

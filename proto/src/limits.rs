@@ -82,6 +82,12 @@ pub const LINK_BUNDLE_BYTES_MAX: usize = 512 * 1024;
 pub const LINK_CONTACTS_MAX: usize = 4000;
 /// Conversations in what is handed over, of at most 31 bytes each.
 pub const LINK_CONVERSATIONS_MAX: usize = 5000;
+/// Statements of leaving in what is handed over; each takes the place of [`CONTACTS_PER_LINK_LEAVE`] contacts.
+pub const LINK_LEAVES_MAX: usize = 256;
+/// How many contacts take the room of one such statement.
+pub const CONTACTS_PER_LINK_LEAVE: usize = 2;
+/// Such a statement, in bytes without its tag and length: one of a leaf with a larger key stays out.
+pub const LINK_LEAVE_BYTES_MAX: usize = 91 * CONTACTS_PER_LINK_LEAVE - 3;
 /// One QUIC datagram.
 pub const DATAGRAM_BYTES_MAX: usize = 200;
 /// What a typing indicator seals: a nonce, one byte and a tag take 29.
@@ -142,6 +148,9 @@ const _: () = assert!(
     91 * LINK_CONTACTS_MAX + 31 * LINK_CONVERSATIONS_MAX + DEVICES_MAX * (DEVICE_NAME_BYTES_MAX + 32) + 256
         <= LINK_BUNDLE_BYTES_MAX
 );
+// A version, three ids, a key of 32 bytes and a signature, with their tags and lengths.
+const _: () = assert!(2 + (2 + 3 * 18 + 34) + 66 <= LINK_LEAVE_BYTES_MAX);
+const _: () = assert!(LINK_LEAVES_MAX * CONTACTS_PER_LINK_LEAVE < LINK_CONTACTS_MAX);
 const _: () = assert!(LOG_ENTRY_BYTES_MAX + 64 <= FrameKind::Recover.payload_bytes_max());
 // A conversation, an account, a device and an epoch, with their tags and lengths.
 const _: () = assert!(TYPING_SEALED_BYTES_MAX + 3 * 18 + 11 + 8 <= DATAGRAM_BYTES_MAX);

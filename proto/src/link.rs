@@ -14,8 +14,9 @@ use crate::convert::{PayloadError, filled, fixed, id, raw, schema};
 use crate::device_log::{DeviceKeys, LogHead};
 use crate::handle::Handle;
 use crate::ids::{AccountId, ConversationId, DeviceId};
+use crate::leave::SignedLeave;
 use crate::limits::{
-    DEVICE_NAME_BYTES_MAX, DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX, LOG_ENTRY_BYTES_MAX,
+    DEVICE_NAME_BYTES_MAX, DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX, LINK_LEAVES_MAX, LOG_ENTRY_BYTES_MAX,
 };
 pub use check::CheckChain;
 pub use code::{LinkCode, LinkCodeError};
@@ -71,6 +72,8 @@ pub struct LinkBundle {
     pub conversations: Vec<(ConversationId, u64)>,
     /// What its devices are called.
     pub devices: Vec<(DeviceId, String)>,
+    /// The statements by which it has left groups.
+    pub leaves: Vec<SignedLeave>,
 }
 
 /// An account that another one has met.
@@ -177,7 +180,8 @@ impl LinkConsent {
 }
 
 impl LinkBundle {
-    /// The bytes to be sealed; within [`crate::limits::LINK_BUNDLE_BYTES_MAX`] if the lists are within their bounds.
+    /// The bytes to be sealed; within [`crate::limits::LINK_BUNDLE_BYTES_MAX`] if the lists are within their bounds, and
+    /// each of the statements takes the place of [`crate::limits::CONTACTS_PER_LINK_LEAVE`] contacts.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let conversation = |(conversation, epoch): &(ConversationId, u64)| schema::LinkConversation {
@@ -193,6 +197,7 @@ impl LinkBundle {
             contacts: self.contacts.iter().map(LinkContact::write).collect(),
             conversations: self.conversations.iter().map(conversation).collect(),
             devices: self.devices.iter().map(device).collect(),
+            leaves: self.leaves.iter().map(SignedLeave::write).collect(),
         }
         .encode_to_vec()
     }
@@ -206,6 +211,7 @@ impl LinkBundle {
         within(message.contacts.len(), LINK_CONTACTS_MAX, "list of contacts")?;
         within(message.conversations.len(), LINK_CONVERSATIONS_MAX, "list of conversations")?;
         within(message.devices.len(), DEVICES_MAX, "list of devices")?;
+        within(message.leaves.len(), LINK_LEAVES_MAX, "list of leaves")?;
         let conversation = |one: schema::LinkConversation| -> Result<(ConversationId, u64), PayloadError> {
             Ok((id(&one.conversation, "conversation")?, one.epoch))
         };
@@ -218,6 +224,7 @@ impl LinkBundle {
             contacts: message.contacts.into_iter().map(LinkContact::read).collect::<Result<_, _>>()?,
             conversations: message.conversations.into_iter().map(conversation).collect::<Result<_, _>>()?,
             devices: message.devices.into_iter().map(device).collect::<Result<_, _>>()?,
+            leaves: message.leaves.into_iter().map(SignedLeave::read).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -9,6 +9,7 @@ use gureum_tests::wait::SOON;
 
 use crate::backup::{backup, come_back, go_back};
 use crate::damage::copy;
+use crate::groups::{change, changes};
 
 /// What `send` exits with where a person must decide.
 const GONE_BACK: Option<i32> = Some(3);
@@ -225,6 +226,29 @@ fn a_server_that_is_where_it_was_again_needs_no_decision() {
     assert_eq!(alice.epoch(), epoch);
     alice.send(&bob, "as before");
     assert_eq!(bob.receive_texts(), ["as before"]);
+}
+
+#[test]
+fn who_has_left_a_group_after_the_backup_says_so_again() {
+    let mut world = World::start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| world.person(name));
+    alice.ok(&["group", "create", "club", "bob", "carol"]);
+    let _ = (bob.receive(), carol.receive());
+    // Whoever has said something has renewed its keys: the statement is about a leaf that the backup has.
+    carol.ok(&["send", "club", "goodbye"]);
+    let _ = (alice.receive(), bob.receive());
+    let to = world.directory("backup");
+    let _ = backup(world.data_dir(), &to).ok();
+    carol.ok(&["group", "leave", "club"]);
+    go_back(&mut world, &to);
+
+    assert!(changes(&carol.receive()).is_empty(), "she has left");
+    assert!(changes(&alice.receive()).contains(&change("left", &["carol"])));
+    alice.ok(&["send", "club", "just us"]);
+    assert_eq!(bob.receive_texts(), ["just us"]);
+    let shown = carol.ok(&["group", "show", "club"]).remove(0);
+    assert_eq!(shown["state"], "left");
+    assert!(carol.receive_texts().is_empty());
 }
 
 #[test]

@@ -9,12 +9,13 @@ use gureum_client::{Client, Dialer, Linking};
 use gureum_proto::{Code, Link, LinkCode, LinkOffer, ServerUrl};
 use gureum_tests::World;
 use gureum_tests::device::Device;
-use gureum_tests::person::{Person, event, string};
+use gureum_tests::person::{Person, event, named, string};
 use gureum_tests::raw::soon;
 use gureum_tests::wait::SOON;
 use openmls::prelude::{AeadType, OpenMlsCrypto};
 use openmls_rust_crypto::RustCrypto;
 
+use crate::groups::{change, changes};
 use crate::link::check_refused;
 
 /// Alice with a desk, and two further homes of hers that are called alike.
@@ -169,4 +170,26 @@ fn a_device_that_has_shown_its_code_at_the_wrong_server_is_linked_at_the_right_o
     let bob = world.person("bob");
     tablet.send(&bob, "from the right one");
     assert_eq!(bob.receive_texts(), ["from the right one"]);
+}
+
+#[test]
+fn a_group_that_the_linking_device_has_not_heard_to_be_out_of_is_not_told_to_be_hidden() {
+    let world = World::start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| world.person(name));
+    for club in ["readers", "writers"] {
+        alice.ok(&["group", "create", club, "bob", "carol"]);
+    }
+    let _ = (bob.receive(), carol.receive());
+    alice.ok(&["group", "remove", "readers", "bob"]);
+    let tablet = Person::new("bob", world.directory("tablet"));
+    let (mut running, code) = tablet.show_code(world.url(), "tablet");
+    bob.ok(&["devices", "approve", &code]);
+    event(&mut running, "linked");
+    assert!(running.wait(SOON).success(), "{:?}", running.err.all());
+    assert!(running.out.all().iter().all(|line| !line.contains("conversation_hidden")), "{:?}", running.out.all());
+    assert!(named(&tablet.receive(), "conversation_hidden").is_empty());
+    let listed = tablet.ok(&["group", "list"]);
+    assert_eq!(listed.iter().map(|group| string(&group["name"])).collect::<Vec<_>>(), ["writers"]);
+    // What the approval has taken is told to whoever asks.
+    assert!(changes(&bob.receive()).contains(&change("removed", &["bob"])));
 }

@@ -6,9 +6,11 @@ use rand::rngs::StdRng;
 
 use super::Client;
 use super::backoff::Backoff;
+use super::driver::{Inbox, SessionOptions};
 use super::error::ClientError;
+use super::event::ClientEvent;
 use super::sync::{Answered, Sync};
-use crate::limits::{APPROVE_CONNECTIONS_MAX, BACKOFF_FIRST, BACKOFF_MAX};
+use crate::limits::{APPROVE_CONNECTIONS_MAX, BACKOFF_FIRST, BACKOFF_MAX, LINK_FINISH_WAIT, LINK_INBOX_MAX};
 use crate::link::Dialer;
 use crate::vault::{DeviceError, HandOver, HandedOver, Vault, check_device_name};
 
@@ -141,6 +143,35 @@ impl Client {
         self.vault.call(Vault::history_coming).await
     }
 
+    /// Has the inbox taken as far as it goes now: by this process, or by the one that takes it already.
+    async fn take_inbox(&self, dialer: &Dialer) -> Result<(), ClientError> {
+        let mut session = match self.session(SessionOptions { inbox: Inbox::Take, reconnect: false }) {
+            Ok(session) => session,
+            Err(ClientError::Receiving(_)) => return self.wait_for_inbox(dialer).await,
+            Err(error) => return Err(error),
+        };
+        let taken = loop {
+            match session.next().await {
+                Some(ClientEvent::CaughtUp) => break Ok(()),
+                Some(ClientEvent::Stopped(error)) => break Err(error),
+                Some(_) => (),
+                None => break Err(ClientError::Ended),
+            }
+        };
+        session.close().await;
+        taken
+    }
+
+    async fn wait_for_inbox(&self, dialer: &Dialer) -> Result<(), ClientError> {
+        let (link, _events, ready) = self.link(dialer, false).await?;
+        link.close().await;
+        let head = ready.head.seq;
+        while !self.vault.call(move |vault| vault.has_taken(head)).await? {
+            tokio::time::sleep(LINK_FINISH_WAIT).await;
+        }
+        Ok(())
+    }
+
     /// A connection that has proven itself, with the database that it serves.
     async fn connected(&self, dialer: &Dialer) -> Result<Sync, ClientError> {
         let (link, _events, _ready) = self.link(dialer, false).await?;
@@ -198,6 +229,7 @@ impl Approval {
         if self.hands_over {
             self.client.vault.call(move |vault| vault.owe_history(device)).await?;
         }
+        self.hear_of_groups().await;
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX, StdRng::from_os_rng());
         for _ in 1..APPROVE_CONNECTIONS_MAX {
             match Box::pin(self.add()).await {
@@ -231,5 +263,20 @@ impl Approval {
         let device = self.sync.add_device(&self.code, &mut self.answered).await?;
         let handed_over = self.sync.finish_link(&self.code, &self.answered, &self.name).await?;
         Ok(AddedDevice { device, handed_over })
+    }
+
+    /// What this device still has is foretold to the new one, which says where the server hides it. So that it says so of
+    /// nothing that the account is out of, the inbox is taken first where the server lists a group no more; before the log
+    /// has the device, which is not kept waiting from then on. A server that holds the inbox back keeps nobody from being
+    /// linked, and hides nothing by that.
+    async fn hear_of_groups(&self) {
+        let hear = async {
+            if self.sync.has_unlisted_groups().await? { self.client.take_inbox(&self.dialer).await } else { Ok(()) }
+        };
+        match tokio::time::timeout(LINK_INBOX_MAX, Box::pin(hear)).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::info!(%error, "the inbox is not taken before a device is linked"),
+            Err(_) => tracing::info!("the inbox is not taken in time before a device is linked"),
+        }
     }
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::group::encryption_key;
 use super::{MlsError, at};
 
 /// The codec of OpenMLS's records.
@@ -82,19 +83,28 @@ pub(crate) fn key_packages(connection: &Connection) -> Result<Vec<Vec<u8>>, rusq
 
 /// The references of the last resorts among them.
 pub(crate) fn last_resorts(connection: &Connection) -> Result<Vec<Vec<u8>>, MlsError> {
-    const STEP: &str = "looking for last resorts";
+    let bundles = bundles(connection, "looking for last resorts")?;
+    let last_resorts = bundles.into_iter().filter(|(_, bundle)| bundle.key_package().last_resort());
+    Ok(last_resorts.map(|(reference, _)| reference).collect())
+}
+
+/// Whether a leaf, by its encryption key, is that of one of them.
+pub(crate) fn is_of_key_package(connection: &Connection, leaf_key: &[u8]) -> Result<bool, MlsError> {
+    let bundles = bundles(connection, "looking for a leaf's key package")?;
+    let key_of = |bundle: &KeyPackageBundle| encryption_key(bundle.key_package().leaf_node().encryption_key());
+    Ok(bundles.iter().any(|(_, bundle)| key_of(bundle) == leaf_key))
+}
+
+fn bundles(connection: &Connection, step: &'static str) -> Result<Vec<(Vec<u8>, KeyPackageBundle)>, MlsError> {
     let mut statement =
-        connection.prepare_cached("SELECT key_package_ref, key_package FROM openmls_key_packages").map_err(at(STEP))?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(at(STEP))?;
-    let mut found = Vec::new();
+        connection.prepare_cached("SELECT key_package_ref, key_package FROM openmls_key_packages").map_err(at(step))?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(at(step))?;
+    let mut bundles = Vec::new();
     for row in rows {
-        let (reference, bundle): (Vec<u8>, Vec<u8>) = row.map_err(at(STEP))?;
-        let bundle: KeyPackageBundle = Cbor::from_slice(&bundle).map_err(at(STEP))?;
-        if bundle.key_package().last_resort() {
-            found.push(reference);
-        }
+        let (reference, bundle): (Vec<u8>, Vec<u8>) = row.map_err(at(step))?;
+        bundles.push((reference, Cbor::from_slice(&bundle).map_err(at(step))?));
     }
-    Ok(found)
+    Ok(bundles)
 }
 
 /// Forgets the secrets of a KeyPackage.

@@ -177,6 +177,7 @@ fn rejoined(change: &Change) -> Option<LeafIdentity> {
 fn put_out(work: &mut Work<'_>, row: &Row, after: &View) -> Result<(), VaultError> {
     work.forget_numbers(row.id)?;
     if row.is_group() && !after.roster().accounts().contains(&work.identity.account) {
+        work.note_left_epoch(row.id, Some(row.epoch))?;
         return work.note_left(row);
     }
     work.put_row(&Row { epoch: 0, state: ConversationStatus::Absent, ..row.clone() })

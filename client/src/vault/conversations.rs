@@ -214,10 +214,10 @@ impl Vault {
                 (None, ..) => return Ok(None),
             };
             if row.state == ConversationStatus::Left {
-                // A Welcome brings back. One that a newer copy of this home has taken comes no more; then a later epoch in
-                // which the account is listed shows that it was added again.
-                let is_listed = state.epoch > row.epoch_seen && state.accounts.contains(&own);
-                if !is_listed || !work.was_restored()? || work.rejoin_waits_ms(conversation)?.is_some() {
+                // A Welcome brings back. One that has expired, or that a newer copy of this home has taken, comes no more;
+                // then the account may be listed in a later epoch, whose leaves show whether it was added again.
+                let is_later = work.left_epoch(conversation)?.is_none_or(|left| state.epoch > left);
+                if !is_later || !state.accounts.contains(&own) || work.rejoin_waits_ms(conversation)?.is_some() {
                     return Ok(None);
                 }
                 work.forget_joined(conversation)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use gureum_proto::limits::{DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX};
+use gureum_proto::limits::{CONTACTS_PER_LINK_LEAVE, DEVICES_MAX, LINK_CONTACTS_MAX, LINK_CONVERSATIONS_MAX};
 use gureum_proto::{
     AccountId, ConversationId, DeviceId, DeviceLog, Handle, LinkBundle, LinkCode, LinkConsent, LinkContact, LinkOffer,
     LinkProposal, LogError, LogHead, draft_add, finish_entry, sign_revoke,
@@ -12,8 +12,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use super::key::random;
+use super::leaves::left_by;
 use super::profile::check_device_name;
-use super::work::{ABSENT, ACTIVE, GROUP, OWN, Work, load_log};
+use super::work::{ABSENT, ACTIVE, OWN, Work, load_log};
 use super::{DeviceError, Event, StoredEvent, Vault, VaultError};
 use crate::e2ee::content::record::DEVICE_NAME;
 use crate::e2ee::seal;
@@ -128,21 +129,22 @@ impl Vault {
     }
 
     /// What a device is handed that the account's log has: what this one has seen, so that the server can show it no
-    /// other past. Groups that are not among those that the server lists to this one, if it has just done so, are left out:
-    /// the account is in them no more, which this device hears with its inbox.
+    /// other past. A group that the server lists to this one no more is among it, as long as this device has not heard
+    /// that the account is out of it: the server could hide it from the new one else.
     pub(crate) fn bundle(
         &mut self,
         code: &LinkCode,
         answer: &Answer,
         named: (DeviceId, &str),
-        listed: Option<&BTreeSet<ConversationId>>,
     ) -> Result<Bytes, VaultError> {
         let mut names = self.device_names()?;
         names.insert(named.0, named.1.to_owned());
         let log = self.own_log()?;
         let own = self.identity.account;
-        let seen = self.read(|connection, _| Ok((contacts(connection, own)?, conversations(connection, listed)?)))?;
-        let (contacts, conversations) = seen;
+        let (mut contacts, conversations, leaves) = self.read(|connection, _| {
+            Ok((contacts(connection, own)?, conversations(connection)?, left_by(connection, own)?))
+        })?;
+        contacts.truncate(LINK_CONTACTS_MAX.saturating_sub(CONTACTS_PER_LINK_LEAVE * leaves.len()));
         let is_active = |named: &(DeviceId, String)| log.is_active(named.0) && check_device_name(&named.1).is_ok();
         let bundle = LinkBundle {
             account: own,
@@ -150,6 +152,7 @@ impl Vault {
             contacts,
             conversations,
             devices: names.into_iter().filter(is_active).collect(),
+            leaves,
         };
         Ok(seal::seal(&answer.proposal.bundle_key, code.id(), &bundle.encode())?.into())
     }
@@ -344,12 +347,9 @@ pub(super) fn contacts(connection: &Connection, own: AccountId) -> Result<Vec<Li
 
 /// Conversations with the highest epoch seen, the one with the newest message first; without that of the own devices, of
 /// which a person is never told that it is missing.
-fn conversations(
-    connection: &Connection,
-    listed: Option<&BTreeSet<ConversationId>>,
-) -> Result<Vec<(ConversationId, u64)>, VaultError> {
+fn conversations(connection: &Connection) -> Result<Vec<(ConversationId, u64)>, VaultError> {
     let sql = format!(
-        "SELECT c.id, c.epoch_seen, c.kind = {GROUP} FROM conversation c
+        "SELECT c.id, c.epoch_seen FROM conversation c
          LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m
          ON m.conversation = c.id
          WHERE c.state IN ({ACTIVE}, {ABSENT}) AND c.epoch_seen <= ?1 AND c.kind != {OWN}
@@ -358,15 +358,7 @@ fn conversations(
     let most = u64::try_from(LINK_CONVERSATIONS_MAX).unwrap_or(u64::MAX);
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params![EPOCH_MAX, most], |row| {
-        Ok((ConversationId::from_bytes(row.get(0)?), row.get::<_, u64>(1)?, row.get::<_, bool>(2)?))
+        Ok((ConversationId::from_bytes(row.get(0)?), row.get::<_, u64>(1)?))
     })?;
-    let is_left = |id, is_group| is_group && listed.is_some_and(|listed| !listed.contains(&id));
-    let mut held = Vec::new();
-    for row in rows {
-        let (id, epoch_seen, is_group) = row?;
-        if !is_left(id, is_group) {
-            held.push((id, epoch_seen));
-        }
-    }
-    Ok(held)
+    Ok(rows.collect::<Result<_, _>>()?)
 }

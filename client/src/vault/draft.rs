@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::devices::LINKER;
 use super::key::random;
+use super::leaves::keep_left_by;
 use super::profile::{Profile, check_device_name, server_text};
 use super::{DATABASE, DeviceError, KeySource, NewProfile, OpenError, Vault, VaultError, key, schema};
 use crate::e2ee::seal::{self, SealKey};
@@ -338,6 +339,7 @@ fn keep_bundle(connection: &Connection, bundle: &LinkBundle, own: DeviceId) -> R
         let sql = "INSERT OR IGNORE INTO foretold (conversation, epoch, place) VALUES (?1, ?2, ?3)";
         connection.prepare_cached(sql)?.execute(params![conversation.as_bytes(), epoch, place])?;
     }
+    keep_left_by(connection, bundle.account, &bundle.leaves)?;
     for (device, name) in &bundle.devices {
         if *device == own {
             connection.execute("UPDATE profile SET device_name = ?1", params![name])?;

@@ -76,6 +76,14 @@ impl Vault {
 }
 
 impl Vault {
+    /// Whether the inbox is taken as far as a position.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) fn has_taken(&mut self, seq: u64) -> Result<bool, VaultError> {
+        self.write(|work| Ok(work.cursor()?.seq >= seq))
+    }
+
     /// What was asked for cannot be had now: what waits for it is passed, as unreadable or refused, and holds up nothing
     /// else. [`Self::behind`] names what is to be tried again.
     pub fn give_up(&mut self, need: Need) {
@@ -488,10 +496,7 @@ fn take_welcome(
     taken: &mut Taken,
 ) -> Result<Entry, VaultError> {
     let row = work.row(conversation)?;
-    // Where the server has gone back, it brings nobody back either; nor where this account has left.
-    let is_over = |row: &Row| row.is_ahead() || row.state == ConversationStatus::Left;
-    let current = row.as_ref().map(|row| if is_over(row) { row.epoch_seen } else { row.epoch });
-    let current = current.filter(|epoch| *epoch > 0);
+    let current = epoch_had(work, row.as_ref())?;
     let comes_back = row.as_ref().is_some_and(|row| row.state == ConversationStatus::Left);
     let refused = |work: &Work<'_>, why: String| {
         let (with, why) = (work.title_of(conversation)?, format!("a welcome: {why}"));
@@ -507,6 +512,10 @@ fn take_welcome(
         Err(JoinError::Invalid(why)) => return refused(work, why),
         Err(JoinError::Mls(error)) => return Err(error.into()),
     };
+    // Whoever leaves is added again only when that is carried out.
+    if work.has_left_by_one_of(conversation, &join.view.leaves)? {
+        return refused(work, "this account has left".to_owned());
+    }
     let joining = match work.judge_joining(Judging::Accepted(conversation), row.as_ref(), &join.view)? {
         Joining::Into(row) => row,
         Joining::Needs(need) => return Ok(Entry::Blocked(need)),
@@ -548,6 +557,15 @@ fn take_welcome(
         }
     };
     Ok(Entry::Done(vec![event]))
+}
+
+/// A Welcome brings this device into a later epoch than this. Where the server has gone back, it brings nobody back; nor
+/// where the account was out of the group since.
+fn epoch_had(work: &Work<'_>, row: Option<&Row>) -> Result<Option<u64>, VaultError> {
+    let Some(row) = row else { return Ok(None) };
+    let left_epoch = work.left_epoch(row.id)?.unwrap_or(0);
+    let epoch = if row.is_ahead() { row.epoch_seen } else { row.epoch.max(left_epoch) };
+    Ok((epoch > 0).then_some(epoch))
 }
 
 fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) -> Result<Entry, VaultError> {

@@ -1,20 +1,23 @@
 //! Leaving a group: this account by a statement to the server, and others, whose statements whoever commits next carries
 //! out.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use gureum_proto::limits::{LINK_LEAVE_BYTES_MAX, LINK_LEAVES_MAX};
 use gureum_proto::membership::{Leaf, accounts_of};
 use gureum_proto::{
     AccountFound, AccountId, ConversationId, DeviceLog, Leave, MemberLog, SharedEnvelope, SignedLeave, SubmitCommit,
 };
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::contacts::learn;
 use super::inbox::Entry;
 use super::maker::{drop_pending, pending};
 use super::outbox::fail_all;
-use super::work::{Row, Work, held_log};
+use super::work::{ABSENT, LEFT, Row, Work, held_log};
 use super::{ConversationStatus, Event, GroupChange, GroupError, StoredEvent, TrustError, Vault, VaultError};
-use crate::e2ee::View;
+use crate::e2ee::{View, is_of_key_package};
 
 const NOT_IN: &str = "you are not in the group any more";
 
@@ -59,6 +62,22 @@ impl Vault {
                 work.note_left(&row)
             }
             None => Ok(()),
+        })
+    }
+
+    /// The statements by which this device has left groups, of those that the server lists: it may have lost them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) fn left_by_itself(&mut self, listed: &BTreeSet<ConversationId>) -> Result<Vec<SignedLeave>, VaultError> {
+        self.write(|work| {
+            let mut left = Vec::new();
+            for id in listed {
+                let is_left = work.row(*id)?.is_some_and(|row| row.state == ConversationStatus::Left);
+                let statement = if is_left { work.own_statement(*id)? } else { None };
+                left.extend(statement.filter(|it| work.is_self(it.leave().device)));
+            }
+            Ok(left)
         })
     }
 
@@ -136,17 +155,60 @@ fn learn_member(
 }
 
 impl Work<'_> {
-    /// Whether this account is out of a group of these leaves, whatever the server lists: none is its own, or one is still
-    /// that which it has left by. Nobody has added it again.
-    pub(super) fn is_out_of(&self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
-        let own = self.identity.account;
-        if !accounts_of(leaves).contains(&own) {
+    /// Whether this account stays out of a group of these leaves, whatever the server lists: one is still that which it has
+    /// left by, or it was out of the group and nobody has added it again.
+    pub(super) fn stays_out(&mut self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
+        if self.has_left_by_one_of(id, leaves)? {
             return Ok(true);
         }
-        let is_left_by = |it: &SignedLeave| {
-            it.leave().account == own && leaves.iter().any(|leaf| leaf.leaf_key == it.leave().leaf_key)
+        // A newer copy of this home may have come in by itself: how the leaf has come there, this one cannot tell.
+        if self.was_restored()? {
+            return Ok(!accounts_of(leaves).contains(&self.identity.account));
+        }
+        Ok(self.left_epoch(id)?.is_some() && !self.was_added_again(id, leaves)?)
+    }
+
+    /// Whether one of a group's leaves is still that which this account has left by: nobody has carried that out.
+    pub(super) fn has_left_by_one_of(&self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
+        let is_there = |it: &SignedLeave| leaves.iter().any(|leaf| leaf.leaf_key == it.leave().leaf_key);
+        Ok(self.own_statement(id)?.as_ref().is_some_and(is_there))
+    }
+
+    /// Whether somebody has added this device to a group since it was out of it. Its leaf there is not the one that it had,
+    /// and of a KeyPackage whose Welcome has never come: what it commits itself, a commit of before that a server has kept
+    /// back included, gives it a leaf of no KeyPackage.
+    fn was_added_again(&mut self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
+        let Some(group) = self.group(id)? else { return Ok(false) };
+        let before = group.view(id);
+        self.keep(id, group);
+        let device = self.identity.device;
+        let key_in = |leaves: &[Leaf]| {
+            let is_own = |leaf: &&Leaf| leaf.identity.is_some_and(|it| it.device == device);
+            leaves.iter().find(is_own).map(|leaf| leaf.leaf_key.clone())
         };
-        Ok(self.statements(id)?.iter().any(is_left_by))
+        let Some(key) = key_in(leaves) else { return Ok(false) };
+        Ok(key_in(&before.leaves).is_none_or(|before| before != key) && is_of_key_package(self.connection, &key)?)
+    }
+
+    /// The statement by which this account leaves a group, or has left it.
+    fn own_statement(&self, id: ConversationId) -> Result<Option<SignedLeave>, VaultError> {
+        let own = self.identity.account;
+        Ok(self.statements(id)?.into_iter().find(|it| it.leave().account == own))
+    }
+
+    /// This account is out of a group from an epoch on, or from one that is not known: the highest that was seen stands for
+    /// it. The first time counts: what the server lists afterwards is its word alone.
+    pub(super) fn note_left_epoch(&self, id: ConversationId, epoch: Option<u64>) -> Result<(), VaultError> {
+        let sql = "UPDATE conversation SET left_epoch = ifnull(?2, epoch_seen) WHERE id = ?1 AND left_epoch IS NULL";
+        self.connection.prepare_cached(sql)?.execute(params![id.as_bytes(), epoch])?;
+        Ok(())
+    }
+
+    /// The epoch from which on this account was out of a group; `None` since it is in it again.
+    pub(super) fn left_epoch(&self, id: ConversationId) -> Result<Option<u64>, VaultError> {
+        let sql = "SELECT left_epoch FROM conversation WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row(params![id.as_bytes()], |row| row.get::<_, Option<u64>>(0)).optional()?.flatten())
     }
 
     /// The statements by which accounts leave: those of others are to be carried out.
@@ -187,14 +249,14 @@ impl Work<'_> {
         for open in self.open_intents(row.id)? {
             self.refuse_intent(open.id, NOT_IN)?;
         }
-        let own = self.identity.account;
-        let statement = self.statements(row.id)?.into_iter().find(|it| it.leave().account == own);
+        let statement = self.own_statement(row.id)?;
         self.forget_removals(row.id)?;
         // Whatever the server lists later is held against it.
         if let Some(statement) = statement {
             self.keep_statement(&statement)?;
         }
         self.asked.forget_commits(row.id);
+        self.note_left_epoch(row.id, None)?;
         // What is on its way to this account can be read still.
         self.put_row(&Row { state: ConversationStatus::Left, epoch: 0, ..row.clone() })
     }
@@ -211,6 +273,23 @@ impl Work<'_> {
         self.note_left(row)
     }
 
+    /// Another device of this account has left a group that this one is not in. Where it was foretold, that is told in the
+    /// place of that the server hides it: the statement may be one of before that the server repeats.
+    fn note_left_elsewhere(&self, row: Option<&Row>, signed: &SignedLeave) -> Result<Option<StoredEvent>, VaultError> {
+        let id = signed.leave().conversation;
+        let has_left = row.is_some_and(|row| row.state == ConversationStatus::Left);
+        // What comes after this device has left by a statement may be an older one as well.
+        if !(has_left && self.own_statement(id)?.is_some()) {
+            self.keep_statement(signed)?;
+        }
+        let sql = "UPDATE foretold SET told = 1 WHERE conversation = ?1 AND told = 0";
+        if row.is_some() || self.connection.execute(sql, params![id.as_bytes()])? == 0 {
+            return Ok(None);
+        }
+        let who = vec![self.identity.handle.to_string()];
+        self.tell_group(&Row::group(id, None), GroupChange::Left, None, who).map(Some)
+    }
+
     fn keep_statement(&self, signed: &SignedLeave) -> Result<(), VaultError> {
         let (leave, statement) = (signed.leave(), signed.encode());
         let sql = "INSERT OR REPLACE INTO leave (conversation, account, statement) VALUES (?1, ?2, ?3)";
@@ -220,6 +299,33 @@ impl Work<'_> {
     }
 }
 
+/// The statements by which this account has left groups, as many as a new device is handed: those of the groups with the
+/// newest messages first.
+pub(super) fn left_by(connection: &Connection, own: AccountId) -> Result<Vec<SignedLeave>, VaultError> {
+    let sql = format!(
+        "SELECT l.statement FROM leave l LEFT JOIN conversation c ON c.id = l.conversation
+         LEFT JOIN (SELECT conversation, max(time_ms) AS said FROM message GROUP BY conversation) m
+         ON m.conversation = l.conversation
+         WHERE l.account = ?1 AND ifnull(c.state, {LEFT}) IN ({ABSENT}, {LEFT}) AND length(l.statement) <= ?2
+         ORDER BY m.said IS NULL, m.said DESC, l.conversation LIMIT ?3"
+    );
+    let [bytes, most] = [LINK_LEAVE_BYTES_MAX, LINK_LEAVES_MAX].map(|bound| u64::try_from(bound).unwrap_or(u64::MAX));
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params![own.as_bytes(), bytes, most], |row| row.get::<_, Vec<u8>>(0))?;
+    rows.map(|row| SignedLeave::decode(row?.into()).map_err(|_| VaultError::Damaged("leave"))).collect()
+}
+
+/// Keeps those that a new device is handed.
+pub(super) fn keep_left_by(connection: &Connection, own: AccountId, left: &[SignedLeave]) -> Result<(), VaultError> {
+    for signed in left.iter().filter(|signed| signed.leave().account == own) {
+        let sql = "INSERT OR IGNORE INTO leave (conversation, account, statement) VALUES (?1, ?2, ?3)";
+        let (conversation, statement) = (signed.leave().conversation, signed.encode());
+        let row = params![conversation.as_bytes(), own.as_bytes(), statement.as_ref()];
+        connection.prepare_cached(sql)?.execute(row)?;
+    }
+    Ok(())
+}
+
 /// Somebody leaves, or this account by another of its devices.
 pub(super) fn take_leave(
     work: &mut Work<'_>,
@@ -227,9 +333,18 @@ pub(super) fn take_leave(
     signed: &SignedLeave,
 ) -> Result<Entry, VaultError> {
     let (conversation, account) = (shared.conversation, signed.leave().account);
-    let Some(row) = work.row(conversation)?.filter(is_in_group) else { return Ok(Entry::Done(Vec::new())) };
+    let row = work.row(conversation)?;
+    let is_in = row.as_ref().is_some_and(is_in_group);
+    // Where this device is not in the group, what its account says of it is to be held against what the server lists.
+    let is_ours = (signed.leave().conversation, account) == (conversation, work.identity.account);
+    if !is_in && !(is_ours && row.as_ref().is_none_or(Row::is_group)) {
+        return Ok(Entry::Done(Vec::new()));
+    }
     match check(work, signed)? {
-        Checked::Holds => Ok(Entry::Done(note_statement(work, &row, signed)?.into_iter().collect())),
+        Checked::Holds => Ok(Entry::Done(match row {
+            Some(row) if is_in => note_statement(work, &row, signed)?.into_iter().collect(),
+            row => work.note_left_elsewhere(row.as_ref(), signed)?.into_iter().collect(),
+        })),
         Checked::NeedsLog { log_from } => Ok(match work.asked.log(account, log_from) {
             Some(need) => Entry::Blocked(need),
             None => Entry::Done(Vec::new()),

@@ -112,7 +112,7 @@ pub(super) fn rejoin(
     if made.epoch != state.epoch.saturating_add(1) {
         return Err(RejoinError::Refused("it is of another epoch than the server says".into()));
     }
-    if work.was_restored()? && made.view.state.is_some() && work.is_out_of(conversation, &made.leaves_before)? {
+    if made.view.state.is_some() && work.stays_out(conversation, &made.leaves_before)? {
         return Err(RejoinError::Left);
     }
     let judging = if attempt == Attempt::Restart { Judging::Older } else { Judging::Accepted(conversation) };
@@ -126,8 +126,9 @@ pub(super) fn rejoin(
     };
     let counter = work.next_counter()?.ok_or(VaultError::CountersUnresolved)?;
     work.put_row(&Row { epoch_seen: state.epoch, ..row.unwrap_or(joining) })?;
-    if made.had_leaf && work.was_restored()? {
-        // A newer copy of this home has been in it: what was said meanwhile was for this device.
+    if made.had_leaf && (work.was_restored()? || work.left_epoch(conversation)?.is_some()) {
+        // A newer copy of this home has been in it, or it was added by a Welcome that never came: what was said meanwhile
+        // was for this device.
         work.note_was_in(conversation)?;
     }
     if counts {

@@ -130,10 +130,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The keys are fresh, and so is the leaf: what this account once left by is about another.
+    /// The keys are fresh, and so is the leaf: what this account once left by is about another, and it is in again.
     pub(super) fn note_fresh_keys(&self, id: ConversationId) -> Result<(), VaultError> {
         self.forget_statement(id, self.identity.account)?;
-        let sql = "UPDATE conversation SET must_rejoin = 0 WHERE id = ?1";
+        let sql = "UPDATE conversation SET must_rejoin = 0, left_epoch = NULL WHERE id = ?1";
         self.connection.execute(sql, params![id.as_bytes()])?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::e2ee;
 use crate::limits::BUSY_TIMEOUT_MS;
 
 /// The format of the tables; one that is newer is not touched.
-const FORMAT: i64 = 18;
+const FORMAT: i64 = 19;
 
 /// Ids are blobs of 16 bytes, times milliseconds since 1970.
 const TABLES: &str = "
@@ -432,8 +432,15 @@ const DECISIONS: &str = "
 ALTER TABLE profile ADD COLUMN decisions_heard INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// Since format 18: the epoch from which on this account was out of a group, which a Welcome must go beyond that brings it
+/// back.
+const LEFT_EPOCH: &str = "
+ALTER TABLE conversation ADD COLUMN left_epoch INTEGER;  -- NULL: it was not, or is in it again
+UPDATE conversation SET left_epoch = epoch_seen WHERE state = 6;
+";
+
 /// What leads from each format to the next.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 19] = [
     TABLES,
     KEY_PACKAGES,
     GONE_BACK,
@@ -452,9 +459,10 @@ const STEPS: [&str; 18] = [
     APPROVALS,
     PEOPLE,
     DECISIONS,
+    LEFT_EPOCH,
 ];
 
-const _: () = assert!(STEPS.len() == 18 && FORMAT == 18, "a step for each format");
+const _: () = assert!(STEPS.len() == 19 && FORMAT == 19, "a step for each format");
 
 /// Opens the database file, which must exist unless `create`.
 pub(super) fn open(path: &Path, key: &Key, create: bool) -> Result<Connection, OpenError> {

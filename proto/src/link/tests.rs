@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::limits::{LINK_APPROVALS_MAX, LINK_APPROVALS_PER_OFFER_MAX, LINK_BUNDLE_BYTES_MAX};
+use crate::Leave;
+use crate::limits::{
+    CONTACTS_PER_LINK_LEAVE, LINK_APPROVALS_MAX, LINK_APPROVALS_PER_OFFER_MAX, LINK_BUNDLE_BYTES_MAX,
+    LINK_LEAVE_BYTES_MAX,
+};
 
 fn code() -> LinkCode {
     LinkCode::new([0x11; 32], [0x22; 16])
@@ -16,6 +20,16 @@ fn keys() -> DeviceKeys {
 
 fn head() -> LogHead {
     LogHead { length: 3, hash: [9; 32] }
+}
+
+fn leave() -> SignedLeave {
+    let leave = Leave {
+        conversation: ConversationId::from_bytes([5; 16]),
+        account: AccountId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes([4; 16]),
+        leaf_key: vec![7; 32].into(),
+    };
+    SignedLeave::sign(leave, &ed25519_dalek::SigningKey::from_bytes(&[1; 32]))
 }
 
 #[test]
@@ -158,6 +172,7 @@ fn what_is_sealed_comes_back_and_has_these_bytes() {
         contacts: vec![contact],
         conversations: vec![(ConversationId::from_bytes([3; 16]), 5), (ConversationId::from_bytes([2; 16]), 0)],
         devices: vec![(DeviceId::from_bytes([4; 16]), "laptop".to_owned())],
+        leaves: vec![],
     };
     written(
         &bundle.encode(),
@@ -166,7 +181,13 @@ fn what_is_sealed_comes_back_and_has_these_bytes() {
          090909090909090909090909090909090909092a140a100303030303030303030303030303030310052a120a10020202\
          02020202020202020202020202321a0a100404040404040404040404040404040412066c6170746f70",
     );
-    assert_eq!(LinkBundle::decode(&bundle.encode()), Ok(bundle));
+    let left = LinkBundle { leaves: vec![leave()], ..bundle.clone() };
+    let statement = leave().encode();
+    let length = [u8::try_from(statement.len()).unwrap(), 1];
+    assert_eq!(left.encode(), [bundle.encode(), vec![0x3a], length.to_vec(), statement.to_vec()].concat());
+    for bundle in [bundle, left] {
+        assert_eq!(LinkBundle::decode(&bundle.encode()), Ok(bundle));
+    }
 }
 
 #[test]
@@ -192,14 +213,24 @@ fn the_largest_bundle_fits_and_a_larger_one_is_refused() {
     let mut bundle = LinkBundle {
         account: AccountId::from_bytes([0xff; 16]),
         log: head(),
-        contacts: vec![contact.clone(); LINK_CONTACTS_MAX],
+        contacts: vec![contact.clone(); LINK_CONTACTS_MAX - CONTACTS_PER_LINK_LEAVE * LINK_LEAVES_MAX],
         conversations: vec![(ConversationId::from_bytes([0xff; 16]), u64::MAX); LINK_CONVERSATIONS_MAX],
         devices: vec![(DeviceId::from_bytes([0xff; 16]), "n".repeat(DEVICE_NAME_BYTES_MAX)); DEVICES_MAX],
+        leaves: vec![leave(); LINK_LEAVES_MAX],
     };
-    let bytes = bundle.encode();
-    // A nonce and a tag come with the seal.
-    assert!(bytes.len() + 28 <= LINK_BUNDLE_BYTES_MAX, "{}", bytes.len());
-    assert_eq!(LinkBundle::decode(&bytes).as_ref(), Ok(&bundle));
+    assert!(leave().encode().len() <= LINK_LEAVE_BYTES_MAX);
+    let fits = |bundle: &LinkBundle| {
+        let bytes = bundle.encode();
+        // A nonce and a tag come with the seal.
+        assert!(bytes.len() + 28 <= LINK_BUNDLE_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(LinkBundle::decode(&bytes).as_ref(), Ok(bundle));
+    };
+    fits(&bundle);
+    bundle.leaves.push(leave());
+    assert_eq!(LinkBundle::decode(&bundle.encode()), Err(PayloadError::TooLong("list of leaves")));
+    bundle.leaves.clear();
+    bundle.contacts = vec![contact.clone(); LINK_CONTACTS_MAX];
+    fits(&bundle);
     bundle.contacts.push(contact);
     assert_eq!(LinkBundle::decode(&bundle.encode()), Err(PayloadError::TooLong("list of contacts")));
 }

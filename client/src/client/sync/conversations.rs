@@ -127,9 +127,13 @@ impl Sync {
                 // Its Welcome may be on its way: whoever waits for it decides when to join without.
                 None | Some(Need::Rejoin { .. }) => return Ok(()),
                 Some(need @ Need::Account { .. }) => self.meet(need).await?,
-                Some(need @ (Need::Commits { .. } | Need::Removal { .. } | Need::Members { .. })) => {
-                    return self.meet(need).await;
+                Some(need @ Need::Commits { .. }) => {
+                    self.meet(need).await?;
+                    // They may have put the account out, and what is listed is that it was added again.
+                    let shown = Arc::clone(&state);
+                    return self.vault.call(move |vault| vault.note_conversation(&shown)).await.map(drop);
                 }
+                Some(need @ (Need::Removal { .. } | Need::Members { .. })) => return self.meet(need).await,
             }
         }
         Ok(())

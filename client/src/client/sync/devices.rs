@@ -1,13 +1,13 @@
 //! This account's devices: one is added that shows a code, or revoked.
 
 use bytes::Bytes;
-use gureum_proto::{Code, DeviceId, DeviceState, LinkCode, LinkOffer, Request, Response};
+use gureum_proto::{Code, ConversationKind, DeviceId, DeviceState, LinkCode, LinkOffer, Request, Response};
 use tokio::time::Instant;
 
 use super::{ClientError, Sync};
 use crate::limits::{ADD_DEVICE_TRIES_MAX, LINK_ANSWER_TIMEOUT, LINK_FINISH_TRIES_MAX, LINK_FINISH_WAIT};
 use crate::link::LinkError;
-use crate::vault::{Agreed, Answer, DeviceError, open_offer};
+use crate::vault::{Agreed, Answer, Conversation, ConversationStatus, DeviceError, Vault, open_offer};
 
 /// A device that shows a code, what it was answered, and that it has agreed.
 #[derive(Debug)]
@@ -109,6 +109,19 @@ impl Sync {
         self.vault.call(move |vault| vault.agreed(&code_of, &answer, &consent)).await
     }
 
+    /// Whether the server does not list a group that this device has. That the account is out of it may be news that waits in
+    /// the inbox.
+    pub(crate) async fn has_unlisted_groups(&self) -> Result<bool, ClientError> {
+        let held = self.vault.call(Vault::conversations).await?;
+        let listing = self.list_conversations().await?;
+        let is_in = |held: &&Conversation| {
+            let is_in = matches!(held.state, ConversationStatus::Active | ConversationStatus::Absent);
+            is_in && held.kind == ConversationKind::Group
+        };
+        let is_listed = |held: &Conversation| listing.conversations.contains_key(&held.id);
+        Ok(listing.is_whole && !held.iter().filter(is_in).all(is_listed))
+    }
+
     /// Hands over to the new device what it needs, and says whether the server has taken it. The device may be connecting
     /// again just now; and without what it is handed it believes the server's first word, which is not worth failing for.
     pub(crate) async fn finish_link(
@@ -119,13 +132,7 @@ impl Sync {
     ) -> Result<bool, ClientError> {
         let device = answered.device();
         let (code_of, answer, name) = (code.clone(), answered.answer.clone(), name.to_owned());
-        // What this device has left is news that may wait in its inbox.
-        let listing = self.list_conversations().await.ok().filter(|listing| listing.is_whole);
-        let listed = listing.map(|listing| listing.conversations.into_keys().collect());
-        let payload = self
-            .vault
-            .call(move |vault| vault.bundle(&code_of, &answer, (device, name.as_str()), listed.as_ref()))
-            .await?;
+        let payload = self.vault.call(move |vault| vault.bundle(&code_of, &answer, (device, name.as_str()))).await?;
         let finish = Request::FinishLink { link: code.id(), payload };
         for _ in 0..LINK_FINISH_TRIES_MAX {
             match self.link.request(&finish).await {

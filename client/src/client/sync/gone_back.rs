@@ -92,6 +92,7 @@ impl Sync {
         let held = self.vault.call(Vault::conversations).await?;
         let listing = self.list_conversations().await?;
         self.check_listing(&held, &listing).await?;
+        self.leave_again(&listing).await?;
         for held in held.into_iter().filter(|held| listing.conversations.contains_key(&held.id)) {
             let id = held.id;
             match self.check(held).await {
@@ -99,6 +100,26 @@ impl Sync {
                 Err(error) if !error.is_confined() || error.is_refused_for_now() => return Err(error),
                 Err(error) => tracing::warn!(%error, conversation = %id, "cannot be checked"),
                 Ok(()) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says again that this account has left groups, where the server lists it in them: it has lost that.
+    async fn leave_again(&self, listing: &Listing) -> Result<(), ClientError> {
+        let own = self.identity.account;
+        let lists_own = |state: &&ConversationState| state.accounts.contains(&own);
+        let listed: BTreeSet<_> =
+            listing.conversations.values().filter(lists_own).map(|state| state.conversation).collect();
+        for leave in self.vault.call(move |vault| vault.left_by_itself(&listed)).await? {
+            let conversation = leave.leave().conversation;
+            let answer = self.link.request(&Request::LeaveConversation { conversation, leave }).await;
+            match answer.map_err(ClientError::from) {
+                Ok(Response::ConversationLeft) => (),
+                Ok(_) => return Err(ClientError::Mismatched),
+                Err(error) if !error.is_confined() || error.is_refused_for_now() => return Err(error),
+                // This device has another leaf there, of before the one that it has left by.
+                Err(error) => tracing::warn!(%error, %conversation, "cannot say again that this account has left"),
             }
         }
         Ok(())

@@ -95,6 +95,7 @@ fn a_database_of_the_first_format_is_brought_up_to_date_with_all_that_it_holds()
              ALTER TABLE profile DROP COLUMN life; ALTER TABLE profile DROP COLUMN life_token;
              ALTER TABLE profile DROP COLUMN life_next; ALTER TABLE profile DROP COLUMN taking_over;
              ALTER TABLE profile DROP COLUMN restored_seq; ALTER TABLE profile DROP COLUMN decisions_heard;
+             ALTER TABLE conversation DROP COLUMN left_epoch;
              ALTER TABLE outbox DROP COLUMN kind; ALTER TABLE outbox DROP COLUMN payload;
              PRAGMA user_version = 1",
         )
@@ -117,6 +118,7 @@ fn a_database_from_before_it_kept_who_has_told_what_loses_nothing_of_it() {
             r#"DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
              DROP TABLE preference; DROP TABLE log_pin; ALTER TABLE handed_over DROP COLUMN wait_ms;
              ALTER TABLE draft DROP COLUMN approvals; ALTER TABLE profile DROP COLUMN decisions_heard;
+             ALTER TABLE conversation DROP COLUMN left_epoch;
              CREATE TABLE log_pin (account BLOB PRIMARY KEY, length INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
              INSERT INTO log_pin VALUES (zeroblob(16), 3, zeroblob(32));
              INSERT INTO handed_over (transfer, device, heard_ms) VALUES (zeroblob(16), zeroblob(16), 1);
@@ -152,6 +154,7 @@ fn whoever_is_talked_with_before_there_were_requests_is_accepted() {
         .execute_batch(
             "DROP TABLE push_target; DROP TABLE own_phone; DROP TABLE contact_phone; DROP TABLE relation;
              DROP TABLE preference; ALTER TABLE profile DROP COLUMN decisions_heard;
+             ALTER TABLE conversation DROP COLUMN left_epoch;
              INSERT INTO conversation (id, kind, state, epoch, epoch_seen, renewed_ms)
              VALUES (x'00000000000000000000000000000001', 0, 1, 7, 7, 0),
                     (x'00000000000000000000000000000002', 1, 1, 7, 7, 0),
@@ -179,6 +182,7 @@ fn a_device_from_before_the_server_was_asked_what_was_decided_asks_it_once() {
         .connection
         .execute_batch(
             "UPDATE profile SET log_entry = 1; ALTER TABLE profile DROP COLUMN decisions_heard;
+             ALTER TABLE conversation DROP COLUMN left_epoch;
              PRAGMA user_version = 17",
         )
         .unwrap();
@@ -191,6 +195,29 @@ fn a_device_from_before_the_server_was_asked_what_was_decided_asks_it_once() {
 }
 
 #[test]
+fn a_group_that_was_left_before_its_epoch_was_kept_is_left_at_the_highest_that_was_seen() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
+    finish(&mut vault);
+    vault
+        .connection
+        .execute_batch(
+            "ALTER TABLE conversation DROP COLUMN left_epoch;
+             INSERT INTO conversation (id, kind, state, epoch, epoch_seen, renewed_ms)
+             VALUES (x'00000000000000000000000000000001', 1, 6, 0, 7, 0),
+                    (x'00000000000000000000000000000002', 1, 1, 7, 7, 0);
+             PRAGMA user_version = 18",
+        )
+        .unwrap();
+    drop(vault);
+    let vault = Vault::open(home.path(), &KeySource::File).unwrap();
+    let sql = "SELECT left_epoch FROM conversation ORDER BY id";
+    let mut statement = vault.connection.prepare(sql).unwrap();
+    let epochs: Vec<Option<u64>> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(epochs, [Some(7), None]);
+}
+
+#[test]
 fn a_newer_database_is_left_untouched() {
     let home = tempfile::tempdir().unwrap();
     let (mut vault, _) = Vault::create(home.path(), &KeySource::File, &profile()).unwrap();
@@ -199,7 +226,7 @@ fn a_newer_database_is_left_untouched() {
     drop(vault);
     let before = fs::read(home.path().join(DATABASE)).unwrap();
     let newer = Vault::open(home.path(), &KeySource::File).map(drop);
-    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 18 })), "{newer:?}");
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, known: 19 })), "{newer:?}");
     assert_eq!(fs::read(home.path().join(DATABASE)).unwrap(), before);
 }
 

@@ -141,26 +141,29 @@ fn what_one_device_leaves_its_siblings_have_left() {
 
 #[test]
 fn a_server_that_still_lists_a_group_that_was_left_brings_nobody_back_into_it() {
-    let (mut relay, mut a, _, mut c, talk) = three();
-    let signed = c.statement(talk);
-    c.vault.left(&signed).unwrap();
-    // It keeps the statement from the others, whose group goes on with the leaf in it.
-    a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
-    let listed = relay.listed(talk);
-    assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "a Welcome alone brings back a home that is no copy");
-    c.take_over(&relay);
-    for _ in 0..REJOINS_MAX {
-        assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
-        assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+    for is_copy in [false, true] {
+        let (mut relay, mut a, _, mut c, talk) = three();
+        let signed = c.statement(talk);
+        c.vault.left(&signed).unwrap();
+        // It keeps the statement from the others, whose group goes on with the leaf in it.
+        a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
+        let listed = relay.listed(talk);
+        if is_copy {
+            c.take_over(&relay);
+        }
+        for _ in 0..REJOINS_MAX {
+            assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+            assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+            assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+        }
+        assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "it is not asked again and again");
         assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
     }
-    assert_eq!(c.vault.note_conversation(&listed).unwrap(), None, "it is not asked again and again");
-    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
 }
 
 #[test]
 fn a_server_that_lists_whom_a_group_has_no_leaf_of_brings_nobody_back_into_it() {
-    for has_left in [true, false] {
+    for (has_left, is_copy) in [(true, true), (true, false), (false, true), (false, false)] {
         let (mut relay, mut a, _, mut c, talk) = three();
         if has_left {
             let signed = c.statement(talk);
@@ -175,9 +178,123 @@ fn a_server_that_lists_whom_a_group_has_no_leaf_of_brings_nobody_back_into_it() 
         a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
         let mut listed = relay.listed(talk);
         listed.accounts.push(c.account);
-        c.take_over(&relay);
+        if is_copy {
+            c.take_over(&relay);
+        }
         assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
         assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
         assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
     }
+}
+
+/// Another device of the account has left, and is gone from the group since: its statement names a leaf that is not there.
+/// The leaf of this one is another than when it heard that, by a commit of its own that was kept back.
+#[test]
+fn a_server_that_carries_out_late_what_a_device_has_committed_brings_nobody_back() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let mut second = Person::link(&mut relay, &c);
+    second.rejoin(&mut relay, talk);
+    for person in [&mut a, &mut b, &mut c] {
+        person.take(&mut relay);
+    }
+    let kept_back = c.vault.commit_self_update(talk).unwrap().unwrap();
+    let signed = second.statement(talk);
+    relay.push(second.account, second.device, talk, EnvelopeBody::Leave(signed));
+    for other in [&a, &b] {
+        relay.accounts.get_mut(&other.account).unwrap().inbox.pop();
+    }
+    c.take(&mut relay);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    relay.commit(&c, &kept_back);
+    a.take(&mut relay);
+    c.revoke(&mut relay, second.device);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    assert!(a.accounts(talk).contains(&c.account));
+    let listed = relay.listed(talk);
+    assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+}
+
+#[test]
+fn who_was_added_again_by_a_welcome_that_has_expired_comes_back_by_itself() {
+    for has_left in [true, false] {
+        let (mut relay, mut a, mut b, mut c, talk) = three();
+        if has_left {
+            let signed = c.statement(talk);
+            relay.leave(&c, talk, &signed);
+            c.vault.left(&signed).unwrap();
+            assert_eq!(c.vault.note_conversation(&relay.listed(talk)).unwrap(), None);
+            a.take(&mut relay);
+            a.remove_revoked(&mut relay, talk);
+        } else {
+            a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+            c.take(&mut relay);
+        }
+        a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+        relay.accounts.get_mut(&c.account).unwrap().inbox.pop();
+        let need = c.vault.note_conversation(&relay.listed(talk)).unwrap();
+        assert_eq!(need, Some(Need::Rejoin { conversation: talk }));
+        c.rejoin(&mut relay, talk);
+        assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
+        b.take(&mut relay);
+        b.say(&mut relay, talk, "back again");
+        c.take(&mut relay);
+        assert_eq!(c.history(), ["back again"]);
+        // It may leave once more, and stays out by that.
+        let again = c.statement(talk);
+        c.vault.left(&again).unwrap();
+        b.renew(&mut relay, talk);
+        let listed = relay.listed(talk);
+        assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+        assert!(matches!(c.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+    }
+}
+
+#[test]
+fn who_was_removed_and_added_again_while_away_hears_of_both_from_the_server_and_comes_back() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    let came = relay.accounts[&c.account].inbox.len();
+    a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    relay.accounts.get_mut(&c.account).unwrap().inbox.truncate(came);
+    let listed = relay.listed(talk);
+    let need = c.vault.note_conversation(&listed).unwrap().unwrap();
+    assert!(matches!(need, Need::Commits { .. }), "{need:?}");
+    c.meet(&mut relay, need);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    c.rejoin(&mut relay, talk);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
+    a.take(&mut relay);
+    a.say(&mut relay, talk, "back again");
+    c.take(&mut relay);
+    assert_eq!(c.history(), ["back again"]);
+}
+
+#[test]
+fn a_welcome_from_before_a_group_was_left_brings_nobody_back_into_it() {
+    let mut relay = Relay::default();
+    let [mut a, mut c] = ["alice", "carol"].map(|handle| Person::register(&mut relay, handle));
+    let talk = relay.begin_group(&mut a, "trip");
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    let (_, withheld) = relay.accounts.get_mut(&c.account).unwrap().inbox.pop().unwrap();
+    assert_eq!(c.vault.note_conversation(&relay.listed(talk)).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    c.rejoin(&mut relay, talk);
+    a.take(&mut relay);
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    c.vault.left(&signed).unwrap();
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    let mut listed = relay.listed(talk);
+    listed.accounts.push(c.account);
+    assert_eq!(c.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    relay.push_to(c.account, withheld);
+    assert_eq!(c.take(&mut relay), []);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Absent);
+    // Whatever was listed, one from after that does.
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    assert_eq!(told(&c.take(&mut relay)), [of(GroupChange::Joined, &["carol"])]);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
 }

@@ -11,7 +11,7 @@ use gureum_proto::{
 };
 use openmls_rust_crypto::RustCrypto;
 
-use super::groups::three;
+use super::groups::{of, three, told};
 use super::relay::profile;
 use super::*;
 use crate::e2ee::seal;
@@ -41,7 +41,7 @@ impl Person {
 
     fn hands_over(&mut self, draft: &Draft, answer: &Answer) -> LinkBundle {
         let device = draft.link().unwrap().device;
-        let sealed = self.vault.bundle(draft.code(), answer, (device, "tablet"), None).unwrap();
+        let sealed = self.vault.bundle(draft.code(), answer, (device, "tablet")).unwrap();
         draft.open_bundle(&sealed).expect("it is for this device")
     }
 }
@@ -396,7 +396,7 @@ fn what_is_handed_over_without_the_draft_of_its_account_is_none() {
     let mut draft = draft(home.path());
     let answer = a.answers(&draft);
     let device = draft.link().unwrap().device;
-    let sealed = a.vault.bundle(draft.code(), &answer, (device, "tablet"), None).unwrap();
+    let sealed = a.vault.bundle(draft.code(), &answer, (device, "tablet")).unwrap();
     assert_eq!(draft.open_bundle(&sealed), None, "nobody has been answered");
     a.adds(&mut relay, &mut draft, &answer);
     assert_eq!(draft.open_bundle(b""), None);
@@ -408,20 +408,54 @@ fn what_is_handed_over_without_the_draft_of_its_account_is_none() {
 }
 
 #[test]
-fn a_group_that_the_server_lists_no_more_is_not_foretold_to_a_new_device() {
+fn a_group_is_foretold_until_the_device_that_links_has_heard_that_it_is_out_of_it() {
     let (mut relay, mut a, _, mut c, talk) = three();
     a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
     let home = tempfile::tempdir().unwrap();
     let mut draft = draft(home.path());
     let answer = c.answers(&draft);
     c.adds(&mut relay, &mut draft, &answer);
-    let device = draft.link().unwrap().device;
-    // The device that links it has not heard of it yet.
-    for (listed, foretold) in [(None, vec![talk]), (Some(BTreeSet::new()), vec![])] {
-        let sealed = c.vault.bundle(draft.code(), &answer, (device, "tablet"), listed.as_ref()).unwrap();
-        let bundle = draft.open_bundle(&sealed).unwrap();
-        assert_eq!(bundle.conversations.iter().map(|(id, _)| *id).collect::<Vec<_>>(), foretold);
-    }
+    let foretold = |c: &mut Person| {
+        let bundle = c.hands_over(&draft, &answer);
+        bundle.conversations.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(foretold(&mut c), [talk], "a server that leaves it out of its list may hide it");
+    c.take(&mut relay);
+    assert_eq!(foretold(&mut c), []);
+}
+
+#[test]
+fn a_new_device_is_not_brought_into_a_group_that_its_account_has_left() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    let signed = c.statement(talk);
+    c.vault.left(&signed).unwrap();
+    // The server keeps the statement from the others, whose group goes on with the leaf in it.
+    a.change(&mut relay, talk, &[Intent::Rename("ours".into())]);
+    let mut tablet = linked(&mut relay, &mut c);
+    tablet.learn(&relay, c.account);
+    assert_eq!(tablet.vault.note_conversation(&relay.listed(talk)).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    assert!(matches!(tablet.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
+    assert_eq!(tablet.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    // What it was handed it hands over.
+    let mut third = linked(&mut relay, &mut tablet);
+    assert!(third.inside(|work| work.has_left_by_one_of(talk, &a.view(talk).leaves)).unwrap());
+}
+
+#[test]
+fn a_group_that_its_account_leaves_before_a_new_device_has_come_in_is_not_hidden_from_it() {
+    let (mut relay, _, _, mut c, talk) = three();
+    let mut tablet = linked(&mut relay, &mut c);
+    tablet.learn(&relay, c.account);
+    assert!(tablet.vault.awaits_conversations().unwrap());
+    let signed = c.statement(talk);
+    relay.leave(&c, talk, &signed);
+    assert_eq!(told(&tablet.take(&mut relay)), [of(GroupChange::Left, &["carol"])]);
+    assert_eq!(tablet.vault.note_listing(&BTreeSet::new()).unwrap(), []);
+    // And a server that lists it all the same brings nobody back.
+    let mut listed = relay.listed(talk);
+    listed.accounts.push(c.account);
+    assert_eq!(tablet.vault.note_conversation(&listed).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    assert!(matches!(tablet.vault.rejoin(talk, &relay.conversations[&talk].group), Err(RejoinError::Left)));
 }
 
 /// An account that was brought back: its new device comes in, and only then can the lost one be removed.
