@@ -3,6 +3,7 @@
 
 pub mod growth;
 pub mod limits;
+pub mod proven;
 mod ratios;
 mod results;
 

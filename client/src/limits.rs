@@ -385,7 +385,7 @@ pub(crate) const LOAD_CONNECTIONS_PER_SOCKET: usize = 16;
 /// What each of these sockets asks to be able to hold: with the system's default of 208 KiB it drops packets while the
 /// load tester is at something else, and what is measured then is how they are sent again.
 pub(crate) const LOAD_SOCKET_BYTES: usize = 4 * 1024 * 1024;
-/// Sets of histograms; each takes 0.5 MB, and all are added up each second.
+/// Sets of histograms; each takes 0.6 MB, and all are added up each second.
 pub(crate) const LOAD_LANES_MAX: usize = 4;
 /// Errors of devices that a report names.
 pub(crate) const LOAD_ERRORS_MAX: usize = 16;

@@ -1,6 +1,7 @@
 //! The load tester: many devices over real QUIC with real identities, measured without coordinated omission, and what they
 //! cost the server.
 
+mod alarm;
 mod body;
 mod cost;
 mod device;
@@ -12,6 +13,7 @@ mod offline;
 mod pace;
 mod patience;
 mod play;
+mod player;
 mod plot;
 mod report;
 mod sealed;

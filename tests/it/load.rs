@@ -75,6 +75,7 @@ fn pairs_in_a_closed_loop_deliver_whatever_was_accepted_and_say_what_it_cost() {
         let report = load(&world, &format!("pairs --pairs 2 --window 8 --duration 1s {body}"));
         assert_eq!((&report["pairs"], &report["window"]), (&2.into(), &8.into()));
         assert_eq!(report["accepted"], report["delivered"]);
+        assert!(report.get("send_lateness_us").is_none(), "nothing is due in a closed loop");
         positive(&report["accepted"]);
         check_traffic(&report);
     }
@@ -83,11 +84,24 @@ fn pairs_in_a_closed_loop_deliver_whatever_was_accepted_and_say_what_it_cost() {
 }
 
 #[test]
-fn an_open_loop_sends_what_was_due_and_no_more() {
-    let report = load(&world(), "pairs --pairs 2 --rate 50 --duration 2s --sealed-size 64");
-    assert_eq!(number(&report["sent"]) + number(&report["unsent"]), 100, "{report:#}");
-    assert!(number(&report["sent"]) > 50, "{report:#}");
-    check_traffic(&report);
+fn an_open_loop_sends_what_was_due_and_no_more_and_says_how_late() {
+    let world = world();
+    for body in ["--sealed-size 64", "--size 64"] {
+        let report = load(&world, &format!("pairs --pairs 2 --rate 50 --duration 2s {body}"));
+        assert_eq!(number(&report["sent"]) + number(&report["unsent"]), 100, "{report:#}");
+        assert!(number(&report["sent"]) > 50, "{report:#}");
+        for name in ["p50", "p90", "p99", "p999", "max"] {
+            positive(&report["send_lateness_us"][name]);
+        }
+        let [lateness, latency] = ["send_lateness_us", "accept_us"].map(|of| positive(&report[of]["p50"]));
+        assert!(lateness <= latency, "a part of it: {report:#}");
+        check_traffic(&report);
+    }
+    let mut for_people = Command::new(binary("gureum"));
+    for_people.args(["load", "pairs", "--rate", "20", "--duration", "500ms", "--sealed-size", "64"]);
+    let ended = Person::finish(for_people.args(["--server", world.url()]));
+    let said: Vec<_> = ended.events.iter().filter_map(Value::as_str).collect();
+    assert!(said.iter().any(|line| line.starts_with("sent late   p50 ")), "{said:#?}");
 }
 
 #[test]

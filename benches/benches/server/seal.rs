@@ -4,11 +4,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use gureum_benches::payload;
+use gureum_benches::proven::RETENTION_MS;
 use gureum_proto::MessageId;
 use gureum_server::seal::Keyring;
 
 use crate::proven::START_MS;
-use crate::world::{BODY_BYTES, RETENTION_MS, count, data_directory};
+use crate::world::{BODY_BYTES, count, data_directory};
 
 pub(crate) fn sealing(criterion: &mut Criterion) {
     let directory = data_directory();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gureum_benches::payload;
+use gureum_benches::proven::{COMMIT_RETENTION_MS, RETENTION_MS};
 use gureum_proto::{AccountId, Code, ConversationId, DeviceId, Notice, Send};
 use gureum_server::inbox::Inboxes;
 use gureum_server::router::{Op, Plan, PlanConfig, Planner};
@@ -21,9 +22,6 @@ use crate::proven::authority;
 
 /// A short message, as MLS makes it.
 pub(crate) const BODY_BYTES: usize = 256;
-
-/// As a server keeps messages if nothing else is set.
-pub(crate) const RETENTION_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
 
 const EPOCH: u64 = 1;
 
@@ -86,7 +84,7 @@ impl World {
         let expiry = Expiry {
             clock: Arc::clone(&clock),
             retention_ms: RETENTION_MS,
-            commit_retention_ms: 10 * RETENTION_MS,
+            commit_retention_ms: COMMIT_RETENTION_MS,
             floors: Arc::new(TakenFloors::default()),
         };
         let store = Arc::new(RocksStore::open(directory.path(), expiry).expect("a new store"));
@@ -180,7 +178,7 @@ impl World {
             hub: Arc::clone(&self.hub),
             seal: Arc::clone(&self.keyring) as _,
             clock: Arc::clone(&self.clock),
-            retentions: Retentions { message_ms: RETENTION_MS, commit_ms: 10 * RETENTION_MS },
+            retentions: Retentions { message_ms: RETENTION_MS, commit_ms: COMMIT_RETENTION_MS },
         }
     }
 }

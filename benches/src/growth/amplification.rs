@@ -19,7 +19,7 @@ use super::machine::{Machine, Written};
 use super::people::People;
 use crate::limits::report::median;
 use crate::limits::used::CpuClock;
-use crate::limits::writes::{COMMIT_RETENTION_MS, RETENTION_MS};
+use crate::proven::{COMMIT_RETENTION_MS, RETENTION_MS};
 
 /// The most that the store may write for a byte that it is handed.
 pub const AMPLIFICATION_MAX: f64 = 6.0;

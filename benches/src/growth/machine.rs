@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::limits::writes::{COMMIT_RETENTION_MS, RETENTION_MS};
+use crate::proven::{COMMIT_RETENTION_MS, RETENTION_MS};
 
 /// The server's defaults.
 const INBOX_ENTRIES_MAX: u64 = 100_000;

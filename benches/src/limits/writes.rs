@@ -6,28 +6,19 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use gureum_proto::{
-    AccountId, ConversationId, ConversationKind, DeviceId, EXPORTER_BYTES, Hello, HelloClaim, MessageId, PhoneNotice,
-    Position, Send,
-};
+use gureum_proto::{AccountId, ConversationId, ConversationKind, DeviceId, MessageId, Position, Send};
 use gureum_server::router::{Op, Plan, PlanConfig, Planner, Seal};
 use gureum_server::seal::SEAL_OVERHEAD_BYTES;
-use gureum_server::session::{Authenticated, DeviceFacts, Input, Session, SessionConfig};
+use gureum_server::session::Authenticated;
 use gureum_server::store::key::{self, ConversationTag, CursorTag};
 use gureum_server::store::memory::MemoryStore;
-use gureum_server::store::record::{ConversationHead, Cursor, LifeRecord, Member, SealedMessage};
+use gureum_server::store::record::{ConversationHead, Cursor, Member, SealedMessage};
 use gureum_server::store::{Batch, Durability, Expiry, Family, Store, StoreError, TakenFloors};
 use gureum_server::time::{Clock, SystemClock};
-use gureum_wire::{Frame, FrameKind};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// The server's defaults, in milliseconds.
-pub(crate) const RETENTION_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
-pub(crate) const COMMIT_RETENTION_MS: u64 = 10 * RETENTION_MS;
-
-/// What a proof covers; here both sides agree on it.
-const EXPORTER: [u8; EXPORTER_BYTES] = [6; EXPORTER_BYTES];
+use crate::proven::{COMMIT_RETENTION_MS, RETENTION_MS, session};
 
 /// The epoch of every conversation.
 pub(crate) const EPOCH: u64 = 1;
@@ -206,43 +197,8 @@ impl Pair {
 /// Lets a new device in, as the server does: by its proof.
 pub(crate) fn let_in(random: &mut StdRng) -> Result<Authenticated> {
     let key = SigningKey::from_bytes(&random.random());
-    let claim = HelloClaim {
-        server_name: "127.0.0.1".to_owned(),
-        account: AccountId::from_bytes(random.random()),
-        device: DeviceId::from_bytes(random.random()),
-        subscribe: false,
-        cursor: Position::default(),
-        epochs_digest: None,
-        log_entries: 1,
-        life: None,
-        push_digest: None,
-    };
-    let facts = DeviceFacts {
-        proof_key: key.verifying_key(),
-        is_revoked: false,
-        is_gone: false,
-        log_entries: 1,
-        head: Position::default(),
-        cursor: Position::default(),
-        accepted_counter: 0,
-        life: LifeRecord::default(),
-        key_packages_left: 0,
-        last_resort_used: false,
-        epochs_digest: [0; 32],
-        push_digest: None,
-        phone: PhoneNotice::default(),
-    };
-    let config = SessionConfig {
-        tls_server_name: None,
-        proof_timeout_ms: 3_000,
-        retention_ms: RETENTION_MS,
-        commit_retention_ms: COMMIT_RETENTION_MS,
-    };
-    let mut session = Session::new(config, 0);
-    let payload = Hello::sign(&claim, &key, &EXPORTER);
-    session.handle(Input::Frame(Frame { kind: FrameKind::Hello, payload }), 0);
-    session.handle(Input::Facts { facts: Some(Box::new(facts)), exporter: EXPORTER }, 0);
-    session.authority().context("a device was not let in")
+    let ids = (AccountId::from_bytes(random.random()), DeviceId::from_bytes(random.random()));
+    session(&key, ids, false, 0).authority().context("a device was not let in")
 }
 
 /// Makes bodies as long as sealing does, at the cost of a copy.

@@ -9,6 +9,7 @@ use gureum_proto::Code;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::pace::Due;
 use crate::limits::{LOAD_ERRORS_MAX, LOAD_LANES_MAX, LOAD_MOMENTS_MAX};
 
 /// The longest latency that is told from longer ones, in microseconds.
@@ -34,6 +35,8 @@ pub(super) struct Lane {
     pub(super) accept: Histogram<u64>,
     pub(super) delivery: Histogram<u64>,
     pub(super) catch_up: Histogram<u64>,
+    /// How late messages left that waited for nothing but their time.
+    pub(super) lateness: Histogram<u64>,
     /// When the last message was accepted or delivered, since the start.
     pub(super) last: Duration,
 }
@@ -57,7 +60,16 @@ impl Lane {
             accept: histogram(),
             delivery: histogram(),
             catch_up: histogram(),
+            lateness: histogram(),
             last: Duration::ZERO,
+        }
+    }
+
+    /// A message was handed over.
+    pub(super) fn sent(&mut self, due: Due, now_ns: u64) {
+        self.sent += 1;
+        if due.by_time {
+            self.lateness.saturating_record(latency_us(due.at_ns, now_ns));
         }
     }
 
@@ -103,15 +115,19 @@ impl Lane {
             (&mut self.accept, &other.accept),
             (&mut self.delivery, &other.delivery),
             (&mut self.catch_up, &other.catch_up),
+            (&mut self.lateness, &other.lateness),
         ] {
-            histogram.add(more).expect("all lanes have the same bounds");
+            // It looks at each of thousands of counts, and who sends on this thread is late meanwhile.
+            if !more.is_empty() {
+                histogram.add(more).expect("all lanes have the same bounds");
+            }
         }
         self.last = self.last.max(other.last);
     }
 
     /// Empties it; the room that its histograms have stays.
     fn reset(&mut self) {
-        for histogram in [&mut self.accept, &mut self.delivery, &mut self.catch_up] {
+        for histogram in [&mut self.accept, &mut self.delivery, &mut self.catch_up, &mut self.lateness] {
             if !histogram.is_empty() {
                 histogram.reset();
             }
@@ -349,6 +365,17 @@ mod tests {
         let maxima: Vec<_> = series.iter().map(|moment| moment.delivery_us.max / 1_000).collect();
         assert_eq!(maxima, [5, 1, 0, 3_100]);
         assert_eq!((all.delivered, all.delivery.len(), Latency::of(&all.delivery).max / 1_000), (3, 3, 3_100));
+    }
+
+    #[test]
+    fn only_what_waited_for_its_time_says_how_late_the_sender_is() {
+        let meter = Meter::new(2);
+        for (device, by_time) in [(0, true), (1, false), (1, true)] {
+            meter.lane(device).lock().sent(Due { at_ns: 1_000_000, by_time }, 1_250_000);
+        }
+        meter.tick(SECOND);
+        let (all, _) = meter.end(SECOND);
+        assert_eq!((all.sent, all.lateness.len(), Latency::of(&all.lateness).max), (3, 2, 250));
     }
 
     #[test]

@@ -18,6 +18,17 @@ pub(super) struct Pace {
     /// Between two messages of this device; `None` in a closed loop.
     interval: Option<Duration>,
     next: Instant,
+    /// There was no room for more when it was last looked.
+    is_full: bool,
+}
+
+/// A message that may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    /// When it was due, in nanoseconds since the start.
+    pub(super) at_ns: u64,
+    /// It waited for its time and not for room, so that nobody but the sender can be late with it.
+    pub(super) by_time: bool,
 }
 
 impl Pace {
@@ -29,7 +40,7 @@ impl Pace {
             LoadPace::Rate(rate) => (in_flight_max, Some(interval(rate, devices))),
         };
         let next = start + interval.map_or(Duration::ZERO, |interval| spread(interval, index, devices));
-        Self { start, end: start + duration, window, left: u64::MAX, interval, next }
+        Self { start, end: start + duration, window, left: u64::MAX, interval, next, is_full: false }
     }
 
     /// The same with so many messages at most.
@@ -64,29 +75,32 @@ impl Pace {
         }
     }
 
-    /// The due times, in nanoseconds since the start, of what may be sent now.
-    pub(super) fn due(&mut self, now: Instant, in_flight: usize) -> Vec<u64> {
-        let mut due = Vec::new();
+    /// What may be sent now.
+    pub(super) fn due(&mut self, now: Instant, in_flight: usize) -> Vec<Due> {
+        let (mut due, by_time) = (Vec::new(), self.interval.is_some() && !self.is_full);
         while in_flight + due.len() < self.window && self.next <= now && self.next < self.end && !self.is_over(now) {
             self.left -= 1;
             match self.interval {
                 Some(interval) => {
-                    due.push(self.since_start_ns(self.next));
+                    due.push(Due { at_ns: self.since_start_ns(self.next), by_time });
                     self.next += interval;
                 }
-                None => due.push(self.since_start_ns(now)),
+                None => due.push(Due { at_ns: self.since_start_ns(now), by_time }),
             }
         }
+        self.is_full = in_flight + due.len() >= self.window;
         due
     }
 
-    /// When to look again if nothing is answered before.
-    pub(super) fn wake(&self, in_flight: usize) -> Instant {
-        match self.interval {
-            Some(_) if in_flight < self.window => self.next.min(self.end),
-            // Only an answer makes room.
-            _ => self.end,
-        }
+    /// When the next message is due, if it waits for nothing but its time.
+    pub(super) fn next_due(&self, now: Instant, in_flight: usize) -> Option<Instant> {
+        let is_timed = self.interval.is_some() && in_flight < self.window;
+        (is_timed && self.next < self.end && !self.is_over(now)).then_some(self.next)
+    }
+
+    /// From when on nothing is due.
+    pub(super) const fn end(&self) -> Instant {
+        self.end
     }
 
     /// Whether nothing more is due.
@@ -116,20 +130,24 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn times(due: &[Due]) -> Vec<u64> {
+        due.iter().map(|due| due.at_ns).collect()
+    }
+
     #[test]
     fn an_open_loop_counts_from_when_a_message_was_due_however_late_it_leaves() {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Rate(10.0), 1, 0, start, SECOND);
-        let due = pace.due(start + Duration::from_millis(350), 0);
+        let due = times(&pace.due(start + Duration::from_millis(350), 0));
         assert_eq!(due, [0, 100_000_000, 200_000_000, 300_000_000]);
-        assert_eq!(pace.wake(4), start + Duration::from_millis(400));
+        assert_eq!(pace.next_due(start, 4), Some(start + Duration::from_millis(400)));
     }
 
     #[test]
     fn an_open_loop_spreads_its_devices_and_shares_the_rate() {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Rate(10.0), 2, 1, start, SECOND);
-        assert_eq!(pace.due(start + Duration::from_millis(350), 0), [100_000_000, 300_000_000]);
+        assert_eq!(times(&pace.due(start + Duration::from_millis(350), 0)), [100_000_000, 300_000_000]);
     }
 
     #[test]
@@ -137,7 +155,8 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Window(3), 1, 0, start, SECOND);
         assert_eq!(pace.due(start, 1).len(), 2);
-        assert_eq!((pace.due(start, 3).len(), pace.wake(3)), (0, start + SECOND));
+        assert_eq!((pace.due(start, 3).len(), pace.end()), (0, start + SECOND));
+        assert_eq!(pace.next_due(start, 0), None, "an answer makes room, and no time");
     }
 
     #[test]
@@ -165,9 +184,9 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(LoadPace::Rate(10.0), 2, 1, start, SECOND);
         pace.skip(start + Duration::from_millis(350));
-        assert_eq!(pace.due(start + Duration::from_millis(750), 0), [500_000_000, 700_000_000]);
+        assert_eq!(times(&pace.due(start + Duration::from_millis(750), 0)), [500_000_000, 700_000_000]);
         pace.skip(start + Duration::from_millis(800));
-        assert_eq!(pace.due(start + Duration::from_millis(900), 0), [900_000_000]);
+        assert_eq!(times(&pace.due(start + Duration::from_millis(900), 0)), [900_000_000]);
     }
 
     #[test]
@@ -177,5 +196,26 @@ mod tests {
         assert_eq!(pace.due(start + SECOND / 2, 0).len(), 64);
         assert_eq!(pace.due(start + SECOND, 0).len(), 0);
         assert!(pace.is_over(start + SECOND));
+        assert_eq!(pace.next_due(start + SECOND, 0), None);
+        assert_eq!(pace.next_due(start + SECOND / 2, 64), None, "no room");
+        assert!(pace.next_due(start + SECOND / 2, 63).is_some());
+    }
+
+    #[test]
+    fn what_waited_for_room_is_told_from_what_waited_for_its_time() {
+        let start = Instant::now();
+        let mut pace = Pace::new(LoadPace::Rate(1_000.0), 1, 0, start, SECOND);
+        let mut by_time = |ms, in_flight| -> Vec<bool> {
+            let due = pace.due(start + Duration::from_millis(ms), in_flight);
+            due.iter().map(|due| due.by_time).collect()
+        };
+        assert_eq!(by_time(1, 60), [true, true]);
+        assert_eq!(by_time(9, 62), [true, true], "the last two places");
+        assert_eq!(by_time(9, 64), [false; 0]);
+        assert_eq!(by_time(9, 61), [false; 3], "an answer has made room");
+        assert_eq!(by_time(9, 50), [false; 3], "all places were taken when it was looked");
+        assert_eq!(by_time(10, 50), [true]);
+        let mut window = Pace::new(LoadPace::Window(1), 1, 0, start, SECOND);
+        assert_eq!(window.due(start, 0), [Due { at_ns: 0, by_time: false }]);
     }
 }

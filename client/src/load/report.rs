@@ -98,6 +98,10 @@ pub struct LoadReport {
     pub delivery_us: Latency,
     /// The same of devices that had been away: how long they were.
     pub catch_up_us: Latency,
+    /// How late messages left after they were due, of those that found room: what of the latencies is the load tester's own.
+    /// Only in an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_lateness_us: Option<Latency>,
     /// What it cost the server, for each delivery; `None` where nobody said where its metrics are.
     pub cost: Option<Cost>,
     /// Second by second.
@@ -215,6 +219,7 @@ impl LoadReport {
             accept_us: Latency::of(&sum.accept),
             delivery_us: Latency::of(&sum.delivery),
             catch_up_us: Latency::of(&sum.catch_up),
+            send_lateness_us: (!sum.lateness.is_empty()).then(|| Latency::of(&sum.lateness)),
             cost: None,
             series,
             fanout: None,
@@ -282,6 +287,7 @@ pub(super) fn per_second(count: u64, seconds: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::load::LoadBody;
+    use crate::load::pace::Due;
 
     fn options(scenario: Scenario) -> LoadOptions {
         LoadOptions {
@@ -300,7 +306,9 @@ mod tests {
         {
             let lane = meter.lane(0);
             let mut lane = lane.lock();
-            lane.sent = 4;
+            for by_time in [true, false, true, true] {
+                lane.sent(Due { at_ns: 0, by_time }, 90_000);
+            }
             lane.accepted(0, 1_000_000);
             lane.accepted(0, 1_000_000);
             lane.delivered(0, 1_500_000);
@@ -308,6 +316,7 @@ mod tests {
         }
         let report = LoadReport::of(&options(Scenario::Pairs { pairs: 1 }), &meter, 2, Duration::from_secs(3));
         assert_eq!((report.missing, report.unanswered, report.delivered), (1, 1, 1));
+        assert_eq!(report.send_lateness_us.map(|lateness| (lateness.p50, lateness.max)), Some((90, 90)));
         assert_eq!((report.total_s, report.accepted_per_s, report.body_bytes_accepted), (2.0, 1.0, 200));
         assert_eq!(report.fault().as_deref(), Some("1 missing, 1 without an answer"));
         assert_eq!(report.series.len(), 1);
@@ -323,6 +332,7 @@ mod tests {
         };
         let idle = written(Scenario::Idle { devices: 7 });
         assert_eq!((&idle["scenario"], &idle["devices"]), (&"idle".into(), &7.into()));
+        assert!(idle.get("send_lateness_us").is_none(), "nothing was sent");
         assert!(idle.get("rate").is_none() && idle.get("storm").is_none(), "{idle}");
         let pairs = written(Scenario::Pairs { pairs: 3 });
         assert_eq!((&pairs["pairs"], &pairs["rate"], &pairs["sealed"]), (&3.into(), &10.0.into(), &true.into()));

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::body;
 use super::device::Device;
 use super::patience;
+use super::player::{Leave, Player};
 use super::stage::{Owed, Part, Post};
 use crate::client::ClientError;
-use crate::limits::{LOAD_RECEIPTS_EVERY, LOAD_TAIL};
+use crate::limits::LOAD_RECEIPTS_EVERY;
 use crate::link::{Link, LinkError, LinkEvent, LinkEvents};
 
 /// A device that stands before the server.
@@ -41,54 +42,39 @@ struct Flight {
 
 /// Why a connection is left.
 enum After {
-    Quit,
-    Away,
+    Leaves(Leave),
     Lost(LinkError),
 }
 
 struct Actor {
     device: Device,
-    part: Part,
+    player: Player,
     counter: u64,
     in_flight: BTreeMap<u64, Flight>,
     owed: Owed,
-    /// Since when it is there, in nanoseconds since the start.
-    there_ns: u64,
-    goes_at: Option<Instant>,
-    /// When the last answer came, once everything was said.
-    answered: Instant,
 }
 
 /// Plays a device's part to its end.
 pub(super) async fn run(connected: Connected, part: Part) -> Result<(), ClientError> {
     let Connected { device, mut link, mut events, counter } = connected;
     let owed = Owed::of(part.says.as_ref().filter(|_| part.habits.confirms));
-    let goes_at = part.habits.away.map(|away| part.stage.start() + away.first);
-    let (there_ns, answered) = (0, Instant::now());
-    let mut actor = Actor { device, part, counter, in_flight: BTreeMap::new(), owed, there_ns, goes_at, answered };
+    let mut actor = Actor { device, player: Player::new(part), counter, in_flight: BTreeMap::new(), owed };
     loop {
         match actor.talk(&link, &mut events).await? {
-            After::Quit => {
+            After::Leaves(leave) => {
                 link.close().await;
-                return Ok(());
+                if !actor.player.stays_away(leave).await {
+                    return Ok(());
+                }
             }
-            After::Away => {
-                link.close().await;
-                let Some(away) = actor.part.habits.away else { return Ok(()) };
-                tokio::time::sleep(away.lasts).await;
-                actor.goes_at = Some(Instant::now() + away.every);
-            }
-            After::Lost(error) if actor.part.habits.returns => {
+            After::Lost(error) if actor.player.part.habits.returns => {
                 tracing::debug!(%error, "coming back");
                 drop(link);
             }
             After::Lost(error) => return Err(error.into()),
         }
-        let again = tokio::select! {
-            biased;
-            () = actor.part.stage.quit.cancelled() => return Ok(()),
-            again = connect(actor.device.clone(), actor.part.habits.hears) => again?,
-        };
+        let connecting = connect(actor.device.clone(), actor.player.part.habits.hears);
+        let Some(again) = actor.player.comes_back(connecting).await? else { return Ok(()) };
         (link, events) = (again.link, again.events);
         actor.is_back(&link)?;
     }
@@ -97,22 +83,20 @@ pub(super) async fn run(connected: Connected, part: Part) -> Result<(), ClientEr
 impl Actor {
     /// Sends and takes until there is a reason to leave the connection.
     async fn talk(&mut self, link: &Link, events: &mut LinkEvents) -> Result<After, ClientError> {
-        let quit = self.part.stage.quit.clone();
+        let quit = self.player.part.stage.quit.clone();
         loop {
             let now = Instant::now();
             self.say(link, now)?;
             self.confirm(link, now)?;
-            if self.has_said_all(now) && !self.part.habits.hears {
-                return Ok(After::Quit);
+            if let Some(leave) = self.player.leaves(now, self.in_flight.len()) {
+                return Ok(After::Leaves(leave));
             }
-            if self.goes_at.is_some_and(|at| at <= now) && self.in_flight.is_empty() && self.part.says.is_some() {
-                return Ok(After::Away);
-            }
-            let wake = self.wake(now);
+            let wake = self.player.wake(now, self.owed.at);
             let event = tokio::select! {
                 biased;
                 event = events.next() => event,
-                () = quit.cancelled() => return Ok(After::Quit),
+                () = quit.cancelled() => return Ok(After::Leaves(Leave::Quit)),
+                () = self.player.next_due(now, self.in_flight.len()) => continue,
                 () = tokio::time::sleep_until(wake) => continue,
             };
             if let Some(lost) = self.take(event, link, events) {
@@ -123,24 +107,22 @@ impl Actor {
 
     /// Everything that is due, in one write.
     fn say(&mut self, link: &Link, now: Instant) -> Result<(), LinkError> {
-        // Who is about to go lets its answers come first.
-        if self.goes_at.is_some_and(|at| at <= now) {
+        let said = self.player.says(now, self.in_flight.len());
+        if said.is_empty() {
             return Ok(());
         }
-        let Some(says) = &mut self.part.says else { return Ok(()) };
-        let due = says.due(now, self.in_flight.len(), &self.part.stage);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let mut sends = Vec::with_capacity(due.len());
-        for due_ns in due {
-            let Some(post) = says.next_post() else { break };
+        let part = &self.player.part;
+        let mut sends = Vec::with_capacity(said.len());
+        for (due, post) in &said {
             self.counter += 1;
-            let flight = Flight { post, due_ns, silent: false };
+            let flight = Flight { post: *post, due_ns: due.at_ns, silent: false };
             self.in_flight.insert(self.counter, flight);
-            sends.push(flight.send(self.counter, self.part.bytes));
+            sends.push(flight.send(self.counter, part.bytes));
         }
-        self.part.lane.lock().sent += u64::try_from(sends.len()).unwrap_or(0);
+        {
+            let (now_ns, mut lane) = (part.stage.now_ns(), part.lane.lock());
+            said.iter().for_each(|(due, _)| lane.sent(*due, now_ns));
+        }
         link.send(&sends)
     }
 
@@ -155,40 +137,11 @@ impl Actor {
         for (conversation, epoch) in due {
             self.counter += 1;
             let post = Post { conversation, epoch, hearers: 0 };
-            let flight = Flight { post, due_ns: self.part.stage.now_ns(), silent: true };
+            let flight = Flight { post, due_ns: self.player.part.stage.now_ns(), silent: true };
             self.in_flight.insert(self.counter, flight);
             sends.push(flight.send(self.counter, body::SEALED_BYTES_MIN));
         }
         link.send(&sends)
-    }
-
-    /// Whether nothing more is to be said and every answer has come, or is not waited for any more.
-    fn has_said_all(&mut self, now: Instant) -> bool {
-        let Some(says) = &mut self.part.says else { return true };
-        if !says.pace.is_over(now) {
-            self.answered = now;
-            return false;
-        }
-        let is_through = self.in_flight.is_empty() || now - self.answered >= LOAD_TAIL;
-        if is_through {
-            self.part.lane.lock().unsent += says.pace.unsent();
-            says.is_through();
-            self.part.says = None;
-        }
-        is_through
-    }
-
-    fn wake(&self, now: Instant) -> Instant {
-        let late = now + LOAD_TAIL;
-        if self.goes_at.is_some_and(|at| at <= now) {
-            return late;
-        }
-        let next = match &self.part.says {
-            Some(says) if !says.pace.is_over(now) => says.pace.wake(self.in_flight.len()),
-            _ => late,
-        };
-        let goes_at = self.goes_at.unwrap_or(late);
-        next.min(goes_at).min(self.owed.at.filter(|at| *at > now).unwrap_or(late)).min(late)
     }
 
     /// What has come, all at once: one reading of the clock, one lock and one ack.
@@ -203,7 +156,7 @@ impl Actor {
                     lost = Some(error);
                     break;
                 }
-                LinkEvent::Drain { .. } if !self.part.habits.returns => {
+                LinkEvent::Drain { .. } if !self.player.part.habits.returns => {
                     lost = Some(LinkError::Lost("the server is stopping".to_owned()));
                     break;
                 }
@@ -211,7 +164,7 @@ impl Actor {
             }
             next = events.ready();
         }
-        self.part.heard(&heard, self.there_ns);
+        self.player.heard(&heard);
         if self.device.taken > taken {
             link.ack(self.device.taken);
         }
@@ -237,9 +190,10 @@ impl Actor {
     }
 
     fn answered(&mut self, results: Vec<Sent>) {
-        let now_ns = self.part.stage.now_ns();
-        self.answered = Instant::now();
-        let (mut lane, mut expected) = (self.part.lane.lock(), 0);
+        self.player.is_answered();
+        let part = &self.player.part;
+        let now_ns = part.stage.now_ns();
+        let (mut lane, mut expected) = (part.lane.lock(), 0);
         for Sent { counter, result } in results {
             match (self.in_flight.remove(&counter), result) {
                 (Some(Flight { silent: true, .. }), Ok(_)) => lane.receipts += 1,
@@ -251,18 +205,14 @@ impl Actor {
                 (None, _) => (),
             }
         }
-        self.part.stage.expect(expected);
+        part.stage.expect(expected);
     }
 
     /// A new connection stands: what was not answered on the last one is sent again under its counter, so that it is stored
-    /// once; what was due meanwhile is left out.
+    /// once.
     fn is_back(&mut self, link: &Link) -> Result<(), LinkError> {
-        self.there_ns = self.part.stage.now_ns();
-        self.part.lane.lock().reconnects += 1;
-        if let Some(says) = &mut self.part.says {
-            says.pace.skip(Instant::now());
-        }
-        let bytes = |flight: &Flight| if flight.silent { body::SEALED_BYTES_MIN } else { self.part.bytes };
+        self.player.is_back();
+        let bytes = |flight: &Flight| if flight.silent { body::SEALED_BYTES_MIN } else { self.player.part.bytes };
         let sends: Vec<_> =
             self.in_flight.iter().map(|(counter, flight)| flight.send(*counter, bytes(flight))).collect();
         if sends.is_empty() { Ok(()) } else { link.send(&sends) }

@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use super::meter::{Meter, SharedLane};
-use super::pace::Pace;
+use super::pace::{Due, Pace};
 use super::{Progress, Tell};
 use crate::client::ClientError;
 use crate::limits::{LOAD_LOOK, LOAD_TAIL};
@@ -23,6 +24,8 @@ pub(super) type Tasks = JoinSet<Result<(), ClientError>>;
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
     start: Instant,
+    /// Wakes who has to say something.
+    pub(super) alarm: Alarm,
     /// Everything has come, or nothing more will.
     pub(super) quit: CancellationToken,
     /// Nobody says anything more.
@@ -47,19 +50,24 @@ impl Drop for Talking {
 impl Stage {
     /// The clock starts.
     pub(super) fn begin() -> Self {
+        Self::by(Instant::now(), Alarm::begin())
+    }
+
+    /// Another part of the load by the same clock, of whose devices nothing is due yet.
+    pub(super) fn again(&self) -> Self {
+        Self::by(self.start, self.alarm.clone())
+    }
+
+    fn by(start: Instant, alarm: Alarm) -> Self {
         Self {
-            start: Instant::now(),
+            start,
+            alarm,
             quit: CancellationToken::new(),
             hush: CancellationToken::new(),
             talking: Arc::default(),
             due: Arc::default(),
             delivered: Arc::default(),
         }
-    }
-
-    /// Another part of the load by the same clock, of whose devices nothing is due yet.
-    pub(super) fn again(&self) -> Self {
-        Self { start: self.start, ..Self::begin() }
     }
 
     /// Ends what is said before its time.
@@ -186,8 +194,8 @@ impl Says {
         post
     }
 
-    /// When each message that may be said now was due.
-    pub(super) fn due(&mut self, now: Instant, in_flight: usize, stage: &Stage) -> Vec<u64> {
+    /// What may be said now.
+    pub(super) fn due(&mut self, now: Instant, in_flight: usize, stage: &Stage) -> Vec<Due> {
         if stage.hush.is_cancelled() {
             self.pace.stop();
         }

@@ -160,6 +160,7 @@ fn traffic(report: &LoadReport) -> Vec<String> {
         row("accept", &report.accept_us),
         row("delivery", &report.delivery_us),
     ];
+    lines.extend(report.send_lateness_us.as_ref().map(|lateness| row("sent late", lateness)));
     if report.unsent > 0 {
         lines.push(format!(
             "due at the end and not sent any more: {}; many of them mean that the rate is too high",

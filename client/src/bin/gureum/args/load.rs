@@ -22,7 +22,8 @@ Examples:
   gureum load mixed --server 'gureum://…' --people 50 --members 10 --rate 100 --duration 60s
 
 Every account has keys of its own, so that an invite needs as many uses as there are accounts, or registration is open. \
-With --rate, latencies count from the moment a message was due, not from when it left. A server takes 1,000 messages a \
+With --rate, latencies count from the moment a message was due, not from when it left; how late messages left by the load \
+tester's own doing is reported beside them. A server takes 1,000 messages a \
 second from one device; to load it with more, start it with --sends-per-second 1000000. With --metrics \
 http://ADDRESS:PORT/metrics, as its --admin has it, the report says what the load cost the server. The exit code is 1 if \
 anything is missing. `gureum load SCENARIO --help` says more.")]
@@ -273,38 +274,31 @@ const AWAY_S_MAX: u64 = 5;
 
 impl LoadArgs {
     /// Threads of the load tester.
-    pub(crate) const fn threads(&self) -> usize {
-        match &self.scenario {
-            LoadScenario::Pairs(args) => args.common.threads,
-            LoadScenario::Fanout(args) => args.common.threads,
-            LoadScenario::Offline(args) => args.common.threads,
-            LoadScenario::Idle(args) => args.common.threads,
-            LoadScenario::Storm(args) => args.common.threads,
-            LoadScenario::Mixed(args) => args.common.threads,
-        }
+    pub(crate) fn threads(&self) -> usize {
+        self.shared().0.threads
     }
 
     /// Where to draw what is measured.
     pub(crate) fn plot(&self) -> Option<PlotFile> {
-        let args = match &self.scenario {
-            LoadScenario::Pairs(args) => &args.plot,
-            LoadScenario::Fanout(args) => &args.plot,
-            LoadScenario::Offline(args) => &args.plot,
-            LoadScenario::Storm(args) => &args.plot,
-            LoadScenario::Mixed(args) => &args.plot,
-            LoadScenario::Idle(_) => return None,
-        };
-        args.plot.clone()
+        self.shared().1?.plot.clone()
     }
 
     /// The rates of a sweep; none where there is but one run.
     pub(crate) fn rates(&self) -> Vec<f64> {
-        let pace = match &self.scenario {
-            LoadScenario::Pairs(args) => &args.pace,
-            LoadScenario::Fanout(args) => &args.pace,
-            _ => return Vec::new(),
-        };
-        pace.rates.as_ref().map(|rates| rates.all().to_vec()).unwrap_or_default()
+        let rates = self.shared().2.and_then(|pace| pace.rates.as_ref());
+        rates.map(|rates| rates.all().to_vec()).unwrap_or_default()
+    }
+
+    /// The options that its scenario shares with others, as far as it has them.
+    const fn shared(&self) -> (&CommonArgs, Option<&PlotArgs>, Option<&PaceArgs>) {
+        match &self.scenario {
+            LoadScenario::Pairs(args) => (&args.common, Some(&args.plot), Some(&args.pace)),
+            LoadScenario::Fanout(args) => (&args.common, Some(&args.plot), Some(&args.pace)),
+            LoadScenario::Offline(args) => (&args.common, Some(&args.plot), None),
+            LoadScenario::Storm(args) => (&args.common, Some(&args.plot), None),
+            LoadScenario::Mixed(args) => (&args.common, Some(&args.plot), None),
+            LoadScenario::Idle(args) => (&args.common, None, None),
+        }
     }
 
     /// As the load tester takes it.
