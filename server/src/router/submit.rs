@@ -357,7 +357,9 @@ impl Writer {
 
     /// Writes the batch.
     fn write(&mut self) -> Result<(), StoreError> {
-        self.plan.must_sync |= self.unsynced_floors.len() >= UNSYNCED_FLOORS_MAX;
+        let wants_sync = self.plan.must_sync || self.unsynced_floors.len() >= UNSYNCED_FLOORS_MAX;
+        // A batch that changes nothing is not written, and brings nothing of those before it to the disk.
+        self.plan.must_sync = wants_sync && !self.plan.batch.is_empty();
         let durability = if self.plan.must_sync { Durability::Synced } else { Durability::Lazy };
         let started = Instant::now();
         if !self.plan.batch.is_empty() {

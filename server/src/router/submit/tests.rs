@@ -59,37 +59,43 @@ struct Bench {
     metrics: crate::metrics::Page,
 }
 
+/// What a writer works with, the store in it, and what is counted.
+fn parts() -> (RouterParts, Arc<FaultyStore<MemoryStore>>, crate::metrics::Page) {
+    let (_, expiry) = expiry();
+    let clock = Arc::clone(&expiry.clock);
+    let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry)));
+    let mut batch = Batch::new();
+    for (conversation, peer) in [(WITH_BOB, BOB), (WITH_EVE, EVE)] {
+        let member = |account| Member { account, device: device(account).device(), leaf: 0 };
+        let members = vec![member(ALICE), member(peer)];
+        let head = ConversationHead { epoch: 1, created_ms: 0, kind: ConversationKind::Direct, members };
+        batch.put_record(Family::Conversation, key::conversation(&conversation, ConversationTag::Head), &head);
+        batch.put_record(Family::InboxHead, key::inbox_head(&peer), &InboxHead::default());
+        let cursor = key::cursor(&peer, &device(peer).device(), CursorTag::Cursor);
+        batch.put_record(Family::Cursor, cursor, &Cursor::default());
+    }
+    store.write(&batch, Durability::Synced).unwrap();
+    let (metrics, rendered) = Metrics::new();
+    let parts = RouterParts {
+        store: Arc::clone(&store) as _,
+        seal: Arc::new(Plain),
+        clock,
+        wake: Arc::new(Hub::new()),
+        push: Arc::default(),
+        hasher: None,
+        floors: Arc::default(),
+        config: PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100, inbox_bytes_max: 1 << 20 },
+        metrics: Arc::new(metrics),
+    };
+    (parts, store, rendered)
+}
+
 impl Bench {
     fn new() -> Self {
-        let (_, expiry) = expiry();
-        let clock = Arc::clone(&expiry.clock);
-        let store = Arc::new(FaultyStore::new(MemoryStore::new(expiry)));
-        let mut batch = Batch::new();
-        for (conversation, peer) in [(WITH_BOB, BOB), (WITH_EVE, EVE)] {
-            let member = |account| Member { account, device: device(account).device(), leaf: 0 };
-            let members = vec![member(ALICE), member(peer)];
-            let head = ConversationHead { epoch: 1, created_ms: 0, kind: ConversationKind::Direct, members };
-            batch.put_record(Family::Conversation, key::conversation(&conversation, ConversationTag::Head), &head);
-            batch.put_record(Family::InboxHead, key::inbox_head(&peer), &InboxHead::default());
-            let cursor = key::cursor(&peer, &device(peer).device(), CursorTag::Cursor);
-            batch.put_record(Family::Cursor, cursor, &Cursor::default());
-        }
-        store.write(&batch, Durability::Synced).unwrap();
-        let (metrics, rendered) = Metrics::new();
-        let feed = Arc::<PushFeed>::default();
-        let parts = RouterParts {
-            store: Arc::clone(&store) as _,
-            seal: Arc::new(Plain),
-            clock,
-            wake: Arc::new(Hub::new()),
-            push: Arc::clone(&feed),
-            hasher: None,
-            floors: Arc::default(),
-            config: PlanConfig { retention_ms: RETENTION_MS, inbox_entries_max: 100, inbox_bytes_max: 1 << 20 },
-            metrics: Arc::new(metrics),
-        };
+        let (parts, store, metrics) = parts();
+        let feed = Arc::clone(&parts.push);
         let (router, end) = Router::start(parts, &Work::inline()).unwrap();
-        Self { store, feed, router, end, metrics: rendered }
+        Self { store, feed, router, end, metrics }
     }
 
     /// Puts sends of Alice into the queue, as one submission.
@@ -147,6 +153,23 @@ async fn an_ack_that_meets_damage_holds_up_nobody() {
     bench.router.submit(Submission::Ack { from: device(BOB), position }).await.unwrap();
     assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Ok(1))]);
     assert_eq!(bench.unplanned(), 1);
+}
+
+#[test]
+fn a_batch_that_changes_nothing_makes_no_cursor_before_it_durable() {
+    let (parts, _, _) = parts();
+    let floors = Arc::clone(&parts.floors);
+    let mut writer = Writer::new(parts);
+    writer.unsynced_floors = vec![(EVE, 1); UNSYNCED_FLOORS_MAX];
+    let mut write = |submission: Option<Submission>| {
+        writer.plan_batch(&mut submission.into_iter());
+        let written = writer.write();
+        writer.finish(written).unwrap();
+    };
+    write(None);
+    assert_eq!(floors.floor(&EVE), 0, "compaction drops what lies below a floor");
+    write(Some(Submission::Seen { from: device(EVE) }));
+    assert_eq!(floors.floor(&EVE), 1, "the next one that writes is synced");
 }
 
 #[tokio::test]
