@@ -51,34 +51,34 @@ pub struct Model {
     #[arg(long, value_name = "R", default_value_t = 3.0, value_parser = above_zero)]
     pub retention_days: f64,
     /// c: processor time of a message to one connected device, by itself, in microseconds
-    #[arg(long, value_name = "US", default_value_t = 52.0, value_parser = above_zero)]
+    #[arg(long, value_name = "US", default_value_t = 299.0, value_parser = above_zero)]
     pub message_us: f64,
     /// c_i: that of each further inbox
-    #[arg(long, value_name = "US", default_value_t = 2.0, value_parser = above_zero)]
+    #[arg(long, value_name = "US", default_value_t = 1.8, value_parser = above_zero)]
     pub inbox_us: f64,
     /// c_l: that of each further delivery at once
     #[arg(long, value_name = "US", default_value_t = 20.0, value_parser = above_zero)]
     pub live_us: f64,
     /// c_d: that of a delivery with others, when a device comes back
-    #[arg(long, value_name = "US", default_value_t = 4.0, value_parser = above_zero)]
+    #[arg(long, value_name = "US", default_value_t = 1.7, value_parser = above_zero)]
     pub drain_us: f64,
     /// c_h: that of a connection's beginning
-    #[arg(long, value_name = "US", default_value_t = 675.0, value_parser = above_zero)]
+    #[arg(long, value_name = "US", default_value_t = 670.0, value_parser = above_zero)]
     pub connect_us: f64,
     /// c_k: that of a keep-alive
     #[arg(long, value_name = "US", default_value_t = 15.0, value_parser = above_zero)]
     pub keep_alive_us: f64,
     /// b_d: memory of a connected device that is silent, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 48_230.0, value_parser = above_zero)]
+    #[arg(long, value_name = "BYTES", default_value_t = 43_942.0, value_parser = above_zero)]
     pub device_bytes: f64,
     /// b_m: bytes on the disk for a message that is kept, with one entry
-    #[arg(long, value_name = "BYTES", default_value_t = 500.0, value_parser = above_zero)]
+    #[arg(long, value_name = "BYTES", default_value_t = 417.0, value_parser = above_zero)]
     pub disk_bytes: f64,
     /// b_h: bytes that the store is handed for such a message
-    #[arg(long, value_name = "BYTES", default_value_t = 600.0, value_parser = above_zero)]
+    #[arg(long, value_name = "BYTES", default_value_t = 670.0, value_parser = above_zero)]
     pub handed_bytes: f64,
     /// a: bytes that it writes for each of those
-    #[arg(long, value_name = "A", default_value_t = 6.0, value_parser = above_zero)]
+    #[arg(long, value_name = "A", default_value_t = 2.37, value_parser = above_zero)]
     pub amplification: f64,
 }
 
