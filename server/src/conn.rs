@@ -117,7 +117,7 @@ struct Shell {
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
-    /// The device that subscribes here, once it was let in.
+    /// The device that subscribes here, as push was told.
     subscribed: Option<Authenticated>,
     /// The furthest of the acks that wait to be submitted.
     acked: Option<Position>,
@@ -438,11 +438,9 @@ impl Shell {
         if life.is_some_and(|life| judge(&known, &life) == Standing::Copied) {
             return Err(Closing(Code::DeviceCopied, String::new()));
         }
-        if subscribes {
+        if subscribes && let Some(push) = &self.shared.requests.push {
             self.subscribed = Some(from);
-            if let Some(push) = &self.shared.requests.push {
-                push.feed.connected(account, device);
-            }
+            push.feed.connected(account, device);
         }
         // Another connection of the device may have used up what it may say now.
         self.count_read();
@@ -495,7 +493,8 @@ impl Shell {
         let Some(from) = self.session.authority() else { return Ok(()) };
         let unavailable = |_| Closing(Code::Unavailable, String::new());
         if let Some(position) = self.acked.take() {
-            self.shared.router.ack(from, position);
+            self.shared.metrics.acks.increment(1);
+            self.shared.router.submit(Submission::Ack { from, position }).await.map_err(unavailable)?;
         }
         if self.sends.is_empty() {
             return Ok(());
@@ -563,10 +562,7 @@ impl Drop for Shell {
         if self.delivery.is_some() {
             self.shared.metrics.subscriptions.decrement(1.0);
         }
-        let Some(from) = self.subscribed else { return };
-        // Its next connection asks what is written.
-        self.shared.router.hasten_ack(from);
-        if let Some(push) = &self.shared.requests.push {
+        if let Some((from, push)) = self.subscribed.zip(self.shared.requests.push.as_ref()) {
             push.feed.closed(from.account(), from.device());
         }
     }

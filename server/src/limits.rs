@@ -155,26 +155,6 @@ pub const SUBMIT_QUEUE_MAX: usize = 4_096;
 /// Bytes of messages that wait for the writer, all connections together.
 pub const SUBMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long an ack waits for a batch that is written anyway, in milliseconds. By itself it costs a wake-up of the writer and
-/// a write to the log, half of what the writer has to do for a message that comes alone. Nobody waits for it, and it is less
-/// than a network may hold it up.
-pub const ACKS_WAIT_MS: u64 = 20;
-
-/// How long acks wait after a batch of theirs was not written, in milliseconds: as long as a sender is told to wait.
-pub const ACKS_RETRY_MS: u64 = 1_000;
-
-/// Acks that one batch takes: about a millisecond of planning.
-pub const ACKS_AT_ONCE_MAX: usize = 1_024;
-
-/// Devices whose acks wait, one for each. They are connected, or have been until a moment ago, unless the writer is held
-/// up; past the bound an ack counts as not received, and the device repeats it.
-pub const ACKS_WAITING_MAX: usize = CONNECTIONS_MAX;
-
-/// An ack that waits: its place in the line and in the map, which has room for twice as many after it has grown.
-pub const ACK_WAITING_BYTES: usize = 160;
-
-const _: () = assert!(ACKS_WAIT_MS < FEED_PACE_MS, "push hears of what was taken by its next look at the feed");
-
 /// Submissions that the writer takes into one batch: with 64 sends each at most 16,384 messages.
 pub const BATCH_OPS_MAX: usize = 256;
 
@@ -545,7 +525,6 @@ pub const fn connections_memory_bytes_max(proven: usize, unproven: usize) -> usi
 pub const fn shared_memory_bytes_max() -> usize {
     store_memory_bytes_max()
         + SUBMIT_BYTES_MAX
-        + ACKS_WAITING_MAX * ACK_WAITING_BYTES
         + TAIL_BYTES_MAX
         + PLANNER_CACHE_ENTRIES_MAX * (4 * 2_500 + 400)
         + PLANNER_CACHE_LEAVES_MAX * CACHED_LEAF_BYTES

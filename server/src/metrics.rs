@@ -255,7 +255,7 @@ fn describe() {
     describe_counter!("gureum_groups_total", "groups that commits were held against, from memory or read and verified");
     describe_counter!("gureum_requests_refused_total", "requests refused, by code");
     describe_counter!("gureum_deliveries_total", "envelopes delivered, from the memory tail or the store");
-    describe_counter!("gureum_acks_total", "acks written, of those of a device that came together the furthest");
+    describe_counter!("gureum_acks_total", "acks that moved a cursor");
     describe_counter!("gureum_typing_total", "typing indicators, relayed to others of their conversation or dropped");
     describe_histogram!("gureum_batch_size", "changes that one batch took in");
     describe_histogram!("gureum_fsync_seconds", "the durable write of a batch");

@@ -1,8 +1,6 @@
 //! The router: everything that changes the store goes through its one writer, which plans a batch, makes it durable,
 //! and only then answers and wakes.
 
-#[cfg(feature = "node")]
-mod acks;
 mod plan;
 #[cfg(feature = "node")]
 mod submit;

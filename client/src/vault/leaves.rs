@@ -170,8 +170,14 @@ impl Work<'_> {
 
     /// Whether one of a group's leaves is still that which this account has left by: nobody has carried that out.
     pub(super) fn has_left_by_one_of(&self, id: ConversationId, leaves: &[Leaf]) -> Result<bool, VaultError> {
-        let is_there = |it: &SignedLeave| leaves.iter().any(|leaf| leaf.leaf_key == it.leave().leaf_key);
-        Ok(self.own_statement(id)?.as_ref().is_some_and(is_there))
+        let Some(signed) = self.own_statement(id)? else { return Ok(false) };
+        let left = signed.leave();
+        // A device of this account that was revoked can sign a statement about a leaf that is not its own.
+        let is_left = |leaf: &Leaf| {
+            let is_its = leaf.identity.is_some_and(|it| (it.account, it.device) == (left.account, left.device));
+            is_its && leaf.leaf_key == left.leaf_key
+        };
+        Ok(leaves.iter().any(is_left))
     }
 
     /// Whether somebody has added this device to a group since it was out of it. Its leaf there is not the one that it had,
@@ -277,9 +283,8 @@ impl Work<'_> {
     /// place of that the server hides it: the statement may be one of before that the server repeats.
     fn note_left_elsewhere(&self, row: Option<&Row>, signed: &SignedLeave) -> Result<Option<StoredEvent>, VaultError> {
         let id = signed.leave().conversation;
-        let has_left = row.is_some_and(|row| row.state == ConversationStatus::Left);
-        // What comes after this device has left by a statement may be an older one as well.
-        if !(has_left && self.own_statement(id)?.is_some()) {
+        // What comes after one that is held may be older than that, and about a leaf that is gone.
+        if self.own_statement(id)?.is_none() {
             self.keep_statement(signed)?;
         }
         let sql = "UPDATE foretold SET told = 1 WHERE conversation = ?1 AND told = 0";
@@ -392,6 +397,8 @@ fn note_statement(work: &mut Work<'_>, row: &Row, signed: &SignedLeave) -> Resul
     let told = work.tell_group(row, GroupChange::Left, None, who)?;
     work.keep_statement(signed)?;
     if account == work.identity.account {
+        // What the server has said of later epochs counts for nothing here: whoever is added again comes in by one of them.
+        work.note_left_epoch(row.id, Some(row.epoch))?;
         work.note_left(row)?;
     }
     Ok(Some(told))

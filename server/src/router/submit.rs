@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gureum_proto::{AccountId, Code, DeviceId, Position, Refusal, Send as SendFrame, Sent};
+use gureum_proto::{AccountId, Code, DeviceId, Refusal, Send as SendFrame, Sent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::acks::{Acks, nudge};
 use super::plan::{Change, Changed, Op, Plan, PlanConfig, Planner, Seal};
 use crate::fault::step;
 use crate::limits::{BATCH_OPS_MAX, SUBMIT_BYTES_MAX, SUBMIT_QUEUE_MAX, UNSYNCED_FLOORS_MAX};
@@ -63,8 +62,13 @@ pub(crate) enum Submission {
         /// Their share of the queue's bytes.
         permit: OwnedSemaphorePermit,
     },
-    /// Nothing but the acks that wait, which every batch takes.
-    Acks,
+    /// A cursor.
+    Ack {
+        /// Whose.
+        from: Authenticated,
+        /// To where.
+        position: gureum_proto::Position,
+    },
     /// A device's life goes on.
     Live {
         /// Whose.
@@ -100,7 +104,6 @@ pub(crate) struct RouterError;
 pub(crate) struct Router {
     queue: mpsc::Sender<Submission>,
     bytes: Arc<Semaphore>,
-    acks: Arc<Acks>,
 }
 
 impl Router {
@@ -112,25 +115,22 @@ impl Router {
     pub(crate) fn start(parts: RouterParts, work: &Work) -> std::io::Result<(Self, WriterEnd)> {
         let (queue, submissions) = mpsc::channel(SUBMIT_QUEUE_MAX);
         let (done, ended) = oneshot::channel();
-        let acks = Arc::<Acks>::default();
-        let writer = Writer::new(parts, Arc::clone(&acks));
         // Whoever waits learns of an end by panic too: the sender is dropped unused.
         let task = match work {
             Work::Threads => {
-                let run = move || drop(done.send(writer.run(submissions)));
+                let run = move || drop(done.send(Writer::new(parts).run(submissions)));
                 std::thread::Builder::new().name("gureum-writer".to_owned()).spawn(run)?;
                 None
             }
             Work::Inline(latency) => {
                 let latency = Arc::clone(latency);
-                let run = async move { drop(done.send(writer.run_inline(submissions, &latency).await)) };
+                let run = async move { drop(done.send(Writer::new(parts).run_inline(submissions, &latency).await)) };
                 Some(AbortOnDropHandle::new(tokio::spawn(run)))
             }
         };
-        let nudge = AbortOnDropHandle::new(tokio::spawn(nudge(Arc::clone(&acks), queue.downgrade())));
         Ok((
-            Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)), acks },
-            WriterEnd { ended: Some(ended), _task: task, _nudge: nudge },
+            Self { queue, bytes: Arc::new(Semaphore::new(SUBMIT_BYTES_MAX)) },
+            WriterEnd { ended: Some(ended), _task: task },
         ))
     }
 
@@ -165,18 +165,6 @@ impl Router {
         self.queue.send(submission).await.map_err(|_| RouterError)
     }
 
-    /// Moves a device's cursor with the next batch, or a little later by itself. Nobody is told of it before it is written.
-    pub(crate) fn ack(&self, from: Authenticated, position: Position) {
-        self.acks.put(from, position);
-    }
-
-    /// Lets an ack of a device that goes wait no longer, so that the device finds it written when it comes back.
-    pub(crate) fn hasten_ack(&self, from: Authenticated) {
-        if self.acks.may_hasten(from) {
-            self.note(Submission::Acks);
-        }
-    }
-
     /// Puts a submission into the queue if there is a place just now: for what nobody waits for and nobody misses.
     pub(crate) fn note(&self, submission: Submission) {
         let _ = self.queue.try_send(submission);
@@ -206,7 +194,6 @@ pub(crate) struct WriterEnd {
     /// `None` once its end was told.
     ended: Option<oneshot::Receiver<Result<(), StoreError>>>,
     _task: Option<AbortOnDropHandle<()>>,
-    _nudge: AbortOnDropHandle<()>,
 }
 
 impl WriterEnd {
@@ -222,9 +209,6 @@ impl WriterEnd {
 
 struct Writer {
     parts: RouterParts,
-    acks: Arc<Acks>,
-    /// Those of the batch.
-    acks_taken: Vec<(Authenticated, Position)>,
     planner: Planner,
     plan: Plan,
     waiting: Vec<Waiting>,
@@ -248,7 +232,7 @@ enum Waiting {
 }
 
 impl Writer {
-    fn new(parts: RouterParts, acks: Arc<Acks>) -> Self {
+    fn new(parts: RouterParts) -> Self {
         let entropy = || {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).expect("the system has randomness");
@@ -259,15 +243,7 @@ impl Writer {
             Some(hasher) => planner.with_hasher(Arc::clone(hasher)),
             None => planner,
         };
-        Self {
-            parts,
-            acks,
-            acks_taken: Vec::new(),
-            planner,
-            plan: Plan::default(),
-            waiting: Vec::new(),
-            unsynced_floors: Vec::new(),
-        }
+        Self { parts, planner, plan: Plan::default(), waiting: Vec::new(), unsynced_floors: Vec::new() }
     }
 
     fn run(mut self, mut submissions: mpsc::Receiver<Submission>) -> Result<(), StoreError> {
@@ -280,7 +256,7 @@ impl Writer {
                 self.finish(written)?;
             }
         }
-        self.end()
+        Ok(())
     }
 
     /// As [`Self::run`], in a task: others run before and after each write, so that a crash may come between a write and
@@ -301,32 +277,13 @@ impl Writer {
                 self.finish(written)?;
             }
         }
-        self.end()
-    }
-
-    /// Writes the acks that no batch has taken, as far as the disk takes them.
-    fn end(&mut self) -> Result<(), StoreError> {
-        let mut goes_on = true;
-        while goes_on && !self.acks.is_empty() {
-            self.plan_batch(&mut std::iter::empty());
-            let written = self.write();
-            goes_on = written.is_ok();
-            self.finish(written)?;
-        }
         Ok(())
     }
 
-    /// Plans the acks that wait, and then until a change or the end: a change reads what the batch before it wrote.
+    /// Plans until a change or the end: a change reads what the batch before it wrote.
     fn plan_batch(&mut self, rest: &mut impl Iterator<Item = Submission>) {
         step("writer::queued");
         let now_ms = self.parts.clock.now_ms();
-        self.acks_taken = self.acks.take();
-        for (from, position) in &self.acks_taken {
-            if let Err(error) = self.planner.add(Op::Ack { from: *from, position: *position }, now_ms, &mut self.plan) {
-                // Nobody waits for an answer: the device acks again.
-                unplanned(&error, &self.parts.metrics);
-            }
-        }
         let mut last = false;
         while !last && let Some(submission) = rest.next() {
             last = matches!(submission, Submission::Change { .. });
@@ -355,8 +312,12 @@ impl Writer {
                 }
                 self.waiting.push(Waiting::Sends { answers, counters, _permit: permit });
             }
-            // They have been planned.
-            Submission::Acks => (),
+            Submission::Ack { from, position } => {
+                if let Err(error) = planner.add(Op::Ack { from, position }, now_ms, plan) {
+                    // Nobody waits for an answer: the device acks again.
+                    unplanned(&error, &self.parts.metrics);
+                }
+            }
             Submission::Live { from, life } => {
                 if let Err(error) = planner.add(Op::Live { from, life }, now_ms, plan) {
                     // Nobody waits for an answer: what the device claims next is ahead of what is known then.
@@ -429,11 +390,6 @@ impl Writer {
 
     fn succeed(&mut self) {
         step("writer::written");
-        if !self.acks_taken.is_empty() {
-            let count = self.acks_taken.drain(..).len();
-            self.parts.metrics.acks.increment(u64::try_from(count).unwrap_or(u64::MAX));
-            self.acks.note_written();
-        }
         let mut sent = self.plan.sent.drain(..);
         for waiting in self.waiting.drain(..) {
             match waiting {
@@ -489,9 +445,6 @@ impl Writer {
     fn fail(&mut self) {
         self.unsynced_floors.clear();
         self.planner.forget();
-        if !self.acks_taken.is_empty() {
-            self.acks.put_back(std::mem::take(&mut self.acks_taken));
-        }
         for waiting in self.waiting.drain(..) {
             match waiting {
                 Waiting::Sends { answers, counters, .. } => {

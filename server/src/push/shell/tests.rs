@@ -313,24 +313,9 @@ async fn what_the_device_takes_in_time_wakes_nobody() {
     bench.message().await;
     bench.pass(1_000).await;
     let position = gureum_proto::Position { seq: 1, count: 1 };
-    bench.router.ack(device(BOB), position);
+    bench.router.submit(Submission::Ack { from: device(BOB), position }).await.unwrap();
     bench.pass(600_000).await;
     bench.check(&[]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_device_that_goes_while_its_ack_waits_is_not_woken_for_what_it_took() {
-    let mut bench = Bench::new().await;
-    bench.feed.connected(BOB, device(BOB).device());
-    bench.message().await;
-    bench.pass(1_000).await;
-    bench.router.ack(device(BOB), gureum_proto::Position { seq: 1, count: 1 });
-    bench.feed.closed(BOB, device(BOB).device());
-    bench.pass(600_000).await;
-    bench.check(&[]);
-    bench.message().await;
-    bench.pass(600_000).await;
-    bench.check(&[WakeKind::Messages]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,15 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use gureum_proto::{ConversationId, MessageId, PushDigest, PushService};
+use gureum_proto::{ConversationId, MessageId, Position, PushDigest, PushService};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::limits::{ACKS_RETRY_MS, ACKS_WAIT_MS};
-use crate::router::{ClaimPlan, LogPlan, PushTargetPlan};
+use crate::router::{ClaimPlan, PushTargetPlan};
 use crate::store::conformance::{RETENTION_MS, expiry};
 use crate::store::faulty::FaultyStore;
 use crate::store::key::{self, ConversationTag, CursorTag, KeyPackageKind};
@@ -57,7 +54,6 @@ fn send(counter: u64, conversation: ConversationId) -> SendFrame {
 struct Bench {
     store: Arc<FaultyStore<MemoryStore>>,
     feed: Arc<PushFeed>,
-    floors: Arc<TakenFloors>,
     router: Router,
     end: WriterEnd,
     metrics: crate::metrics::Page,
@@ -97,9 +93,9 @@ fn parts() -> (RouterParts, Arc<FaultyStore<MemoryStore>>, crate::metrics::Page)
 impl Bench {
     fn new() -> Self {
         let (parts, store, metrics) = parts();
-        let (feed, floors) = (Arc::clone(&parts.push), Arc::clone(&parts.floors));
+        let feed = Arc::clone(&parts.push);
         let (router, end) = Router::start(parts, &Work::inline()).unwrap();
-        Self { store, feed, floors, router, end, metrics }
+        Self { store, feed, router, end, metrics }
     }
 
     /// Puts sends of Alice into the queue, as one submission.
@@ -124,28 +120,10 @@ impl Bench {
         head.unwrap_or_default().seq
     }
 
-    fn counted(&self, name: &str) -> u64 {
+    fn unplanned(&self) -> u64 {
         let text = self.metrics.render();
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap()
+        text.lines().find_map(|line| line.strip_prefix("gureum_unplanned_total ")?.parse().ok()).unwrap()
     }
-
-    /// How far Bob's device has taken its inbox, by what is written; `None`: there is no such device.
-    fn taken_seq(&self) -> Option<u64> {
-        taken_seq(&self.store)
-    }
-}
-
-fn taken_seq(store: &FaultyStore<MemoryStore>) -> Option<u64> {
-    let cursor = key::cursor(&BOB, &device(BOB).device(), CursorTag::Cursor);
-    read::<Cursor>(store.inner(), Family::Cursor, cursor.as_ref()).unwrap().map(|cursor| cursor.seq)
-}
-
-const fn position(seq: u64) -> Position {
-    Position { seq, count: seq }
-}
-
-async fn pass(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 #[tokio::test]
@@ -159,7 +137,7 @@ async fn damage_of_one_inbox_refuses_what_is_sent_to_it_and_nothing_else() {
     assert_eq!(bench.sends(mixed()).await, [(1, refused), (2, Ok(1)), (3, refused)]);
     assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(2))]);
     assert_eq!((bench.head_seq(BOB), bench.head_seq(EVE)), (0, 2));
-    assert_eq!(bench.counted("gureum_unplanned_total"), 2, "what follows in the conversation is not tried");
+    assert_eq!(bench.unplanned(), 2, "what follows in the conversation is not tried");
     bench.store.mend();
     assert_eq!(bench.sends(mixed()).await, [(1, Ok(1)), (2, Ok(1)), (3, Ok(2))]);
     assert_eq!(bench.head_seq(BOB), 2);
@@ -171,121 +149,17 @@ async fn an_ack_that_meets_damage_holds_up_nobody() {
     assert_eq!(bench.sends(vec![send(1, WITH_BOB)]).await, [(1, Ok(1))]);
     let cursor = key::cursor(&BOB, &device(BOB).device(), CursorTag::Cursor);
     bench.store.damage(Family::Cursor, cursor.as_ref());
-    bench.router.ack(device(BOB), position(1));
+    let position = Position { seq: 1, count: 1 };
+    bench.router.submit(Submission::Ack { from: device(BOB), position }).await.unwrap();
     assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Ok(1))]);
-    assert_eq!(bench.counted("gureum_unplanned_total"), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn acks_wait_for_a_batch_and_the_furthest_counts() {
-    let bench = Bench::new();
-    bench.sends((1..=3).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    for seq in [1, 3, 2] {
-        bench.router.ack(device(BOB), position(seq));
-    }
-    pass(ACKS_WAIT_MS / 2).await;
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (Some(0), 0), "nothing else was written");
-    assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(1))]);
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (Some(3), 1));
-    assert_eq!(bench.floors.floor(&BOB), 3, "the batch was synced for the message's sake");
-}
-
-#[tokio::test(start_paused = true)]
-async fn acks_that_no_batch_takes_are_written_a_little_later_and_before_the_writer_ends() {
-    let bench = Bench::new();
-    bench.sends((1..=3).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    for seq in [1, 2] {
-        bench.router.ack(device(BOB), position(seq));
-        pass(2 * ACKS_WAIT_MS).await;
-        assert_eq!(bench.taken_seq(), Some(seq));
-    }
-    assert_eq!(bench.floors.floor(&BOB), 0, "a crash of the machine may take them back");
-    bench.router.ack(device(BOB), position(3));
-    let Bench { store, router, mut end, .. } = bench;
-    drop(router);
-    assert_eq!(end.wait().await, Some(Ok(())));
-    assert_eq!(taken_seq(&store), Some(3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn acks_of_a_batch_that_fails_wait_on_and_nobody_is_told_of_them() {
-    let bench = Bench::new();
-    bench.target(1).await;
-    assert_eq!(bench.sends(vec![send(1, WITH_BOB)]).await, [(1, Ok(1))]);
-    drop(bench.feed.take());
-    bench.router.ack(device(BOB), position(1));
-    bench.store.fail_all_writes(Some(StoreError::Full("planned".to_owned())));
-    assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Err(Code::Unavailable))]);
-    pass(10 * ACKS_RETRY_MS).await;
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (Some(0), 0));
-    assert!(bench.feed.take().moves.is_empty());
-    // The device does not say it again, nor does anybody send anything.
-    bench.store.fail_all_writes(None);
-    pass(2 * ACKS_RETRY_MS).await;
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (Some(1), 1));
-    assert_eq!(bench.feed.take().moves[&BOB].taken_seq, 1);
-    assert_eq!(bench.floors.floor(&BOB), 0, "nothing was synced since");
-    assert_eq!(bench.sends(vec![send(2, WITH_EVE)]).await, [(2, Ok(1))]);
-    assert_eq!(bench.floors.floor(&BOB), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_writer_ends_although_the_disk_takes_no_ack() {
-    let bench = Bench::new();
-    bench.sends(vec![send(1, WITH_BOB)]).await;
-    bench.router.ack(device(BOB), position(1));
-    bench.store.fail_all_writes(Some(StoreError::Full("planned".to_owned())));
-    let Bench { store, router, mut end, .. } = bench;
-    drop(router);
-    assert_eq!(end.wait().await, Some(Ok(())));
-    assert_eq!(taken_seq(&store), Some(0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_device_that_goes_and_comes_back_finds_its_ack_written_or_says_it_again() {
-    let bench = Bench::new();
-    bench.sends((1..=3).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    bench.router.hasten_ack(device(BOB));
-    bench.router.ack(device(BOB), position(1));
-    bench.router.hasten_ack(device(BOB));
-    pass(1).await;
-    assert_eq!(bench.taken_seq(), Some(1));
-    // It comes by another way, while the ack of the first one waits, and is told of what is written; its own cursor is ahead.
-    bench.router.ack(device(BOB), position(3));
-    assert_eq!(bench.taken_seq(), Some(1));
-    bench.router.ack(device(BOB), position(3));
-    bench.router.ack(device(BOB), position(2));
-    pass(2 * ACKS_WAIT_MS).await;
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (Some(3), 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_ack_that_waits_is_written_before_its_device_is_revoked_and_brings_none_back() {
-    let bench = Bench::new();
-    bench.sends((1..=2).map(|counter| send(counter, WITH_BOB)).collect()).await;
-    let revoked = device(BOB).device();
-    let log = LogPlan {
-        account: BOB,
-        from: revoked,
-        index: 1,
-        entry: Bytes::from_static(b"entry"),
-        added: Vec::new(),
-        revoked: vec![revoked],
-        recovery_keys: None,
-    };
-    bench.router.ack(device(BOB), position(1));
-    assert_eq!(bench.router.change(Change::AppendLog(log)).await, Ok(Changed::LogAppended(2)));
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (None, 1));
-    bench.router.ack(device(BOB), position(2));
-    pass(2 * ACKS_WAIT_MS).await;
-    assert_eq!((bench.taken_seq(), bench.counted("gureum_acks_total")), (None, 2));
+    assert_eq!(bench.unplanned(), 1);
 }
 
 #[test]
 fn a_batch_that_changes_nothing_makes_no_cursor_before_it_durable() {
     let (parts, _, _) = parts();
     let floors = Arc::clone(&parts.floors);
-    let mut writer = Writer::new(parts, Arc::default());
+    let mut writer = Writer::new(parts);
     writer.unsynced_floors = vec![(EVE, 1); UNSYNCED_FLOORS_MAX];
     let mut write = |submission: Option<Submission>| {
         writer.plan_batch(&mut submission.into_iter());
@@ -367,7 +241,8 @@ async fn push_hears_of_what_was_written_for_who_can_be_woken_and_of_nothing_else
     assert_eq!(moves.len(), 1, "Eve cannot be woken");
     assert_eq!((moves[&BOB].grown_seq, moves[&BOB].taken_seq), (2, 0));
     for account in [BOB, EVE] {
-        bench.router.ack(device(account), position(1));
+        let position = Position { seq: 1, count: 1 };
+        bench.router.submit(Submission::Ack { from: device(account), position }).await.unwrap();
     }
     assert_eq!(bench.sends(vec![send(4, WITH_EVE)]).await, [(4, Ok(2))]);
     let moves = bench.feed.take().moves;
