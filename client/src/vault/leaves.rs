@@ -342,7 +342,8 @@ pub(super) fn take_leave(
     let is_in = row.as_ref().is_some_and(is_in_group);
     // Where this device is not in the group, what its account says of it is to be held against what the server lists.
     let is_ours = (signed.leave().conversation, account) == (conversation, work.identity.account);
-    if !is_in && !(is_ours && row.as_ref().is_none_or(Row::is_group)) {
+    let may_tell = is_in || (is_ours && row.as_ref().is_none_or(Row::is_group));
+    if !may_tell {
         return Ok(Entry::Done(Vec::new()));
     }
     match check(work, signed)? {

@@ -50,7 +50,7 @@ impl Shared {
 
     /// The timer is set under the lock, so that it stands at what was decided last.
     fn set(&self, sleepers: &mut Sleepers) {
-        if let Some(at) = sleepers.to_set() {
+        if let Some(at) = sleepers.next_setting() {
             self.timer.set(at);
         }
     }
@@ -166,7 +166,7 @@ impl Sleepers {
     }
 
     /// What the timer is to be set to, unless it rings early enough.
-    fn to_set(&mut self) -> Option<Instant> {
+    fn next_setting(&mut self) -> Option<Instant> {
         let (&(first, _), _) = self.wakers.first_key_value()?;
         if self.rings.is_some_and(|rings| rings <= first) {
             return None;
@@ -280,9 +280,9 @@ mod tests {
                     prop_assert_eq!(std::mem::take(&mut *woken.lock().unwrap()), due);
                 }
             }
-            let set = sleepers.to_set();
+            let set = sleepers.next_setting();
             prop_assert!(set.is_none() || set == sleepers.rings);
-            prop_assert_eq!(sleepers.to_set(), None, "it is set once");
+            prop_assert_eq!(sleepers.next_setting(), None, "it is set once");
             if let Some((first, _)) = model.first() {
                 prop_assert!(sleepers.rings.is_some_and(|rings| rings <= *first), "somebody sleeps on");
             }
