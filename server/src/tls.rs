@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gureum_proto::{ALPN, ServerUrl};
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, SerialNumber};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -183,13 +183,7 @@ fn keep_self_signed(files: &TlsFiles, host: &str, was_given_out: bool) -> Result
     if !names.iter().any(|name| name == host) {
         names.push(host.to_owned());
     }
-    let mut params = CertificateParams::new(names).map_err(unusable)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Gureum server");
-    // Clients pin the key, so that the dates protect nothing; they must only not be in the way.
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2120, 1, 1);
-    let cert = params.self_signed(&key).map_err(unusable)?;
+    let cert = self_signed(&key, names).map_err(unusable)?;
     let dir = files.key.parent().unwrap_or(Path::new("."));
     make_private_dir(dir).map_err(|error| TlsError::File { path: dir.to_owned(), error })?;
     let write = |path: &PathBuf, pem: String| {
@@ -199,6 +193,27 @@ fn keep_self_signed(files: &TlsFiles, host: &str, was_given_out: bool) -> Result
         write(&files.key, key.serialize_pem())?;
     }
     write(&files.cert, cert.pem())
+}
+
+fn self_signed(key: &KeyPair, names: Vec<String>) -> Result<rcgen::Certificate, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Gureum server");
+    // Clients pin the key, so that the dates protect nothing; they must only not be in the way.
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2120, 1, 1);
+    params.serial_number = Some(serial_number(key));
+    params.self_signed(key)
+}
+
+/// Of 20 bytes for every key, the most that RFC 5280 §4.1.2.2 allows. DER leaves out leading zeros, so that with any
+/// digest the certificate of one key in 256 is a byte shorter, and each handshake of that server with it.
+fn serial_number(key: &KeyPair) -> SerialNumber {
+    let mut serial = [0; 20];
+    serial.copy_from_slice(&blake3::hash(key.public_key_raw()).as_bytes()[..20]);
+    // Positive, and without a leading zero.
+    serial[0] = (serial[0] & 0x3f) | 0x40;
+    SerialNumber::from_slice(&serial)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -281,6 +296,17 @@ mod tests {
             std::fs::write(&path, written).unwrap();
         }
         assert!(refused > 0);
+    }
+
+    #[test]
+    fn the_self_signed_certificate_is_of_one_length_for_every_key() {
+        let lengths: std::collections::BTreeSet<usize> = (0..2000)
+            .map(|_| {
+                let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+                self_signed(&key, vec!["localhost".to_owned()]).unwrap().der().len()
+            })
+            .collect();
+        assert_eq!(lengths.len(), 1, "{lengths:?}");
     }
 
     #[test]
