@@ -87,7 +87,7 @@ pub(crate) async fn serve<P>(connection: Connection, shared: Arc<Shared>, accept
     shared.metrics.connections.decrement(1.0);
 }
 
-/// When a connection's first packet came, and by when it must have proven itself: one deadline for the handshake, the
+/// When a connection's handshake began, and by when it must have proven itself: one deadline for the handshake, the
 /// session stream and the proof together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepted {

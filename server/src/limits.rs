@@ -346,14 +346,22 @@ pub const RETRY_CALM_PER_TICK: usize = 64;
 /// Seconds of calm in a row after which addresses are believed again.
 pub const RETRY_CALM_TICKS: u32 = 5;
 
-/// First packets that wait to be looked at. Each is looked at as soon as the task that accepts runs.
-pub const INCOMING_MAX: usize = 1_024;
+/// First packets that are looked at before the next handshake begins: a flood of them holds up nobody whose turn it is.
+pub const FIRST_PACKETS_AT_ONCE_MAX: usize = 64;
+
+/// How long a handshake may wait for its turn, in milliseconds. Clients give a connection up after 5 s, so that whoever is
+/// let in later may be gone; who is refused comes back by itself, when fewer wait.
+pub const HANDSHAKE_WAIT_MS_MAX: u64 = 2_000;
+
+/// First packets that wait: for the turn of their handshake, which those do that have a place, or to be looked at, which is
+/// done as soon as the task that accepts runs. quinn drops unanswered what is beyond, so that no place may be without one.
+pub const INCOMING_MAX: usize = UNPROVEN_MAX + 1_024;
 
 /// Bytes of packets that wait behind one of them.
 pub const INCOMING_ONE_BYTES_MAX: u64 = 32 * 1024;
 
-/// Bytes of packets that wait behind all of them.
-pub const INCOMING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of packets that wait behind all of them: the second packet of each, since a ClientHello takes two.
+pub const INCOMING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes that all streams of a connection may have under way before its proof: the longest registration, with room for
 /// what a client sends without waiting for the answer.
@@ -364,6 +372,8 @@ pub const UNPROVEN_WINDOW_BYTES: u32 = 64 * 1024;
 pub const DEVICE_SESSIONS_MAX: usize = 16;
 
 const _: () = assert!(UNVALIDATED_HANDSHAKES_MAX < UNPROVEN_PER_ADDRESS_MAX, "liars leave room to who has the address");
+const _: () = assert!(INCOMING_BYTES_MAX >= INCOMING_MAX * 1_500, "the second packet of a ClientHello is not dropped");
+const _: () = assert!(HANDSHAKE_WAIT_MS_MAX < 5_000, "clients are told before they give up");
 const _: () = assert!(UNPROVEN_WINDOW_BYTES as usize >= 2 * gureum_wire::limits::REGISTER_BYTES_MAX);
 
 /// Devices that wait to be linked. Each holds a place among the connections without a proof.

@@ -1,8 +1,10 @@
-//! The endpoint: accepts connections within bounds and hands each to a task of its own.
+//! The endpoint: accepts connections within bounds, one handshake at a time, and hands each to a task of its own.
 
 mod bursts;
+mod ids;
 mod places;
 mod pressure;
+mod turns;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
@@ -13,9 +15,9 @@ use aws_lc_rs::hmac;
 use gureum_proto::Code;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig, TransportConfig, VarInt,
+    AsyncUdpSocket, Connecting, Connection, Endpoint, EndpointConfig, Incoming, Runtime, ServerConfig, TransportConfig,
+    VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
 use socket2::SockRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +31,11 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::tls::Tls;
 use bursts::{Bursts, Drivers};
+use ids::Ids;
 pub(crate) use places::network;
 use places::{Admission, Place, Places};
-use pressure::Turn;
+use turns::{Turn, Turns};
 
-/// Derives the key of connection ids from that of stateless resets.
-const IDS_CONTEXT: &str = "gureum 2026-11 connection ids v1";
 /// After a restart each old connection is told once: a hundred thousand in under two minutes. A reset is shorter than
 /// what it answers and goes only to who shows an id of ours, so that nobody is flooded by way of this server.
 const RESET_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -73,10 +74,8 @@ pub(crate) fn bind(
         .incoming_buffer_size(INCOMING_ONE_BYTES_MAX)
         .incoming_buffer_size_total(u64::try_from(INCOMING_BYTES_MAX).unwrap_or(u64::MAX));
     let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.reset_key)));
-    let ids_key = ids_key(&tls.reset_key);
-    endpoint
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)))
-        .min_reset_interval(RESET_INTERVAL_MIN);
+    let ids = Ids::new(&tls.reset_key);
+    endpoint.cid_generator(move || Box::new(ids.clone())).min_reset_interval(RESET_INTERVAL_MIN);
     let socket = match socket {
         Some(socket) => Ok(Arc::new(Bursts(socket)) as Arc<dyn AsyncUdpSocket>),
         None => UdpSocket::bind(address).and_then(|socket| {
@@ -107,13 +106,6 @@ fn enlarge_buffers(socket: &UdpSocket) {
     }
 }
 
-/// The key that marks connection ids as this server's, the same after a restart: a packet with any other id is not
-/// answered, so that without it no old connection would learn of its end.
-fn ids_key(reset_key: &[u8; 32]) -> u64 {
-    let key = blake3::derive_key(IDS_CONTEXT, reset_key);
-    key.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
-}
-
 /// Every limit of the transport: quinn's defaults would let one peer pin 250 MB.
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
@@ -133,39 +125,81 @@ fn transport() -> TransportConfig {
 /// Between two looks at whether the pressure has gone.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Whoever may begin a handshake.
+type Guest = (Incoming, Place);
+
 /// Accepts connections until `stop`.
 pub(crate) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, stop: CancellationToken) {
-    let places = Arc::<Places>::default();
+    take_turns(endpoint, &shared.metrics, stop, |guest| begin(guest, &shared)).await;
+}
+
+/// Lets handshakes begin one at a time. Between two of them everything else that is ready runs, and the network is looked at:
+/// [`tokio::task::yield_now`] comes back after that, or after 61 other tasks where there is always one.
+///
+/// Those who still wait at the end are told that they are refused, as quinn does with an [`Incoming`] that is dropped.
+async fn take_turns(
+    endpoint: Endpoint,
+    metrics: &Metrics,
+    stop: CancellationToken,
+    mut begin: impl FnMut(Guest) + Send,
+) {
+    let (places, mut turns) = (Arc::<Places>::default(), Turns::<Guest>::default());
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
-            incoming = endpoint.accept() => {
+            // First packets before handshakes: what answers them costs little, and quinn drops them unanswered where too
+            // many wait.
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {
+                report(places.tick(), metrics);
+                metrics.handshakes_unvalidated.set(gauge(places.unvalidated()));
+                metrics.handshakes_waiting.set(gauge(turns.waiting()));
+            }
+            incoming = endpoint.accept(), if turns.may_look() => {
                 let Some(incoming) = incoming else { return };
-                if let Some((incoming, place)) = admit(incoming, &endpoint, &places, &shared.metrics) {
-                    shared.metrics.connections_accepted.increment(1);
-                    let limit = Duration::from_millis(shared.session.proof_timeout_ms);
-                    let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
-                    let handshake = Box::pin(shake_hands(incoming, accepted.proof_by));
-                    shared.tasks.spawn(serve(handshake, accepted, Arc::clone(&shared), place));
+                turns.looked();
+                let connections = endpoint.open_connections() + turns.waiting();
+                if let Some(guest) = admit(incoming, connections, &places, metrics) {
+                    turns.wait(guest, Instant::now());
                 }
             }
-            _ = ticks.tick() => {
-                report(places.tick(), &shared.metrics);
-                shared.metrics.handshakes_unvalidated.set(f64::from(u32::try_from(places.unvalidated()).unwrap_or(u32::MAX)));
+            () = std::future::ready(()), if turns.is_due() => {
+                match turns.take(Instant::now()) {
+                    Some(Turn::Begin(guest)) => begin(guest),
+                    Some(Turn::TooLate((incoming, _place))) => {
+                        metrics.closes.increment(Code::Unavailable);
+                        incoming.refuse();
+                    }
+                    None => (),
+                }
+                tokio::task::yield_now().await;
             }
-            () = stop.cancelled() => return,
         }
     }
 }
 
+fn gauge(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Does the server's first part of a handshake, which is most of it, and leaves the rest to a task.
+fn begin((incoming, place): Guest, shared: &Arc<Shared>) {
+    shared.metrics.connections_accepted.increment(1);
+    let limit = Duration::from_millis(shared.session.proof_timeout_ms);
+    let accepted = Accepted { at_ms: shared.clock.now_ms(), proof_by: Instant::now() + limit };
+    match incoming.accept() {
+        Ok(connecting) => {
+            let handshake = Box::pin(shake_hands(connecting, accepted.proof_by));
+            shared.tasks.spawn(serve(handshake, accepted, Arc::clone(shared), place));
+        }
+        Err(error) => tracing::debug!(%error, "a handshake failed"),
+    }
+}
+
 /// Whoever may begin a handshake; the others are answered here.
-fn admit(
-    incoming: Incoming,
-    endpoint: &Endpoint,
-    places: &Arc<Places>,
-    metrics: &Metrics,
-) -> Option<(Incoming, Place)> {
-    if endpoint.open_connections() >= CONNECTIONS_MAX {
+fn admit(incoming: Incoming, connections: usize, places: &Arc<Places>, metrics: &Metrics) -> Option<Guest> {
+    if connections >= CONNECTIONS_MAX {
         metrics.closes.increment(Code::Unavailable);
         incoming.refuse();
         return None;
@@ -188,16 +222,16 @@ fn admit(
     }
 }
 
-fn report(turn: Option<Turn>, metrics: &Metrics) {
+fn report(turn: Option<pressure::Turn>, metrics: &Metrics) {
     match turn {
         None => (),
-        Some(Turn::On) => {
+        Some(pressure::Turn::On) => {
             metrics.address_validation.set(1.0);
             tracing::warn!(
                 "too many handshakes are begun and not finished: who connects must prove its address first (QUIC Retry)"
             );
         }
-        Some(Turn::Off) => {
+        Some(pressure::Turn::Off) => {
             metrics.address_validation.set(0.0);
             tracing::info!("handshakes are finished again: addresses are no longer asked for");
         }
@@ -215,8 +249,7 @@ async fn serve(handshake: Handshake, accepted: Accepted, shared: Arc<Shared>, mu
     }
 }
 
-async fn shake_hands(incoming: Incoming, by: Instant) -> Option<Connection> {
-    let connecting = incoming.accept().ok()?;
+async fn shake_hands(connecting: Connecting, by: Instant) -> Option<Connection> {
     match tokio::time::timeout_at(by, connecting).await {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
@@ -232,8 +265,73 @@ async fn shake_hands(incoming: Incoming, by: Instant) -> Option<Connection> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+    use tokio::sync::Notify;
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::conn::tests::future_bytes;
+
+    /// A server whose handshakes are only counted, and a client that trusts it.
+    fn ends() -> (Endpoint, Endpoint) {
+        let dir = tempfile::tempdir().unwrap();
+        let (any, tls) = (SocketAddr::from(([127, 0, 0, 1], 0)), Tls::load(dir.path(), None, "localhost").unwrap());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(dir.path().join("tls/cert.pem")).unwrap()).unwrap();
+        let mut client = Endpoint::client(any).unwrap();
+        client.set_default_client_config(quinn::ClientConfig::with_root_certificates(Arc::new(roots)).unwrap());
+        (bind(any, &tls, None).unwrap(), client)
+    }
+
+    /// Two tasks of which one can always run; how often they have.
+    fn always_at_work() -> Arc<AtomicUsize> {
+        let (runs, [one, other]) = (Arc::<AtomicUsize>::default(), [(); 2].map(|()| Arc::new(Notify::new())));
+        for (mine, next) in [(&one, &other), (&other, &one)] {
+            let (runs, mine, next) = (Arc::clone(&runs), Arc::clone(mine), Arc::clone(next));
+            tokio::spawn(async move {
+                loop {
+                    mine.notified().await;
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    next.notify_one();
+                }
+            });
+        }
+        one.notify_one();
+        runs
+    }
+
+    #[tokio::test]
+    async fn handshakes_begin_one_at_a_time_and_between_them_whatever_is_ready_runs() {
+        const GUESTS: usize = 20;
+        let ((server, client), runs) = (ends(), always_at_work());
+        let address = server.local_addr().unwrap();
+        let (stop, begun) = (CancellationToken::new(), Arc::<Mutex<Vec<usize>>>::default());
+        let accepting = {
+            let (stop, begun) = (stop.clone(), Arc::clone(&begun));
+            tokio::spawn(async move {
+                let (metrics, _) = Metrics::new();
+                // Whoever is let go is refused.
+                take_turns(server, &metrics, stop, |_guest| begun.lock().unwrap().push(runs.load(Ordering::Relaxed)))
+                    .await;
+            })
+        };
+        let mut coming = JoinSet::new();
+        for _ in 0..GUESTS {
+            let connecting = client.connect(address, "localhost").unwrap();
+            coming.spawn(async move { connecting.await.map(drop) });
+        }
+        let came = coming.join_all().await;
+        stop.cancel();
+        accepting.await.unwrap();
+        assert!(came.iter().all(|come| matches!(come, Err(quinn::ConnectionError::ConnectionClosed(_)))), "{came:?}");
+        let begun = begun.lock().unwrap();
+        assert!(begun.len() >= GUESTS, "{begun:?}");
+        assert!(begun.windows(2).all(|two| two[0] < two[1]), "{begun:?}");
+    }
 
     #[test]
     fn the_task_of_a_connection_keeps_no_room_for_what_is_done_once() {

@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_accepted: Counter,
     /// Handshakes in flight whose address is not proven.
     pub(crate) handshakes_unvalidated: Gauge,
+    /// Handshakes that wait for their turn.
+    pub(crate) handshakes_waiting: Gauge,
     /// 1 while addresses must be proven.
     pub(crate) address_validation: Gauge,
     /// Retries sent.
@@ -183,6 +185,7 @@ impl Metrics {
             connections: gauge!("gureum_connections"),
             connections_accepted: counter!("gureum_connections_accepted_total"),
             handshakes_unvalidated: gauge!("gureum_handshakes_unvalidated"),
+            handshakes_waiting: gauge!("gureum_handshakes_waiting"),
             address_validation: gauge!("gureum_address_validation"),
             retries: counter!("gureum_retries_total"),
             closes: by_code("gureum_closes_total"),
@@ -232,6 +235,7 @@ fn describe() {
     describe_gauge!("gureum_connections", "connections that are open now");
     describe_counter!("gureum_connections_accepted_total", "connections ever accepted");
     describe_gauge!("gureum_handshakes_unvalidated", "handshakes in flight whose address is not proven");
+    describe_gauge!("gureum_handshakes_waiting", "handshakes that wait for their turn to begin");
     describe_gauge!(
         "gureum_address_validation",
         "1 while whoever connects must prove its address first, because too many handshakes are not finished"
