@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use gureum_proto::limits::SENDS_IN_FLIGHT_MAX;
 use gureum_proto::{Code, Position, Request, Response, Send, ServerFrame, put_ack, put_register, put_send};
-use gureum_server::limits::{SEND_COUNTED_BYTES, SENDS_AT_ONCE_MAX, UNPROVEN_PER_ADDRESS_MAX};
+use gureum_server::limits::{
+    SEND_COUNTED_BYTES, SENDS_AT_ONCE_MAX, UNPROVEN_PER_ADDRESS_MAX, UNVALIDATED_HANDSHAKES_MAX,
+};
 use gureum_tests::World;
 use gureum_tests::device::Device;
 use gureum_tests::raw::{Raw, frame, soon};
 use gureum_tests::wait::eventually_is;
 use quinn::{ConnectionError, Endpoint, TransportErrorCode};
+use tokio::task::JoinSet;
 
 use crate::delivery::{Two, next_body};
 
@@ -362,4 +365,36 @@ async fn connections_that_prove_nothing_are_bounded_by_address_and_leave_room_fo
     let mut raw = soon("its place is free", Raw::dial_on(&greedy, world.url())).await.unwrap();
     alice.prove(&mut raw, false, START).await;
     soon("and so is that of who has proven itself", Raw::dial_on(&greedy, world.url())).await.unwrap();
+}
+
+/// Connects, again where the server has said that there was no room: only a connection that it leaves without an answer fails.
+async fn come_in(endpoint: Endpoint, url: String) -> Result<Raw, ConnectionError> {
+    loop {
+        match Raw::dial_on(&endpoint, &url).await {
+            Err(ConnectionError::ConnectionClosed(close))
+                if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                tokio::task::yield_now().await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_crowd_that_comes_at_once_each_is_answered_and_gets_in() {
+    // More than are let in without a proof of their address, and fewer than one address may have.
+    const CROWD: usize = UNVALIDATED_HANDSHAKES_MAX + (UNPROVEN_PER_ADDRESS_MAX - UNVALIDATED_HANDSHAKES_MAX) / 2;
+    let flags = vec!["--unproven-timeout", "60s"];
+    let world = World::start_with(gureum_tests::Options { flags, ..Default::default() });
+    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut coming = JoinSet::new();
+    for _ in 0..CROWD {
+        coming.spawn(come_in(endpoint.clone(), world.url().to_owned()));
+    }
+    let crowd = soon("everybody", coming.join_all()).await;
+    let left_out: Vec<_> = crowd.iter().filter_map(|one| one.as_ref().err()).collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    assert!(world.admin().count("gureum_retries_total") > 0, "so many are asked for their address");
+    eventually_is("nobody waits", &0, || world.admin().count("gureum_handshakes_waiting"));
 }
