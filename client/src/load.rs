@@ -2,6 +2,7 @@
 //! cost the server.
 
 mod alarm;
+mod aside;
 mod body;
 mod cost;
 mod device;

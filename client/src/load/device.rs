@@ -36,6 +36,11 @@ impl Device {
         }
     }
 
+    /// Goes another way to the server from now on.
+    pub(super) fn dials_by(&mut self, dialer: Arc<Dialer>) {
+        self.dialer = dialer;
+    }
+
     /// Registers an account that has a device and nothing else. A repeated attempt asks for the same again: the answer to the
     /// one before may have been lost.
     pub(super) async fn register(dialer: Arc<Dialer>, token: Bytes, handle: String) -> Result<Self, ClientError> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::cost::{Cost, look};
 use super::device::Device;
 use super::meter::Meter;
@@ -10,6 +12,7 @@ use super::setup::{self, Person};
 use super::stage::{Habits, Part, Post, Says, Stage, Tasks};
 use super::{LoadBody, LoadError, LoadOptions, LoadReport, Progress, Tell, encrypted, sealed};
 use crate::client::{Client, ClientError};
+use crate::link::Dialer;
 use crate::vault::Conversation;
 
 /// A device, where it speaks, and what else it does.
@@ -56,6 +59,13 @@ impl Role {
     pub(super) fn speaker(who: Who, posts: Vec<Post>) -> Self {
         Self { who, posts, habits: Habits::default() }
     }
+
+    /// Goes another way to the server, unless its home knows its own.
+    pub(super) fn dials_by(&mut self, dialer: &Arc<Dialer>) {
+        if let Who::Sealed(device) = &mut self.who {
+            device.dials_by(Arc::clone(dialer));
+        }
+    }
 }
 
 impl Post {
@@ -83,6 +93,11 @@ impl Entered {
 
 /// Connects everybody, before the clock starts.
 pub(super) async fn enter(roles: &[Role], tell: Tell<'_>) -> Result<Vec<Entered>, LoadError> {
+    enter_on(&Handle::current(), roles, tell).await
+}
+
+/// The same in another runtime.
+pub(super) async fn enter_on(runtime: &Handle, roles: &[Role], tell: Tell<'_>) -> Result<Vec<Entered>, LoadError> {
     let count = roles.len();
     let enter = |index: usize| {
         let role = roles.get(index).cloned();
@@ -92,7 +107,7 @@ pub(super) async fn enter(roles: &[Role], tell: Tell<'_>) -> Result<Vec<Entered>
         }
     };
     let told = |done| tell(&Progress::SetUp { what: "connections", done, of: count });
-    Ok(setup::each(count, enter, told).await?)
+    Ok(setup::each_on(runtime, count, enter, told).await?)
 }
 
 /// What all devices of a load have in common.
@@ -107,6 +122,11 @@ pub(super) struct Play<'a> {
 impl Play<'_> {
     /// Those who are connected begin.
     pub(super) fn begin(&self, roles: Vec<Role>, entered: Vec<Entered>, tasks: &mut Tasks) {
+        self.begin_on(&Handle::current(), roles, entered, tasks);
+    }
+
+    /// The same in another runtime: that in which they were connected.
+    pub(super) fn begin_on(&self, runtime: &Handle, roles: Vec<Role>, entered: Vec<Entered>, tasks: &mut Tasks) {
         let speakers = roles.iter().filter(|role| !role.posts.is_empty()).count();
         let mut speaker = 0;
         for (index, (role, entered)) in roles.into_iter().zip(entered).enumerate() {
@@ -117,7 +137,7 @@ impl Play<'_> {
                 speaker += 1;
                 Says::new(role.posts, pace, self.stage)
             });
-            tasks.spawn(entered.run(self.part(index, says, role.habits, 0)));
+            tasks.spawn_on(entered.run(self.part(index, says, role.habits, 0)), runtime);
         }
     }
 

@@ -182,6 +182,8 @@ pub struct StormReport {
     pub before_us: Latency,
     /// Delivery among the others while the devices came back, of those that were back themselves.
     pub during_us: Latency,
+    /// How late messages left meanwhile that waited for nothing but their time: what of that is the load tester's own.
+    pub during_lateness_us: Latency,
     /// How many deliveries that were.
     pub during_delivered: u64,
 }

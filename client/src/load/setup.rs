@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gureum_proto::{Code, ConversationId, Handle, ServerUrl};
 use rand::Rng;
 use tempfile::TempDir;
+use tokio::runtime::Handle as RuntimeHandle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::ground::{Ground, Work, system_clock};
 use crate::limits::{
     LOAD_ADDS_AT_ONCE, LOAD_CONNECTIONS_PER_SOCKET, LOAD_LOOK_EVERY, LOAD_PATIENCE, LOAD_SET_UP_AT_ONCE,
 };
-use crate::link::Dialer;
+use crate::link::{Dialer, Sockets};
 use crate::vault::{Conversation, KeySource};
 
 /// What every account of one load is made with.
@@ -51,12 +52,8 @@ impl Person {
 impl SetUp {
     /// Finds the server.
     pub(super) async fn begin(server: &ServerUrl, accounts: usize) -> Result<Self, LoadError> {
-        let count = accounts.div_ceil(LOAD_CONNECTIONS_PER_SOCKET).max(1);
-        let sockets = Arc::new(LoadSockets::new(count));
-        let ground = Ground { sockets: Arc::clone(&sockets) as _, work: Work::Threads, clock: system_clock() };
-        let address = ServerUrl { token: None, ..server.clone() };
-        let dial = |_| Dialer::over(Arc::clone(&sockets) as _, address.clone()).map(Arc::new);
-        let dialers: Vec<_> = (0..count).map(dial).collect::<Result<_, _>>().map_err(ClientError::from)?;
+        let (sockets, dialers) = dialers(server, accounts)?;
+        let ground = Ground { sockets, work: Work::Threads, clock: system_clock() };
         let homes = directory()?;
         let number: u32 = rand::rng().random();
         let run = format!("load-{number:08x}");
@@ -68,6 +65,12 @@ impl SetUp {
     /// The dialer of a device: some share one, as those behind one address share a socket.
     pub(super) fn dialer(&self, index: usize) -> &Arc<Dialer> {
         self.dialers.get(index % self.dialers.len()).expect("a remainder is below its divisor")
+    }
+
+    /// Ways to the server for so many connections, by sockets of their own that nobody has used yet: whoever does first, has
+    /// them in its runtime.
+    pub(super) fn dialers_apart(&self, connections: usize) -> Result<Vec<Arc<Dialer>>, LoadError> {
+        Ok(dialers(&self.server, connections)?.1)
     }
 
     /// Registers so many people with homes.
@@ -146,6 +149,16 @@ impl SetUp {
     }
 }
 
+/// Sockets for so many connections, some of which share one, and a dialer for each.
+fn dialers(server: &ServerUrl, connections: usize) -> Result<(Arc<dyn Sockets>, Vec<Arc<Dialer>>), ClientError> {
+    let count = connections.div_ceil(LOAD_CONNECTIONS_PER_SOCKET).max(1);
+    let sockets: Arc<dyn Sockets> = Arc::new(LoadSockets::new(count));
+    let address = ServerUrl { token: None, ..server.clone() };
+    let dial = |_| Dialer::over(Arc::clone(&sockets), address.clone()).map(Arc::new);
+    let dialers = (0..count).map(dial).collect::<Result<_, _>>()?;
+    Ok((sockets, dialers))
+}
+
 fn directory() -> std::io::Result<TempDir> {
     let builder = || {
         let mut builder = tempfile::Builder::new();
@@ -159,6 +172,20 @@ fn directory() -> std::io::Result<TempDir> {
 pub(super) async fn each<T, F>(
     count: usize,
     make: impl Fn(usize) -> F,
+    told: impl FnMut(usize),
+) -> Result<Vec<T>, ClientError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ClientError>> + Send + 'static,
+{
+    each_on(&RuntimeHandle::current(), count, make, told).await
+}
+
+/// The same in another runtime.
+pub(super) async fn each_on<T, F>(
+    runtime: &RuntimeHandle,
+    count: usize,
+    make: impl Fn(usize) -> F,
     mut told: impl FnMut(usize),
 ) -> Result<Vec<T>, ClientError>
 where
@@ -170,7 +197,7 @@ where
         while next < count && pending.len() < LOAD_SET_UP_AT_ONCE {
             let making = make(next);
             let index = next;
-            pending.spawn(async move { (index, making.await) });
+            pending.spawn_on(async move { (index, making.await) }, runtime);
             next += 1;
         }
         match pending.join_next().await {

@@ -13,10 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::Aside;
 use super::cost::{Cost, Look, look, thousandths};
 use super::idle::{Subscribed, subscribe, subscribe_all};
 use super::meter::{Lane, Latency, Meter, histogram, latency_us};
-use super::play::{self, Play};
+use super::play::{self, Play, Role};
 use super::setup::SetUp;
 use super::stage::{Stage, Tasks};
 use super::{LoadError, LoadOptions, LoadReport, Progress, StormReport, Tell, teams};
@@ -71,16 +72,22 @@ struct Course {
 pub(super) async fn storm(options: &LoadOptions, storm: Storm<'_>, tell: Tell<'_>) -> Result<LoadReport, LoadError> {
     let set_up = SetUp::begin(&options.server, storm.devices + storm.pairs * 2).await?;
     let pairs = Box::pin(teams::paired(&set_up, options, storm.pairs, tell)).await?;
-    let mut roles: Vec<_> = pairs.into_iter().flat_map(|(sender, receiver)| [sender, receiver]).collect();
-    roles.iter_mut().for_each(|role| role.habits.returns = true);
+    let roles = talkers(&set_up, pairs)?;
     let devices = set_up.devices(storm.devices, tell).await?;
     let devices = subscribe_all(devices, tell).await?;
-    let entered = Box::pin(play::enter(&roles, tell)).await?;
+    let aside = Aside::begin().map_err(|error| ClientError::Thread(error.to_string()))?;
+    let entered = Box::pin(play::enter_on(aside.handle(), &roles, tell)).await?;
 
-    let (meter, stage, mut tasks) = (Meter::new(roles.len()), Stage::begin(), Tasks::new());
+    let (meter, mut tasks) = (Meter::new(roles.len()), Tasks::new());
+    let stage = {
+        // The alarm that wakes those who talk is theirs.
+        let _aside = aside.handle().enter();
+        Stage::begin()
+    };
     // They talk until they are told to stop.
     let talk = LoadOptions { duration: Duration::from_secs(2 * LOAD_DURATION_S_MAX), ..options.clone() };
-    Play { options: &talk, meter: &meter, stage: &stage, messages: None }.begin(roles, entered, &mut tasks);
+    let play = Play { options: &talk, meter: &meter, stage: &stage, messages: None };
+    play.begin_on(aside.handle(), roles, entered, &mut tasks);
     // Both tell, in one task.
     let tell = RefCell::new(tell);
     let told = |progress: &Progress| (*tell.borrow_mut())(progress);
@@ -101,6 +108,17 @@ pub(super) async fn storm(options: &LoadOptions, storm: Storm<'_>, tell: Tell<'_
     report.missing = report.missing.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
     report.storm = Some(told_of(&course, report.cost));
     Ok(report)
+}
+
+/// Those who talk all along, and come back by themselves. They have sockets of their own, which are on their own thread.
+fn talkers(set_up: &SetUp, pairs: Vec<(Role, Role)>) -> Result<Vec<Role>, LoadError> {
+    let mut roles: Vec<_> = pairs.into_iter().flat_map(|(sender, receiver)| [sender, receiver]).collect();
+    let dialers = set_up.dialers_apart(roles.len())?;
+    for (role, dialer) in roles.iter_mut().zip(dialers.iter().cycle()) {
+        role.habits.returns = true;
+        role.dials_by(dialer);
+    }
+    Ok(roles)
 }
 
 /// From the first restart of the server to the last device that is back.
@@ -258,6 +276,7 @@ fn told_of(course: &Course, cost: Option<Cost>) -> StormReport {
         errors,
         before_us: Latency::of(&course.before.delivery),
         during_us: Latency::of(&course.during.delivery),
+        during_lateness_us: Latency::of(&course.during.lateness),
         during_delivered: course.during.delivered,
     }
 }

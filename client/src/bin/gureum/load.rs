@@ -214,6 +214,7 @@ fn particulars(report: &LoadReport) -> Vec<String> {
         lines.push(row("subscribed", &storm.subscribed_us));
         lines.push(row("before", &storm.before_us));
         lines.push(row("during", &storm.during_us));
+        lines.push(row("late then", &storm.during_lateness_us));
     }
     lines
 }
