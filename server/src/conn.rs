@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
+    CONNECTION_WINDOW_BYTES, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
     SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
 };
 use crate::linking::{Linking, Offered};
@@ -288,11 +288,8 @@ impl Shell {
             head = typing::join(self.typings.as_deref_mut()), if typing::is_looking(self.typings.as_deref()) => {
                 self.on_roster(head.as_ref());
             }
-            chunk = self.input.read_chunk(READ_BYTES_MAX, true), if may_read => match chunk {
-                Ok(Some(chunk)) => {
-                    self.read.bytes += chunk.bytes.len();
-                    self.decoder.push(chunk.bytes);
-                }
+            read = streams::read(&mut self.input, &mut self.decoder), if may_read => match read {
+                Ok(Some(bytes)) => self.read.bytes += bytes,
                 Ok(None) => {
                     self.input_ended = true;
                     if let Err(error) = self.decoder.finish() {
