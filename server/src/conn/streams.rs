@@ -117,13 +117,6 @@ pub(super) async fn join(
     reading?.await.ok()
 }
 
-/// Sleeps until a moment that is there.
-pub(super) async fn sleep_until(end: Option<Instant>) {
-    if let Some(end) = end {
-        tokio::time::sleep_until(end).await;
-    }
-}
-
 /// Writes what goes to a delivery stream.
 pub(super) fn put_items(items: &[Item], out: &mut BytesMut) {
     let bytes: usize =
