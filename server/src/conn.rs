@@ -198,7 +198,7 @@ impl Shell {
         let mut stopped = pin!(stopping.cancelled());
         let mut is_drained = false;
         loop {
-            let step = match self.advance().await {
+            let step = match self.advance_and_write().await {
                 Ok(()) => {
                     if self.attached.is_some() {
                         proven = None;
@@ -212,6 +212,25 @@ impl Shell {
                 self.connection.close(code(reason), text.as_bytes());
                 drop(proven);
                 return reason;
+            }
+        }
+    }
+
+    /// Goes on until nothing is left to be done, or the client takes nothing more for now. What is to leave leaves in this
+    /// same turn: to wait with it for what else happens would be a turn more for each answer and each delivery.
+    async fn advance_and_write(&mut self) -> Result<(), Closing> {
+        loop {
+            self.advance().await?;
+            let has_answered = self.answers.write_now().await?;
+            let has_delivered = match &mut self.delivery {
+                Some(delivery) => delivery.write_now().await?,
+                None => false,
+            };
+            if has_delivered && !streams::has_output(self.delivery.as_ref()) {
+                self.handle(Input::Written);
+            }
+            if !has_answered && !has_delivered {
+                return Ok(());
             }
         }
     }

@@ -65,6 +65,18 @@ impl Outgoing {
         self.progress_at = Instant::now();
         Ok(())
     }
+
+    /// Writes what the client takes just now, without waiting for more room; says whether it took anything.
+    pub(super) async fn write_now(&mut self) -> Result<bool, Closing> {
+        if self.buffered() == 0 {
+            return Ok(false);
+        }
+        poll_fn(|context| match pin!(self.write()).poll(context) {
+            Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        })
+        .await
+    }
 }
 
 /// Hands a decoder what has come of a stream, and says how many bytes; `None` at its end. A packet brings a piece of its own,
