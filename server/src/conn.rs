@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, exporter_context,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, Sent, ServerFrame,
+    exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
@@ -46,6 +47,9 @@ use typing::Typings;
 
 /// How long a wake may be lost before the session finds out by itself.
 const REREAD: Duration = Duration::from_millis(REREAD_MS);
+
+/// A frame that says that a message is stored: header, counter, id and number.
+const ACCEPTED_BYTES: usize = 48;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -372,6 +376,7 @@ impl Shell {
                     self.read(from, after);
                 }
             }
+            Action::Answer(answers) => self.answer(answers),
             Action::Say(frame) => {
                 self.shared.metrics.frames_sent.increment(1);
                 frame.put(self.answers.buffer());
@@ -477,6 +482,13 @@ impl Shell {
             }
             None => self.handle(Input::ReadFailed),
         }
+    }
+
+    fn answer(&mut self, answers: Vec<Sent>) {
+        self.shared.metrics.frames_sent.increment(u64::try_from(answers.len()).unwrap_or(u64::MAX));
+        let out = self.answers.buffer();
+        out.reserve(answers.len().saturating_mul(ACCEPTED_BYTES));
+        answers.into_iter().for_each(|sent| ServerFrame::Sent(sent).put(out));
     }
 
     fn deliver(&mut self, items: &[Item]) {
