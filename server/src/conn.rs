@@ -518,22 +518,23 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
-        if let Some(payload) = mail.link.answer {
+        let rare = mail.rare.map(|rare| *rare).unwrap_or_default();
+        if let Some(payload) = rare.link.answer {
             self.handle(Input::LinkAnswered(payload));
         }
-        if mail.link.is_logged {
+        if rare.link.is_logged {
             self.handle(Input::LinkLogged);
         }
-        if let Some(payload) = mail.link.bundle {
+        if let Some(payload) = rare.link.bundle {
             self.handle(Input::LinkFinished(payload));
         }
-        if let Some(notice) = mail.notice {
+        if let Some(notice) = rare.notice {
             self.handle(Input::Noticed(notice));
         }
-        if let Some(notice) = mail.phone {
+        if let Some(notice) = rare.phone {
             self.handle(Input::Phone(notice));
         }
-        for datagram in mail.signals {
+        for datagram in rare.signals {
             // A client that takes none misses nothing else.
             let _ = self.connection.send_datagram(datagram);
         }
