@@ -31,6 +31,10 @@ pub(crate) const STREAM_RECEIVE_BYTES: u32 = 256 * 1024;
 pub(crate) const CONNECTION_RECEIVE_BYTES: u32 = 1024 * 1024;
 /// Bytes sent and not yet acknowledged.
 pub(crate) const CONNECTION_SEND_BYTES: u64 = 1024 * 1024;
+/// Packets that the server may take before it confirms them: what a window of sends brings is answered soon, and the
+/// confirmation rides with the answers. One fewer than the ten that the transport sends before it has heard anything, so that
+/// a first burst is confirmed for its number, and does not wait for the timer of 25 ms.
+pub(crate) const UNCONFIRMED_PACKETS_MAX: u32 = 9;
 /// Unidirectional streams that a server may open; it needs one.
 pub(crate) const DELIVERY_STREAMS_MAX: u32 = 4;
 /// Bytes taken from a stream at once where one frame is expected.

@@ -1,6 +1,7 @@
 //! One connection's shell: moves bytes between its streams and the session machine, and performs what that asks for.
 //! One task owns all of it.
 
+mod due;
 mod mailbox;
 mod request;
 mod streams;
@@ -9,25 +10,26 @@ pub(crate) mod tests;
 mod typing;
 mod unproven;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gureum_proto::{
-    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, exporter_context,
+    Code, EXPORTER_BYTES, EXPORTER_LABEL, HelloClaim, Life, Position, Send as SendFrame, Sent, ServerFrame,
+    exporter_context,
 };
 use gureum_wire::Decoder;
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
 use crate::directory::Directory;
 use crate::inbox::Inboxes;
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, READ_BYTES_MAX, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
-    SESSION_OUT_BYTES_MAX, WRITE_STALL_MS,
+    CONNECTION_WINDOW_BYTES, REQUEST_INTERVAL_MS, REQUESTS_AT_ONCE_MAX, REREAD_MS, SEND_COUNTED_BYTES,
+    SESSION_OUT_BYTES_MAX,
 };
 use crate::linking::{Linking, Offered};
 use crate::metrics::Metrics;
@@ -45,6 +47,9 @@ use typing::Typings;
 
 /// How long a wake may be lost before the session finds out by itself.
 const REREAD: Duration = Duration::from_millis(REREAD_MS);
+
+/// A frame that says that a message is stored: header, counter, id and number.
+const ACCEPTED_BYTES: usize = 48;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -112,8 +117,8 @@ struct Shell {
     reading: Option<JoinHandle<Result<Page, StoreError>>>,
     /// When to look into the store, whether or not there was a wake.
     reread_at: Instant,
-    /// Ends when something is to be looked at, or before.
-    look: Pin<Box<Sleep>>,
+    /// Ends when something is due, or before.
+    timer: Pin<Box<Sleep>>,
     skips_tail: bool,
     sends: Vec<SendFrame>,
     sends_bytes: usize,
@@ -177,7 +182,7 @@ impl Shell {
             attached: None,
             reading: None,
             reread_at: Instant::now() + REREAD,
-            look: Box::pin(tokio::time::sleep(REREAD)),
+            timer: Box::pin(tokio::time::sleep(REREAD)),
             skips_tail: false,
             sends: Vec::new(),
             sends_bytes: 0,
@@ -193,14 +198,16 @@ impl Shell {
     async fn run<P>(mut self: Box<Self>, proven: P) -> Code {
         let mut proven = Some(proven);
         let stopping = self.shared.stopping.clone();
+        // Once for all turns: those who wait for it stand in one list, and to leave and join it touches others' memory.
+        let mut stopped = pin!(stopping.cancelled());
         let mut is_drained = false;
         loop {
-            let step = match self.advance().await {
+            let step = match self.advance_and_write().await {
                 Ok(()) => {
                     if self.attached.is_some() {
                         proven = None;
                     }
-                    self.wait(&stopping, &mut is_drained).await
+                    self.wait(stopped.as_mut(), &mut is_drained).await
                 }
                 Err(closing) => Err(closing),
             };
@@ -209,6 +216,25 @@ impl Shell {
                 self.connection.close(code(reason), text.as_bytes());
                 drop(proven);
                 return reason;
+            }
+        }
+    }
+
+    /// Goes on until nothing is left to be done, or the client takes nothing more for now. What is to leave leaves in this
+    /// same turn: to wait with it for what else happens would be a turn more for each answer and each delivery.
+    async fn advance_and_write(&mut self) -> Result<(), Closing> {
+        loop {
+            self.advance().await?;
+            let has_answered = self.answers.write_now().await?;
+            let has_delivered = match &mut self.delivery {
+                Some(delivery) => delivery.write_now().await?,
+                None => false,
+            };
+            if has_delivered && !streams::has_output(self.delivery.as_ref()) {
+                self.handle(Input::Written);
+            }
+            if !has_answered && !has_delivered {
+                return Ok(());
             }
         }
     }
@@ -257,20 +283,14 @@ impl Shell {
     }
 
     /// Waits for the next thing to happen and tells the session.
-    async fn wait(&mut self, stopping: &CancellationToken, is_drained: &mut bool) -> Result<(), Closing> {
+    async fn wait(
+        &mut self,
+        stopped: Pin<&mut WaitForCancellationFuture<'_>>,
+        is_drained: &mut bool,
+    ) -> Result<(), Closing> {
         let may_read = !self.input_ended && self.takes_frames();
-        let deadline = self.session.poll_timeout().map(|(at_ms, _)| at_ms.saturating_sub(self.shared.clock.now_ms()));
-        let outgoing = [Some(&self.answers), self.delivery.as_ref()];
-        let stalled_at = outgoing.into_iter().flatten().filter_map(Outgoing::waiting_since).min();
-        let stall_end = stalled_at.map(|since| since + Duration::from_millis(WRITE_STALL_MS));
-        let requests_open_at = self.requests.opens_at(Instant::now()).filter(|_| self.attached.is_some());
-        let reread_at = self.delivery.as_ref().map(|_| self.reread_at);
-        let look_at = stall_end.into_iter().chain(reread_at).min();
-        // What is to be looked at moves away with each message. The timer is left where it is, and set anew when it ends
-        // too early: all connections share the wheel of timers and its lock.
-        if let Some(at) = look_at.filter(|at| *at < self.look.deadline() || self.look.is_elapsed()) {
-            self.look.as_mut().reset(at);
-        }
+        let dues = self.dues(Instant::now());
+        dues.set(self.timer.as_mut());
         tokio::select! {
             // Answers and writes first: they make room for what the client sends next.
             biased;
@@ -288,11 +308,8 @@ impl Shell {
             head = typing::join(self.typings.as_deref_mut()), if typing::is_looking(self.typings.as_deref()) => {
                 self.on_roster(head.as_ref());
             }
-            chunk = self.input.read_chunk(READ_BYTES_MAX, true), if may_read => match chunk {
-                Ok(Some(chunk)) => {
-                    self.read.bytes += chunk.bytes.len();
-                    self.decoder.push(chunk.bytes);
-                }
+            read = streams::read(&mut self.input, &mut self.decoder), if may_read => match read {
+                Ok(Some(bytes)) => self.read.bytes += bytes,
                 Ok(None) => {
                     self.input_ended = true;
                     if let Err(error) = self.decoder.finish() {
@@ -303,7 +320,7 @@ impl Shell {
             },
             // Requests count only from the proof on; those that came before it wait. There are never more tasks than
             // streams that the transport allows.
-            stream = self.connection.accept_bi(), if self.attached.is_some() && requests_open_at.is_none() => {
+            stream = self.connection.accept_bi(), if self.attached.is_some() && dues.requests_open_at.is_none() => {
                 let Ok((output, input)) = stream else { return Err(Closing(Code::Done, String::new())) };
                 self.requests.take(1, Instant::now());
                 if let Some(from) = self.session.authority() {
@@ -311,29 +328,12 @@ impl Shell {
                     self.shared.tasks.spawn(request::answer(output, input, asker, Arc::clone(&self.shared)));
                 }
             }
-            () = stopping.cancelled(), if !*is_drained => {
+            () = stopped, if !*is_drained => {
                 *is_drained = true;
                 let come_back_ms = come_back_ms();
                 self.handle(Input::Drain { come_back_ms });
             }
-            () = tokio::time::sleep(Duration::from_millis(deadline.unwrap_or_default())), if deadline.is_some() => {
-                self.handle(Input::Tick);
-            }
-            () = streams::sleep_until(requests_open_at), if requests_open_at.is_some() => (),
-            () = streams::sleep_until(self.heard_again_at), if self.heard_again_at.is_some() => {
-                self.heard_again_at = None;
-            }
-            () = self.look.as_mut(), if look_at.is_some() => {
-                let now = Instant::now();
-                if stall_end.is_some_and(|end| end <= now) {
-                    return Err(Closing(Code::TooSlow, String::new()));
-                }
-                if reread_at.is_some_and(|at| at <= now) {
-                    self.skips_tail = true;
-                    self.reread_at = now + REREAD;
-                    self.handle(Input::Woken);
-                }
-            }
+            () = self.timer.as_mut(), if dues.first().is_some() => self.on_time(&dues)?,
             // Last: whoever floods the server with them holds up nothing of its own. It tells of the connection's end as well.
             datagram = self.connection.read_datagram() => match datagram {
                 Ok(datagram) => self.on_datagram(datagram),
@@ -376,6 +376,7 @@ impl Shell {
                     self.read(from, after);
                 }
             }
+            Action::Answer(answers) => self.answer(answers),
             Action::Say(frame) => {
                 self.shared.metrics.frames_sent.increment(1);
                 frame.put(self.answers.buffer());
@@ -483,6 +484,13 @@ impl Shell {
         }
     }
 
+    fn answer(&mut self, answers: Vec<Sent>) {
+        self.shared.metrics.frames_sent.increment(u64::try_from(answers.len()).unwrap_or(u64::MAX));
+        let out = self.answers.buffer();
+        out.reserve(answers.len().saturating_mul(ACCEPTED_BYTES));
+        answers.into_iter().for_each(|sent| ServerFrame::Sent(sent).put(out));
+    }
+
     fn deliver(&mut self, items: &[Item]) {
         let Some(delivery) = &mut self.delivery else { return };
         self.shared.metrics.frames_sent.increment(u64::try_from(items.len()).unwrap_or(u64::MAX));
@@ -510,22 +518,23 @@ impl Shell {
         if !mail.answers.is_empty() {
             self.handle(Input::Answered(mail.answers));
         }
-        if let Some(payload) = mail.link.answer {
+        let rare = mail.rare.map(|rare| *rare).unwrap_or_default();
+        if let Some(payload) = rare.link.answer {
             self.handle(Input::LinkAnswered(payload));
         }
-        if mail.link.is_logged {
+        if rare.link.is_logged {
             self.handle(Input::LinkLogged);
         }
-        if let Some(payload) = mail.link.bundle {
+        if let Some(payload) = rare.link.bundle {
             self.handle(Input::LinkFinished(payload));
         }
-        if let Some(notice) = mail.notice {
+        if let Some(notice) = rare.notice {
             self.handle(Input::Noticed(notice));
         }
-        if let Some(notice) = mail.phone {
+        if let Some(notice) = rare.phone {
             self.handle(Input::Phone(notice));
         }
-        for datagram in mail.signals {
+        for datagram in rare.signals {
             // A client that takes none misses nothing else.
             let _ = self.connection.send_datagram(datagram);
         }

@@ -438,6 +438,12 @@ pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes taken from the session stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 
+/// Pieces in which they are taken, each of one packet: those of as many messages of 256 bytes as a device may have without
+/// an answer. A decoder keeps 32 bytes for each.
+pub const READ_CHUNKS_MAX: usize = 16;
+
+const _: () = assert!(READ_CHUNKS_MAX <= gureum_wire::limits::UNREAD_CHUNKS_MAX);
+
 /// Answers waiting to be written at which a session takes no more frames.
 pub const SESSION_OUT_BYTES_MAX: usize = 256 * 1024;
 

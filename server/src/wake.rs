@@ -116,6 +116,8 @@ impl Hub {
         {
             presence.sessions.remove(oldest).listener.displace();
         }
+        // Most accounts have one device here, or two.
+        presence.sessions.reserve_exact(1);
         presence.sessions.push(Session { device, listener: Arc::clone(&listener), subscribes });
         drop(shard);
         Attached { hub: Arc::clone(self), account, listener }

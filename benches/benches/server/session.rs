@@ -7,7 +7,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use gureum_benches::payload;
 use gureum_proto::{
     Accepted, AccountId, ConversationId, DeliveryFrame, DeviceId, EnvelopeBody, Gone, MessageId, Position, Send, Sent,
-    SharedEnvelope, put_envelope, put_send,
+    ServerFrame, SharedEnvelope, put_envelope, put_send,
 };
 use gureum_server::session::{Action, Input, Item, Page};
 
@@ -34,9 +34,9 @@ pub(crate) fn sending(criterion: &mut Criterion) {
             assert!(matches!(submitted, Some(Action::Send(_))), "the send is asked for");
             session.handle(Input::Answered(vec![accepted()]), START_MS);
             out.clear();
-            while let Some(Action::Say(frame)) = session.poll_action() {
-                frame.put(&mut out);
-            }
+            let Some(Action::Answer(answers)) = session.poll_action() else { panic!("a send is answered") };
+            answers.into_iter().for_each(|sent| ServerFrame::Sent(sent).put(&mut out));
+            assert_eq!(session.poll_action(), None, "nothing else is asked for");
             black_box((submitted, out.len()))
         });
     });

@@ -12,7 +12,8 @@ use gureum_proto::{ALPN, ConversationId, Send, put_send};
 use gureum_server::limits::SOCKET_BUFFER_BYTES;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig,
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime,
+    TransportConfig, VarInt,
 };
 use rustls::RootCertStore;
 use rustls::client::Resumption;
@@ -31,6 +32,9 @@ const CONNECTIONS_PER_SOCKET: usize = 16;
 
 /// Handshakes at one time, as `gureum load` has it.
 const HANDSHAKES_AT_ONCE: usize = 16;
+
+/// Packets that the server may take without a confirmation at once, as Gureum's client has it.
+const UNCONFIRMED_PACKETS_MAX: u32 = 9;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -147,7 +151,10 @@ fn config(data_dir: &Path) -> Result<ClientConfig> {
     tls.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
     // Each handshake is a whole one, as after a restart of the server.
     tls.resumption = Resumption::disabled();
+    let mut confirmations = AckFrequencyConfig::default();
+    confirmations.ack_eliciting_threshold(VarInt::from_u32(UNCONFIRMED_PACKETS_MAX));
     let mut transport = TransportConfig::default();
+    transport.ack_frequency_config(Some(confirmations));
     // The server's limit holds, which is longer than quinn's default.
     transport.max_idle_timeout(None);
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));

@@ -14,14 +14,17 @@ use gureum_proto::{
 };
 use gureum_wire::Decoder;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig,
+    VarInt,
+};
 
 use super::error::LinkError;
 use super::sockets::{Sockets, SystemSockets};
 use super::{Link, LinkEvents, bounds, read_frame, session, tls};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_RECEIVE_BYTES, CONNECTION_SEND_BYTES, DATAGRAM_RECEIVE_BYTES, DATAGRAM_SEND_BYTES,
-    DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, STREAM_RECEIVE_BYTES,
+    DELIVERY_STREAMS_MAX, HELLO_TIMEOUT, STREAM_RECEIVE_BYTES, UNCONFIRMED_PACKETS_MAX,
 };
 
 /// Dials one server, again and again; keeps its sockets and the TLS sessions that shorten the next handshake.
@@ -302,9 +305,12 @@ fn address_text(server: &ServerUrl) -> String {
 }
 
 fn transport((keep_alive, idle_timeout): (Duration, Duration)) -> TransportConfig {
+    let mut confirmations = AckFrequencyConfig::default();
+    confirmations.ack_eliciting_threshold(VarInt::from_u32(UNCONFIRMED_PACKETS_MAX));
     let mut config = TransportConfig::default();
     config
         .keep_alive_interval(Some(keep_alive))
+        .ack_frequency_config(Some(confirmations))
         .max_idle_timeout(Some(IdleTimeout::try_from(idle_timeout).expect("a minute fits a varint")))
         .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_BYTES))

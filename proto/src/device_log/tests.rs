@@ -105,6 +105,9 @@ fn keeps_at_least_one_device_and_at_most_ten() {
         let new = device(seed);
         log.append(&sign_add(&log, first.signs(), &new.keys, &new.proof, 1)).unwrap();
     }
+    let active: Vec<_> = log.active().map(|(id, _)| id).collect();
+    assert!(active.is_sorted() && (1..=10).all(|seed| active.contains(&device(seed).id())), "{active:?}");
+    assert!((1..=10).all(|seed| log.device(device(seed).id()).unwrap().keys == device(seed).keys));
     let eleventh = device(11);
     refuses(&log, &sign_add(&log, first.signs(), &eleventh.keys, &eleventh.proof, 1), &LogError::Full);
 }

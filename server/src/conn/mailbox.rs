@@ -28,6 +28,13 @@ pub(super) struct Mail {
     /// Why the device may no longer act.
     pub(super) cut_off: Option<Code>,
     pub(super) is_copied: bool,
+    /// Boxed: most connections never get any of it.
+    pub(super) rare: Option<Box<RareMail>>,
+}
+
+/// What comes to few connections, and seldom.
+#[derive(Default)]
+pub(super) struct RareMail {
     /// The newest one.
     pub(super) notice: Option<Notice>,
     /// The newest one: it tells all that there is to tell.
@@ -44,6 +51,12 @@ pub(super) struct LinkMail {
     pub(super) answer: Option<Bytes>,
     pub(super) is_logged: bool,
     pub(super) bundle: Option<Bytes>,
+}
+
+impl Mail {
+    fn rare(&mut self) -> &mut RareMail {
+        self.rare.get_or_insert_default()
+    }
 }
 
 impl Mailbox {
@@ -78,17 +91,17 @@ impl Answers for Mailbox {
 
 impl LinkListener for Mailbox {
     fn answered(&self, payload: Bytes) {
-        self.lock().link.answer = Some(payload);
+        self.lock().rare().link.answer = Some(payload);
         self.notify.notify_one();
     }
 
     fn logged(&self) {
-        self.lock().link.is_logged = true;
+        self.lock().rare().link.is_logged = true;
         self.notify.notify_one();
     }
 
     fn finished(&self, payload: Bytes) {
-        self.lock().link.bundle = Some(payload);
+        self.lock().rare().link.bundle = Some(payload);
         self.notify.notify_one();
     }
 
@@ -114,12 +127,12 @@ impl Listener for Mailbox {
     }
 
     fn notice(&self, notice: Notice) {
-        self.lock().notice = Some(notice);
+        self.lock().rare().notice = Some(notice);
         self.notify.notify_one();
     }
 
     fn phone(&self, notice: PhoneNotice) {
-        self.lock().phone = Some(notice);
+        self.lock().rare().phone = Some(notice);
         self.notify.notify_one();
     }
 
@@ -130,10 +143,11 @@ impl Listener for Mailbox {
 
     fn signal(&self, datagram: &Bytes) {
         let mut mail = self.lock();
-        if mail.signals.len() >= SIGNALS_MAX {
-            mail.signals.pop_front();
+        let signals = &mut mail.rare().signals;
+        if signals.len() >= SIGNALS_MAX {
+            signals.pop_front();
         }
-        mail.signals.push_back(datagram.clone());
+        signals.push_back(datagram.clone());
         drop(mail);
         self.notify.notify_one();
     }

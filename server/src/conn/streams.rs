@@ -1,14 +1,24 @@
-//! The outgoing side of a stream: frames are gathered, and written as far as the client takes them.
+//! The two sides of a stream: what has come is read at once; frames that leave are gathered, and written as far as the
+//! client takes them.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use gureum_proto::{Code, DeliveryFrame, put_envelope};
-use quinn::SendStream;
+use gureum_wire::Decoder;
+use quinn::{ReadError, RecvStream, SendStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Closing;
+use crate::limits::{READ_BYTES_MAX, READ_CHUNKS_MAX};
 use crate::session::{Item, Page};
 use crate::store::StoreError;
+
+#[cfg(test)]
+mod tests;
 
 pub(super) struct Outgoing {
     stream: SendStream,
@@ -55,6 +65,45 @@ impl Outgoing {
         self.progress_at = Instant::now();
         Ok(())
     }
+
+    /// Writes what the client takes just now, without waiting for more room; says whether it took anything.
+    pub(super) async fn write_now(&mut self) -> Result<bool, Closing> {
+        if self.buffered() == 0 {
+            return Ok(false);
+        }
+        poll_fn(|context| match pin!(self.write()).poll(context) {
+            Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        })
+        .await
+    }
+}
+
+/// Hands a decoder what has come of a stream, and says how many bytes; `None` at its end. A packet brings a piece of its own,
+/// and what is read together is submitted, answered and acked together.
+///
+/// Cancel safety: a cancelled call has taken nothing.
+pub(super) async fn read(input: &mut RecvStream, decoder: &mut Decoder) -> Result<Option<usize>, ReadError> {
+    poll_fn(|context| {
+        let mut bytes = 0;
+        for _ in 0..READ_CHUNKS_MAX {
+            match pin!(input.read_chunk(READ_BYTES_MAX - bytes, true)).poll(context) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    bytes += chunk.bytes.len();
+                    decoder.push(chunk.bytes);
+                    if bytes >= READ_BYTES_MAX {
+                        break;
+                    }
+                }
+                // How the stream has ended, the next call is told again.
+                _ if bytes > 0 => break,
+                Poll::Ready(end) => return Poll::Ready(end.map(|_| None)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(Some(bytes)))
+    })
+    .await
 }
 
 /// Whether there is something to deliver.
@@ -78,13 +127,6 @@ pub(super) async fn join(
     reading: Option<&mut JoinHandle<Result<Page, StoreError>>>,
 ) -> Option<Result<Page, StoreError>> {
     reading?.await.ok()
-}
-
-/// Sleeps until a moment that is there.
-pub(super) async fn sleep_until(end: Option<Instant>) {
-    if let Some(end) = end {
-        tokio::time::sleep_until(end).await;
-    }
 }
 
 /// Writes what goes to a delivery stream.

@@ -433,7 +433,8 @@ fn sends_are_submitted_and_answered_up_to_the_bound() {
     }
     let accepted = Accepted { message_id: None, number: 1, repeated: false, gone: Gone::default() };
     let sent = Sent { counter: 1, result: Ok(accepted) };
-    asks(&mut session, Input::Answered(vec![sent.clone()]), &[Action::Say(ServerFrame::Sent(sent))]);
+    asks(&mut session, Input::Answered(vec![sent.clone()]), &[Action::Answer(vec![sent])]);
+    asks(&mut session, Input::Answered(vec![]), &[]);
     assert_eq!(session.handle(send(65), START_MS).len(), 1);
     closes(&mut session, send(66), Code::LimitReached);
 }

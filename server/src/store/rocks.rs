@@ -251,8 +251,12 @@ impl RocksStore {
 
     /// Writes a batch, and says to nobody how far the database has certainly come.
     fn apply(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        let handles = Family::ALL.map(|family| self.handle(family));
-        let handle = |family: Family| *handles.get(family as usize).expect("a family's number is its place in ALL");
+        // A handle is found by its family's name, once: a lone message changes six families of many, a batch each many times.
+        let mut handles = [None::<&ColumnFamily>; Family::ALL.len()];
+        let mut handle = |family: Family| {
+            let known = handles.get_mut(family as usize).expect("a family's number is its place in ALL");
+            *known.get_or_insert_with(|| self.handle(family))
+        };
         // RocksDB puts a tag, a family and two lengths before each change.
         let mut changes = WriteBatch::with_capacity_bytes(batch.bytes().saturating_add(batch.len().saturating_mul(12)));
         let mut message_ms = NOTHING;

@@ -96,6 +96,7 @@ impl Watched {
                 (self.reading, self.read_after) = (Some(*after), *after);
                 self.delivered = self.delivered.max(*after);
             }
+            Action::Answer(answers) => assert!(self.is_attached && !answers.is_empty()),
             Action::Say(ServerFrame::Ready(_) | ServerFrame::Notice(_) | ServerFrame::PhoneNotice(_)) => {
                 assert!(self.is_attached);
             }

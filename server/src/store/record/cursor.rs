@@ -62,7 +62,7 @@ impl Record for SentResult {
 pub struct SenderWindow {
     /// The highest counter accepted.
     pub highest: u64,
-    /// The latest results, oldest first; at most [`SENT_RESULTS_KEPT`].
+    /// The latest results, by their counters; at most [`SENT_RESULTS_KEPT`].
     pub recent: VecDeque<SentResult>,
 }
 
@@ -70,6 +70,10 @@ impl SenderWindow {
     /// The result of a counter, while it is remembered.
     #[must_use]
     pub fn find(&self, counter: u64) -> Option<&SentResult> {
+        // A new send, as nearly all are, is looked for nowhere.
+        if counter > self.highest {
+            return None;
+        }
         self.recent.iter().rev().find(|result| result.counter == counter)
     }
 
@@ -77,8 +81,16 @@ impl SenderWindow {
     pub fn record(&mut self, result: SentResult) {
         self.highest = self.highest.max(result.counter);
         let oldest = self.oldest_kept();
-        self.recent.retain(|kept| kept.counter >= oldest);
-        self.recent.push_back(result);
+        while self.recent.front().is_some_and(|first| first.counter < oldest) {
+            self.recent.pop_front();
+        }
+        // A device counts up: only what was refused first and is sent again has its place before others.
+        let is_last = self.recent.back().is_none_or(|last| last.counter < result.counter);
+        let place = match is_last {
+            true => self.recent.len(),
+            false => self.recent.partition_point(|kept| kept.counter < result.counter),
+        };
+        self.recent.insert(place, result);
     }
 
     /// The same with results that were written one by one since. Those that nobody can ask for any more, but whose places
@@ -86,6 +98,7 @@ impl SenderWindow {
     #[must_use]
     pub fn with(mut self, mut results: Vec<SentResult>) -> Self {
         results.sort_unstable_by_key(|result| result.counter);
+        self.recent.make_contiguous().sort_unstable_by_key(|result| result.counter);
         for result in results {
             if self.find(result.counter).is_none() {
                 self.record(result);

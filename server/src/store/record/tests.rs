@@ -236,6 +236,19 @@ fn a_window_keeps_the_latest_results() {
 }
 
 #[test]
+fn a_window_forgets_what_is_too_far_behind_however_late_it_came() {
+    let result = |counter| SentResult { counter, id: ID, number: counter };
+    let mut window = SenderWindow::default();
+    (1..=4).chain(6..=10).chain([5]).for_each(|counter| window.record(result(counter)));
+    assert_eq!(window.recent, (1..=10).map(result).collect::<Vec<_>>());
+    (11..=69).for_each(|counter| window.record(result(counter)));
+    assert_eq!((window.find(5), window.find(6), window.find(70)), (None, Some(&result(6)), None));
+    assert_eq!(window.recent, (6..=69).map(result).collect::<Vec<_>>());
+    let unordered = SenderWindow { highest: 8, recent: [7, 8, 6].map(result).into() };
+    assert_eq!(unordered.with(vec![result(9)]).recent, (6..=9).map(result).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_window_goes_on_with_results_that_were_written_one_by_one() {
     let result = |counter| SentResult { counter, id: ID, number: counter };
     let mut before = SenderWindow::default();
