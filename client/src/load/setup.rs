@@ -149,8 +149,11 @@ impl SetUp {
     }
 }
 
-/// Sockets for so many connections, some of which share one, and a dialer for each.
-fn dialers(server: &ServerUrl, connections: usize) -> Result<(Arc<dyn Sockets>, Vec<Arc<Dialer>>), ClientError> {
+/// Sockets, and a dialer for each.
+type Dialers = (Arc<dyn Sockets>, Vec<Arc<Dialer>>);
+
+/// Sockets for so many connections, some of which share one.
+fn dialers(server: &ServerUrl, connections: usize) -> Result<Dialers, ClientError> {
     let count = connections.div_ceil(LOAD_CONNECTIONS_PER_SOCKET).max(1);
     let sockets: Arc<dyn Sockets> = Arc::new(LoadSockets::new(count));
     let address = ServerUrl { token: None, ..server.clone() };
