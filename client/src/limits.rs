@@ -331,6 +331,11 @@ pub(crate) const DECISIONS_AGAIN_MS: u64 = 60 * 60 * 1000;
 pub(crate) const WELCOME_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a command waits for the inbox to be taken first; a long absence is not to hold it up.
 pub(crate) const COMMANDS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command that must come after what the inbox holds waits while nothing more of that is taken: the longest a lost
+/// connection goes unnoticed, and once more.
+pub(crate) const INBOX_STALL: Duration = Duration::from_secs(60);
+/// Between two looks at how far another process has taken the inbox: people wait for what they have typed.
+pub(crate) const INBOX_LOOK_WAIT: Duration = Duration::from_millis(200);
 /// How long receipts wait for more that can go with them.
 pub(crate) const RECEIPTS_TOGETHER: Duration = Duration::from_secs(1);
 /// How much longer, at most, where another device of the account may say the same: one of them is enough.

@@ -166,7 +166,7 @@ impl Client {
         let (link, _events, ready) = self.link(dialer, false).await?;
         link.close().await;
         let head = ready.head.seq;
-        while !self.vault.call(move |vault| vault.has_taken(head)).await? {
+        while self.vault.call(Vault::taken_seq).await? < head {
             tokio::time::sleep(LINK_FINISH_WAIT).await;
         }
         Ok(())

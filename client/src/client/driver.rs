@@ -124,10 +124,10 @@ impl Driver {
         let proven = life::prove(unproven, &self.vault, &self.identity, &self.home, subscribe).await?;
         let Proven { link, events, ready, seen } = proven;
         let sync = Sync::new(link, self.vault.clone(), Arc::clone(&self.identity));
-        let begun = sync.begin_session(&ready, seen).await?;
+        let (begun, taken_seq) = (sync.begin_session(&ready, seen).await?, seen.cursor.seq);
         let _ = self.out.send(ClientEvent::Connected).await;
         let kind = SessionKind { subscribed: subscribe, is_last: !self.reconnect };
-        Ok(Session::new(sync, events, &self.out, &ready, begun, kind))
+        Ok(Session::new(sync, events, &self.out, (&ready, taken_seq), begun, kind))
     }
 
     /// Waits for the next attempt. What is to be sent meanwhile is kept, if its conversation is known; `None` when

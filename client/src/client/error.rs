@@ -73,6 +73,11 @@ pub enum ClientError {
     /// A session that takes no inbox was asked for what must be done behind the inbox's end.
     #[error("this session does not take the inbox, which has to be read first")]
     InboxNeeded,
+    /// The server, or the process of this home that takes the inbox, has brought it no further for as long as it is waited for.
+    #[error(
+        "the inbox has come no further for a minute, and this must wait for what is in it; try again once `gureum receive` gets on"
+    )]
+    InboxStalled,
     /// Not a handle.
     #[error(transparent)]
     Handle(#[from] HandleError),

@@ -1,5 +1,6 @@
 //! One connection's work: what comes is taken and acked, what waits is sent and settled.
 
+mod behind;
 mod commands;
 mod groups;
 mod outbox;
@@ -9,7 +10,7 @@ mod receipts;
 mod typing;
 mod upkeep;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gureum_proto::{ConversationId, DeliveryFrame, Notice, Ready};
@@ -21,12 +22,11 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::event::ClientEvent;
-use super::sync::{GroupCommand, Left, Sync};
-use crate::limits::{
-    COMMANDS_MAX, COMMANDS_PATIENCE, DELIVERIES_AHEAD_MAX, HOLE_AGAIN, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX,
-};
+use super::sync::{Left, Sync};
+use crate::limits::{COMMANDS_MAX, DELIVERIES_AHEAD_MAX, HOLE_AGAIN, MEND_FIRST, MEND_MAX, NEED_REPEATS_MAX};
 use crate::link::{LinkError, LinkEvent, LinkEvents};
 use crate::vault::{Event, GroupChange, Need, OutboxId, Removals, StoredEvent, With};
+use behind::Deferred;
 use commands::Reply;
 pub use commands::Revoked;
 pub(crate) use commands::{Command, GroupReply};
@@ -80,15 +80,18 @@ pub(crate) struct Session<'a> {
     /// Deliveries that have come and are not taken yet.
     ahead: Vec<DeliveryFrame>,
     caught_up: bool,
-    /// The newest entry that the inbox had when this connection began, and up to where it was taken here.
+    /// The newest entry that the inbox had when this connection began; up to where it is taken, and since when.
     head_seq: u64,
     taken_seq: u64,
+    moved_at: Instant,
+    /// When to see how far another process has taken it.
+    look_at: Option<Instant>,
     tidied: bool,
     /// Keys may be due to be renewed, which waits until it is told that the inbox is taken.
     may_renew: bool,
     caught_up_told: bool,
     /// Commands that wait until the inbox is taken.
-    deferred: VecDeque<Command>,
+    deferred: Deferred,
     /// The highest counter handed to this connection, and those of them without an answer.
     handed_over: u64,
     in_flight: BTreeSet<u64>,
@@ -132,7 +135,7 @@ impl<'a> Session<'a> {
         sync: Sync,
         events: LinkEvents,
         out: &'a mpsc::Sender<ClientEvent>,
-        ready: &Ready,
+        (ready, taken_seq): (&Ready, u64),
         begun: Left,
         options: SessionKind,
     ) -> Self {
@@ -147,11 +150,13 @@ impl<'a> Session<'a> {
             ahead: Vec::new(),
             caught_up: false,
             head_seq: ready.head.seq,
-            taken_seq: 0,
+            taken_seq,
+            moved_at: Instant::now(),
+            look_at: (!options.subscribed && taken_seq < ready.head.seq).then(Instant::now),
             tidied: false,
             may_renew: false,
             caught_up_told: false,
-            deferred: VecDeque::new(),
+            deferred: Deferred::default(),
             handed_over: 0,
             in_flight: BTreeSet::new(),
             outbox_due: true,
@@ -214,9 +219,7 @@ impl<'a> Session<'a> {
             let _ = reply.send(Err(ClientError::Kept(Box::new(why().into()))));
         }
         self.changing.keep_all(|| why().into());
-        for command in std::mem::take(&mut self.deferred) {
-            command.refuse(why().into());
-        }
+        self.deferred.refuse_all(|| why().into());
         self.sync.link.close().await;
         end
     }
@@ -236,11 +239,8 @@ impl<'a> Session<'a> {
         if let (Some(wait), true) = (self.drain, self.in_flight.is_empty()) {
             return Ok(Some(End::Drain(wait)));
         }
-        // What waits in the inbox may be the very conversation that a command would begin.
-        let patient_until = self.started + COMMANDS_PATIENCE;
-        if !self.defers(patient_until)
-            && let Some(command) = self.deferred.pop_front()
-        {
+        self.refuse_what_waits();
+        if let Some(command) = self.next_command() {
             self.on_command(command).await?;
             return Ok(None);
         }
@@ -249,13 +249,13 @@ impl<'a> Session<'a> {
         let (remove_at, change_at) = (changes_at(self.remove_at), changes_at(self.changing.at));
         let (refill_at, receipts_at, withheld_at) = (self.refill.at(), self.receipts_at, self.withheld_at);
         let (history_at, decisions_at) = (self.history_at, self.decisions_at);
-        let deferred_at = (!self.deferred.is_empty() && Instant::now() < patient_until).then_some(patient_until);
+        let (look_at, waiting_until) = (self.look_at, self.waiting_until());
         // Answers and deliveries first: they make room. Then whoever wants something. Timers can wait.
         tokio::select! {
             biased;
             event = self.events.next() => self.on_event(event).await?,
             command = commands.recv(), if self.deferred.len() < COMMANDS_MAX => match command {
-                Some(command) => self.deferred.push_back(command),
+                Some(command) => self.deferred.push(command),
                 None if self.deferred.is_empty() => return Ok(Some(End::Quit)),
                 None => self.deferred.clear(),
             },
@@ -273,28 +273,10 @@ impl<'a> Session<'a> {
             () = at(history_at) => self.hand_over_history().await?,
             () = at(decisions_at) => self.tell_decisions().await?,
             () = tokio::time::sleep_until(self.upkeep_at) => self.upkeep().await?,
-            () = at(deferred_at) => (),
+            () = at(look_at) => self.look_how_far().await?,
+            () = at(waiting_until) => (),
         }
         Ok(None)
-    }
-
-    /// Whether the next command waits: for the inbox, and most of them not for long.
-    fn defers(&self, patient_until: Instant) -> bool {
-        let waits = match self.deferred.front() {
-            Some(Command::Restart { .. }) => !self.caught_up,
-            // From then on nothing of the group is brought forward.
-            Some(Command::Group { command: GroupCommand::Leave { .. }, .. }) => self.is_behind(),
-            _ => !self.caught_up && Instant::now() < patient_until,
-        };
-        self.options.subscribed && waits
-    }
-
-    /// Whether what had come before this connection is not taken yet. Until it is, no conversation is brought to its current
-    /// epoch from elsewhere than the inbox, where messages may wait of epochs of which the keys would be gone; and so nothing
-    /// is changed, for a commit that loses needs those that were faster. What comes meanwhile does not count, else a server
-    /// could keep a device from removing anybody.
-    pub(super) const fn is_behind(&self) -> bool {
-        self.options.subscribed && !self.caught_up && self.taken_seq < self.head_seq
     }
 
     async fn on_event(&mut self, event: LinkEvent) -> Result<(), ClientError> {
@@ -359,7 +341,7 @@ impl<'a> Session<'a> {
             self.ahead.drain(..taken.frames.min(self.ahead.len()));
             if let Some(position) = taken.ack {
                 self.sync.link.ack(position);
-                self.taken_seq = self.taken_seq.max(position.seq);
+                self.note_taken(position.seq);
             }
             if !taken.events.is_empty() {
                 self.tell(ClientEvent::News).await;

@@ -76,12 +76,12 @@ impl Vault {
 }
 
 impl Vault {
-    /// Whether the inbox is taken as far as a position.
+    /// How far the inbox is taken, by whichever process of this home.
     ///
     /// # Errors
     /// The database failed.
-    pub(crate) fn has_taken(&mut self, seq: u64) -> Result<bool, VaultError> {
-        self.write(|work| Ok(work.cursor()?.seq >= seq))
+    pub(crate) fn taken_seq(&mut self) -> Result<u64, VaultError> {
+        self.write(|work| Ok(work.cursor()?.seq))
     }
 
     /// What was asked for cannot be had now: what waits for it is passed, as unreadable or refused, and holds up nothing

@@ -46,6 +46,19 @@ pub(crate) type Reply = oneshot::Sender<Result<SentMessage, ClientError>>;
 pub(crate) type GroupReply = oneshot::Sender<Result<GroupAnswer, ClientError>>;
 
 impl Command {
+    /// Which conversation it concerns, as it was typed.
+    pub(super) const fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Send { to: target, .. }
+            | Self::Read { with: target, .. }
+            | Self::Typing { with: target, .. }
+            | Self::Resolve { target, .. }
+            | Self::Restart { with: target, .. } => Some(target),
+            Self::Group { command, .. } => command.group(),
+            Self::Find { .. } | Self::Revoke { .. } => None,
+        }
+    }
+
     /// Answers a command that was not begun.
     pub(crate) fn refuse(self, error: ClientError) {
         match self {

@@ -53,6 +53,11 @@ impl Changing {
         self.at = Some(self.at.map_or(at, |planned| planned.min(at)));
     }
 
+    /// Whether anybody waits for a change.
+    pub(super) const fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Tells everybody who waits that the change is kept.
     pub(super) fn keep_all(&mut self, why: impl Fn() -> ClientError) {
         for WaitingChange { reply, .. } in std::mem::take(&mut self.waiting) {

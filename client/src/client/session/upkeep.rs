@@ -11,7 +11,8 @@ use crate::client::error::ClientError;
 use crate::client::event::ClientEvent;
 use crate::client::sync::Left;
 use crate::limits::{
-    GROUP_REMOVAL_PATIENCE, HOLE_AGAIN, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY, WELCOME_PATIENCE,
+    GROUP_REMOVAL_PATIENCE, HOLE_AGAIN, MEND_FIRST, REFILL_PAUSE, REMOVAL_PATIENCE, UPKEEP_EVERY, UPKEEP_RETRY,
+    WELCOME_PATIENCE,
 };
 use crate::vault::{Removals, Vault};
 
@@ -168,9 +169,10 @@ impl Session<'_> {
     /// Tries again what was refused, and says when to try once more what still is.
     pub(super) async fn mend(&mut self) -> Result<(), ClientError> {
         self.mend_at = None;
-        if self.options.subscribed && !self.tidied {
-            // Joining makes what was sent before it unreadable: the inbox comes first.
-            self.mend_later(Duration::ZERO);
+        if self.is_behind() || (self.options.subscribed && !self.tidied) {
+            // Joining makes what was sent before it unreadable: the inbox comes first. Nothing was tried, and so the next
+            // attempt comes no later for it.
+            self.mend_at = Some(Instant::now() + MEND_FIRST);
             return Ok(());
         }
         // A Welcome may be on its way, or in an inbox that another process takes: it makes more readable than joining does.

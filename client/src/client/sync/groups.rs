@@ -63,6 +63,21 @@ pub enum GroupCommand {
     },
 }
 
+impl GroupCommand {
+    /// The group that it changes, if it is there already.
+    pub(crate) const fn group(&self) -> Option<&Target> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Add { group, .. }
+            | Self::Remove { group, .. }
+            | Self::Leave { group }
+            | Self::Rename { group, .. }
+            | Self::Promote { group, .. }
+            | Self::Demote { group, .. } => Some(group),
+        }
+    }
+}
+
 /// What came of a [`GroupCommand`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupAnswer {

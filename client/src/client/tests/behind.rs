@@ -163,6 +163,7 @@ async fn serve(
                         Response::Refused(Refusal::new(Code::EpochConflict))
                     }
                 }
+                Request::LeaveConversation { .. } => Response::ConversationLeft,
                 _ => Response::Refused(Refusal::new(Code::Unavailable)),
             };
             answer(send, &said).await;
@@ -288,5 +289,60 @@ async fn a_message_that_is_refused_as_too_old_waits_for_the_inbox() {
     within(sent(&mut session)).await;
     assert_eq!(heard(&client).await, said);
     assert_eq!(client.vault.call(Vault::outbox_len).await.unwrap(), 0);
+    session.abort().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_group_waits_for_the_inbox_and_holds_up_nobody_else() {
+    let away = Away::since_then();
+    let said = away.said.clone();
+    let (client, give, _commits, _homes) = away.come();
+    let mut session = client.session(TAKE).unwrap();
+    let commands = session.commands();
+    let left = async {
+        let leave = commands.group(GroupCommand::Leave { group: "club".parse().unwrap() });
+        let search = async {
+            let found = commands.find("carol".parse().unwrap()).await;
+            give.send(()).unwrap();
+            found
+        };
+        let (left, found) = tokio::join!(leave, search);
+        assert!(found.is_err(), "the server answers with another account: {found:?}");
+        left
+    };
+    let left = within(session.finish(left)).await.unwrap();
+    assert_eq!((left.name.as_str(), left.refused), ("club", None));
+    assert_eq!(heard(&client).await, said, "nothing of what was said before is lost");
+    drop(commands);
+    session.abort().await;
+}
+
+#[tokio::test]
+async fn changes_wait_for_an_inbox_that_another_process_takes() {
+    let mut away = Away::since_then();
+    let said = away.said.clone();
+    let (proof, mut identity) = (away.bob.identity().proof.verifying_key(), away.bob.identity().clone());
+    let inbox = std::mem::take(&mut away.club.held.inbox);
+    let ((_give, gives), (told, mut commits)) = (oneshot::channel(), mpsc::channel(16));
+    let (account, held) = (away.account.clone(), std::mem::take(&mut away.club.held));
+    identity.server = server(move |peer| serve(peer, proof, (account, held), gives, told));
+    let home = away.homes[0].path().to_owned();
+    let client = Client::new(Ground::system(), &home, away.bob, identity).unwrap();
+    let mut session = client.session(SessionOptions { inbox: Inbox::Leave, reconnect: false }).unwrap();
+    let commands = session.commands();
+    let renamed = async {
+        let rename = GroupCommand::Rename { group: "club".parse().unwrap(), name: "society".to_owned() };
+        // What another process takes stands in the same database.
+        let take = async {
+            commands.find("carol".parse().unwrap()).await.unwrap_err();
+            client.vault.run(move |vault| vault.take(&inbox).map(drop)).await.unwrap().unwrap();
+        };
+        tokio::join!(commands.group(rename), take).0
+    };
+    let renamed = within(session.finish(renamed)).await.unwrap();
+    assert_eq!((renamed.name.as_str(), renamed.refused), ("society", None));
+    assert_eq!(heard(&client).await, said);
+    assert_eq!(within(commits.recv()).await, Some(SINCE), "nothing is tried before");
+    drop(commands);
     session.abort().await;
 }
