@@ -15,7 +15,7 @@ mod testing;
 mod typing;
 
 pub(crate) use group::{CommitBundle, CommitError, Created, Group, MessageError, Mls, View, Wanted};
-pub(crate) use join::JoinError;
+pub(crate) use join::{JoinError, StagedJoin};
 pub(crate) use openmls::prelude::KeyPackage;
 pub(crate) use provider::{
     RestoreError, Snapshot, forget_key_package, is_of_key_package, key_packages, last_resorts, migrate,

@@ -45,6 +45,7 @@ mod settings;
 mod target;
 mod types;
 mod typing;
+mod welcome;
 mod work;
 
 use std::collections::HashMap;

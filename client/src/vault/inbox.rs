@@ -10,16 +10,14 @@ use super::commits::{Outcome, take_commit};
 use super::handed_over::take_part;
 use super::history::{GAP, TEXT, UNREADABLE, reason_number};
 use super::in_step::take_records;
-use super::judge::{Joining, Judging};
 use super::leaves::take_leave;
 use super::outbox::KIND_TEXT;
 use super::receipts::{owe_delivered, take_receipt};
-use super::work::{Commits, Row, Work, held_log};
-use super::{
-    ConversationStatus, Event, GroupChange, Message, Need, Removals, StoredEvent, Taken, Vault, VaultError, restart,
-};
+use super::welcome::take_welcome;
+use super::work::{ACTIVE, Commits, Work, held_log};
+use super::{Event, Message, Need, Removals, StoredEvent, Taken, Vault, VaultError};
+use crate::e2ee::MessageError;
 use crate::e2ee::content::{Body, Content, ContentError};
-use crate::e2ee::{JoinError, MessageError};
 use crate::limits::TAKE_FRAMES_MAX;
 
 /// The epoch in which a conversation begins.
@@ -99,10 +97,13 @@ impl Vault {
 }
 
 fn removals(work: &Work<'_>) -> Result<Removals, VaultError> {
-    let sql =
-        "SELECT count(*), ifnull(sum(c.kind != 1), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation";
+    // As in [`Vault::removals_due`]: what a device has left is for others to remove.
+    let sql = format!(
+        "SELECT count(*), ifnull(sum(c.kind != 1), 0) FROM to_remove r JOIN conversation c ON c.id = r.conversation
+         WHERE c.state = {ACTIVE} AND c.must_rejoin = 0"
+    );
     let count = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    Ok(match work.connection.prepare_cached(sql)?.query_row([], count)? {
+    Ok(match work.connection.prepare_cached(&sql)?.query_row([], count)? {
         (0_u64, _) => Removals::Nothing,
         (_, 0_u64) => Removals::FromGroups,
         _ => Removals::FromPairs,
@@ -487,85 +488,6 @@ fn take_commit_entry(
             Ok(Entry::Done(vec![event]))
         }
     }
-}
-
-fn take_welcome(
-    work: &mut Work<'_>,
-    conversation: ConversationId,
-    welcome: &[u8],
-    taken: &mut Taken,
-) -> Result<Entry, VaultError> {
-    let row = work.row(conversation)?;
-    let current = epoch_had(work, row.as_ref())?;
-    let comes_back = row.as_ref().is_some_and(|row| row.state == ConversationStatus::Left);
-    let refused = |work: &Work<'_>, why: String| {
-        let (with, why) = (work.title_of(conversation)?, format!("a welcome: {why}"));
-        let event = work.event(Event::CommitRefused { conversation, with, why, stopped: false })?;
-        Ok(Entry::Done(vec![event]))
-    };
-    let join = match work.mls().open_welcome(conversation, welcome, current) {
-        Ok(Some(join)) => join,
-        Ok(None) => {
-            taken.unlisted |= row.is_none();
-            return Ok(Entry::Done(Vec::new()));
-        }
-        Err(JoinError::Invalid(why)) => return refused(work, why),
-        Err(JoinError::Mls(error)) => return Err(error.into()),
-    };
-    // Whoever leaves is added again only when that is carried out.
-    if work.has_left_by_one_of(conversation, &join.view.leaves)? {
-        return refused(work, "this account has left".to_owned());
-    }
-    let joining = match work.judge_joining(Judging::Accepted(conversation), row.as_ref(), &join.view)? {
-        Joining::Into(row) => row,
-        Joining::Needs(need) => return Ok(Entry::Blocked(need)),
-        Joining::Moved(handle) => return refused(work, format!("{handle} stands for another account here")),
-        Joining::Refused(why) => return refused(work, why),
-    };
-    let group = work.mls().join(join)?;
-    let (epoch, leaves) = (group.epoch(), group.leaves());
-    work.note_group(conversation, &leaves)?;
-    work.groups.remove(&conversation);
-    work.keep(conversation, group);
-    let row = Row { state: ConversationStatus::Active, epoch, epoch_seen: epoch, ..joining };
-    work.put_row(&row)?;
-    if comes_back || row.is_own() {
-        work.forget_joined(conversation)?;
-    }
-    work.note_joined(conversation, epoch)?;
-    work.note_fresh_keys(conversation)?;
-    work.forget_numbers(conversation)?;
-    if epoch == FIRST_EPOCH {
-        work.begin_numbers(conversation)?;
-    }
-    work.asked.forget_commits(conversation);
-    if row.is_own() {
-        work.come_into_own()?;
-        return Ok(Entry::Done(Vec::new()));
-    }
-    let event = match row.peer {
-        Some(peer) => {
-            restart::replace(work, peer, conversation)?;
-            taken.owes_decisions = true;
-            work.tell_joined(&row, peer)?
-        }
-        None => {
-            work.plan_renewal(conversation, leaves.len())?;
-            let who = vec![work.identity.handle.to_string()];
-            // Who has added it, the server alone says.
-            work.tell_group(&row, GroupChange::Joined, None, who)?
-        }
-    };
-    Ok(Entry::Done(vec![event]))
-}
-
-/// A Welcome brings this device into a later epoch than this. Where the server has gone back, it brings nobody back; nor
-/// where the account was out of the group since.
-fn epoch_had(work: &Work<'_>, row: Option<&Row>) -> Result<Option<u64>, VaultError> {
-    let Some(row) = row else { return Ok(None) };
-    let left_epoch = work.left_epoch(row.id)?.unwrap_or(0);
-    let epoch = if row.is_ahead() { row.epoch_seen } else { row.epoch.max(left_epoch) };
-    Ok((epoch > 0).then_some(epoch))
 }
 
 fn take_log_change(work: &mut Work<'_>, account: AccountId, log_entries: u64) -> Result<Entry, VaultError> {

@@ -298,3 +298,96 @@ fn a_welcome_from_before_a_group_was_left_brings_nobody_back_into_it() {
     assert_eq!(told(&c.take(&mut relay)), [of(GroupChange::Joined, &["carol"])]);
     assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
 }
+
+#[test]
+fn a_server_that_has_shown_later_epochs_keeps_nobody_out_whom_a_sibling_took_out() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let mut second = Person::link(&mut relay, &c);
+    second.rejoin(&mut relay, talk);
+    for person in [&mut a, &mut b, &mut c] {
+        person.take(&mut relay);
+    }
+    let beyond = gureum_proto::ConversationState { epoch: 1_000, ..relay.listed(talk) };
+    assert!(matches!(c.vault.note_conversation(&beyond).unwrap(), Some(Need::Commits { .. })));
+    let signed = second.statement(talk);
+    relay.leave(&second, talk, &signed);
+    assert_eq!(told(&c.take(&mut relay)), [of(GroupChange::Left, &["carol"])]);
+    a.take(&mut relay);
+    a.remove_revoked(&mut relay, talk);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    assert_eq!(told(&c.take(&mut relay)), [of(GroupChange::Joined, &["carol"])]);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
+}
+
+#[test]
+fn what_a_sibling_has_said_of_an_earlier_leaf_takes_the_place_of_no_statement_that_is_held() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let mut second = Person::link(&mut relay, &c);
+    second.rejoin(&mut relay, talk);
+    for person in [&mut a, &mut b, &mut c] {
+        person.take(&mut relay);
+    }
+    let earlier = second.statement(talk);
+    second.renew(&mut relay, talk);
+    c.take(&mut relay);
+    let signed = c.statement(talk);
+    c.vault.left(&signed).unwrap();
+    relay.push(second.account, second.device, talk, EnvelopeBody::Leave(earlier));
+    c.take(&mut relay);
+    assert_eq!(c.vault.left_by_itself(&[talk].into()).unwrap(), [signed], "it is what a server that lost it is told");
+}
+
+#[test]
+fn a_device_says_nothing_about_the_leaf_of_another_one() {
+    let (mut relay, mut a, _, mut c, talk) = three();
+    let second = Person::link(&mut relay, &c);
+    a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+    c.take(&mut relay);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    let (_, welcome) = relay.accounts.get_mut(&c.account).unwrap().inbox.pop().unwrap();
+    let leaves = a.view(talk).leaves;
+    let leaf = leaves.iter().find(|leaf| leaf.identity.is_some_and(|it| it.device == c.device)).unwrap();
+    let leaf_key = bytes::Bytes::copy_from_slice(&leaf.leaf_key);
+    let leave = Leave { conversation: talk, account: c.account, device: second.device, leaf_key };
+    let signed = SignedLeave::sign(leave, &second.vault.identity().proof);
+    relay.push_to(c.account, SharedEnvelope { body: EnvelopeBody::Leave(signed), ..welcome.clone() });
+    relay.push_to(c.account, welcome);
+    assert_eq!(told(&c.take(&mut relay)), [of(GroupChange::Joined, &["carol"])]);
+}
+
+#[test]
+fn a_welcome_that_is_refused_leaves_what_shows_that_somebody_has_added_this_device() {
+    let (mut relay, mut a, mut b, mut c, talk) = three();
+    let dora = Person::register(&mut relay, "dora");
+    a.change(&mut relay, talk, &[Intent::Remove(c.account)]);
+    c.take(&mut relay);
+    a.change(&mut relay, talk, &[Intent::Add(dora.account)]);
+    a.change(&mut relay, talk, &[Intent::Add(c.account)]);
+    // The server shows nothing of who has come meanwhile.
+    let mut refused = Vec::new();
+    loop {
+        let frames = relay.frames(&mut c);
+        let taken = c.vault.take(&frames).unwrap();
+        refused.extend(taken.events.into_iter().map(|stored| stored.event));
+        let Some(need) = taken.need else { break };
+        c.vault.give_up(need);
+    }
+    assert!(matches!(&refused[..], [Event::CommitRefused { .. }]), "{refused:?}");
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Left);
+    assert_eq!(c.vault.note_conversation(&relay.listed(talk)).unwrap(), Some(Need::Rejoin { conversation: talk }));
+    c.rejoin(&mut relay, talk);
+    assert_eq!(c.vault.conversation(talk).unwrap().unwrap().state, ConversationStatus::Active);
+    b.take(&mut relay);
+    b.say(&mut relay, talk, "back again");
+    c.take(&mut relay);
+    assert_eq!(c.history(), ["back again"]);
+}
+
+#[test]
+fn who_has_left_plans_no_removal_of_itself() {
+    let (_, _, _, mut c, talk) = three();
+    let signed = c.statement(talk);
+    c.vault.left(&signed).unwrap();
+    let taken = c.vault.take(&[gureum_proto::DeliveryFrame::CaughtUp { seq: 0 }]).unwrap();
+    assert_eq!(taken.removals, Removals::Nothing);
+}
