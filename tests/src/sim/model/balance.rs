@@ -228,11 +228,13 @@ impl Inner {
 struct Span {
     from: u64,
     to: u64,
+    /// It has a position; else it may have none at all.
+    is_placed: bool,
 }
 
 impl Span {
     const fn is_exact(self) -> bool {
-        self.from == self.to
+        self.is_placed && self.from == self.to
     }
 
     const fn meets(self, from: u64, to: u64) -> bool {
@@ -249,15 +251,17 @@ impl Places {
         Self(items.filter_map(place).map(|(seq, id)| (id, seq)).collect())
     }
 
-    /// Where a message stands that came to none of them, or to some: ids rise in the order of the inbox.
-    fn span(&self, id: Option<MessageId>) -> Span {
-        let Some(id) = id else { return Span { from: 0, to: u64::MAX } };
+    /// Where a message stands that came to none of them, or to some: ids rise in the order of the inbox. One that need not
+    /// be `is_placed` stands for sure only where it came to one of them: any number of others may lie between two positions
+    /// that have but one between them.
+    fn span(&self, id: Option<MessageId>, is_placed: bool) -> Span {
+        let Some(id) = id else { return Span { from: 0, to: u64::MAX, is_placed } };
         if let Some(seq) = self.0.get(&id) {
-            return Span { from: *seq, to: *seq };
+            return Span { from: *seq, to: *seq, is_placed: true };
         }
         let before = self.0.range(..id).next_back().map_or(0, |(_, seq)| *seq);
         let after = self.0.range(id..).next().map_or(u64::MAX, |(_, seq)| *seq);
-        Span { from: before.saturating_add(1), to: after.saturating_sub(1) }
+        Span { from: before.saturating_add(1), to: after.saturating_sub(1), is_placed }
     }
 }
 
@@ -280,7 +284,7 @@ mod tests {
     #[track_caller]
     fn check(time_ms: u64, expected: (u64, u64)) {
         let places = Places([(message_id(10), 3), (message_id(20), 7)].into());
-        let span = places.span(Some(message_id(time_ms)));
+        let span = places.span(Some(message_id(time_ms)), true);
         assert_eq!((span.from, span.to), expected, "{time_ms}");
     }
 
@@ -294,8 +298,17 @@ mod tests {
     }
 
     #[test]
+    fn the_one_position_between_two_is_that_of_a_message_that_has_one() {
+        let places = Places([(message_id(10), 3), (message_id(20), 5)].into());
+        let is_exact = |time_ms, is_placed| places.span(Some(message_id(time_ms)), is_placed).is_exact();
+        assert!(is_exact(15, true));
+        assert!(!is_exact(15, false), "its account may have been alone in the conversation when it was sent");
+        assert!(is_exact(10, false), "it came to another device of its account");
+    }
+
+    #[test]
     fn a_span_meets_what_it_shares_a_position_with() {
-        let span = Span { from: 4, to: 6 };
+        let span = Span { from: 4, to: 6, is_placed: true };
         let met = [(1, 3), (1, 4), (5, 5), (6, 9), (7, 9)].map(|(from, to)| span.meets(from, to));
         assert_eq!(met, [false, true, true, true, false]);
     }

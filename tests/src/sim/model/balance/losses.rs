@@ -59,10 +59,13 @@ impl<'a> Losses<'a> {
             let knows_from = first_of(talk, who);
             for (number, (writer, message)) in &talk.written {
                 let (writer, message) = (*writer, *message);
-                let span = places.span(message.message_id);
                 if !has_place(model, who, *conversation, (writer, message)) {
                     continue;
                 }
+                // What an account has sent to another one has a position in its own inbox where it had further devices in
+                // the conversation by then, and of a conversation of two nobody notes when they came in.
+                let is_placed = writer.person != who.person || model.ledger.is_group(*conversation);
+                let span = places.span(message.message_id, is_placed);
                 if writer == who {
                     own.push(span);
                 } else if !came(model, who, (*conversation, talk), *number) {
@@ -93,15 +96,19 @@ impl<'a> Losses<'a> {
         let told: u64 = gaps.iter().map(|gap| gap.count).sum();
         let is_in = |span: Span| gaps.iter().any(|gap| span.meets(gap.from_seq, gap.to_seq));
         let surely = |missing: &&Missing<'_>| missing.is_owed || (missing.span.is_exact() && is_in(missing.span));
-        let least = self.missing.iter().filter(surely).count()
-            + self.own.iter().filter(|span| span.is_exact() && is_in(**span)).count();
+        let own = self.own.iter().filter(|span| span.is_exact() && is_in(**span)).count();
+        let least = self.missing.iter().filter(surely).count() + own;
         let most = self.missing.iter().filter(|missing| missing.is_owed || is_in(missing.span)).count()
             + self.own.iter().filter(|span| is_in(**span)).count();
         let holds = number(least) <= told && told <= number(most).saturating_add(self.unknown);
         if !holds {
             let first = self.missing.iter().find(|missing| missing.is_owed);
             let first = first.map_or("", |missing| name_of(&missing.message.text));
-            self.open.push(format!("{} misses {least} messages (from {first}) and was told of {told}", self.who));
+            let gap = |gap: &Told| format!("{} between {} and {}", gap.count, gap.from_seq, gap.to_seq);
+            let gaps = gaps.iter().map(gap).collect::<Vec<_>>().join(", ");
+            let who = self.who;
+            let what = format!("{who} misses {least} messages (from {first}) and was told of {told}");
+            self.open.push(format!("{what} ({own} of them its own, {most} at most; gaps: {gaps})"));
         }
         holds
     }
@@ -168,7 +175,7 @@ impl<'a> Losses<'a> {
     }
 }
 
-/// Whether a message has a position in the inbox of a device's account.
+/// Whether a message may have a position in the inbox of a device's account.
 fn has_place(model: &Inner, who: Who, conversation: ConversationId, (writer, message): (Who, &Message)) -> bool {
     let account = |who: Who| model.people.get(&who.person);
     if model.ledger.is_group(conversation) {
