@@ -69,7 +69,7 @@ pub struct Model {
     #[arg(long, value_name = "US", default_value_t = 15.0, value_parser = above_zero)]
     pub keep_alive_us: f64,
     /// b_d: memory of a connected device that is silent, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 43_942.0, value_parser = above_zero)]
+    #[arg(long, value_name = "BYTES", default_value_t = 40_687.0, value_parser = above_zero)]
     pub device_bytes: f64,
     /// b_m: bytes on the disk for a message that is kept, with one entry
     #[arg(long, value_name = "BYTES", default_value_t = 417.0, value_parser = above_zero)]
